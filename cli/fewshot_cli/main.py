@@ -1,0 +1,174 @@
+"""The `fewshot` command: parses, calls the library's public names, prints what comes back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import fewshot_sdk
+from fewshot_cli.output import emit, say
+
+DEBUG = "--debug"
+OPTIONAL = ("torch", "safetensors", "onnx", "onnxscript")  # what `predict` on an ONNX file does without
+
+
+class Group(TyperGroup):
+    """Turns known failures into one line and an exit code; `--debug` anywhere shows the traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
+        """Runs the command. Exit codes: 0 done, 1 a known failure, 2 wrong usage, 130 Ctrl-C."""
+        words = list(sys.argv[1:] if args is None else args)
+        debug = DEBUG in words
+        words = [word for word in words if word != DEBUG]
+        try:
+            return super().main(words, *rest, **settings)
+        except fewshot_sdk.FewshotError as error:
+            if debug:
+                raise
+            say(f"error: {error}")
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            if debug or error.name not in OPTIONAL:
+                raise
+            say(f"error: this command needs {error.name}, which is not installed here; pip install {error.name}")
+            sys.exit(1)
+        except KeyboardInterrupt:
+            say("interrupted")
+            sys.exit(130)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As its parent, but Ctrl-C leaves through `main`, not as click's exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data set's zips. Default: FEWSHOT_DATA, else a download.", show_default=False),
+]
+Init = Annotated[str, typer.Argument(help="A bundled initialization's name, or a folder.", metavar="INIT")]
+Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        emit(fewshot_sdk.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of a failure.")] = False,
+) -> None:
+    """Few-shot adaptation: meta-train or take an initialization, adapt it to your images, export, predict."""
+
+
+@app.command("meta-train")
+def meta_train(
+    preset: Annotated[str, typer.Option(help="omniglot, omniglot-5way, omniglot-20way or glyphs.")],
+    output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")],
+    root: Root = None,
+    meta_steps: Annotated[
+        int | None, typer.Option(min=1, help="Outer steps. Default: the preset's.", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Meta-train an initialization with Reptile."""
+    from fewshot_cli import commands
+
+    commands.meta_train(preset, output, root, meta_steps, seed)
+
+
+@app.command()
+def evaluate(
+    init: Init,
+    data: Annotated[
+        str | None,
+        typer.Option(help="omniglot or glyphs. Default: what it was trained on.", show_default=False),
+    ] = None,
+    root: Root = None,
+    ways: Annotated[int, typer.Option(min=2, help="Classes in a task.")] = 5,
+    shots: Annotated[int, typer.Option(min=1, help="Support images of each class.")] = 1,
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 1000,
+    transductive: Annotated[
+        bool,
+        typer.Option(
+            "--transductive/--inductive",
+            help="Queries of a task together, or each alone with the support set.",
+        ),
+    ] = False,
+    seed: Seed = 0,
+    record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure an initialization on tasks of classes it was not trained on."""
+    from fewshot_cli import commands
+
+    commands.evaluate(init, data, root, ways, shots, tasks, transductive, seed, record, json)
+
+
+@app.command()
+def adapt(
+    support: Annotated[Path, typer.Option(help="Folder with a folder of pictures for each class.")],
+    output: Annotated[Path, typer.Option(help="Folder to write the classifier to.")],
+    init: Annotated[str, typer.Option(help="A bundled initialization's name, or a folder.")] = "omniglot",
+    steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="Gradient steps. Default: the initialization's.", show_default=False),
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Adapt an initialization to a few pictures of your own."""
+    from fewshot_cli import commands
+
+    commands.adapt(support, output, init, steps, seed, json)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Folder made by `fewshot adapt`.", metavar="MODEL")],
+    output: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    json: Json = False,
+) -> None:
+    """Export an adapted classifier to one ONNX file, checked against PyTorch."""
+    from fewshot_cli import commands
+
+    commands.export(model, output, json)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a folder made by `fewshot adapt`.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures to classify.", metavar="IMAGE...")],
+    json: Json = False,
+) -> None:
+    """Say what is in pictures. An .onnx file needs no PyTorch."""
+    from fewshot_cli import commands
+
+    commands.predict(model, images, json)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,68 @@
+"""The only place that prints: data on stdout, everything for people on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
+
+
+def emit(text: str) -> None:
+    """A line of data."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def emit_json(value: object) -> None:
+    """Data as JSON."""
+    emit(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """A line for the person who watches."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def progress(items: Iterable[T], total: int, title: str, describe: Callable[[T], str]) -> Iterator[T]:
+    """The items, with a bar and the time left on a terminal, now and then a line elsewhere."""
+    if sys.stderr.isatty():
+        yield from _bar(items, total, title, describe)
+        return
+    started = shown = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - shown >= PLAIN_SECONDS:
+            shown = now
+            left = (now - started) / done * (total - done)
+            say(f"{title}: {done} of {total}, {describe(item)}, {_clock(left)} left")
+
+
+def _bar(items: Iterable[T], total: int, title: str, describe: Callable[[T], str]) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total, note="")
+        for item in items:
+            yield item
+            bar.update(task, advance=1, note=describe(item))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

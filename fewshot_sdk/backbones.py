@@ -1,0 +1,134 @@
+"""Networks from their settings: uint8 images (n, height, width, channels) in, logits (n, n_way) out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot_sdk.config import Conv4, Preprocessing
+from fewshot_sdk.params import Params
+
+HEAD = ("head.weight", "head.bias")
+
+
+class PixelInput(nn.Module):
+    """(pixel / 255 - mean) / std: uint8 (n, h, w, c) -> float (n, c, h, w), stored channels last."""
+
+    def __init__(self, settings: Preprocessing) -> None:
+        super().__init__()
+        self.settings = settings
+        values = {name: torch.tensor(getattr(settings, name)).view(1, -1, 1, 1) for name in ("mean", "std")}
+        self.register_buffer("mean", values["mean"], persistent=False)
+        self.register_buffer("std", values["std"], persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The network's input."""
+        pixels = images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
+        return (pixels - self.mean) / self.std
+
+
+class SameConv(nn.Conv2d):
+    """A 3x3 convolution with TensorFlow's "same" padding: at stride 2 and even sizes the odd row
+    and column of zeros lie at the bottom and right. Source: TensorFlow, `tf.nn.conv2d`.
+    """
+
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
+        super().__init__(channels, filters, 3, stride)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
+        sides: list[int] = []
+        for size, stride in zip(input.shape[:1:-1], self.stride, strict=True):
+            missing = max((-(-size // stride) - 1) * stride + 3 - size, 0)
+            sides += [missing // 2, missing - missing // 2]
+        return super().forward(F.pad(input, sides))
+
+
+class BatchNorm(nn.Module):
+    """Batch norm that in training mode uses the batch it is given, and keeps no running average.
+
+    In evaluation mode it uses `mean` and `var`, which are set once from a support set.
+    """
+
+    def __init__(self, channels: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.epsilon = epsilon
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("var", torch.ones(channels))
+        self.mean: Tensor
+        self.var: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, c, h, w), each channel brought to mean `bias` and standard deviation `weight`."""
+        mean, var = (None, None) if self.training else (self.mean, self.var)
+        return F.batch_norm(input, mean, var, self.weight, self.bias, self.training, 0.0, self.epsilon)
+
+
+def build_network(backbone: Conv4, preprocessing: Preprocessing, n_way: int) -> nn.Module:
+    """An untrained network, in training mode: `conv1`, `norm1`, ... `norm4`, `head`.
+
+    Source: Nichol et al. 2018, section 6, after Vinyals et al. 2016; `models.py` of the reference implementation.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(pixels=PixelInput(preprocessing))
+    channels: int = preprocessing.channels
+    height, width = preprocessing.height, preprocessing.width
+    for i in range(1, 5):
+        layers[f"conv{i}"] = SameConv(channels, backbone.filters, 2 if backbone.downsample == "stride" else 1)
+        layers[f"norm{i}"] = BatchNorm(backbone.filters, backbone.norm_epsilon)
+        if backbone.downsample == "pool":
+            layers[f"pool{i}"] = nn.MaxPool2d(2, ceil_mode=True)
+        layers[f"relu{i}"] = nn.ReLU()
+        channels, height, width = backbone.filters, -(-height // 2), -(-width // 2)
+    layers["flat"] = nn.Flatten()
+    layers["head"] = nn.Linear(channels * height * width, n_way)
+    return nn.Sequential(layers)
+
+
+def random_params(network: nn.Module, seed: int) -> Params:
+    """Fresh weights: Glorot uniform kernels, zero biases, norms that do nothing yet.
+
+    A pure function of the network's shapes and `seed`.  Source: the reference implementation.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    params = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    for name, tensor in params.items():
+        if tensor.dim() > 1:
+            nn.init.xavier_uniform_(tensor, generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(tensor)
+    return params
+
+
+def norm_statistics(network: nn.Module, params: Params, images: Tensor) -> Params:
+    """Each batch norm's mean and (biased) variance over `images`: buffer name -> (channels,).
+
+    With these as buffers the network in evaluation mode gives on `images` what it gives in
+    training mode, and each further image is judged alone.
+    """
+    found: Params = {}
+    hooks = [
+        module.register_forward_pre_hook(partial(_record, found, f"{name}."))
+        for name, module in network.named_modules()
+        if isinstance(module, BatchNorm)
+    ]
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(network, params, (images,))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _record(found: Params, prefix: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+    (input,) = inputs
+    found[f"{prefix}mean"] = input.mean((0, 2, 3))
+    found[f"{prefix}var"] = input.var((0, 2, 3), correction=0)

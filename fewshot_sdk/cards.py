@@ -1,0 +1,136 @@
+"""Model cards: from the settings and results in config.json to the text of README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fewshot_sdk.config import ClassifierConfig, Evaluation, InnerLoop, Provenance, Recipe
+
+_DATA = {
+    "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
+    "glyphs": "procedural glyphs, drawn by the library itself",
+}
+
+
+def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Sequence[Evaluation]) -> str:
+    """The README.md of an initialization; a pure function of its config.json."""
+    classes = f"exactly {recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
+    return f"""---
+license: apache-2.0
+library_name: fewshot-sdk
+pipeline_tag: image-classification
+tags: [few-shot, meta-learning, reptile]
+---
+# {recipe.preset}
+
+A Reptile initialization: a few gradient steps on a handful of your own pictures make it a
+classifier of {classes} classes.
+
+```python
+from fewshot_sdk import adapt, export_onnx, load
+
+classifier = adapt(load("{recipe.preset}"), "my_images")  # a name or this folder; a folder per class
+export_onnx(classifier, "model.onnx")
+```
+
+## Results
+{results_table(evaluations)}
+
+Mean accuracy over tasks of unseen classes, one query per class, with its 95 % interval over the tasks.
+Transductive: a task's queries are classified together; inductive: each alone with the support set.
+
+## How it was made
+    {provenance.command}
+
+{provenance.meta_steps_done:,} outer steps of {recipe.meta.tasks_per_step} tasks in \
+{provenance.seconds / 60:.1f} minutes; seed {provenance.seed}; {_versions(provenance.versions)}.
+
+| | |
+|---|---|
+| data | {_DATA[recipe.data.name]}, split `{recipe.data.split}`{_turned(recipe)} |
+| classes and pixels, sha256 | `{provenance.data_sha256}` |
+| picture | {_picture(recipe)} |
+| network | Conv4, {recipe.backbone.filters} filters, {recipe.backbone.downsample}; head `{recipe.head}` |
+| meta-training tasks | {recipe.meta.n_way}-way, {recipe.meta.k_shot} shots |
+| inner loop | {_inner(recipe.inner)} |
+| outer step size | {recipe.meta.step_size:g} to {recipe.meta.final_step_size:g}, linear |
+| adaptation | {_inner(recipe.adaptation)} |
+
+## Limits
+Trained on {_DATA[recipe.data.name]} alone: expect it to tell apart things drawn in dark strokes on
+a light ground, not colour photographs. The weights can be used for whatever the licence allows; the
+accuracy above says nothing about other kinds of pictures.
+"""
+
+
+def classifier_card(config: ClassifierConfig, n_support: int) -> str:
+    """The README.md of an adapted classifier; a pure function of its config.json and support set."""
+    origin = config.initialization
+    labels = "\n".join(f"* {label}" for label in config.labels)
+    return f"""---
+library_name: fewshot-sdk
+pipeline_tag: image-classification
+tags: [few-shot, reptile]
+---
+# A classifier of {len(config.labels)} classes
+
+{labels}
+
+Adapted from `{origin.name}` (sha256 `{origin.sha256}`) to {n_support} pictures: {_inner(config.adaptation)};
+seed {config.seed}; {_versions(config.versions)}. `support.safetensors` holds small copies of those pictures,
+on which an export is checked; an exported file holds none of them.
+
+```python
+from fewshot_sdk import export_onnx, load_classifier
+
+classifier = load_classifier("my_model")  # this folder
+export_onnx(classifier, "model.onnx")
+```
+
+The initialization was made by `{origin.provenance.command}`.
+"""
+
+
+def zoo_card(zoo: Mapping[str, tuple[Recipe, Sequence[Evaluation]]]) -> str:
+    """The README.md of a folder of initializations: name -> its recipe and results."""
+    rows = []
+    for name, (recipe, evaluations) in sorted(zoo.items()):
+        ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
+        about = f"{recipe.data.name}, {ways}, Conv4 with {recipe.backbone.filters} filters"
+        rows.append(f"## [{name}]({name}/README.md)\n{about}.\n\n{results_table(evaluations)}\n")
+    return f"""# Models
+The initializations that come with the package, by the name that `--init` and `load` take. Each folder's
+card says how its weights were made. This page is rendered from their config.json by `make models`.
+
+{chr(10).join(rows)}"""
+
+
+def results_table(evaluations: Sequence[Evaluation]) -> str:
+    """Accuracies as a Markdown table; one sentence if there are none."""
+    if not evaluations:
+        return "No result recorded yet: `fewshot evaluate DIR --record` adds one."
+    rows = [
+        f"| {e.data} {e.ways}-way {e.shots}-shot | {e.mode} | {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} % "
+        f"| {e.tasks:,} | {e.seed} |"
+        for e in evaluations
+    ]
+    return "\n".join(["| task | mode | accuracy | tasks | seed |", "|---|---|---|---|---|", *rows])
+
+
+def _inner(inner: InnerLoop) -> str:
+    name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
+    return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}"
+
+
+def _picture(recipe: Recipe) -> str:
+    p = recipe.preprocessing
+    inverted = ", light on dark inverted" if p.polarity == "dark_on_light" else ""
+    return f"{p.height} x {p.width} x {p.channels}, {p.fit}, filter `{p.resize}`{inverted}"
+
+
+def _turned(recipe: Recipe) -> str:
+    return ", each class turned by 0, 90, 180 and 270 degrees" if recipe.data.rotations else ""
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,0 +1,114 @@
+"""`Initialization`: all that adapting to a new task needs, and the folder it is kept in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from fewshot_sdk import cards
+from fewshot_sdk.backbones import build_network, random_params
+from fewshot_sdk.bundles import open_bundle
+from fewshot_sdk.config import Evaluation, InitializationConfig, Provenance, Recipe
+from fewshot_sdk.errors import BundleError
+from fewshot_sdk.files import sha256
+from fewshot_sdk.heads import close_head
+from fewshot_sdk.params import LearnerState, Params, check_alike
+from fewshot_sdk.tensors import from_safetensors, to_safetensors
+from fewshot_sdk.zoo import locate
+
+FORMAT = "fewshot-sdk initialization 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initialization:
+    """Weights, the inner optimizer's second moments, the recipe and how they came to be.
+
+    state: as stored (heads.close_head), float32 on the CPU.
+    evaluations: measured accuracies, shown on the card.
+    """
+
+    recipe: Recipe
+    state: LearnerState
+    provenance: Provenance
+    evaluations: tuple[Evaluation, ...] = ()
+
+    def files(self) -> dict[str, bytes]:
+        """The folder's files: config.json, model.safetensors, inner_state.safetensors, README.md."""
+        config = InitializationConfig(
+            format=FORMAT, recipe=self.recipe, provenance=self.provenance, evaluations=self.evaluations
+        )
+        inner_state = {**self.state.second_moments, "updates": torch.tensor(self.state.updates)}
+        return {
+            "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
+            "model.safetensors": to_safetensors(self.state.params),
+            "inner_state.safetensors": to_safetensors(inner_state),
+            "README.md": cards.initialization_card(self.recipe, self.provenance, self.evaluations).encode(),
+        }
+
+    def with_evaluation(self, result: Evaluation) -> Initialization:
+        """A copy whose card shows `result`, in place of an earlier one of the same kind of task."""
+
+        def kind(e: Evaluation) -> tuple[str, int, int, str]:
+            return e.data, e.ways, e.shots, e.mode
+
+        others = [e for e in self.evaluations if kind(e) != kind(result)]
+        return replace(self, evaluations=tuple(sorted([*others, result], key=kind)))
+
+    @property
+    def sha256(self) -> str:
+        """The identity of what can be adapted: weights and inner state."""
+        files = self.files()
+        return sha256(files["model.safetensors"] + files["inner_state.safetensors"])
+
+
+def fresh(recipe: Recipe, seed: int, provenance: Provenance) -> Initialization:
+    """An initialization before any meta-training: random weights, empty second moments."""
+    network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
+    return Initialization(recipe=recipe, state=_stored(recipe, random_params(network, seed)), provenance=provenance)
+
+
+def load(name: str | Path) -> Initialization:
+    """The initialization in a folder, or a bundled one by its name (such as `omniglot`).
+
+    Every file is checked against the manifest's sha256, every tensor against the recipe.
+    Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that
+    is missing, unexpected or of another shape.
+    """
+    folder = locate(name)
+    needed = ("model.safetensors", "inner_state.safetensors")
+    expected = "an initialization, such as `omniglot`"
+    config, files = open_bundle(folder, InitializationConfig, FORMAT, needed, expected)
+    params = from_safetensors(files["model.safetensors"], str(folder / "model.safetensors"))
+    inner_state = from_safetensors(files["inner_state.safetensors"], str(folder / "inner_state.safetensors"))
+    template = _template(config.recipe)
+    check_alike(params, template.params, str(folder / "model.safetensors"))
+    check_alike(
+        inner_state,
+        {**template.second_moments, "updates": torch.tensor(0)},
+        str(folder / "inner_state.safetensors"),
+    )
+    updates = int(inner_state.pop("updates"))
+    if updates < 0:
+        raise BundleError(f"{folder / 'inner_state.safetensors'}: expected 0 or more updates, found {updates}")
+    return Initialization(
+        recipe=config.recipe,
+        state=LearnerState(params=params, second_moments=inner_state, updates=updates),
+        provenance=config.provenance,
+        evaluations=config.evaluations,
+    )
+
+
+def _stored(recipe: Recipe, params: Params) -> LearnerState:
+    moments: Params = {}
+    if recipe.inner.optimizer == "adam":
+        moments = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
+    return close_head(LearnerState(params=params, second_moments=moments, updates=0), recipe.head)
+
+
+def _template(recipe: Recipe) -> LearnerState:
+    """The shapes that a recipe's tensors must have, without the memory: a config.json may ask for any size."""
+    with torch.device("meta"):
+        network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
+    return _stored(recipe, {name: tensor.detach() for name, tensor in network.named_parameters()})

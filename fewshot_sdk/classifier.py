@@ -1,0 +1,110 @@
+"""`Classifier`: an adapted model with its labels, and the folder it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fewshot_sdk import cards
+from fewshot_sdk.backbones import build_network
+from fewshot_sdk.bundles import open_bundle
+from fewshot_sdk.config import ClassifierConfig
+from fewshot_sdk.errors import ParamsMismatch
+from fewshot_sdk.images import Picture, Pixels, preprocess
+from fewshot_sdk.params import Params, check_alike
+from fewshot_sdk.predictions import Prediction, to_predictions
+from fewshot_sdk.support import SupportSet
+from fewshot_sdk.tensors import from_safetensors, to_safetensors
+
+FORMAT = "fewshot-sdk classifier 1"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classifier:
+    """An adapted network with its normalization frozen: what it says of a picture depends on
+    nothing else in the batch.
+
+    params: weights and the norms' statistics, by the names of the network's state dict.
+    support: the images it was adapted to, as the network sees them; kept with it so that an
+        export can be checked and calibrated on them. They are not part of an exported file.
+    """
+
+    config: ClassifierConfig
+    params: Params
+    support: SupportSet
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the outputs."""
+        return self.config.labels
+
+    def network(self) -> nn.Module:
+        """The network in evaluation mode: uint8 (n, height, width, channels) -> logits (n, n_way)."""
+        network = build_network(self.config.backbone, self.config.preprocessing, len(self.labels))
+        network.load_state_dict(self.params)
+        return network.eval().requires_grad_(False)
+
+    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """What it says of each picture (a path, the bytes of a file, a Pillow image or an array).
+
+        Raises ImageError, naming the file, for one that is no picture.
+        """
+        pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures]
+        return to_predictions(self.probabilities(np.stack(pixels)), self.labels) if pixels else []
+
+    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
+        logits: torch.Tensor = self.network()(torch.from_numpy(np.array(pixels)))
+        probabilities: NDArray[np.float32] = logits.softmax(1).numpy()
+        return probabilities
+
+    def files(self) -> dict[str, bytes]:
+        """The folder's files: config.json, model.safetensors, support.safetensors, README.md."""
+        support = {
+            "images": torch.from_numpy(self.support.images),
+            "targets": torch.from_numpy(self.support.targets),
+        }
+        return {
+            "config.json": (self.config.model_dump_json(indent=2) + "\n").encode(),
+            "model.safetensors": to_safetensors(self.params),
+            "support.safetensors": to_safetensors(support),
+            "README.md": cards.classifier_card(self.config, len(self.support.targets)).encode(),
+        }
+
+
+def load_classifier(folder: str | Path) -> Classifier:
+    """The classifier in a folder, every file checked against its hash, every tensor by name.
+
+    Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that
+    is missing, unexpected or of another shape.
+    """
+    folder = Path(folder)
+    needed = ("model.safetensors", "support.safetensors")
+    expected = "a folder made by `fewshot adapt`"
+    config, files = open_bundle(folder, ClassifierConfig, FORMAT, needed, expected)
+    params = from_safetensors(files["model.safetensors"], str(folder / "model.safetensors"))
+    with torch.device("meta"):  # shapes without the memory: a config.json may ask for any size
+        network = build_network(config.backbone, config.preprocessing, len(config.labels))
+    check_alike(params, network.state_dict(), str(folder / "model.safetensors"))
+    support = from_safetensors(files["support.safetensors"], str(folder / "support.safetensors"))
+    return Classifier(config=config, params=params, support=_support(support, config, folder / "support.safetensors"))
+
+
+def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSet:
+    n = len(tensors["targets"]) if "targets" in tensors else 0
+    seen = config.preprocessing
+    expected = {
+        "images": torch.empty((n, seen.height, seen.width, seen.channels), dtype=torch.uint8),
+        "targets": torch.empty(n, dtype=torch.int64),
+    }
+    check_alike(tensors, expected, str(path))
+    targets = tensors["targets"].numpy()
+    if n == 0 or not (targets.min() >= 0 and targets.max() < len(config.labels)):
+        raise ParamsMismatch(f"{path}: targets must be from 0 to {len(config.labels) - 1}; adapt again")
+    return SupportSet(labels=config.labels, images=tensors["images"].numpy(), targets=targets)

@@ -1,0 +1,243 @@
+"""The settings that are written to config.json: frozen, keyword-only, checked where they are made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from fewshot_sdk.errors import ConfigError
+
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Positive = Annotated[float, Field(gt=0)]
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], Strict(False)]  # a JSON list is no tuple to a strict reader
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    """A group of settings; a wrong, missing or unknown one raises ConfigError and names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            found = "; ".join(
+                f"{'.'.join(str(part) for part in e['loc']) or 'value'}: {e['msg'].lower()}"
+                + (f", found {e['input']!r}" if e["type"] != "missing" else "")
+                for e in error.errors()
+            )
+            raise ConfigError(f"{cls.__name__}: {found[:600]}") from None
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The settings held by a JSON object. Raises ConfigError."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:  # not JSON at all
+            raise ConfigError(f"{cls.__name__}: {error.errors()[0]['msg'].lower()}") from None
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with some settings changed, checked again. Raises ConfigError."""
+        known = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**known, **changes})
+
+
+class Preprocessing(Config):
+    """How any picture becomes the network's uint8 array (height, width, channels).
+
+    polarity: `dark_on_light` inverts a picture whose mean is under one half, so that chalk on a
+    blackboard reads like ink on paper; `keep` leaves it. A picture that is not of the network's
+    proportions is padded with white (`pad`), cut to the middle (`crop`) or squeezed (`stretch`).
+    The network then sees (pixel / 255 - mean) / std for each channel.
+    """
+
+    height: Annotated[int, Field(ge=4, le=1024)]
+    width: Annotated[int, Field(ge=4, le=1024)]
+    channels: Literal[1, 3]
+    resize: Literal["nearest", "box", "bilinear", "bicubic"]
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    polarity: Literal["keep", "dark_on_light"] = "keep"
+    mean: Listed[float] = (0.0,)
+    std: Listed[Positive] = (1.0,)
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _one_value_per_channel(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        channels = info.data.get("channels", 1)
+        if len(values) not in (1, channels):
+            raise ValueError(f"expected 1 or {channels} values")
+        return values
+
+
+class Conv4(Config):
+    """The paper's network: four 3x3 convolutions with batch norm, then a linear layer.
+
+    `stride` halves by strided convolutions (Omniglot), `pool` by 2x2 max-pooling (mini-ImageNet).
+    """
+
+    kind: Literal["conv4"] = "conv4"
+    filters: Annotated[int, Field(ge=1, le=4096)] = 64
+    downsample: Literal["stride", "pool"] = "stride"
+    norm_epsilon: Positive = 1e-3
+
+
+class InnerLoop(Config):
+    """What happens inside one task. `adam` is Adam with beta1 = 0, as in the paper."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Positive = 1e-8
+    batch_size: Count
+    steps: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class MetaLoop(Config):
+    """What happens across tasks. The outer step size goes linearly from `step_size` to `final`."""
+
+    meta_steps: Count
+    tasks_per_step: Count
+    n_way: Annotated[int, Field(ge=2, le=100_000)]
+    k_shot: Count
+    step_size: Fraction = 1.0
+    final_step_size: Fraction = 0.0
+
+
+class DataSource(Config):
+    """Which classes are trained on; the others of the same split are for testing.
+
+    split: `paper` or `official` for Omniglot; the glyphs have only `seeded`.
+    rotations: each training class turned by 0, 90, 180 and 270 degrees is four classes.
+    """
+
+    name: Literal["omniglot", "glyphs"]
+    split: Literal["paper", "official", "seeded"]
+    rotations: bool = False
+
+    @field_validator("split")
+    @classmethod
+    def _split_exists(cls, split: str, info: ValidationInfo) -> str:
+        known = {"omniglot": ("paper", "official"), "glyphs": ("seeded",)}.get(info.data.get("name", ""), (split,))
+        if split not in known:
+            raise ValueError(f"{info.data['name']} has the split {' or '.join(known)}")
+        return split
+
+
+class BundleConfig(Config):
+    """A config.json: `format` says what kind of folder it lies in."""
+
+    format: str
+
+
+class Recipe(Config):
+    """Everything a preset names: enough to train an initialization again, and to use it.
+
+    head: `dense` is a stored layer of `meta.n_way` rows; `zero` starts every task from rows of
+    zeros, so that one initialization serves any number of classes.
+    inner: the loop while meta-training; adaptation: the one for a new task.
+    """
+
+    preset: str
+    data: DataSource
+    preprocessing: Preprocessing
+    backbone: Conv4
+    head: Literal["dense", "zero"]
+    inner: InnerLoop
+    adaptation: InnerLoop
+    meta: MetaLoop
+
+    @field_validator("adaptation")
+    @classmethod
+    def _one_optimizer(cls, adaptation: InnerLoop, info: ValidationInfo) -> InnerLoop:
+        inner = info.data.get("inner", adaptation)
+        if adaptation.optimizer != inner.optimizer:
+            raise ValueError(f"the optimizer must be the inner loop's, {inner.optimizer}, whose state it continues")
+        return adaptation
+
+
+class Evaluation(Config):
+    """Accuracy over tasks: mean and half-width of its 95 % interval, as fractions."""
+
+    data: str
+    data_sha256: str
+    accuracy: Fraction
+    ci95: Annotated[float, Field(ge=0)]
+    tasks: Count
+    ways: Count
+    shots: Count
+    mode: Literal["transductive", "inductive"]
+    seed: int
+
+
+class Provenance(Config):
+    """How an initialization came to be. `command` repeats it; `data_sha256` names classes and pixels."""
+
+    command: str
+    seed: int
+    meta_steps_done: Annotated[int, Field(ge=0)]
+    data_sha256: str
+    seconds: Annotated[float, Field(ge=0)]
+    versions: dict[str, str]
+
+
+class Origin(Config):
+    """The initialization that a classifier was adapted from: its name, what it is, how it was made."""
+
+    name: str
+    sha256: str
+    provenance: Provenance
+
+
+class InitializationConfig(BundleConfig):
+    """The config.json of an initialization."""
+
+    recipe: Recipe
+    provenance: Provenance
+    evaluations: Listed[Evaluation]
+
+
+class ClassifierConfig(BundleConfig):
+    """The config.json of an adapted classifier."""
+
+    labels: Listed[str]
+    preprocessing: Preprocessing
+    backbone: Conv4
+    adaptation: InnerLoop
+    seed: int
+    initialization: Origin
+    versions: dict[str, str]
+
+
+class Parity(Config):
+    """How far ONNX and PyTorch are apart: the largest difference of a probability over `images`."""
+
+    images: Count
+    max_difference: Annotated[float, Field(ge=0)]
+
+
+class OnnxMetadata(Config):
+    """What an exported file says of itself, as JSON under `fewshot_sdk` in its metadata_props."""
+
+    format: str
+    labels: Listed[str]
+    preprocessing: Preprocessing
+    adaptation: InnerLoop
+    initialization: Origin
+    opset: int
+    parity: Parity
+    versions: dict[str, str]

@@ -1,0 +1,63 @@
+"""Every error the library raises on purpose.
+
+    FewshotError
+    |-- ConfigError       a setting, preset or config.json that cannot be used
+    |-- DataError         a data set that is missing, corrupt or too small
+    |-- ImageError        a file that is not an image, or one past the limits
+    |-- SupportError      a support folder that no classifier can be made from
+    |-- ParamsMismatch    tensors that do not fit the network
+    |-- TrainingDiverged  a loss that is no longer a number
+    |-- BundleError       a folder or file that is not what it claims to be
+    |-- OutputExists      an output that already holds something
+    |-- SaveError         the disk refused; nothing half-written is left behind
+    `-- ExportError       an ONNX file that could not be made, or that disagrees with PyTorch
+
+Each message is for the person who has to act on it: which thing, what was expected, what was
+found, what to do.
+"""
+
+from __future__ import annotations
+
+
+class FewshotError(Exception):
+    """The root of the tree: catch it to catch every known failure."""
+
+
+class ConfigError(FewshotError):
+    """A setting, preset or config.json that cannot be used."""
+
+
+class DataError(FewshotError):
+    """A data set that is missing, corrupt or too small."""
+
+
+class ImageError(FewshotError):
+    """A file that is not an image, or one past the limits."""
+
+
+class SupportError(FewshotError):
+    """A support folder that no classifier can be made from."""
+
+
+class ParamsMismatch(FewshotError):
+    """Tensors that do not fit the network."""
+
+
+class TrainingDiverged(FewshotError):
+    """A loss that is no longer a number."""
+
+
+class BundleError(FewshotError):
+    """A folder or file that is not what it claims to be."""
+
+
+class OutputExists(FewshotError):
+    """An output that already holds something."""
+
+
+class SaveError(FewshotError):
+    """The disk refused; nothing half-written is left behind."""
+
+
+class ExportError(FewshotError):
+    """An ONNX file that could not be made, or that disagrees with PyTorch."""

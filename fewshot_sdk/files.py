@@ -1,0 +1,199 @@
+"""Folders and files that are either whole or not there, and are checked when read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import platformdirs
+
+from fewshot_sdk.errors import BundleError, FewshotError, OutputExists, SaveError
+
+MANIFEST = "manifest.json"
+MAX_FILE_BYTES = 4 * 2**30
+MAX_TEXT_BYTES = 2**20
+
+
+class Bundle(Protocol):
+    """What `save` can write: a thing that is a handful of named files."""
+
+    def files(self) -> dict[str, bytes]:
+        """File name -> bytes."""
+        ...
+
+
+def save(bundle: Bundle, folder: str | Path) -> Path:
+    """Write an initialization or a classifier as a new folder; the folder is whole or absent.
+
+    Raises OutputExists if `folder` already holds something, SaveError if the disk refuses.
+    """
+    return write_folder(Path(folder), bundle.files())
+
+
+def cache_folder() -> Path:
+    """Where decoded data is kept: `FEWSHOT_CACHE`, or the system's cache folder."""
+    return Path(os.environ.get("FEWSHOT_CACHE") or platformdirs.user_cache_dir("fewshot-sdk"))
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of some bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_free(path: Path) -> None:
+    """Raises OutputExists unless `path` is absent or an empty folder."""
+    if path.is_dir():
+        if any(path.iterdir()):
+            raise OutputExists(f"{path} already holds something; name a new --output or empty that folder first")
+    else:
+        check_free_file(path)
+
+
+def check_free_file(path: Path) -> None:
+    """Raises OutputExists if there is anything at `path`."""
+    if path.exists() or path.is_symlink():
+        raise OutputExists(f"{path} exists already; name a new --output or remove it first")
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
+    """Write `contents` and a manifest of their hashes as a new folder, durably and all at once.
+
+    Raises OutputExists if `folder` already holds something, SaveError if the disk refuses.
+    """
+    check_free(folder)
+    with _beside(folder) as draft:
+        _fill(draft, contents)
+        if folder.is_dir():
+            folder.rmdir()
+        draft.rename(folder)
+    return folder
+
+
+def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
+    """Exchange a folder for a new one; until the new one is complete the old one stays.
+
+    Raises SaveError if the disk refuses.
+    """
+    with _beside(folder) as draft:
+        _fill(draft, contents)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.old-", dir=folder.parent) as attic:
+            folder.rename(Path(attic) / folder.name)
+            try:
+                draft.rename(folder)
+            except OSError:
+                (Path(attic) / folder.name).rename(folder)
+                raise
+    return folder
+
+
+def write_file(path: Path, data: bytes) -> Path:
+    """Write one new file, durably and all at once.
+
+    Raises OutputExists if it exists, SaveError if the disk refuses.
+    """
+    check_free_file(path)
+    with _beside(path) as draft:
+        _write_durably(draft / path.name, data)
+        (draft / path.name).rename(path)
+    return path
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Every file that the folder's manifest names, each read once and checked against its hash.
+
+    Raises BundleError, naming the file, for anything missing, oversized or changed.
+    """
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such folder; expected one written by `fewshot`")
+    try:
+        manifest = json.loads(read_bounded(folder / MANIFEST, MAX_TEXT_BYTES))
+        listed = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BundleError(f"{folder / MANIFEST} is not a manifest; fetch or make the folder again") from None
+    contents = {}
+    for name, expected in listed.items():
+        if not name or name != Path(name).name or name in (".", "..") or "\\" in name or ":" in name:
+            raise BundleError(f"{folder / MANIFEST}: {name!r} is not a plain file name; do not trust this folder")
+        contents[name] = read_bounded(folder / name, MAX_FILE_BYTES)
+        found = sha256(contents[name])
+        if found != expected:
+            raise BundleError(
+                f"{folder / name} was changed or damaged: expected sha256 {expected[:16]}..., "
+                f"found {found[:16]}...; fetch or make the folder again"
+            )
+    return contents
+
+
+def read_bounded(
+    path: Path,
+    limit: int,
+    error: type[FewshotError] = BundleError,
+    advice: str = "expected a file written by `fewshot`",
+) -> bytes:
+    """A file's bytes. Raises `error`, ending in `advice`, if it is missing, unreadable or over `limit` bytes."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as refusal:
+        reason = refusal.strerror or type(refusal).__name__
+        raise error(f"{path}: {reason.lower()}; {advice}") from None
+    if len(data) > limit:
+        raise error(f"{path} is larger than {limit / 2**20:.3g} MiB; {advice}")
+    return data
+
+
+def manifest_of(contents: Mapping[str, bytes]) -> bytes:
+    """The manifest of some files: name -> size and sha256, as JSON."""
+    files = {name: {"sha256": sha256(data), "size": len(data)} for name, data in sorted(contents.items())}
+    return (json.dumps({"files": files}, indent=2) + "\n").encode()
+
+
+def _fill(draft: Path, contents: Mapping[str, bytes]) -> None:
+    for name, data in {**contents, MANIFEST: manifest_of(contents)}.items():
+        _write_durably(draft / name, data)
+    _sync_folder(draft)
+    draft.chmod(0o755)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A temporary folder next to `target`, removed on the way out; disk errors become SaveError."""
+    draft = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        yield draft
+        _sync_folder(target.parent)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SaveError(
+            f"could not write {target}: {reason.lower()}; nothing was left behind, "
+            "so free some space or name another --output"
+        ) from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder, and orders renames by itself
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

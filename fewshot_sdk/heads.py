@@ -1,0 +1,55 @@
+"""The last layer between tasks: what an initialization stores of it, and what a task starts from.
+
+dense   the stored rows; n_way is fixed.  Source: the paper.
+zero    rows of zeros, as many as the task has classes. Only the second moments of one row are
+        stored, the mean over the rows: the classes of a task come in no particular order.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from fewshot_sdk.backbones import HEAD
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.params import LearnerState
+
+Head = Literal["dense", "zero"]
+
+
+def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerState:
+    """The state that a task of `network`'s number of classes starts from.
+
+    Raises ConfigError if a dense head has another number of rows.
+    """
+    rows = {name: network.get_parameter(name) for name in HEAD}
+    if head == "dense":
+        found, wanted = len(stored.params["head.bias"]), len(rows["head.bias"])
+        if found != wanted:
+            raise ConfigError(
+                f"this initialization's dense head tells {found} classes apart, the task has {wanted}; "
+                "take one with a zero head, such as `omniglot`, which serves any number"
+            )
+        return stored
+    zeros = {name: torch.zeros_like(row, requires_grad=False) for name, row in rows.items()}
+    moments = {
+        name: moment.expand(zeros[name].shape).clone() if name in zeros else moment
+        for name, moment in stored.second_moments.items()
+    }
+    return LearnerState(params={**stored.params, **zeros}, second_moments=moments, updates=stored.updates)
+
+
+def close_head(state: LearnerState, head: Head) -> LearnerState:
+    """What is stored of a task's state: the inverse of `open_head`."""
+    if head == "dense":
+        return state
+    return LearnerState(
+        params={name: tensor for name, tensor in state.params.items() if name not in HEAD},
+        second_moments={
+            name: moment.mean(0, keepdim=True) if name in HEAD else moment
+            for name, moment in state.second_moments.items()
+        },
+        updates=state.updates,
+    )

@@ -1,0 +1,96 @@
+"""The only inner loop: a few gradient steps on one task, for training, evaluation and adaptation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot_sdk.config import InnerLoop
+from fewshot_sdk.params import LearnerState, Params
+
+
+def fine_tune(
+    network: nn.Module,
+    start: LearnerState,
+    images: Tensor,
+    labels: Tensor,
+    batches: Tensor,
+    inner: InnerLoop,
+) -> tuple[LearnerState, Tensor]:
+    """The state after one gradient step on the mean cross-entropy of each mini-batch in turn.
+
+    images (n, ...) and labels int64 (n,); batches: int64 (steps, batch_size), rows into them.
+    Also returns the losses, (steps,), each from before its step. Nothing is changed in place.
+    The bits depend on the number of threads: callers pin it with `one_thread`.
+    Source: Reptile, Algorithm 1 (U_k); Adam with beta1 = 0 continues from the start's moments.
+    """
+    network.train()
+    state = _in_layout(start, torch.channels_last)
+    losses = []
+    for batch in batches:
+        loss, grads = loss_and_grads(network, state.params, images[batch], labels[batch])
+        losses.append(loss)
+        state = update(state, grads, inner)
+    return _in_layout(state, torch.contiguous_format), torch.stack(losses) if losses else torch.zeros(0)
+
+
+def loss_and_grads(network: nn.Module, params: Params, images: Tensor, labels: Tensor) -> tuple[Tensor, Params]:
+    """Mean cross-entropy, a scalar, and its gradient with respect to `params`."""
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+    with torch.enable_grad():
+        loss = F.cross_entropy(functional_call(network, leaves, (images,)), labels)
+    grads = torch.autograd.grad(loss, list(leaves.values()))
+    return loss.detach(), dict(zip(leaves, grads, strict=True))
+
+
+def update(state: LearnerState, grads: Params, inner: InnerLoop) -> LearnerState:
+    """One step of the inner optimizer.
+
+    sgd:  p - lr g
+    adam: v' = beta2 v + (1 - beta2) g^2,  p - lr g / (sqrt(v' / (1 - beta2^t)) + epsilon)
+    Source: Kingma & Ba, Algorithm 1, with beta1 = 0.
+    """
+    rate, updates = inner.learning_rate, state.updates + 1
+    if inner.optimizer == "sgd":
+        params = {name: p.sub(grads[name], alpha=rate) for name, p in state.params.items()}
+        return LearnerState(params=params, second_moments={}, updates=updates)
+    unbias = (1 - inner.beta2**updates) ** 0.5
+    moments, params = {}, {}
+    for name, p in state.params.items():
+        g = grads[name]
+        v = torch.addcmul(state.second_moments[name] * inner.beta2, g, g, value=1 - inner.beta2)
+        params[name] = torch.addcdiv(p, g, v.sqrt().div_(unbias).add_(inner.epsilon), value=-rate)
+        moments[name] = v
+    return LearnerState(params=params, second_moments=moments, updates=updates)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread inside: another number gives other roundings, is no faster on networks
+    this small, and far slower when the machine is busy.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_layout(state: LearnerState, layout: torch.memory_format) -> LearnerState:
+    """Kernels stored so: channels last is 1.2 times faster in the convolutions (measured), and a
+    saved file is contiguous.
+    """
+
+    def stored(params: Params) -> Params:
+        return {
+            name: tensor.contiguous(memory_format=layout) if tensor.dim() == 4 else tensor
+            for name, tensor in params.items()
+        }
+
+    return LearnerState(params=stored(state.params), second_moments=stored(state.second_moments), updates=state.updates)

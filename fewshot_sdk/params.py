@@ -1,0 +1,76 @@
+"""Arithmetic on named tensors, and the state that an inner loop starts from and ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewshot_sdk.errors import ParamsMismatch
+
+Params = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerState:
+    """Weights and what the inner optimizer remembers of them.
+
+    second_moments: Adam's running mean of squared gradients; empty for SGD.
+    updates: inner updates behind these moments (Adam's t, for bias correction).
+    """
+
+    params: Params
+    second_moments: Params
+    updates: int
+
+
+def check_alike(found: Params, expected: Params, what: str) -> None:
+    """Raises ParamsMismatch, naming the tensor, unless keys, shapes and dtypes are equal."""
+    for name in expected.keys() - found.keys():
+        raise ParamsMismatch(f"{what}: tensor {name!r} is missing; was it made with other settings?")
+    for name in found.keys() - expected.keys():
+        raise ParamsMismatch(f"{what}: unexpected tensor {name!r}; was it made with other settings?")
+    for name, tensor in expected.items():
+        got = found[name]
+        if got.shape != tensor.shape or got.dtype != tensor.dtype:
+            raise ParamsMismatch(
+                f"{what}: tensor {name!r}: expected {_kind(tensor)}, found {_kind(got)}; "
+                "was it made with other settings?"
+            )
+
+
+def interpolate(old: Params, new: Params, step: float) -> Params:
+    """Move `old` a fraction `step` of the way to `new`: `old + step * (new - old)`.
+
+    Step 0 gives `old` and step 1 gives `new`, to the bit. The result has the keys, shapes and
+    dtypes of `old`; neither input changes.
+    Raises ParamsMismatch if they differ.  Source: Reptile, Algorithm 1.
+    """
+    check_alike(new, old, "interpolate")
+    return {name: old[name].lerp(new[name], step) for name in old}
+
+
+def difference(left: Params, right: Params) -> Params:
+    """`left - right`, tensor by tensor. Raises ParamsMismatch if keys, shapes or dtypes differ."""
+    check_alike(left, right, "difference")
+    return {name: left[name] - right[name] for name in left}
+
+
+def mean(items: Sequence[Params]) -> Params:
+    """The mean of several parameter sets, summed in the order given so that it is repeatable.
+
+    Raises ParamsMismatch if they differ in keys, shapes or dtypes; ValueError if there are none.
+    """
+    if not items:
+        raise ValueError("the mean of no parameters is undefined")
+    for other in items[1:]:
+        check_alike(other, items[0], "mean")
+    total = dict(items[0])
+    for item in items[1:]:
+        total = {name: total[name] + item[name] for name in total}
+    return {name: tensor / len(items) for name, tensor in total.items()}
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -1,0 +1,30 @@
+"""What a classifier says of one picture, the same from PyTorch and from ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The most probable label, its probability, and those of all labels; they sum to 1."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+def to_predictions(rows: NDArray[np.float32], labels: Sequence[str]) -> list[Prediction]:
+    """One prediction for each row of probabilities (n, len(labels)); equal ones go to the first label."""
+    return [
+        Prediction(
+            label=labels[int(row.argmax())],
+            probability=float(row.max()),
+            probabilities=dict(zip(labels, row.tolist(), strict=True)),
+        )
+        for row in rows
+    ]

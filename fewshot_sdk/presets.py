@@ -1,0 +1,70 @@
+"""Named recipes: the paper's settings under the paper's names, and ours, which say what differs and why."""
+
+from __future__ import annotations
+
+from fewshot_sdk.config import Conv4, DataSource, InnerLoop, MetaLoop, Preprocessing, Recipe
+from fewshot_sdk.errors import ConfigError
+
+_PAPER_OMNIGLOT = DataSource(name="omniglot", split="paper", rotations=True)
+_PAPER_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="nearest")
+_DRAWN_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="box", polarity="dark_on_light", mean=(1.0,))
+
+# Batch norm wants to see all classes at once: on held-out training characters, 5-way 5-shot, 20 steps
+# on batches of 25 gave 96.5 % where the paper's 50 steps on batches of 5 gave 84.0 %.
+_WHOLE_SUPPORT_SET = InnerLoop(learning_rate=3e-3, batch_size=50, steps=20)
+
+PRESETS: dict[str, Recipe] = {
+    # Source: Nichol et al. 2018, hyper-parameters for Omniglot 5-way, dense layer and all.
+    "omniglot-5way": Recipe(
+        preset="omniglot-5way",
+        data=_PAPER_OMNIGLOT,
+        preprocessing=_PAPER_PIXELS,
+        backbone=Conv4(),
+        head="dense",
+        inner=InnerLoop(learning_rate=1e-3, batch_size=10, steps=5),
+        adaptation=InnerLoop(learning_rate=1e-3, batch_size=5, steps=50),
+        meta=MetaLoop(meta_steps=100_000, tasks_per_step=5, n_way=5, k_shot=10),
+    ),
+    # Source: the same, 20-way.
+    "omniglot-20way": Recipe(
+        preset="omniglot-20way",
+        data=_PAPER_OMNIGLOT,
+        preprocessing=_PAPER_PIXELS,
+        backbone=Conv4(),
+        head="dense",
+        inner=InnerLoop(learning_rate=5e-4, batch_size=20, steps=10),
+        adaptation=InnerLoop(learning_rate=5e-4, batch_size=10, steps=50),
+        meta=MetaLoop(meta_steps=200_000, tasks_per_step=5, n_way=20, k_shot=10),
+    ),
+    # Our own: any number of classes; a higher inner rate, which learns several times faster; 10-way
+    # tasks, because users have more than 5 classes; paper as 0, so that zero padding is more paper;
+    # the box filter, because the nearest-neighbour one loses thin strokes of large drawings.
+    "omniglot": Recipe(
+        preset="omniglot",
+        data=_PAPER_OMNIGLOT,
+        preprocessing=_DRAWN_PIXELS,
+        backbone=Conv4(),
+        head="zero",
+        inner=InnerLoop(learning_rate=3e-3, batch_size=20, steps=5),
+        adaptation=_WHOLE_SUPPORT_SET,
+        meta=MetaLoop(meta_steps=7_000, tasks_per_step=5, n_way=10, k_shot=10),
+    ),
+    # No data to fetch: about a minute on one core, for trying the line and for tests.
+    "glyphs": Recipe(
+        preset="glyphs",
+        data=DataSource(name="glyphs", split="seeded"),
+        preprocessing=_DRAWN_PIXELS,
+        backbone=Conv4(filters=32),
+        head="zero",
+        inner=InnerLoop(learning_rate=3e-3, batch_size=10, steps=5),
+        adaptation=_WHOLE_SUPPORT_SET,
+        meta=MetaLoop(meta_steps=500, tasks_per_step=5, n_way=5, k_shot=10),
+    ),
+}
+
+
+def preset(name: str) -> Recipe:
+    """The recipe of this name. Raises ConfigError, listing the known ones."""
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; the presets are {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,89 @@
+"""Meta-training: from a recipe and a stream of tasks to an initialization, one event per outer step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fewshot_sdk.backbones import build_network
+from fewshot_sdk.checkpoint import Initialization, fresh
+from fewshot_sdk.config import Provenance, Recipe
+from fewshot_sdk.errors import TrainingDiverged
+from fewshot_sdk.heads import close_head, open_head
+from fewshot_sdk.inner_loop import fine_tune, one_thread
+from fewshot_sdk.meta import reptile_step, step_size_at
+from fewshot_sdk.params import LearnerState
+from fewshot_sdk.tasks import TaskSampler, mini_batches
+from fewshot_sdk.version import versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaStep:
+    """What one outer step did.
+
+    done: outer steps behind this initialization, 1 to meta_steps.
+    loss: mean cross-entropy of the last inner mini-batch of each task, in nats.
+    """
+
+    done: int
+    meta_steps: int
+    loss: float
+    initialization: Initialization
+
+
+def meta_train(
+    recipe: Recipe, tasks: TaskSampler, *, seed: int = 0, command: str = "meta_train(...)"
+) -> Iterator[MetaStep]:
+    """Reptile: yields one MetaStep for each of `recipe.meta.meta_steps` outer steps.
+
+    Outer step i trains tasks `i * tasks_per_step` and following of the stream. Same recipe, tasks
+    and seed (of the weights): same bits. `command` is kept as the initialization's origin.
+    Raises TrainingDiverged, naming step and task, when a loss is no longer finite.
+    Source: Reptile, Algorithm 2.
+    """
+    meta = recipe.meta
+    network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way)
+    started = time.monotonic()
+    provenance = Provenance(
+        command=command,
+        seed=seed,
+        meta_steps_done=0,
+        data_sha256=tasks.data.digest,
+        seconds=0,
+        versions=versions(),
+    )
+    stored = fresh(recipe, seed, provenance).state
+    for done in range(meta.meta_steps):
+        with one_thread():
+            stored, loss = _outer_step(recipe, network, tasks, stored, done)
+        progress = {"meta_steps_done": done + 1, "seconds": round(time.monotonic() - started, 1)}
+        yield MetaStep(
+            done=done + 1,
+            meta_steps=meta.meta_steps,
+            loss=loss,
+            initialization=Initialization(recipe=recipe, state=stored, provenance=provenance.replace(**progress)),
+        )
+
+
+def _outer_step(
+    recipe: Recipe, network: nn.Module, tasks: TaskSampler, stored: LearnerState, done: int
+) -> tuple[LearnerState, float]:
+    meta, inner = recipe.meta, recipe.inner
+    start = open_head(stored, recipe.head, network)
+    adapted, losses = [], []
+    for index in range(done * meta.tasks_per_step, (done + 1) * meta.tasks_per_step):
+        task = tasks.task(index)
+        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
+        state, task_losses = fine_tune(network, start, task.support, task.support_labels, batches, inner)
+        if not torch.isfinite(task_losses).all():
+            raise TrainingDiverged(
+                f"the loss of task {index} is not finite at outer step {done + 1}; "
+                f"try a lower inner learning rate than {inner.learning_rate}"
+            )
+        adapted.append(close_head(state, recipe.head))
+        losses.append(float(task_losses[-1]))
+    return reptile_step(stored, adapted, step_size_at(done, meta)), sum(losses) / len(losses)

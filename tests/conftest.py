@@ -1,0 +1,125 @@
+"""Small recipes and data: every test runs without a data set and without a network."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.class_images import ClassImages
+from fewshot_sdk.config import Conv4, Recipe
+from fewshot_sdk.glyphs import draw, glyph
+from fewshot_sdk.presets import preset
+from fewshot_sdk.tasks import TaskSampler
+from fewshot_sdk.training import meta_train
+
+REPOSITORY = Path(__file__).parent.parent
+REAL_DATA = os.environ.get("FEWSHOT_DATA")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from or written to the user's cache; one cache for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWSHOT_CACHE", str(shared / "fewshot-cache"))
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("COLUMNS", "200")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"a test tried to reach {address[0]}")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+def tiny_recipe(**changes: object) -> Recipe:
+    """The glyphs preset, small enough for milliseconds: 16 x 16 pixels, 4 filters, 2 outer steps."""
+    glyphs = preset("glyphs")
+    small: dict[str, object] = {
+        "preprocessing": glyphs.preprocessing.replace(height=16, width=16),
+        "backbone": Conv4(filters=4),
+        "meta": glyphs.meta.replace(meta_steps=2, tasks_per_step=2, k_shot=3),
+    }
+    return glyphs.replace(**{**small, **changes})
+
+
+@pytest.fixture(scope="session")
+def recipe(_own_cache: None) -> Recipe:
+    return tiny_recipe()
+
+
+@pytest.fixture(scope="session")
+def few_glyphs(recipe: Recipe) -> ClassImages:
+    """Thirty characters by twenty drawers, at the tiny recipe's size."""
+    return drawn_glyphs(recipe)
+
+
+def drawn_glyphs(recipe: Recipe, n_classes: int = 30) -> ClassImages:
+    from fewshot_sdk.glyphs import glyphs
+
+    return glyphs(n_classes, 20, recipe.preprocessing, seed=3)
+
+
+@pytest.fixture(scope="session")
+def sampler(recipe: Recipe, few_glyphs: ClassImages) -> TaskSampler:
+    return TaskSampler(data=few_glyphs, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot)
+
+
+@pytest.fixture(scope="session")
+def init(recipe: Recipe, sampler: TaskSampler) -> Initialization:
+    *_, last = meta_train(recipe, sampler)
+    return last.initialization
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> Path:
+    """A support folder: three glyphs, four drawings each, 60 x 60 PNGs."""
+    return draw_folder(tmp_path / "drawings")
+
+
+def draw_folder(folder: Path, labels: tuple[str, ...] = ("ant", "bee", "cat"), shots: int = 4, first: int = 0) -> Path:
+    for index, label in enumerate(labels):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for shot in range(first, first + shots):
+            image = draw(glyph(7, index), np.random.default_rng((7, index, shot)), side=60)
+            image.save(folder / label / f"{shot}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def omniglot_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two zips of Omniglot's layout: 12 + 8 made-up characters by 20 drawers."""
+    root = tmp_path_factory.mktemp("omniglot")
+    for name, first, n in (("images_background", 0, 12), ("images_evaluation", 12, 8)):
+        with zipfile.ZipFile(root / f"{name}.zip", "w") as archive:
+            for c in range(first, first + n):
+                for drawer in range(20):
+                    data = io.BytesIO()
+                    draw(glyph(1, c), np.random.default_rng((1, c, drawer))).convert("1").save(data, "PNG")
+                    member = f"{name}/Alphabet_{c // 5}/character{c % 5 + 1:02}/{c + 1:04}_{drawer + 1:02}.png"
+                    archive.writestr(member, data.getvalue())
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_omniglot() -> Path:
+    if not REAL_DATA or not (Path(REAL_DATA) / "omniglot").is_dir():
+        pytest.skip("FEWSHOT_DATA does not name a folder with omniglot/ in it")
+    return Path(REAL_DATA) / "omniglot"

@@ -1,0 +1,1 @@
+"""Independent re-implementations that tests compare with."""

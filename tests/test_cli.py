@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fewshot_cli import commands
+from fewshot_cli.main import app
+from fewshot_sdk import datasets, presets, save
+from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.errors import SaveError
+from fewshot_sdk.files import write_folder
+from tests.conftest import REPOSITORY, draw_folder, tiny_recipe
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in this process: exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            app([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def saved(init: Initialization, tmp_path: Path) -> Path:
+    return save(init, tmp_path / "init")
+
+
+@pytest.fixture
+def model(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> Path:
+    code, _, _ = run("adapt", "--support", drawings, "--init", saved, "--steps", 10, "--output", tmp_path / "model")
+    assert code == 0
+    return tmp_path / "model"
+
+
+@pytest.fixture(autouse=True)
+def _tiny_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
+    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+
+
+def shell(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a person does, in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}
+    command = [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **settings)  # type: ignore[call-overload, no-any-return]
+
+
+def test_the_whole_line(run: Run, tmp_path: Path, drawings: Path) -> None:
+    init, model, file = tmp_path / "init", tmp_path / "model", tmp_path / "model.onnx"
+    code, out, err = run("meta-train", "--preset", "glyphs", "--meta-steps", 3, "--seed", 4, "--output", init)
+    assert (code, out) == (0, "")
+    assert f"next: fewshot adapt --init {init}" in err
+    config = json.loads((init / "config.json").read_text())
+    assert config["provenance"]["command"] == "fewshot meta-train --preset glyphs --meta-steps 3 --seed 4"
+    assert config["provenance"]["meta_steps_done"] == 3
+
+    code, out, err = run("evaluate", init, "--ways", 3, "--shots", 2, "--tasks", 4, "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert set(said) == {"accuracy", "ci95", "tasks", "ways", "shots", "mode", "seed"}
+    assert 0 <= said["accuracy"] <= 1
+    assert (said["tasks"], said["ways"], said["shots"], said["mode"]) == (4, 3, 2, "inductive")
+
+    code, out, err = run("adapt", "--support", drawings, "--init", init, "--steps", 7, "--output", model, "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert (said["labels"], said["images"], said["steps"]) == (["ant", "bee", "cat"], 12, 7)
+
+    code, out, err = run("export", model, "--output", file, "--json")
+    assert code == 0
+    assert json.loads(out)["bytes"] == file.stat().st_size
+    assert "differ by at most" in err
+
+    new = sorted(draw_folder(tmp_path / "new", first=4).glob("*/*.png"))
+    code, out, _ = run("predict", file, *new, "--json")
+    assert code == 0
+    from_onnx = json.loads(out)
+    assert [Path(said["image"]) for said in from_onnx] == new
+    assert all(said["probabilities"][said["label"]] == said["probability"] for said in from_onnx)
+    code, out, _ = run("predict", model, *new, "--json")
+    for left, right in zip(from_onnx, json.loads(out), strict=True):
+        assert left["label"] == right["label"]
+        assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-4)
+
+
+def test_people_get_lines(run: Run, model: Path, saved: Path, drawings: Path) -> None:
+    code, out, err = run("predict", model, drawings / "ant" / "0.png", drawings / "bee" / "1.png")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 2
+    assert out.splitlines()[0].startswith(str(drawings / "ant" / "0.png"))
+    assert out.splitlines()[0].endswith("%")
+    code, out, _ = run("evaluate", saved, "--tasks", 2, "--transductive")
+    assert code == 0
+    assert out.endswith("% (5-way 1-shot transductive, 2 tasks, seed 0)\n")
+
+
+def test_a_result_can_be_recorded_on_the_card(run: Run, saved: Path) -> None:
+    weights = (saved / "model.safetensors").read_bytes()
+    assert run("evaluate", saved, "--tasks", 2, "--shots", 3, "--record")[0] == 0
+    assert "| glyphs 5-way 3-shot | inductive |" in (saved / "README.md").read_text()
+    assert (saved / "model.safetensors").read_bytes() == weights
+    assert run("evaluate", saved, "--tasks", 2)[0] == 0  # and it still loads
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["meta-train", "--preset", "imagenet", "--output", "o"],
+            "no preset 'imagenet'; the presets are omniglot-5way",
+        ),
+        (
+            ["meta-train", "--preset", "omniglot", "--root", ".", "--output", "o"],
+            "images_background.zip: no such file",
+        ),
+        (["evaluate", "nowhere"], "no initialization 'nowhere'"),
+        (["adapt", "--support", "nowhere", "--output", "o"], "nowhere: there is no such folder"),
+        (["export", "nowhere", "--output", "o.onnx"], "nowhere: no such folder"),
+        (["predict", "nowhere.onnx", "p.png"], "nowhere.onnx: no such file or directory"),
+    ],
+)
+def test_a_known_failure_is_one_line_and_exit_1(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert says in last
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["adapt"],
+        ["adapt", "--support"],
+        ["fly"],
+        ["evaluate", "omniglot", "--tasks", "none"],
+        ["evaluate", "omniglot", "--ways", "1"],
+        ["meta-train", "--preset", "glyphs", "--output", "o", "--meta-steps", "0"],
+        ["adapt", "--support", "s", "--output", "o", "--steps", "-1"],
+    ],
+)
+def test_wrong_usage_is_exit_2(run: Run, words: list[str]) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(("Usage:", "Error:"))
+
+
+def test_no_output_is_ever_overwritten(run: Run, saved: Path, model: Path, drawings: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for words in (
+        ["meta-train", "--preset", "glyphs", "--output", saved],
+        ["adapt", "--support", drawings, "--init", saved, "--output", model],
+        ["adapt", "--support", drawings, "--init", saved, "--output", drawings],
+        ["export", model, "--output", tmp_path / "model.onnx"],
+    ):
+        code, _, err = run(*words)
+        assert code == 1
+        assert "name a new --output" in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_training_is_not_lost_when_the_disk_refuses(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path, contents: dict[str, bytes]) -> Path:
+        if folder == tmp_path / "init":
+            raise SaveError(f"could not write {folder}: no space left on device")
+        return write_folder(folder, contents)
+
+    monkeypatch.setattr("fewshot_sdk.files.write_folder", refuse)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, _, err = run("meta-train", "--preset", "glyphs", "--output", tmp_path / "init")
+    assert code == 1
+    assert "no space left on device; what was trained is kept in" in err
+    kept = Path(err.strip().rpartition(" ")[2])
+    assert run("evaluate", kept, "--tasks", 1)[0] == 0
+
+
+def test_debug_shows_where_it_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exception, match="there is no such folder"):
+        app(["adapt", "--support", "nowhere", "--output", "o", "--debug"])
+
+
+def test_ctrl_c_is_exit_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "predict", interrupt)
+    code, out, err = run("predict", "m.onnx", "p.png")
+    assert (code, out, err) == (130, "", "interrupted\n")
+
+
+def test_help_names_every_command_and_imports_no_heavy_library() -> None:
+    done = shell("-X", "importtime", "-m", "fewshot_cli.main", "--help")
+    assert done.returncode == 0
+    for command in ("meta-train", "evaluate", "adapt", "export", "predict"):
+        assert command in done.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in imported
+    assert not imported & {"torch", "onnx", "onnxruntime", "onnxscript", "huggingface_hub", "numpy", "PIL", "pydantic"}
+
+
+def test_predict_with_an_onnx_file_imports_no_torch(run: Run, model: Path, drawings: Path, tmp_path: Path) -> None:
+    assert run("export", model, "--output", tmp_path / "m.onnx")[0] == 0
+    words = ["predict", str(tmp_path / "m.onnx"), str(drawings / "ant" / "0.png")]
+    done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "onnxruntime" in imported
+    assert not imported & {"torch", "onnx", "onnxscript", "huggingface_hub", "safetensors"}
+
+
+def test_a_broken_support_folder_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    words = ["adapt", "--support", str(tmp_path), "--output", str(tmp_path / "o")]
+    done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words)
+    assert done.returncode == 1
+    assert "it is empty" in done.stderr
+    assert not any(line.rpartition("|")[2].strip() == "torch" for line in done.stderr.splitlines())
+
+
+def test_where_there_is_no_torch_it_says_so(run: Run, drawings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(commands, "adapt", missing)
+    code, _, err = run("adapt", "--support", drawings, "--output", "o")
+    assert (code, err) == (1, "error: this command needs torch, which is not installed here; pip install torch\n")
+
+
+def test_the_version_is_the_packages(run: Run) -> None:
+    import fewshot_sdk
+
+    assert run("--version")[:2] == (0, f"{fewshot_sdk.__version__}\n")
+
+
+def test_progress_elsewhere_than_on_a_terminal_is_plain_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewshot_cli import output
+
+    monkeypatch.setattr(output, "PLAIN_SECONDS", 0.0)
+    assert list(output.progress(iter("abc"), 3, "spelling", str.upper)) == ["a", "b", "c"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [f"spelling: {i} of 3" for i in (1, 2, 3)]
+    assert not any("\x1b" in line or "\r" in line for line in lines)

@@ -1,0 +1,91 @@
+"""The line on real Omniglot from the shell, and without torch where none is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+SHOTS = 5
+
+
+@pytest.fixture(scope="module")
+def characters(tmp_path_factory: pytest.TempPathFactory, real_omniglot: Path) -> tuple[Path, Path]:
+    """Five characters of the paper's test split as folders: 5 drawings to learn from, 15 to be asked."""
+    from fewshot_sdk.config import DataSource
+    from fewshot_sdk.datasets import open_dataset
+    from fewshot_sdk.presets import preset
+
+    settings = preset("omniglot").preprocessing
+    unseen = open_dataset(DataSource(name="omniglot", split="paper"), settings, "test", real_omniglot).names[::85][:5]
+    folder = tmp_path_factory.mktemp("characters")
+    for number, name in enumerate(unseen):
+        with zipfile.ZipFile(real_omniglot / f"{name.partition('/')[0]}.zip") as archive:
+            members = sorted(m for m in archive.namelist() if m.startswith(f"{name}/"))
+            for drawer, member in enumerate(members):
+                home = folder / ("support" if drawer < SHOTS else "query") / f"character{number}"
+                home.mkdir(parents=True, exist_ok=True)
+                (home / Path(member).name).write_bytes(archive.read(member))
+    return folder / "support", folder / "query"
+
+
+def fewshot(*words: object, torch: bool = True) -> str:
+    """Runs the command in a new process; `torch=False` makes importing it fail."""
+    start = "" if torch else "import sys; sys.modules['torch'] = sys.modules['onnx'] = None; "
+    program = f"{start}from fewshot_cli.main import app; app()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def adapted_accuracy(init: Path | str, characters: tuple[Path, Path], folder: Path) -> float:
+    """Adapt, export, predict without torch, compare every answer with PyTorch's; the share that is right."""
+    support, query = characters
+    fewshot("adapt", "--support", support, "--init", init, "--output", folder / "model")
+    fewshot("export", folder / "model", "--output", folder / "model.onnx")
+    pictures = sorted(query.glob("*/*.png"))
+    assert len(pictures) == 75
+    ours = json.loads(fewshot("predict", folder / "model.onnx", *pictures, "--json", torch=False))
+    theirs = json.loads(fewshot("predict", folder / "model", *pictures, "--json"))
+    for left, right in zip(ours, theirs, strict=True):
+        assert left["label"] == right["label"]
+        assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-4)
+    matches = [Path(said["image"]).parent.name == said["label"] for said in ours]
+    return matches.count(True) / len(matches)
+
+
+def test_the_bundled_initialization_knows_unseen_characters(characters: tuple[Path, Path], tmp_path: Path) -> None:
+    assert adapted_accuracy("omniglot", characters, tmp_path) >= 0.9
+
+
+def test_a_few_outer_steps_on_omniglot_and_the_same_seed_twice(
+    characters: tuple[Path, Path], tmp_path: Path, real_omniglot: Path
+) -> None:
+    words = ("meta-train", "--preset", "omniglot", "--root", real_omniglot, "--meta-steps", 15, "--seed", 3)
+    fewshot(*words, "--output", tmp_path / "first")
+    fewshot(*words, "--output", tmp_path / "second")
+    for name in ("model.safetensors", "inner_state.safetensors"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert adapted_accuracy(tmp_path / "first", characters, tmp_path) >= 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_papers_preset_after_2000_steps(characters: tuple[Path, Path], tmp_path: Path, real_omniglot: Path) -> None:
+    init = tmp_path / "init"
+    fewshot("meta-train", "--preset", "omniglot-5way", "--root", real_omniglot, "--meta-steps", 2000, "--output", init)
+    words = ("--root", real_omniglot, "--ways", 5, "--shots", 1, "--tasks", 1000, "--transductive", "--json")
+    said = json.loads(fewshot("evaluate", init, *words))
+    assert said["tasks"] == 1000
+    assert said["accuracy"] >= 0.82
+    assert adapted_accuracy(init, characters, tmp_path) >= 0.85

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+
+from fewshot_sdk import evaluate, evaluation
+from fewshot_sdk.backbones import build_network, random_params
+from fewshot_sdk.checkpoint import Initialization, fresh
+from fewshot_sdk.class_images import ClassImages
+from fewshot_sdk.evaluation import Mode, predict_inductive, predict_transductive, summarize
+from fewshot_sdk.tasks import TaskSampler
+from tests.conftest import tiny_recipe
+
+MODES: list[Mode] = ["transductive", "inductive"]
+
+
+def bars(n_classes: int, noise: int = 0) -> ClassImages:
+    """Class c has a dark bar at height c: all its images are alike but for noise."""
+    rng = np.random.default_rng(0)
+    images = np.full((n_classes, 10, 16, 16, 1), 255, np.int64)
+    for c in range(n_classes):
+        images[c, :, 2 * c : 2 * c + 3] = 0
+    images = (images + rng.integers(-noise, noise + 1, images.shape)).clip(0, 255)
+    return ClassImages(
+        images=images.astype(np.uint8).reshape(-1, 16, 16, 1),
+        rows=tuple(np.arange(10) + 10 * c for c in range(n_classes)),
+        names=tuple(f"bar{c}" for c in range(n_classes)),
+        source="bars test",
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("known", "accuracy"), [(5, 1.0), (2, 0.4), (0, 0.0)])
+def test_a_model_that_knows_some_classes_is_right_on_those(
+    init: Initialization, monkeypatch: pytest.MonkeyPatch, mode: Mode, known: int, accuracy: float
+) -> None:
+    """Its answers are those of the nearest neighbour, right on bars, but for labels it does not know."""
+    tasks = TaskSampler(data=bars(6), n_way=5, k_shot=2, n_query=2)
+    numbers = iter(range(10))
+
+    def answer(queries: torch.Tensor) -> torch.Tensor:
+        support = tasks.task(next(numbers)).support.flatten(1).float()
+        label = torch.cdist(queries.flatten(1).float(), support).argmin(1) // 2
+        return torch.eye(5)[torch.where(label < known, label, (label + 1) % 5)]
+
+    monkeypatch.setattr(evaluation, "predict_transductive", lambda _net, _params, q: answer(q))
+    monkeypatch.setattr(evaluation, "predict_inductive", lambda _net, _params, _s, q: answer(q))
+    result = evaluate(init, tasks, n_tasks=10, mode=mode)
+    assert result.accuracy == pytest.approx(accuracy)
+    assert result.ci95 == pytest.approx(0, abs=1e-12)
+    assert (result.tasks, result.ways, result.shots, result.mode, result.seed) == (10, 5, 2, mode, 0)
+
+
+def test_a_model_that_always_answers_the_first_class_is_right_once_in_five(init: Initialization) -> None:
+    """No inner step and a zero head: all logits are equal, and the first label wins."""
+    still = init.recipe.replace(adaptation=init.recipe.adaptation.replace(steps=0))
+    blind = replace(init, recipe=still)
+    tasks = TaskSampler(data=bars(6), n_way=5, k_shot=1, n_query=3)
+    result = evaluate(blind, tasks, n_tasks=7)
+    assert result.accuracy == pytest.approx(0.2)
+    assert result.ci95 == pytest.approx(0, abs=1e-12)
+
+
+def test_the_interval_is_1_96_standard_errors(sampler: TaskSampler) -> None:
+    result = summarize([0.0, 1.0, 1.0, 1.0], sampler, "inductive")
+    assert result.accuracy == 0.75
+    assert result.ci95 == pytest.approx(1.96 * 0.5 / 2)
+    assert summarize([1.0], sampler, "inductive").ci95 == 0
+
+
+def test_the_first_tasks_are_the_same_however_many_are_asked_for(init: Initialization) -> None:
+    from fewshot_sdk.evaluation import accuracies
+
+    tasks = TaskSampler(data=bars(6, noise=120), n_way=5, k_shot=1, n_query=1, seed=3)
+    few = list(accuracies(init, tasks, n_tasks=3, mode="inductive"))
+    more = list(accuracies(init, tasks, n_tasks=6, mode="inductive"))
+    assert more[:3] == few
+
+
+def test_transductive_queries_share_their_statistics_and_inductive_ones_do_not() -> None:
+    recipe = tiny_recipe()
+    network = build_network(recipe.backbone, recipe.preprocessing, 5)
+    params = random_params(network, 0)
+    images = torch.from_numpy(bars(6, noise=90).images)
+    support, queries = images[:20], images[20:26]
+    together = predict_transductive(network, params, queries)
+    assert not torch.allclose(predict_transductive(network, params, queries[:3]), together[:3], atol=1e-4)
+    alone = predict_inductive(network, params, support, queries)
+    torch.testing.assert_close(predict_inductive(network, params, support, queries[:3]), alone[:3])
+    by_hand = functional_call(network, params, (torch.cat([support, queries[2:3]]),))[-1]
+    torch.testing.assert_close(alone[2], by_hand.detach())
+
+
+def test_a_random_network_guesses_on_noise(init: Initialization) -> None:
+    data = bars(6)
+    noise = replace(data, images=np.random.default_rng(1).integers(0, 256, data.images.shape, np.uint8))
+    recipe = tiny_recipe(adaptation=tiny_recipe().adaptation.replace(steps=3))
+    untrained = fresh(recipe, 0, init.provenance)
+    tasks = TaskSampler(data=noise, n_way=5, k_shot=1, n_query=1)
+    assert abs(evaluate(untrained, tasks, n_tasks=150).accuracy - 0.2) < 0.06

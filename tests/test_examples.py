@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from fewshot_sdk import datasets, presets
+from tests.conftest import REPOSITORY, tiny_recipe
+
+EXAMPLES = REPOSITORY / "examples"
+
+
+def test_every_example_is_short_and_tested_here() -> None:
+    scripts = {path.name: path for path in EXAMPLES.glob("*.py")}
+    assert scripts.keys() == {"adapt_and_predict.py", "make_drawings.py", "whole_line.py"}
+    assert all(len(path.read_text().splitlines()) < 40 for path in scripts.values())
+
+
+def run(name: str, *words: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_the_committed_drawings_are_those_the_script_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("make_drawings.py", tmp_path, monkeypatch=monkeypatch)
+    drawn = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.png")}
+    assert len(drawn) == 25
+    assert drawn == {path.relative_to(EXAMPLES): path.read_bytes() for path in EXAMPLES.rglob("*.png")}
+
+
+def test_adapting_the_bundled_initialization(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = EXAMPLES / "new_drawings" / "fish1.png"
+    run("adapt_and_predict.py", EXAMPLES / "drawings", picture, tmp_path / "m.onnx", monkeypatch=monkeypatch)
+    assert capsys.readouterr().out.startswith("fish ")
+
+
+def test_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a tiny recipe in place of the minute's training."""
+    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
+    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    run("whole_line.py", monkeypatch=monkeypatch)
+    assert "Prediction(label=" in capsys.readouterr().out
+    assert (tmp_path / "model.onnx").stat().st_size > 1000
+
+
+def test_the_python_of_the_readme_is_that_example() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    example = (EXAMPLES / "whole_line.py").read_text().partition('"""\n\n')[2]
+    assert example in blocks
+    assert len(example.splitlines()) <= 13
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    from typer.main import get_command
+
+    from fewshot_cli.main import app
+
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    text = "\n".join((REPOSITORY / name).read_text() for name in ("README.md", "Makefile"))
+    used = re.findall(r"^\s*(?:\$\(FEWSHOT\)|fewshot) ([a-z-]+)(.*)$", text, re.MULTILINE)
+    assert {command for command, _ in used} == known.keys()
+    for command, rest in used:
+        options = {
+            option for parameter in known[command].params for option in parameter.opts + parameter.secondary_opts
+        }
+        assert set(re.findall(r"(?<=\s)--[a-z-]+", rest)) <= options, command

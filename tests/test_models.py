@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewshot_sdk import load
+from fewshot_sdk.cards import results_table
+from fewshot_sdk.zoo import bundled
+from tests.conftest import REPOSITORY
+from tests.render_models import rendered
+
+MODELS = bundled()
+ALLOWED = {"README.md", "config.json", "inner_state.safetensors", "manifest.json", "model.safetensors"}
+
+
+def test_the_default_is_there() -> None:
+    assert "omniglot" in MODELS
+    assert MODELS["omniglot"].parent == REPOSITORY / "models"
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_bundled_initialization_loads_and_its_card_is_what_the_code_renders(name: str) -> None:
+    folder = MODELS[name]
+    found = load(name)
+    assert found.recipe.preset == name
+    assert {file.name for file in folder.iterdir()} == ALLOWED
+    assert found.files() == {file: (folder / file).read_bytes() for file in ALLOWED - {"manifest.json"}}
+    assert found.evaluations, "a card without results"
+    assert found.provenance.meta_steps_done == found.recipe.meta.meta_steps
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_bundled_initialization_is_small(name: str) -> None:
+    assert all(file.stat().st_size < 5_000_000 for file in MODELS[name].iterdir())
+
+
+def test_the_page_of_models_is_what_the_code_renders() -> None:
+    page = (REPOSITORY / "models" / "README.md").read_text()
+    assert page == rendered(), "run `make models`"
+
+
+def test_the_readme_shows_the_defaults_results() -> None:
+    assert results_table(load("omniglot").evaluations) in (REPOSITORY / "README.md").read_text()
+
+
+def test_no_model_code() -> None:
+    assert not list(Path(REPOSITORY / "models").rglob("*.py"))

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fewshot_sdk.zoo import bundled
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    # Without isolation: hatchling is already here, and tests use no network.
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def test_its_top_level_is_exactly_the_two_packages(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    top = {name.partition("/")[0] for name in names}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"fewshot_sdk", "fewshot_cli"}
+    assert "fewshot_sdk/py.typed" in names
+    assert "fewshot_cli/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not any("test" in name for name in names)
+
+
+def test_it_carries_the_bundled_initializations_whole(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    for name, folder in bundled().items():
+        for file in folder.iterdir():
+            assert archive.read(f"fewshot_sdk/models/{name}/{file.name}") == file.read_bytes()
+    assert "omniglot" in bundled()
+
+
+def test_unpacked_elsewhere_it_finds_its_own_models(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    program = """
+import fewshot_sdk
+from fewshot_sdk.zoo import bundled
+print(fewshot_sdk.__file__)
+print(bundled()["omniglot"])
+print(fewshot_sdk.load("omniglot").recipe.preset)
+"""
+    command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n{program}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    home, models, preset = done.stdout.split()
+    assert home.startswith(str(tmp_path))
+    assert models == str(tmp_path / "site" / "fewshot_sdk" / "models" / "omniglot")
+    assert preset == "omniglot"
+
+
+def test_the_constraints_pin_every_requirement() -> None:
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    wanted = {
+        requirement.partition(">=")[0].lower()
+        for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]
+    }
+    assert wanted <= pinned
+    assert "torch==2.13.0" in lines
