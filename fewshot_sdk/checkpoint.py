@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from fewshot_sdk import cards
+from fewshot_sdk.archives import read_archive, write_archive
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.bundles import open_bundle
 from fewshot_sdk.config import Evaluation, InitializationConfig, Provenance, Recipe
 from fewshot_sdk.errors import BundleError
-from fewshot_sdk.files import sha256
+from fewshot_sdk.files import read_folder, sha256
 from fewshot_sdk.heads import close_head
 from fewshot_sdk.params import LearnerState, Params, check_alike
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
@@ -77,21 +78,35 @@ def load(name: str | Path) -> Initialization:
     is missing, unexpected or of another shape.
     """
     folder = locate(name)
+    return _from_files(read_folder(folder), folder)
+
+
+def save_checkpoint(init: Initialization, path: Path) -> Path:
+    """Write an unfinished training as one file, in place of an older one. Raises SaveError."""
+    return write_archive(path, init.files())
+
+
+def load_checkpoint(path: Path) -> Initialization:
+    """The unfinished training in a file, checked as `load` does. Raises BundleError and ParamsMismatch."""
+    return _from_files(read_archive(path), path)
+
+
+def _from_files(files: dict[str, bytes], where: Path) -> Initialization:
     needed = ("model.safetensors", "inner_state.safetensors")
     expected = "an initialization, such as `omniglot`"
-    config, files = open_bundle(folder, InitializationConfig, FORMAT, needed, expected)
-    params = from_safetensors(files["model.safetensors"], str(folder / "model.safetensors"))
-    inner_state = from_safetensors(files["inner_state.safetensors"], str(folder / "inner_state.safetensors"))
+    config = open_bundle(files, where, InitializationConfig, FORMAT, needed, expected)
+    params = from_safetensors(files["model.safetensors"], str(where / "model.safetensors"))
+    inner_state = from_safetensors(files["inner_state.safetensors"], str(where / "inner_state.safetensors"))
     template = _template(config.recipe)
-    check_alike(params, template.params, str(folder / "model.safetensors"))
+    check_alike(params, template.params, str(where / "model.safetensors"))
     check_alike(
         inner_state,
         {**template.second_moments, "updates": torch.tensor(0)},
-        str(folder / "inner_state.safetensors"),
+        str(where / "inner_state.safetensors"),
     )
     updates = int(inner_state.pop("updates"))
     if updates < 0:
-        raise BundleError(f"{folder / 'inner_state.safetensors'}: expected 0 or more updates, found {updates}")
+        raise BundleError(f"{where / 'inner_state.safetensors'}: expected 0 or more updates, found {updates}")
     return Initialization(
         recipe=config.recipe,
         state=LearnerState(params=params, second_moments=inner_state, updates=updates),

@@ -16,6 +16,7 @@ from fewshot_sdk.backbones import build_network
 from fewshot_sdk.bundles import open_bundle
 from fewshot_sdk.config import ClassifierConfig
 from fewshot_sdk.errors import ParamsMismatch
+from fewshot_sdk.files import read_folder
 from fewshot_sdk.images import Picture, Pixels, preprocess
 from fewshot_sdk.params import Params, check_alike
 from fewshot_sdk.predictions import Prediction, to_predictions
@@ -87,7 +88,8 @@ def load_classifier(folder: str | Path) -> Classifier:
     folder = Path(folder)
     needed = ("model.safetensors", "support.safetensors")
     expected = "a folder made by `fewshot adapt`"
-    config, files = open_bundle(folder, ClassifierConfig, FORMAT, needed, expected)
+    files = read_folder(folder)
+    config = open_bundle(files, folder, ClassifierConfig, FORMAT, needed, expected)
     params = from_safetensors(files["model.safetensors"], str(folder / "model.safetensors"))
     with torch.device("meta"):  # shapes without the memory: a config.json may ask for any size
         network = build_network(config.backbone, config.preprocessing, len(config.labels))

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -105,6 +105,17 @@ def write_file(path: Path, data: bytes) -> Path:
     return path
 
 
+def overwrite_file(path: Path, data: bytes) -> Path:
+    """Write a file durably in place of an older one; at every moment one of the two is there, whole.
+
+    Raises SaveError if the disk refuses.
+    """
+    with _beside(path) as draft:
+        _write_durably(draft / path.name, data)
+        (draft / path.name).replace(path)
+    return path
+
+
 def read_folder(folder: Path) -> dict[str, bytes]:
     """Every file that the folder's manifest names, each read once and checked against its hash.
 
@@ -112,20 +123,29 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     """
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; expected one written by `fewshot`")
+    manifest = read_bounded(folder / MANIFEST, MAX_TEXT_BYTES)
+    return checked(manifest, lambda name: read_bounded(folder / name, MAX_FILE_BYTES), folder)
+
+
+def checked(manifest: bytes, read: Callable[[str], bytes], where: Path) -> dict[str, bytes]:
+    """What `read` gives for every name in a manifest, if it has the hash that the manifest says.
+
+    Raises BundleError, naming the file inside `where`, if one has not.
+    """
     try:
-        manifest = json.loads(read_bounded(folder / MANIFEST, MAX_TEXT_BYTES))
-        listed = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+        files = json.loads(manifest)["files"]
+        listed = {str(name): str(entry["sha256"]) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BundleError(f"{folder / MANIFEST} is not a manifest; fetch or make the folder again") from None
+        raise BundleError(f"{where / MANIFEST} is not a manifest; fetch or make the folder again") from None
     contents = {}
     for name, expected in listed.items():
         if not name or name != Path(name).name or name in (".", "..") or "\\" in name or ":" in name:
-            raise BundleError(f"{folder / MANIFEST}: {name!r} is not a plain file name; do not trust this folder")
-        contents[name] = read_bounded(folder / name, MAX_FILE_BYTES)
+            raise BundleError(f"{where / MANIFEST}: {name!r} is not a plain file name; do not trust this folder")
+        contents[name] = read(name)
         found = sha256(contents[name])
         if found != expected:
             raise BundleError(
-                f"{folder / name} was changed or damaged: expected sha256 {expected[:16]}..., "
+                f"{where / name} was changed or damaged: expected sha256 {expected[:16]}..., "
                 f"found {found[:16]}...; fetch or make the folder again"
             )
     return contents

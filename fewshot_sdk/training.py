@@ -12,7 +12,7 @@ from torch import nn
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.config import Provenance, Recipe
-from fewshot_sdk.errors import TrainingDiverged
+from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.meta import reptile_step, step_size_at
@@ -36,37 +36,67 @@ class MetaStep:
 
 
 def meta_train(
-    recipe: Recipe, tasks: TaskSampler, *, seed: int = 0, command: str = "meta_train(...)"
+    recipe: Recipe, tasks: TaskSampler, *, start: Initialization | None = None, command: str = "meta_train(...)"
 ) -> Iterator[MetaStep]:
-    """Reptile: yields one MetaStep for each of `recipe.meta.meta_steps` outer steps.
+    """Reptile: yields one MetaStep for each outer step up to `recipe.meta.meta_steps`.
 
-    Outer step i trains tasks `i * tasks_per_step` and following of the stream. Same recipe, tasks
-    and seed (of the weights): same bits. `command` is kept as the initialization's origin.
-    Raises TrainingDiverged, naming step and task, when a loss is no longer finite.
+    Outer step i trains tasks `i * tasks_per_step` and following of the stream, whose seed is also
+    that of the first weights. Same recipe and tasks: same bits. `start`, an earlier step's
+    initialization, continues from there, to the same bits as without the interruption.
+    `command` is kept as the initialization's origin.
+    Raises ConfigError, naming what differs, if `start` is of another training, and
+    TrainingDiverged, naming step and task, when a loss is no longer finite.
     Source: Reptile, Algorithm 2.
     """
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way)
-    started = time.monotonic()
     provenance = Provenance(
         command=command,
-        seed=seed,
+        seed=tasks.seed,
         meta_steps_done=0,
         data_sha256=tasks.data.digest,
         seconds=0,
         versions=versions(),
     )
-    stored = fresh(recipe, seed, provenance).state
-    for done in range(meta.meta_steps):
+    if start is None:
+        start = fresh(recipe, tasks.seed, provenance)
+    check_continues(start, recipe, provenance)
+    stored, before = start.state, start.provenance
+    started = time.monotonic()
+    for done in range(before.meta_steps_done, meta.meta_steps):
         with one_thread():
             stored, loss = _outer_step(recipe, network, tasks, stored, done)
-        progress = {"meta_steps_done": done + 1, "seconds": round(time.monotonic() - started, 1)}
+        progress = {"meta_steps_done": done + 1, "seconds": round(before.seconds + time.monotonic() - started, 1)}
         yield MetaStep(
             done=done + 1,
             meta_steps=meta.meta_steps,
             loss=loss,
             initialization=Initialization(recipe=recipe, state=stored, provenance=provenance.replace(**progress)),
         )
+
+
+def check_continues(start: Initialization, recipe: Recipe, provenance: Provenance) -> None:
+    """Raises ConfigError, naming each difference, unless `start` is a step of the very same training."""
+    old = {**_flat(start.recipe.model_dump()), **_flat(start.provenance.model_dump())}
+    new = {**_flat(recipe.model_dump()), **_flat(provenance.model_dump())}
+    progress = ("command", "meta_steps_done", "seconds")
+    differing = [
+        f"{name} was {old.get(name)}, now {new.get(name)}"
+        for name in sorted(old.keys() | new.keys())
+        if name not in progress and old.get(name) != new.get(name)
+    ]
+    if differing:
+        raise ConfigError(
+            f"this is not the training that was interrupted: {'; '.join(differing)}; "
+            "resume it as it was begun, or start a new one with another --output"
+        )
+
+
+def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _outer_step(

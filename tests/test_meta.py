@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.config import Conv4, InnerLoop, Provenance, Recipe
-from fewshot_sdk.errors import TrainingDiverged
+from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.evaluation import evaluate
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
@@ -136,7 +137,30 @@ def test_the_callers_thread_setting_does_not_change_a_bit(
 
 
 def test_another_seed_gives_other_weights(recipe: Recipe, sampler: TaskSampler, init: Initialization) -> None:
-    assert last(meta_train(recipe, sampler, seed=1)).sha256 != init.sha256
+    assert last(meta_train(recipe, replace(sampler, seed=1))).sha256 != init.sha256
+
+
+@pytest.mark.parametrize("head", ["zero", "dense"])
+def test_continuing_from_any_step_gives_the_bits_of_not_stopping(sampler: TaskSampler, head: str) -> None:
+    recipe = tiny_recipe(head=head, meta=tiny_recipe().meta.replace(meta_steps=4))
+    steps = [step.initialization for step in meta_train(recipe, sampler)]
+    for step in steps[:3]:
+        again = [s.initialization.sha256 for s in meta_train(recipe, sampler, start=step)]
+        assert again == [s.sha256 for s in steps[step.provenance.meta_steps_done :]]
+
+
+def test_another_training_cannot_be_continued_and_the_difference_is_named(recipe: Recipe, sampler: TaskSampler) -> None:
+    step = next(meta_train(recipe, sampler)).initialization
+    longer = recipe.replace(meta=recipe.meta.replace(meta_steps=9))
+    with pytest.raises(ConfigError, match=r"meta\.meta_steps was 2, now 9; resume it as it was begun"):
+        next(meta_train(longer, sampler, start=step))
+    with pytest.raises(ConfigError, match="seed was 0, now 8"):
+        next(meta_train(recipe, replace(sampler, seed=8), start=step))
+    with pytest.raises(ConfigError, match="data_sha256 was"):
+        next(meta_train(recipe, replace(sampler, data=sampler.data.subset(range(9))), start=step))
+    other = step.provenance.replace(versions={**step.provenance.versions, "torch": "1.0"})
+    with pytest.raises(ConfigError, match=r"versions\.torch was 1\.0, now"):
+        next(meta_train(recipe, sampler, start=replace(step, provenance=other)))
 
 
 def test_there_is_one_event_for_each_outer_step(recipe: Recipe, sampler: TaskSampler) -> None:

@@ -3,41 +3,67 @@
 from __future__ import annotations
 
 import tempfile
-from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_cli.output import emit, emit_json, progress, say
+from fewshot_cli.signals import stoppable
+from fewshot_sdk.errors import OutputExists, SaveError
+from fewshot_sdk.files import check_free, check_free_file, replace_folder
 
 if TYPE_CHECKING:
     from fewshot_sdk import Initialization
 
 
-def meta_train(name: str, output: Path, root: Path | None, meta_steps: int | None, seed: int) -> None:
+def meta_train(
+    name: str, output: Path, root: Path | None, meta_steps: int | None, seed: int, checkpoint_every: int, resume: bool
+) -> None:
     """`fewshot meta-train`."""
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    check_free(output)
+    if checkpoint.exists() and not resume:
+        raise OutputExists(f"{checkpoint} holds an unfinished training; continue it with --resume, or remove it")
     import fewshot_sdk as sdk
-    from fewshot_sdk.files import check_free
+    from fewshot_sdk.checkpoint import load_checkpoint, save_checkpoint
 
     recipe = sdk.preset(name)
     if meta_steps is not None:
         recipe = recipe.replace(meta=recipe.meta.replace(meta_steps=meta_steps))
-    check_free(output)
+    start = load_checkpoint(checkpoint) if resume else None
     say(f"reading {recipe.data.name}")
     data = sdk.open_dataset(recipe.data, recipe.preprocessing, "train", root)
     tasks = sdk.TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=seed)
-    command = f"fewshot meta-train --preset {name} --meta-steps {recipe.meta.meta_steps} --seed {seed}"
-    steps = sdk.meta_train(recipe, tasks, seed=seed, command=command)
-    shown = progress(steps, recipe.meta.meta_steps, "meta-training", lambda s: f"loss {s.loss:.3f}")
-    (last,) = deque(shown, maxlen=1)
-    _save_or_rescue(last.initialization, output)
+    total = recipe.meta.meta_steps
+    command = f"fewshot meta-train --preset {name} --meta-steps {total} --seed {seed}"
+    steps = sdk.meta_train(recipe, tasks, start=start, command=command)
+    done = start.provenance.meta_steps_done if start else 0
+    with stoppable() as signals:
+        for step in progress(steps, total, "meta-training", lambda s: f"loss {s.loss:.3f}", done):
+            if signals and step.done < total:
+                break
+            if step.done % checkpoint_every == 0 and step.done < total:
+                _save_checkpoint_if_it_can(save_checkpoint, step.initialization, checkpoint)
+    if step.done < total:
+        save_checkpoint(step.initialization, checkpoint)
+        say(f"stopped after {step.done} of {total} outer steps, kept in {checkpoint}; --resume continues")
+        raise SystemExit(128 + signals[0])
+    _save_or_rescue(step.initialization, output)
+    checkpoint.unlink(missing_ok=True)
     say(f"wrote {output}; next: fewshot adapt --init {output} --support DIR --output MODEL")
+
+
+def _save_checkpoint_if_it_can(save: Callable[[Initialization, Path], Path], init: Initialization, path: Path) -> None:
+    try:
+        save(init, path)
+    except SaveError as error:
+        say(f"warning: {error}; training goes on")
 
 
 def _save_or_rescue(init: Initialization, output: Path) -> None:
     """Save; if that disk refuses, keep the hours of training in the temporary folder instead."""
     import fewshot_sdk as sdk
-    from fewshot_sdk.errors import OutputExists, SaveError
 
     try:
         sdk.save(init, output)
@@ -63,7 +89,6 @@ def evaluate(
     import fewshot_sdk as sdk
     from fewshot_sdk.datasets import data_source
     from fewshot_sdk.evaluation import Mode, accuracies, summarize
-    from fewshot_sdk.files import replace_folder
     from fewshot_sdk.zoo import locate
 
     init = sdk.load(name)
@@ -92,7 +117,6 @@ def evaluate(
 
 def adapt(support: Path, output: Path, init_name: str, steps: int | None, seed: int, json: bool) -> None:
     """`fewshot adapt`."""
-    from fewshot_sdk.files import check_free
     from fewshot_sdk.support import class_folders
 
     check_free(output)
@@ -124,8 +148,6 @@ def adapt(support: Path, output: Path, init_name: str, steps: int | None, seed: 
 
 def export(model: Path, output: Path, json: bool) -> None:
     """`fewshot export`."""
-    from fewshot_sdk.files import check_free_file
-
     check_free_file(output)
     import fewshot_sdk as sdk
 

@@ -93,11 +93,15 @@ def meta_train(
         int | None, typer.Option(min=1, help="Outer steps. Default: the preset's.", show_default=False)
     ] = None,
     seed: Seed = 0,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, help="Outer steps between two saves to OUTPUT.checkpoint.")
+    ] = 200,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, bit for bit.")] = False,
 ) -> None:
-    """Meta-train an initialization with Reptile."""
+    """Meta-train an initialization with Reptile. Ctrl-C saves; --resume continues."""
     from fewshot_cli import commands
 
-    commands.meta_train(preset, output, root, meta_steps, seed)
+    commands.meta_train(preset, output, root, meta_steps, seed, checkpoint_every, resume)
 
 
 @app.command()

@@ -29,22 +29,25 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def progress(items: Iterable[T], total: int, title: str, describe: Callable[[T], str]) -> Iterator[T]:
-    """The items, with a bar and the time left on a terminal, now and then a line elsewhere."""
+def progress(items: Iterable[T], total: int, title: str, describe: Callable[[T], str], done: int = 0) -> Iterator[T]:
+    """The items, with a bar and the time left on a terminal, now and then a line elsewhere.
+
+    done: how many of the `total` were there before.
+    """
     if sys.stderr.isatty():
-        yield from _bar(items, total, title, describe)
+        yield from _bar(items, total, title, describe, done)
         return
     started = shown = time.monotonic()
-    for done, item in enumerate(items, 1):
+    for new, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
         if now - shown >= PLAIN_SECONDS:
             shown = now
-            left = (now - started) / done * (total - done)
-            say(f"{title}: {done} of {total}, {describe(item)}, {_clock(left)} left")
+            left = (now - started) / new * (total - done - new)
+            say(f"{title}: {done + new} of {total}, {describe(item)}, {_clock(left)} left")
 
 
-def _bar(items: Iterable[T], total: int, title: str, describe: Callable[[T], str]) -> Iterator[T]:
+def _bar(items: Iterable[T], total: int, title: str, describe: Callable[[T], str], done: int) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -56,7 +59,7 @@ def _bar(items: Iterable[T], total: int, title: str, describe: Callable[[T], str
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total, note="")
+        task = bar.add_task(title, total=total, completed=done, note="")
         for item in items:
             yield item
             bar.update(task, advance=1, note=describe(item))

@@ -1,0 +1,75 @@
+"""Kills meta-training with SIGKILL at random moments, resumes it, and compares the bytes. Run by test_resume.
+
+A program of its own: it loads PyTorch once, computes nothing itself, and forks each run.
+Usage: kill_runs.py FOLDER RUNS SEED
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import fewshot_sdk.datasets
+import fewshot_sdk.presets
+import fewshot_sdk.training
+from fewshot_cli.main import app
+from tests.conftest import tiny_recipe
+
+
+def start(output: Path, *, resume: bool) -> int:
+    """Forks a training; returns its process id."""
+    words = ["meta-train", "--preset", "glyphs", "--output", str(output), "--checkpoint-every", "2"]
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            app([*words, "--resume"] if resume else words)
+        except SystemExit as stop:
+            os._exit(int(stop.code or 0))
+        os._exit(9)
+    return child
+
+
+def weights(output: Path) -> tuple[bytes, bytes]:
+    return (output / "model.safetensors").read_bytes(), (output / "inner_state.safetensors").read_bytes()
+
+
+def main(folder: Path, runs: int, seed: int) -> None:
+    fewshot_sdk.datasets.GLYPH_CLASSES = 30
+    tiny = tiny_recipe()
+    fewshot_sdk.presets.PRESETS["glyphs"] = tiny.replace(
+        meta=tiny.meta.replace(meta_steps=20, tasks_per_step=1), inner=tiny.inner.replace(steps=2)
+    )
+    rng = random.Random(seed)
+    assert os.waitpid(start(folder / "first", resume=False), 0)[1] == 0  # draws the glyphs, too
+    began = time.monotonic()
+    assert os.waitpid(start(folder / "whole", resume=False), 0)[1] == 0
+    duration = time.monotonic() - began
+    expected = weights(folder / "whole")
+    kills = resumed = 0
+    for run in range(runs):
+        output = folder / f"run{run}"
+        checkpoint = Path(f"{output}.checkpoint")
+        for attempt in range(3):
+            resumed += checkpoint.exists()
+            child = start(output, resume=checkpoint.exists())
+            if attempt < 2:
+                time.sleep(rng.uniform(0, duration))
+                os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+            kills += os.WIFSIGNALED(status)
+            if not os.WIFSIGNALED(status):
+                assert status == 0, f"run {run}, attempt {attempt}: status {status}"
+                break
+            if output.exists():
+                break
+        assert weights(output) == expected, f"run {run} ended in other bits"
+    sys.stdout.write(f"{runs} runs, {kills} kills, {resumed} resumed, all bit-identical\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
