@@ -37,7 +37,8 @@ export_onnx(classifier, "model.onnx")
 {results_table(evaluations)}
 
 Mean accuracy over tasks of unseen classes, one query per class, with its 95 % interval over the tasks.
-Transductive: a task's queries are classified together; inductive: each alone with the support set.
+Transductive: a task's queries are classified together; inductive: each alone with the support set;
+frozen: each alone, with the support set's statistics, which is what an adapted or exported classifier does.
 
 ## How it was made
     {provenance.command}

@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Positive = Annotated[float, Field(gt=0)]
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Strict(False)]  # a JSON list is no tuple to a strict reader
+Mode = Literal["transductive", "inductive", "frozen"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -180,7 +181,7 @@ class Evaluation(Config):
     tasks: Count
     ways: Count
     shots: Count
-    mode: Literal["transductive", "inductive"]
+    mode: Mode
     seed: int
 
 

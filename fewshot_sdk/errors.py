@@ -7,6 +7,8 @@
     |-- SupportError      a support folder that no classifier can be made from
     |-- ParamsMismatch    tensors that do not fit the network
     |-- TrainingDiverged  a loss that is no longer a number
+    |-- TeamError         a worker process that died
+    |-- TeamStopped       a signal that ended the work of a team
     |-- BundleError       a folder or file that is not what it claims to be
     |-- OutputExists      an output that already holds something
     |-- SaveError         the disk refused; nothing half-written is left behind
@@ -45,6 +47,18 @@ class ParamsMismatch(FewshotError):
 
 class TrainingDiverged(FewshotError):
     """A loss that is no longer a number."""
+
+
+class TeamError(FewshotError):
+    """A worker process that died."""
+
+
+class TeamStopped(FewshotError):
+    """A signal that ended the work of a team; `number` says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.number = number
 
 
 class BundleError(FewshotError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from fewshot_sdk.errors import ParamsMismatch
@@ -23,6 +24,26 @@ class LearnerState:
     params: Params
     second_moments: Params
     updates: int
+
+
+def flatten(state: LearnerState) -> Tensor:
+    """Weights and second moments as one vector, in the order of their names."""
+    return torch.cat([tensor.flatten() for part in _parts(state) for _, tensor in sorted(part.items())])
+
+
+def unflatten(vector: Tensor, like: LearnerState, updates: int) -> LearnerState:
+    """The state that `flatten` made a vector of; `like` gives the names and shapes."""
+    parts: list[Params] = []
+    for part in _parts(like):
+        views: Params = {}
+        for name, tensor in sorted(part.items()):
+            views[name], vector = vector[: tensor.numel()].view(tensor.shape), vector[tensor.numel() :]
+        parts.append({name: views[name] for name in part})
+    return LearnerState(params=parts[0], second_moments=parts[1], updates=updates)
+
+
+def _parts(state: LearnerState) -> tuple[Params, Params]:
+    return state.params, state.second_moments
 
 
 def check_alike(found: Params, expected: Params, what: str) -> None:

@@ -16,8 +16,9 @@ from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.meta import reptile_step, step_size_at
-from fewshot_sdk.params import LearnerState
+from fewshot_sdk.params import LearnerState, flatten, unflatten
 from fewshot_sdk.tasks import TaskSampler, mini_batches
+from fewshot_sdk.team import Team
 from fewshot_sdk.version import versions
 
 
@@ -36,16 +37,22 @@ class MetaStep:
 
 
 def meta_train(
-    recipe: Recipe, tasks: TaskSampler, *, start: Initialization | None = None, command: str = "meta_train(...)"
+    recipe: Recipe,
+    tasks: TaskSampler,
+    *,
+    start: Initialization | None = None,
+    team: Team | None = None,
+    command: str = "meta_train(...)",
 ) -> Iterator[MetaStep]:
     """Reptile: yields one MetaStep for each outer step up to `recipe.meta.meta_steps`.
 
     Outer step i trains tasks `i * tasks_per_step` and following of the stream, whose seed is also
     that of the first weights. Same recipe and tasks: same bits. `start`, an earlier step's
     initialization, continues from there, to the same bits as without the interruption.
-    `command` is kept as the initialization's origin.
-    Raises ConfigError, naming what differs, if `start` is of another training, and
-    TrainingDiverged, naming step and task, when a loss is no longer finite.
+    team: the processes that each run this same function on the same arguments and share the work,
+    again to the same bits; None is this one alone. `command` is kept as the initialization's origin.
+    Raises ConfigError, naming what differs, if `start` is of another training, or if the team has more
+    members than a step has tasks; TrainingDiverged, naming step and task, when a loss is no longer finite.
     Source: Reptile, Algorithm 2.
     """
     meta = recipe.meta
@@ -61,11 +68,14 @@ def meta_train(
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
     check_continues(start, recipe, provenance)
+    team = team or Team()
+    if team.size > meta.tasks_per_step:
+        raise ConfigError(f"{team.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
     stored, before = start.state, start.provenance
     started = time.monotonic()
     for done in range(before.meta_steps_done, meta.meta_steps):
         with one_thread():
-            stored, loss = _outer_step(recipe, network, tasks, stored, done)
+            stored, loss = _outer_step(recipe, network, tasks, stored, done, team)
         progress = {"meta_steps_done": done + 1, "seconds": round(before.seconds + time.monotonic() - started, 1)}
         yield MetaStep(
             done=done + 1,
@@ -100,20 +110,24 @@ def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def _outer_step(
-    recipe: Recipe, network: nn.Module, tasks: TaskSampler, stored: LearnerState, done: int
+    recipe: Recipe, network: nn.Module, tasks: TaskSampler, stored: LearnerState, done: int, team: Team
 ) -> tuple[LearnerState, float]:
-    meta, inner = recipe.meta, recipe.inner
+    n, inner = recipe.meta.tasks_per_step, recipe.inner
     start = open_head(stored, recipe.head, network)
-    adapted, losses = [], []
-    for index in range(done * meta.tasks_per_step, (done + 1) * meta.tasks_per_step):
-        task = tasks.task(index)
+    mine = []
+    for i in team.share(n):
+        task = tasks.task(done * n + i)
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
-        state, task_losses = fine_tune(network, start, task.support, task.support_labels, batches, inner)
-        if not torch.isfinite(task_losses).all():
+        state, losses = fine_tune(network, start, task.support, task.support_labels, batches, inner)
+        last = losses[-1:] if torch.isfinite(losses).all() else torch.full((1,), torch.nan)
+        mine.append(torch.cat([last, flatten(close_head(state, recipe.head))]))
+    results = team.gather(mine, n)
+    for i, result in enumerate(results):
+        if not torch.isfinite(result[0]):
             raise TrainingDiverged(
-                f"the loss of task {index} is not finite at outer step {done + 1}; "
+                f"the loss of task {done * n + i} is not finite at outer step {done + 1}; "
                 f"try a lower inner learning rate than {inner.learning_rate}"
             )
-        adapted.append(close_head(state, recipe.head))
-        losses.append(float(task_losses[-1]))
-    return reptile_step(stored, adapted, step_size_at(done, meta)), sum(losses) / len(losses)
+    adapted = [unflatten(result[1:], stored, stored.updates + inner.steps) for result in results]
+    loss = sum(result[0].item() for result in results) / n
+    return reptile_step(stored, adapted, step_size_at(done, recipe.meta)), loss

@@ -17,7 +17,7 @@ LAYERS = """
 5  omniglot* glyphs* inner_loop meta
 4  class_cache* tasks heads runtime*
 3  class_images* support* tensors backbones
-2  images* params presets* cards* zoo* bundles* predictions* archives*
+2  images* params presets* cards* zoo* bundles* predictions* archives* team
 1  config* files*
 0  errors* version*
 """

@@ -107,6 +107,17 @@ def test_people_get_lines(run: Run, model: Path, saved: Path, drawings: Path) ->
     assert out.endswith("% (5-way 1-shot transductive, 2 tasks, seed 0)\n")
 
 
+def test_all_modes_in_one_run_are_a_list(run: Run, saved: Path) -> None:
+    code, out, _ = run("evaluate", saved, "--tasks", 3, "--mode", "all", "--json")
+    assert code == 0
+    together = json.loads(out)
+    assert [said["mode"] for said in together] == ["transductive", "inductive", "frozen"]
+    code, out, _ = run("evaluate", saved, "--tasks", 3, "--mode", "frozen", "--json")
+    assert json.loads(out) == together[2]
+    assert json.loads(run("evaluate", saved, "--tasks", 3, "--transductive", "--json")[1]) == together[0]
+    assert json.loads(run("evaluate", saved, "--tasks", 3, "--json")[1]) == together[1]
+
+
 def test_a_result_can_be_recorded_on_the_card(run: Run, saved: Path) -> None:
     weights = (saved / "model.safetensors").read_bytes()
     assert run("evaluate", saved, "--tasks", 2, "--shots", 3, "--record")[0] == 0
@@ -152,6 +163,8 @@ def test_a_known_failure_is_one_line_and_exit_1(
         ["fly"],
         ["evaluate", "omniglot", "--tasks", "none"],
         ["evaluate", "omniglot", "--ways", "1"],
+        ["evaluate", "omniglot", "--mode", "all", "--inductive"],
+        ["evaluate", "omniglot", "--mode", "magic"],
         ["meta-train", "--preset", "glyphs", "--output", "o", "--meta-steps", "0"],
         ["adapt", "--support", "s", "--output", "o", "--steps", "-1"],
     ],
@@ -159,7 +172,7 @@ def test_a_known_failure_is_one_line_and_exit_1(
 def test_wrong_usage_is_exit_2(run: Run, words: list[str]) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, "")
-    assert err.startswith(("Usage:", "Error:"))
+    assert "Error:" in err
 
 
 def test_no_output_is_ever_overwritten(run: Run, saved: Path, model: Path, drawings: Path, tmp_path: Path) -> None:

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from fewshot_sdk import evaluate, evaluation
+from fewshot_sdk import adapt, evaluate, evaluation
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.class_images import ClassImages
-from fewshot_sdk.evaluation import Mode, predict_inductive, predict_transductive, summarize
-from fewshot_sdk.tasks import TaskSampler
+from fewshot_sdk.config import Mode
+from fewshot_sdk.evaluation import MODES, accuracies, predict_inductive, predict_transductive, summarize
+from fewshot_sdk.support import SupportSet
+from fewshot_sdk.tasks import TaskSampler, mini_batches
 from tests.conftest import tiny_recipe
-
-MODES: list[Mode] = ["transductive", "inductive"]
 
 
 def bars(n_classes: int, noise: int = 0) -> ClassImages:
@@ -47,8 +47,7 @@ def test_a_model_that_knows_some_classes_is_right_on_those(
         label = torch.cdist(queries.flatten(1).float(), support).argmin(1) // 2
         return torch.eye(5)[torch.where(label < known, label, (label + 1) % 5)]
 
-    monkeypatch.setattr(evaluation, "predict_transductive", lambda _net, _params, q: answer(q))
-    monkeypatch.setattr(evaluation, "predict_inductive", lambda _net, _params, _s, q: answer(q))
+    monkeypatch.setattr(evaluation, "predict", lambda _mode, _network, _params, _support, q: answer(q))
     result = evaluate(init, tasks, n_tasks=10, mode=mode)
     assert result.accuracy == pytest.approx(accuracy)
     assert result.ci95 == pytest.approx(0, abs=1e-12)
@@ -73,11 +72,9 @@ def test_the_interval_is_1_96_standard_errors(sampler: TaskSampler) -> None:
 
 
 def test_the_first_tasks_are_the_same_however_many_are_asked_for(init: Initialization) -> None:
-    from fewshot_sdk.evaluation import accuracies
-
     tasks = TaskSampler(data=bars(6, noise=120), n_way=5, k_shot=1, n_query=1, seed=3)
-    few = list(accuracies(init, tasks, n_tasks=3, mode="inductive"))
-    more = list(accuracies(init, tasks, n_tasks=6, mode="inductive"))
+    few = list(accuracies(init, tasks, n_tasks=3, modes=["inductive"]))
+    more = list(accuracies(init, tasks, n_tasks=6, modes=["inductive"]))
     assert more[:3] == few
 
 
@@ -93,6 +90,26 @@ def test_transductive_queries_share_their_statistics_and_inductive_ones_do_not()
     torch.testing.assert_close(predict_inductive(network, params, support, queries[:3]), alone[:3])
     by_hand = functional_call(network, params, (torch.cat([support, queries[2:3]]),))[-1]
     torch.testing.assert_close(alone[2], by_hand.detach())
+
+
+def test_frozen_is_what_an_adapted_classifier_answers(init: Initialization) -> None:
+    tasks = TaskSampler(data=bars(6, noise=100), n_way=5, k_shot=2, n_query=3, seed=1)
+    for index, right in enumerate(accuracies(init, tasks, n_tasks=4, modes=["frozen"])):
+        task = tasks.task(index)
+        names = tuple(map(str, range(5)))
+        support = SupportSet(labels=names, images=task.support.numpy(), targets=task.support_labels.numpy())
+        same_order = mini_batches(10, 50, 20, task.seed)
+        assert torch.equal(same_order.sort(1).values, torch.arange(10).expand(20, 10))  # the whole set each time
+        found = adapt(init, support).probabilities(task.query.numpy()).argmax(1)
+        assert right["frozen"] == pytest.approx((found == task.query_labels.numpy()).mean())
+
+
+def test_all_modes_are_of_the_same_tasks_and_adaptations(init: Initialization) -> None:
+    tasks = TaskSampler(data=bars(6, noise=120), n_way=5, k_shot=1, n_query=1, seed=3)
+    together = list(accuracies(init, tasks, n_tasks=4, modes=MODES))
+    for mode in MODES:
+        apart = [right[mode] for right in accuracies(init, tasks, n_tasks=4, modes=[mode])]
+        assert apart == [right[mode] for right in together]
 
 
 def test_a_random_network_guesses_on_noise(init: Initialization) -> None:

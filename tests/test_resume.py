@@ -43,12 +43,13 @@ def test_200_killed_runs(tmp_path: Path) -> None:
     kill_runs(tmp_path, 200)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
-    words = [sys.executable, "-m", "fewshot_cli.main", "meta-train", "--preset", "glyphs", "--meta-steps", "12"]
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, workers: str) -> None:
+    words = [sys.executable, "-m", "fewshot_cli.main", "meta-train", "--preset", "glyphs", "--meta-steps", "400"]
     environment = {**os.environ, **ENVIRONMENT}
     training = subprocess.Popen(
-        [*words, "--output", str(tmp_path / "init"), "--checkpoint-every", "1"],
+        [*words, "--output", str(tmp_path / "init"), "--checkpoint-every", "1", "--workers", workers],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,8 +62,9 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Sig
     _, said = training.communicate(timeout=60)
     assert training.returncode == 128 + number, said
     assert "--resume continues" in said
+    assert "Traceback" not in said
     assert not (tmp_path / "init").exists()
-    assert 0 < load_checkpoint(checkpoint).provenance.meta_steps_done < 12
+    assert 0 < load_checkpoint(checkpoint).provenance.meta_steps_done < 400
 
     refused = subprocess.run([*words, "--output", tmp_path / "init"], env=environment, capture_output=True, text=True)
     assert refused.returncode == 1

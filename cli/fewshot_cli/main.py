@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -59,6 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+EvaluationMode = Literal["transductive", "inductive", "frozen", "all"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Root = Annotated[
     Path | None,
@@ -93,15 +94,28 @@ def meta_train(
         int | None, typer.Option(min=1, help="Outer steps. Default: the preset's.", show_default=False)
     ] = None,
     seed: Seed = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share the tasks. Default: one per core.", show_default=False),
+    ] = None,
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Outer steps between two saves to OUTPUT.checkpoint.")
     ] = 200,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, bit for bit.")] = False,
 ) -> None:
     """Meta-train an initialization with Reptile. Ctrl-C saves; --resume continues."""
-    from fewshot_cli import commands
+    from fewshot_cli import training
 
-    commands.meta_train(preset, output, root, meta_steps, seed, checkpoint_every, resume)
+    job = training.Job(
+        preset=preset,
+        output=output,
+        root=root,
+        meta_steps=meta_steps,
+        seed=seed,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+    )
+    training.meta_train(job, workers)
 
 
 @app.command()
@@ -116,12 +130,17 @@ def evaluate(
     shots: Annotated[int, typer.Option(min=1, help="Support images of each class.")] = 1,
     tasks: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 1000,
     transductive: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--transductive/--inductive",
-            help="Queries of a task together, or each alone with the support set.",
+            help="Queries of a task together, or each alone with the support set (the default).",
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
+    mode: Annotated[
+        EvaluationMode | None,
+        typer.Option(help="The same by name; frozen is what an exported file does.", show_default=False),
+    ] = None,
     seed: Seed = 0,
     record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False,
     json: Json = False,
@@ -129,7 +148,12 @@ def evaluate(
     """Measure an initialization on tasks of classes it was not trained on."""
     from fewshot_cli import commands
 
-    commands.evaluate(init, data, root, ways, shots, tasks, transductive, seed, record, json)
+    named = None if transductive is None else "transductive" if transductive else "inductive"
+    if named and mode and mode != named:
+        raise typer.BadParameter(f"--{named} and --mode {mode} contradict each other")
+    chosen = mode or named or "inductive"
+    modes = ["transductive", "inductive", "frozen"] if chosen == "all" else [chosen]
+    commands.evaluate(init, data, root, ways, shots, tasks, modes, seed, record, json)
 
 
 @app.command()

@@ -11,15 +11,20 @@ from fewshot_cli.output import say
 
 
 @contextmanager
-def stoppable() -> Iterator[list[int]]:
-    """A list that the first SIGINT or SIGTERM is added to; a second one stops at once."""
+def stoppable(*, patient: bool = False) -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM are added to. A second one stops at once.
+
+    patient: not even a second one does, and nothing is said: for workers, which get the terminal's
+    signal and their parent's.
+    """
     received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        if received:
+        if received and not patient:
             raise KeyboardInterrupt
         received.append(number)
-        say("\nstopping after this step (once more to stop at once)")
+        if not patient:
+            say("\nstopping after this step (once more to stop at once)")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,0 +1,145 @@
+"""`fewshot meta-train`: one job, done by this process or by several that share its tasks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_cli.output import progress, say
+from fewshot_cli.signals import stoppable
+from fewshot_sdk.errors import FewshotError, OutputExists, SaveError, TeamStopped
+from fewshot_sdk.files import check_free
+
+if TYPE_CHECKING:
+    from fewshot_sdk import Initialization, Recipe
+    from fewshot_sdk.team import Team
+
+WORTH_A_TEAM = 10_000  # inner steps: under half a minute, starting processes gains nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The command's words, parsed."""
+
+    preset: str
+    output: Path
+    root: Path | None
+    meta_steps: int | None
+    seed: int
+    checkpoint_every: int
+    resume: bool
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where an unfinished training is kept."""
+        return self.output.with_name(f"{self.output.name}.checkpoint")
+
+    def recipe(self) -> Recipe:
+        """The preset, at the length asked for."""
+        import fewshot_sdk
+
+        recipe = fewshot_sdk.preset(self.preset)
+        if self.meta_steps is None:
+            return recipe
+        return recipe.replace(meta=recipe.meta.replace(meta_steps=self.meta_steps))
+
+
+def meta_train(job: Job, workers: int | None) -> None:
+    """Runs the job. Raises SystemExit with 128 + the signal if it was told to stop."""
+    check_free(job.output)
+    if job.checkpoint.exists() and not job.resume:
+        raise OutputExists(f"{job.checkpoint} holds an unfinished training; continue it with --resume, or remove it")
+    import fewshot_sdk
+    from fewshot_sdk.checkpoint import load_checkpoint
+    from fewshot_sdk.team import Team, run_team
+
+    recipe = job.recipe()
+    if job.resume:
+        load_checkpoint(job.checkpoint)
+    say(f"reading {recipe.data.name}")
+    fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", job.root)  # decoded once, for all
+    size = workers or team_size(recipe)
+    if size == 1:
+        failure = member(Team(), job)
+    else:
+        say(f"starting {size} workers")
+        try:
+            failure = run_team(size, member, job)
+        except TeamStopped as stop:
+            raise SystemExit(128 + stop.number) from None
+    if failure:
+        raise failure
+
+
+def team_size(recipe: Recipe) -> int:
+    """One worker for each core, but no more than tasks; one alone if the training is short."""
+    meta = recipe.meta
+    if meta.meta_steps * meta.tasks_per_step * recipe.inner.steps < WORTH_A_TEAM:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, meta.tasks_per_step)
+
+
+def member(team: Team, job: Job) -> FewshotError | None:
+    """`train` in one of several processes; a known failure is sent back, not raised."""
+    try:
+        stopped = train(team, job)
+    except FewshotError as error:
+        return error
+    if stopped:
+        raise SystemExit(128 + stopped)  # a result would wait half a minute for a parent that is leaving, too
+    return None
+
+
+def train(team: Team, job: Job) -> int:
+    """Meta-trains and saves; returns the signal that stopped it, or 0. Only the team's first member writes."""
+    import fewshot_sdk
+    from fewshot_sdk.checkpoint import load_checkpoint, save_checkpoint
+
+    recipe, first = job.recipe(), team.rank == 0
+    total = recipe.meta.meta_steps
+    start = load_checkpoint(job.checkpoint) if job.resume else None
+    data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", job.root)
+    meta = recipe.meta
+    tasks = fewshot_sdk.TaskSampler(data=data, n_way=meta.n_way, k_shot=meta.k_shot, seed=job.seed)
+    command = f"fewshot meta-train --preset {job.preset} --meta-steps {total} --seed {job.seed}"
+    steps = fewshot_sdk.meta_train(recipe, tasks, start=start, team=team, command=command)
+    if first:
+        done = start.provenance.meta_steps_done if start else 0
+        steps = progress(steps, total, "meta-training", lambda s: f"loss {s.loss:.3f}", done)
+    parent = os.getppid()
+    with stoppable(patient=team.size > 1) as signals:
+        for step in steps:
+            orphaned = team.size > 1 and os.getppid() != parent
+            if step.done == total or team.any(orphaned or bool(signals)):
+                break
+            if first and step.done % job.checkpoint_every == 0:
+                try:
+                    save_checkpoint(step.initialization, job.checkpoint)
+                except SaveError as error:
+                    say(f"warning: {error}; training goes on")
+    if first and step.done < total:
+        save_checkpoint(step.initialization, job.checkpoint)
+        say(f"stopped after {step.done} of {total} outer steps, kept in {job.checkpoint}; --resume continues")
+    elif first:
+        _save_or_rescue(step.initialization, job.output)
+        job.checkpoint.unlink(missing_ok=True)
+        say(f"wrote {job.output}; next: fewshot adapt --init {job.output} --support DIR --output MODEL")
+    return (signals or [signal.SIGTERM])[0] if step.done < total else 0
+
+
+def _save_or_rescue(init: Initialization, output: Path) -> None:
+    """Save; if that disk refuses, keep the hours of training in the temporary folder instead."""
+    import fewshot_sdk
+
+    try:
+        fewshot_sdk.save(init, output)
+    except (OutputExists, SaveError) as error:
+        elsewhere = Path(tempfile.mkdtemp(prefix="fewshot-")) / output.name
+        fewshot_sdk.save(init, elsewhere)
+        raise SaveError(f"{error}; what was trained is kept in {elsewhere}") from None

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewshot_sdk.class_images import ClassImages
+from fewshot_sdk.config import Recipe
+from fewshot_sdk.errors import ConfigError, FewshotError, TeamError, TrainingDiverged
+from fewshot_sdk.tasks import TaskSampler
+from fewshot_sdk.team import Team, run_team
+from fewshot_sdk.training import meta_train
+from tests.conftest import drawn_glyphs, tiny_recipe
+
+
+def five_tasks(rate: float = 3e-3) -> tuple[Recipe, ClassImages]:
+    """Five tasks a step, which neither two nor three workers share evenly."""
+    small = tiny_recipe()
+    recipe = small.replace(
+        meta=small.meta.replace(meta_steps=3, tasks_per_step=5), inner=small.inner.replace(learning_rate=rate)
+    )
+    return recipe, drawn_glyphs(recipe)
+
+
+def trained(team: Team, rate: float = 3e-3) -> list[str] | str:
+    """Each step's weights by their hash, or the error, in a worker."""
+    recipe, data = five_tasks(rate)
+    tasks = TaskSampler(data=data, n_way=5, k_shot=3)
+    try:
+        return [step.initialization.sha256 for step in meta_train(recipe, tasks, team=team)]
+    except FewshotError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def killed(team: Team) -> None:
+    if team.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_bits_do_not_depend_on_the_number_of_workers(size: int) -> None:
+    alone = trained(Team())
+    assert len(set(alone)) == 3
+    assert run_team(size, trained) == alone
+
+
+def test_a_loss_that_is_no_number_is_told_once_with_its_task() -> None:
+    said = run_team(2, trained, 1e38)
+    assert isinstance(said, str)
+    assert said == trained(Team(), 1e38)
+    assert said.startswith(TrainingDiverged.__name__)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_worker_that_dies_ends_the_others_and_is_told() -> None:
+    began = time.monotonic()
+    with pytest.raises(TeamError, match=r"worker 1 of 2 died \(.*SIGKILL.*\); .*--resume"):
+        run_team(2, killed)
+    assert time.monotonic() - began < 50
+
+
+def test_shares_are_disjoint_and_together_everything() -> None:
+    for size in range(1, 7):
+        shares = [list(Team(rank=rank, size=size).share(5)) for rank in range(size)]
+        assert sorted(i for share in shares for i in share) == list(range(5))
+
+
+def test_alone_nothing_is_sent() -> None:
+    mine = [torch.ones(2), torch.zeros(2)]
+    assert Team().gather(mine, 2) is mine
+    assert Team().any(True)
+    assert not Team().any(False)
+
+
+def test_more_workers_than_tasks_are_refused() -> None:
+    recipe, data = five_tasks()
+    with pytest.raises(ConfigError, match="6 workers cannot share 5 tasks"):
+        next(meta_train(recipe, TaskSampler(data=data, n_way=5, k_shot=3), team=Team(rank=0, size=6)))
+
+
+def test_auto_is_one_worker_for_a_short_training(tmp_path: Path) -> None:
+    from fewshot_cli.training import team_size
+
+    short = tiny_recipe()
+    assert team_size(short) == 1
+    long = short.replace(meta=short.meta.replace(meta_steps=10**6))
+    assert team_size(long) == min(len(os.sched_getaffinity(0)), long.meta.tasks_per_step)
