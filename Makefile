@@ -32,7 +32,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-models: .venv/ready  ## models/README.md, from the initializations' config.json
+models: .venv/ready  ## the pages in models/, from the initializations' config.json
 	$(BIN)/python -m tests.render_models
 
 clean:

@@ -58,9 +58,8 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 | adaptation | {_inner(recipe.adaptation)} |
 
 ## Limits
-Trained on {_DATA[recipe.data.name]} alone: expect it to tell apart things drawn in dark strokes on
-a light ground, not colour photographs. The weights can be used for whatever the licence allows; the
-accuracy above says nothing about other kinds of pictures.
+It has seen {recipe.data.name} alone: expect it to tell apart things drawn in dark strokes on a light ground,
+not colour photographs. The accuracy above says nothing about other kinds of pictures.
 """
 
 

@@ -1,0 +1,1 @@
+"""Every published figure of speed has its script here."""
