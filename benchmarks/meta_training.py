@@ -30,11 +30,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Provenance, Recipe
+from fewshot_sdk.config import Recipe
 from fewshot_sdk.glyphs import glyphs
 from fewshot_sdk.inner_loop import loss_and_grads, one_thread
 from fewshot_sdk.params import LearnerState, Params
 from fewshot_sdk.presets import preset
+from fewshot_sdk.records import Provenance
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 from fewshot_sdk.team import Team, run_team
 from fewshot_sdk.training import MetaStep, meta_train

@@ -9,10 +9,10 @@ import torch
 from fewshot_sdk.backbones import build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.classifier import FORMAT, Classifier
-from fewshot_sdk.config import ClassifierConfig, Origin
 from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
+from fewshot_sdk.records import ClassifierConfig, Origin
 from fewshot_sdk.support import SupportSet, read_support
 from fewshot_sdk.tasks import mini_batches
 from fewshot_sdk.version import versions

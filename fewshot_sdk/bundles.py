@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from fewshot_sdk.config import BundleConfig
 from fewshot_sdk.errors import BundleError, ConfigError
+from fewshot_sdk.records import BundleConfig
 
 C = TypeVar("C", bound=BundleConfig)
 

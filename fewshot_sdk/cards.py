@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fewshot_sdk.config import ClassifierConfig, Evaluation, InnerLoop, Provenance, Recipe
+from fewshot_sdk.config import InnerLoop, Recipe
+from fewshot_sdk.records import ClassifierConfig, Evaluation, Provenance
 
 _DATA = {
     "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",

@@ -11,11 +11,12 @@ from fewshot_sdk import cards
 from fewshot_sdk.archives import read_archive, write_archive
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.bundles import open_bundle
-from fewshot_sdk.config import Evaluation, InitializationConfig, Provenance, Recipe
+from fewshot_sdk.config import Recipe
 from fewshot_sdk.errors import BundleError
 from fewshot_sdk.files import read_folder, sha256
 from fewshot_sdk.heads import close_head
 from fewshot_sdk.params import LearnerState, Params, check_alike
+from fewshot_sdk.records import Evaluation, InitializationConfig, Provenance
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 from fewshot_sdk.zoo import locate
 

@@ -14,12 +14,12 @@ from torch import nn
 from fewshot_sdk import cards
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.bundles import open_bundle
-from fewshot_sdk.config import ClassifierConfig
 from fewshot_sdk.errors import ParamsMismatch
 from fewshot_sdk.files import read_folder
 from fewshot_sdk.images import Picture, Pixels, preprocess
 from fewshot_sdk.params import Params, check_alike
 from fewshot_sdk.predictions import Prediction, to_predictions
+from fewshot_sdk.records import ClassifierConfig
 from fewshot_sdk.support import SupportSet
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 

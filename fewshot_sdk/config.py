@@ -1,4 +1,4 @@
-"""The settings that are written to config.json: frozen, keyword-only, checked where they are made."""
+"""The settings of a recipe: frozen, keyword-only, checked where they are made, written to config.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Positive = Annotated[float, Field(gt=0)]
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Strict(False)]  # a JSON list is no tuple to a strict reader
-Mode = Literal["transductive", "inductive", "frozen"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -139,12 +138,6 @@ class DataSource(Config):
         return split
 
 
-class BundleConfig(Config):
-    """A config.json: `format` says what kind of folder it lies in."""
-
-    format: str
-
-
 class Recipe(Config):
     """Everything a preset names: enough to train an initialization again, and to use it.
 
@@ -169,76 +162,3 @@ class Recipe(Config):
         if adaptation.optimizer != inner.optimizer:
             raise ValueError(f"the optimizer must be the inner loop's, {inner.optimizer}, whose state it continues")
         return adaptation
-
-
-class Evaluation(Config):
-    """Accuracy over tasks: mean and half-width of its 95 % interval, as fractions."""
-
-    data: str
-    data_sha256: str
-    accuracy: Fraction
-    ci95: Annotated[float, Field(ge=0)]
-    tasks: Count
-    ways: Count
-    shots: Count
-    mode: Mode
-    seed: int
-
-
-class Provenance(Config):
-    """How an initialization came to be. `command` repeats it; `data_sha256` names classes and pixels."""
-
-    command: str
-    seed: int
-    meta_steps_done: Annotated[int, Field(ge=0)]
-    data_sha256: str
-    seconds: Annotated[float, Field(ge=0)]
-    versions: dict[str, str]
-
-
-class Origin(Config):
-    """The initialization that a classifier was adapted from: its name, what it is, how it was made."""
-
-    name: str
-    sha256: str
-    provenance: Provenance
-
-
-class InitializationConfig(BundleConfig):
-    """The config.json of an initialization."""
-
-    recipe: Recipe
-    provenance: Provenance
-    evaluations: Listed[Evaluation]
-
-
-class ClassifierConfig(BundleConfig):
-    """The config.json of an adapted classifier."""
-
-    labels: Listed[str]
-    preprocessing: Preprocessing
-    backbone: Conv4
-    adaptation: InnerLoop
-    seed: int
-    initialization: Origin
-    versions: dict[str, str]
-
-
-class Parity(Config):
-    """How far ONNX and PyTorch are apart: the largest difference of a probability over `images`."""
-
-    images: Count
-    max_difference: Annotated[float, Field(ge=0)]
-
-
-class OnnxMetadata(Config):
-    """What an exported file says of itself, as JSON under `fewshot_sdk` in its metadata_props."""
-
-    format: str
-    labels: Listed[str]
-    preprocessing: Preprocessing
-    adaptation: InnerLoop
-    initialization: Origin
-    opset: int
-    parity: Parity
-    versions: dict[str, str]

@@ -12,10 +12,10 @@ from torch.func import functional_call
 
 from fewshot_sdk.backbones import build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.config import Evaluation, Mode
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.params import Params
+from fewshot_sdk.records import Evaluation, Mode
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -9,11 +9,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fewshot_sdk.config import OnnxMetadata
 from fewshot_sdk.errors import BundleError, ConfigError
 from fewshot_sdk.files import MAX_FILE_BYTES, read_bounded
 from fewshot_sdk.images import Picture, Pixels, preprocess
 from fewshot_sdk.predictions import Prediction, to_predictions
+from fewshot_sdk.records import OnnxMetadata
 
 METADATA_KEY = "fewshot_sdk"
 INPUT, OUTPUT = "images", "probabilities"

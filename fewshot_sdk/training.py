@@ -11,12 +11,13 @@ from torch import nn
 
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Provenance, Recipe
+from fewshot_sdk.config import Recipe
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.meta import reptile_step, step_size_at
 from fewshot_sdk.params import LearnerState, flatten, unflatten
+from fewshot_sdk.records import Provenance
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 from fewshot_sdk.team import Team
 from fewshot_sdk.version import versions

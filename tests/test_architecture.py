@@ -16,8 +16,8 @@ LAYERS = """
 6  datasets* checkpoint classifier
 5  omniglot* glyphs* inner_loop meta
 4  class_cache* tasks heads runtime*
-3  class_images* support* tensors backbones
-2  images* params presets* cards* zoo* bundles* predictions* archives* team
+3  class_images* support* tensors backbones cards* bundles*
+2  images* params presets* zoo* predictions* archives* records* team
 1  config* files*
 0  errors* version*
 """

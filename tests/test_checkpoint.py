@@ -12,9 +12,9 @@ import torch
 
 from fewshot_sdk import load, save
 from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.config import Evaluation
 from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 from fewshot_sdk.files import manifest_of
+from fewshot_sdk.records import Evaluation
 
 
 @pytest.fixture

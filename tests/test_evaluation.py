@@ -11,8 +11,8 @@ from fewshot_sdk import adapt, evaluate, evaluation
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.class_images import ClassImages
-from fewshot_sdk.config import Mode
 from fewshot_sdk.evaluation import MODES, accuracies, predict_inductive, predict_transductive, summarize
+from fewshot_sdk.records import Mode
 from fewshot_sdk.support import SupportSet
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 from tests.conftest import tiny_recipe

@@ -9,13 +9,14 @@ import torch
 
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Conv4, InnerLoop, Provenance, Recipe
+from fewshot_sdk.config import Conv4, InnerLoop, Recipe
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.evaluation import evaluate
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.meta import reptile_step, step_size_at
 from fewshot_sdk.params import LearnerState
+from fewshot_sdk.records import Provenance
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 from fewshot_sdk.training import MetaStep, meta_train
 from tests.conftest import drawn_glyphs, tiny_recipe

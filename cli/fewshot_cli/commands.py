@@ -11,7 +11,7 @@ from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_sdk.files import check_free, check_free_file, replace_folder
 
 if TYPE_CHECKING:
-    from fewshot_sdk.config import Mode
+    from fewshot_sdk.records import Mode
 
 
 def evaluate(
