@@ -17,6 +17,7 @@ from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.params import Params
 from fewshot_sdk.records import Evaluation, Mode
 from fewshot_sdk.tasks import TaskSampler, mini_batches
+from fewshot_sdk.team import Team
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -32,9 +33,11 @@ def evaluate(init: Initialization, tasks: TaskSampler, *, n_tasks: int, mode: Mo
 
 
 def accuracies(
-    init: Initialization, tasks: TaskSampler, *, n_tasks: int, modes: Sequence[Mode]
+    init: Initialization, tasks: TaskSampler, *, n_tasks: int, modes: Sequence[Mode], team: Team | None = None
 ) -> Iterator[dict[Mode, float]]:
     """Yields the share of queries classified right in each of the first `n_tasks` tasks, by each mode.
+
+    In a team, each process yields those of its own share.
 
     The initialization's adaptation loop is run once on each support set. `transductive`: the queries
     of a task are classified together; `inductive`: each alone with the support set; `frozen`: each
@@ -44,7 +47,7 @@ def accuracies(
     recipe, inner = init.recipe, init.recipe.adaptation
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way)
     start = open_head(init.state, recipe.head, network)
-    for index in range(n_tasks):
+    for index in (team or Team()).share(n_tasks):
         task = tasks.task(index)
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
         with one_thread():

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewshot_cli import evaluation
+from fewshot_cli.teams import run_job, team_size
+from fewshot_sdk import save
+from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.config import Recipe
 from fewshot_sdk.errors import ConfigError, FewshotError, TeamError, TrainingDiverged
@@ -84,10 +88,23 @@ def test_more_workers_than_tasks_are_refused() -> None:
         next(meta_train(recipe, TaskSampler(data=data, n_way=5, k_shot=3), team=Team(rank=0, size=6)))
 
 
-def test_auto_is_one_worker_for_a_short_training(tmp_path: Path) -> None:
-    from fewshot_cli.training import team_size
+def test_auto_is_one_worker_for_a_short_job_and_one_per_core_for_a_long_one() -> None:
+    assert team_size(5, 100) == 1
+    assert team_size(5, 10**6) == min(len(os.sched_getaffinity(0)), 5)
+    assert team_size(1, 10**6) == 1
 
-    short = tiny_recipe()
-    assert team_size(short) == 1
-    long = short.replace(meta=short.meta.replace(meta_steps=10**6))
-    assert team_size(long) == min(len(os.sched_getaffinity(0)), long.meta.tasks_per_step)
+
+def test_evaluation_in_a_team_gives_the_same_result(init: Initialization, tmp_path: Path) -> None:
+    job = evaluation.Job(
+        init=str(save(init, tmp_path / "init")),
+        data=None,
+        root=None,
+        ways=5,
+        shots=1,
+        n_tasks=7,
+        modes=("transductive", "frozen"),
+        seed=2,
+    )
+    alone = evaluation.measure(Team(), job)
+    assert run_job(evaluation.measure, job, 2, 7, 0) == alone
+    assert [result.tasks for result in alone] == [7, 7]

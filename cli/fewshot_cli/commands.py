@@ -4,62 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING
 
-from fewshot_cli.output import emit, emit_json, progress, say
-from fewshot_sdk.files import check_free, check_free_file, replace_folder
-
-if TYPE_CHECKING:
-    from fewshot_sdk.records import Mode
-
-
-def evaluate(
-    name: str,
-    data_name: str | None,
-    root: Path | None,
-    ways: int,
-    shots: int,
-    n_tasks: int,
-    modes: list[str],
-    seed: int,
-    record: bool,
-    json: bool,
-) -> None:
-    """`fewshot evaluate`."""
-    import fewshot_sdk as sdk
-    from fewshot_sdk.datasets import data_source
-    from fewshot_sdk.evaluation import MODES, accuracies, summarize
-    from fewshot_sdk.zoo import locate
-
-    init = sdk.load(name)
-    source = init.recipe.data if data_name in (None, init.recipe.data.name) else data_source(data_name)
-    data = sdk.open_dataset(source, init.recipe.preprocessing, "test", root)
-    sampler = sdk.TaskSampler(data=data, n_way=ways, k_shot=shots, n_query=1, seed=seed)
-    wanted = [mode for mode in MODES if mode in modes]
-    found: list[dict[Mode, float]] = []
-
-    def means(_: object) -> str:
-        return ", ".join(f"{fmean(right[mode] for right in found):.1%}" for mode in wanted if found)
-
-    for right in progress(accuracies(init, sampler, n_tasks=n_tasks, modes=wanted), n_tasks, "evaluating", means):
-        found.append(right)  # noqa: PERF402 (the bar shows their means as they come)
-    results = [summarize([right[mode] for right in found], sampler, mode) for mode in wanted]
-    if json:
-        rows = [{k: v for k, v in r.model_dump().items() if not k.startswith("data")} for r in results]
-        emit_json(rows if len(modes) > 1 else rows[0])
-    else:
-        for r in results:
-            emit(
-                f"{100 * r.accuracy:.2f} ± {100 * r.ci95:.2f} % "
-                f"({ways}-way {shots}-shot {r.mode}, {n_tasks} tasks, seed {seed})"
-            )
-    if record:
-        folder = locate(name)
-        for r in results:
-            init = init.with_evaluation(r)
-        replace_folder(folder, init.files())
-        say(f"added to the card in {folder}")
+from fewshot_cli.output import emit, emit_json, say
+from fewshot_sdk.files import check_free, check_free_file
 
 
 def adapt(support: Path, output: Path, init_name: str, steps: int | None, seed: int, json: bool) -> None:

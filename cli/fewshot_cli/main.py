@@ -59,6 +59,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that share the tasks. Default: one per core.", show_default=False),
+]
 EvaluationMode = Literal["transductive", "inductive", "frozen", "all"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Root = Annotated[
@@ -94,10 +98,7 @@ def meta_train(
         int | None, typer.Option(min=1, help="Outer steps. Default: the preset's.", show_default=False)
     ] = None,
     seed: Seed = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that share the tasks. Default: one per core.", show_default=False),
-    ] = None,
+    workers: Workers = None,
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Outer steps between two saves to OUTPUT.checkpoint.")
     ] = 200,
@@ -142,18 +143,30 @@ def evaluate(
         typer.Option(help="The same by name; frozen is what an exported file does.", show_default=False),
     ] = None,
     seed: Seed = 0,
+    workers: Workers = None,
     record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False,
     json: Json = False,
 ) -> None:
     """Measure an initialization on tasks of classes it was not trained on."""
-    from fewshot_cli import commands
+    from fewshot_cli import evaluation
 
-    named = None if transductive is None else "transductive" if transductive else "inductive"
+    named: EvaluationMode | None = None
+    if transductive is not None:
+        named = "transductive" if transductive else "inductive"
     if named and mode and mode != named:
         raise typer.BadParameter(f"--{named} and --mode {mode} contradict each other")
-    chosen = mode or named or "inductive"
-    modes = ["transductive", "inductive", "frozen"] if chosen == "all" else [chosen]
-    commands.evaluate(init, data, root, ways, shots, tasks, modes, seed, record, json)
+    chosen: EvaluationMode = mode or named or "inductive"
+    job = evaluation.Job(
+        init=init,
+        data=data,
+        root=root,
+        ways=ways,
+        shots=shots,
+        n_tasks=tasks,
+        modes=("transductive", "inductive", "frozen") if chosen == "all" else (chosen,),
+        seed=seed,
+    )
+    evaluation.evaluate(job, workers, record=record, json=json)
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from fewshot_cli.output import progress, say
 from fewshot_cli.signals import stoppable
-from fewshot_sdk.errors import FewshotError, OutputExists, SaveError, TeamStopped
+from fewshot_cli.teams import run_job
+from fewshot_sdk.errors import OutputExists, SaveError
 from fewshot_sdk.files import check_free
 
 if TYPE_CHECKING:
     from fewshot_sdk import Initialization, Recipe
     from fewshot_sdk.team import Team
-
-WORTH_A_TEAM = 10_000  # inner steps: under half a minute, starting processes gains nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,48 +54,23 @@ def meta_train(job: Job, workers: int | None) -> None:
         raise OutputExists(f"{job.checkpoint} holds an unfinished training; continue it with --resume, or remove it")
     import fewshot_sdk
     from fewshot_sdk.checkpoint import load_checkpoint
-    from fewshot_sdk.team import Team, run_team
 
     recipe = job.recipe()
     if job.resume:
         load_checkpoint(job.checkpoint)
     say(f"reading {recipe.data.name}")
     fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", job.root)  # decoded once, for all
-    size = workers or team_size(recipe)
-    if size == 1:
-        failure = member(Team(), job)
-    else:
-        say(f"starting {size} workers")
-        try:
-            failure = run_team(size, member, job)
-        except TeamStopped as stop:
-            raise SystemExit(128 + stop.number) from None
-    if failure:
-        raise failure
-
-
-def team_size(recipe: Recipe) -> int:
-    """One worker for each core, but no more than tasks; one alone if the training is short."""
     meta = recipe.meta
-    if meta.meta_steps * meta.tasks_per_step * recipe.inner.steps < WORTH_A_TEAM:
-        return 1
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores, meta.tasks_per_step)
+    inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
+    run_job(train, job, workers, meta.tasks_per_step, inner_steps)
 
 
-def member(team: Team, job: Job) -> FewshotError | None:
-    """`train` in one of several processes; a known failure is sent back, not raised."""
-    try:
-        stopped = train(team, job)
-    except FewshotError as error:
-        return error
-    if stopped:
-        raise SystemExit(128 + stopped)  # a result would wait half a minute for a parent that is leaving, too
-    return None
+def train(team: Team, job: Job) -> str:
+    """Meta-trains and saves; returns where to. Only the team's first member writes.
 
-
-def train(team: Team, job: Job) -> int:
-    """Meta-trains and saves; returns the signal that stopped it, or 0. Only the team's first member writes."""
+    Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait
+    for a parent that is leaving, too.
+    """
     import fewshot_sdk
     from fewshot_sdk.checkpoint import load_checkpoint, save_checkpoint
 
@@ -130,7 +103,9 @@ def train(team: Team, job: Job) -> int:
         _save_or_rescue(step.initialization, job.output)
         job.checkpoint.unlink(missing_ok=True)
         say(f"wrote {job.output}; next: fewshot adapt --init {job.output} --support DIR --output MODEL")
-    return (signals or [signal.SIGTERM])[0] if step.done < total else 0
+    if step.done < total:
+        raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
+    return str(job.output)
 
 
 def _save_or_rescue(init: Initialization, output: Path) -> None:

@@ -1,0 +1,94 @@
+"""`fewshot evaluate`: one job, done by this process or by several that share its tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from fewshot_cli.output import emit, emit_json, progress, say
+from fewshot_cli.signals import stoppable
+from fewshot_cli.teams import run_job
+from fewshot_sdk.files import replace_folder
+
+if TYPE_CHECKING:
+    from fewshot_sdk import Initialization
+    from fewshot_sdk.class_images import ClassImages
+    from fewshot_sdk.records import Evaluation, Mode
+    from fewshot_sdk.team import Team
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The command's words, parsed."""
+
+    init: str
+    data: str | None
+    root: Path | None
+    ways: int
+    shots: int
+    n_tasks: int
+    modes: tuple[Mode, ...]
+    seed: int
+
+
+def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None:
+    """Runs the job, prints and perhaps records its results."""
+    import fewshot_sdk
+    from fewshot_sdk.zoo import locate
+
+    init = fewshot_sdk.load(job.init)
+    inner_steps = job.n_tasks * max(init.recipe.adaptation.steps, 1)
+    _test_data(job, init)  # decoded once, for all
+    results = run_job(measure, job, workers, job.n_tasks, inner_steps)
+    if json:
+        rows = [{k: v for k, v in r.model_dump().items() if not k.startswith("data")} for r in results]
+        emit_json(rows if len(rows) > 1 else rows[0])
+    else:
+        for r in results:
+            emit(
+                f"{100 * r.accuracy:.2f} ± {100 * r.ci95:.2f} % "
+                f"({r.ways}-way {r.shots}-shot {r.mode}, {r.tasks} tasks, seed {r.seed})"
+            )
+    if record:
+        for r in results:
+            init = init.with_evaluation(r)
+        folder = locate(job.init)
+        replace_folder(folder, init.files())
+        say(f"added to the card in {folder}")
+
+
+def measure(team: Team, job: Job) -> list[Evaluation]:
+    """The results, in every process of the team; each goes through its share of the tasks."""
+    import torch
+
+    import fewshot_sdk
+    from fewshot_sdk.evaluation import accuracies, summarize
+
+    init = fewshot_sdk.load(job.init)
+    data = _test_data(job, init)
+    sampler = fewshot_sdk.TaskSampler(data=data, n_way=job.ways, k_shot=job.shots, n_query=1, seed=job.seed)
+    mine: list[dict[Mode, float]] = []
+
+    def means(_: object) -> str:
+        return ", ".join(f"{fmean(right[mode] for right in mine):.1%}" for mode in job.modes if mine)
+
+    shares = accuracies(init, sampler, n_tasks=job.n_tasks, modes=job.modes, team=team)
+    if team.rank == 0:
+        shares = progress(shares, len(team.share(job.n_tasks)), "evaluating", means)
+    with stoppable(patient=True) as signals:
+        for right in shares:
+            mine.append(right)
+            if signals:
+                raise SystemExit(128 + signals[0])
+    rows = team.gather([torch.tensor([right[mode] for mode in job.modes]).double() for right in mine], job.n_tasks)
+    return [summarize([float(row[i]) for row in rows], sampler, mode) for i, mode in enumerate(job.modes)]
+
+
+def _test_data(job: Job, init: Initialization) -> ClassImages:
+    from fewshot_sdk.datasets import data_source, open_dataset
+
+    trained_on = init.recipe.data
+    source = trained_on if job.data in (None, trained_on.name) else data_source(str(job.data))
+    return open_dataset(source, init.recipe.preprocessing, "test", job.root)

@@ -1,0 +1,57 @@
+"""Whether a job is done by this process or by a team, and how what it says comes back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from fewshot_cli.output import say
+from fewshot_sdk.errors import FewshotError, TeamStopped
+
+if TYPE_CHECKING:
+    from fewshot_sdk.team import Team
+
+J = TypeVar("J")
+R = TypeVar("R")
+WORTH_A_TEAM = 10_000  # inner steps: under half a minute, starting processes gains nothing
+
+
+def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: int, inner_steps: int) -> R:
+    """What `work` gives for a job of `inner_steps` steps in which `n_tasks` can be done side by side.
+
+    workers: how many processes; None is one for each core, or this one if the job is short.
+    Raises what `work` raises, and SystemExit with 128 + the signal if a team was told to stop.
+    """
+    from fewshot_sdk.team import Team, run_team
+
+    size = min(workers or team_size(n_tasks, inner_steps), n_tasks)
+    if size == 1:
+        return work(Team(), job)
+    say(f"starting {size} workers")
+    try:
+        outcome: tuple[R | None, FewshotError | None] = run_team(size, _member, work, job)
+    except TeamStopped as stop:
+        raise SystemExit(128 + stop.number) from None
+    result, failure = outcome
+    if failure:
+        raise failure
+    assert result is not None
+    return result
+
+
+def team_size(n_tasks: int, inner_steps: int) -> int:
+    """One worker for each core, but no more than tasks; one alone if there is little to do."""
+    if inner_steps < WORTH_A_TEAM:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, n_tasks)
+
+
+def _member(team: Team, work: Callable[[Team, J], R], job: J) -> tuple[R | None, FewshotError | None]:
+    """In one of the processes: a known failure is sent back, not raised."""
+    try:
+        return work(team, job), None
+    except FewshotError as error:
+        return None, error
