@@ -82,7 +82,9 @@ def measure(team: Team, job: Job) -> list[Evaluation]:
             mine.append(right)
             if signals:
                 raise SystemExit(128 + signals[0])
-    rows = team.gather([torch.tensor([right[mode] for mode in job.modes]).double() for right in mine], job.n_tasks)
+    rows = team.gather(
+        [torch.tensor([right[mode] for mode in job.modes], dtype=torch.float64) for right in mine], job.n_tasks
+    )
     return [summarize([float(row[i]) for row in rows], sampler, mode) for i, mode in enumerate(job.modes)]
 
 
