@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -56,8 +57,11 @@ def run_team(size: int, work: Callable[..., R], *arguments: object) -> R:
 
     `work` is a function of an importable module; arguments and result are pickled.
     SIGINT and SIGTERM to this process reach them all; when they have left, TeamStopped is raised.
-    Raises TeamError if a process dies.  Source: torch.distributed.launcher, the code behind torchrun.
+    Raises TeamError if a process dies, or if there is no loopback network for them to talk over.
+    Source: torch.distributed.launcher, the code behind torchrun.
     """
+    if not loopback_works():
+        raise TeamError("workers talk over 127.0.0.1, which does not work on this machine; use --workers 1")
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -87,6 +91,18 @@ def run_team(size: int, work: Callable[..., R], *arguments: object) -> R:
     except SignalException as stop:
         raise TeamStopped(int(stop.sigval)) from None
     return results[0]
+
+
+def loopback_works() -> bool:
+    """Whether processes of this machine can reach each other over 127.0.0.1."""
+    try:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), timeout=5),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def _member(work: Callable[..., R], arguments: tuple[object, ...]) -> R:

@@ -94,6 +94,16 @@ def test_auto_is_one_worker_for_a_short_job_and_one_per_core_for_a_long_one() ->
     assert team_size(1, 10**6) == 1
 
 
+def test_without_a_loopback_network_one_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **_settings: object) -> None:
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr("socket.create_connection", unreachable)
+    assert team_size(5, 10**6) == 1
+    with pytest.raises(TeamError, match=r"127\.0\.0\.1, which does not work on this machine; use --workers 1"):
+        run_team(2, trained)
+
+
 def test_evaluation_in_a_team_gives_the_same_result(init: Initialization, tmp_path: Path) -> None:
     job = evaluation.Job(
         init=str(save(init, tmp_path / "init")),

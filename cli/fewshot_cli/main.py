@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from typer.core import TyperGroup
 
 import fewshot_sdk
 from fewshot_cli.output import emit, say
+
+# Workers on a machine without name resolution would each print a warning; read when torch is loaded.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 DEBUG = "--debug"
 OPTIONAL = ("torch", "safetensors", "onnx", "onnxscript")  # what `predict` on an ONNX file does without

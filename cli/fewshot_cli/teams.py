@@ -42,8 +42,10 @@ def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: 
 
 
 def team_size(n_tasks: int, inner_steps: int) -> int:
-    """One worker for each core, but no more than tasks; one alone if there is little to do."""
-    if inner_steps < WORTH_A_TEAM:
+    """One worker for each core, but no more than tasks; one alone if there is little to do, or no loopback."""
+    from fewshot_sdk.team import loopback_works
+
+    if inner_steps < WORTH_A_TEAM or not loopback_works():
         return 1
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return min(cores, n_tasks)
