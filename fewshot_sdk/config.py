@@ -155,6 +155,13 @@ class Recipe(Config):
     adaptation: InnerLoop
     meta: MetaLoop
 
+    @field_validator("inner")
+    @classmethod
+    def _learns_something(cls, inner: InnerLoop) -> InnerLoop:
+        if inner.steps == 0:
+            raise ValueError("meta-training needs at least 1 inner step")
+        return inner
+
     @field_validator("adaptation")
     @classmethod
     def _one_optimizer(cls, adaptation: InnerLoop, info: ValidationInfo) -> InnerLoop:

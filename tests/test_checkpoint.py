@@ -187,6 +187,8 @@ def test_settings_are_checked_where_they_are_made(init: Initialization) -> None:
         init.recipe.preprocessing.replace(channels=3, mean=(0.0, 0.0))
     with pytest.raises(ConfigError, match=r"optimizer must be the inner loop's, adam"):
         init.recipe.replace(adaptation=init.recipe.adaptation.replace(optimizer="sgd"))
+    with pytest.raises(ConfigError, match="meta-training needs at least 1 inner step"):
+        init.recipe.replace(inner=init.recipe.inner.replace(steps=0))
     with pytest.raises(ConfigError, match="glyphs has the split seeded, found 'paper'"):
         init.recipe.data.replace(split="paper")
 

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from fewshot_sdk import datasets, presets, save
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.errors import SaveError
 from fewshot_sdk.files import write_folder
-from tests.conftest import REPOSITORY, draw_folder, tiny_recipe
+from tests.conftest import draw_folder, tiny_recipe
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -49,13 +46,6 @@ def model(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> Path:
 def _tiny_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
     monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
-
-
-def shell(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Runs the command as a person does, in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}
-    command = [sys.executable, *words]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **settings)  # type: ignore[call-overload, no-any-return]
 
 
 def test_the_whole_line(run: Run, tmp_path: Path, drawings: Path) -> None:
@@ -217,34 +207,6 @@ def test_ctrl_c_is_exit_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "predict", interrupt)
     code, out, err = run("predict", "m.onnx", "p.png")
     assert (code, out, err) == (130, "", "interrupted\n")
-
-
-def test_help_names_every_command_and_imports_no_heavy_library() -> None:
-    done = shell("-X", "importtime", "-m", "fewshot_cli.main", "--help")
-    assert done.returncode == 0
-    for command in ("meta-train", "evaluate", "adapt", "export", "predict"):
-        assert command in done.stdout
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert "typer" in imported
-    assert not imported & {"torch", "onnx", "onnxruntime", "onnxscript", "huggingface_hub", "numpy", "PIL", "pydantic"}
-
-
-def test_predict_with_an_onnx_file_imports_no_torch(run: Run, model: Path, drawings: Path, tmp_path: Path) -> None:
-    assert run("export", model, "--output", tmp_path / "m.onnx")[0] == 0
-    words = ["predict", str(tmp_path / "m.onnx"), str(drawings / "ant" / "0.png")]
-    done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert "onnxruntime" in imported
-    assert not imported & {"torch", "onnx", "onnxscript", "huggingface_hub", "safetensors"}
-
-
-def test_a_broken_support_folder_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
-    words = ["adapt", "--support", str(tmp_path), "--output", str(tmp_path / "o")]
-    done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words)
-    assert done.returncode == 1
-    assert "it is empty" in done.stderr
-    assert not any(line.rpartition("|")[2].strip() == "torch" for line in done.stderr.splitlines())
 
 
 def test_where_there_is_no_torch_it_says_so(run: Run, drawings: Path, monkeypatch: pytest.MonkeyPatch) -> None:

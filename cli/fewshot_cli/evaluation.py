@@ -81,6 +81,8 @@ def measure(team: Team, job: Job) -> list[Evaluation]:
         for right in shares:
             mine.append(right)
             if signals:
+                if team.rank == 0:
+                    say("\ninterrupted")
                 raise SystemExit(128 + signals[0])
     rows = team.gather(
         [torch.tensor([right[mode] for mode in job.modes], dtype=torch.float64) for right in mine], job.n_tasks

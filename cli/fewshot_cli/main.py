@@ -65,7 +65,11 @@ app = typer.Typer(
 
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes that share the tasks. Default: one per core.", show_default=False),
+    typer.Option(
+        min=1,
+        help="Processes that share the tasks. Default: one per core, one alone if the job is short.",
+        show_default=False,
+    ),
 ]
 EvaluationMode = Literal["transductive", "inductive", "frozen", "all"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

@@ -1,0 +1,47 @@
+"""What the command loads, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fewshot_sdk import adapt, export_onnx
+from fewshot_sdk.checkpoint import Initialization
+from tests.conftest import REPOSITORY
+
+
+def shell(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a person does, in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}
+    command = [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **settings)  # type: ignore[call-overload, no-any-return]
+
+
+def test_help_names_every_command_and_imports_no_heavy_library() -> None:
+    done = shell("-X", "importtime", "-m", "fewshot_cli.main", "--help")
+    assert done.returncode == 0
+    for command in ("meta-train", "evaluate", "adapt", "export", "predict"):
+        assert command in done.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in imported
+    assert not imported & {"torch", "onnx", "onnxruntime", "onnxscript", "huggingface_hub", "numpy", "PIL", "pydantic"}
+
+
+def test_predict_with_an_onnx_file_imports_no_torch(init: Initialization, drawings: Path, tmp_path: Path) -> None:
+    export_onnx(adapt(init, drawings, steps=2), tmp_path / "m.onnx")
+    words = ["predict", str(tmp_path / "m.onnx"), str(drawings / "ant" / "0.png")]
+    done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "onnxruntime" in imported
+    assert not imported & {"torch", "onnx", "onnxscript", "huggingface_hub", "safetensors"}
+
+
+def test_a_broken_support_folder_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    words = ["adapt", "--support", str(tmp_path), "--output", str(tmp_path / "o")]
+    done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words)
+    assert done.returncode == 1
+    assert "it is empty" in done.stderr
+    assert not any(line.rpartition("|")[2].strip() == "torch" for line in done.stderr.splitlines())
