@@ -12,10 +12,10 @@ from fewshot_sdk.classifier import FORMAT, Classifier
 from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
+from fewshot_sdk.native import made_with
 from fewshot_sdk.records import ClassifierConfig, Origin
 from fewshot_sdk.support import SupportSet, read_support
 from fewshot_sdk.tasks import mini_batches
-from fewshot_sdk.version import versions
 
 
 def adapt(
@@ -51,7 +51,7 @@ def adapt(
             adaptation=inner,
             seed=seed,
             initialization=Origin(name=recipe.preset, sha256=init.sha256, provenance=init.provenance),
-            versions=versions(),
+            versions=made_with(),
         ),
         params={**state.params, **statistics},
         support=support,

@@ -72,7 +72,15 @@ class BatchNorm(nn.Module):
         return F.batch_norm(input, mean, var, self.weight, self.bias, self.training, 0.0, self.epsilon)
 
 
-def build_network(backbone: Conv4, preprocessing: Preprocessing, n_way: int) -> nn.Module:
+class Network(nn.Sequential):
+    """The layers in order, and the settings that they were made from."""
+
+    def __init__(self, layers: OrderedDict[str, nn.Module], backbone: Conv4, preprocessing: Preprocessing, n_way: int):
+        super().__init__(layers)
+        self.backbone, self.preprocessing, self.n_way = backbone, preprocessing, n_way
+
+
+def build_network(backbone: Conv4, preprocessing: Preprocessing, n_way: int) -> Network:
     """An untrained network, in training mode: `conv1`, `norm1`, ... `norm4`, `head`.
 
     Source: Nichol et al. 2018, section 6, after Vinyals et al. 2016; `models.py` of the reference implementation.
@@ -89,7 +97,7 @@ def build_network(backbone: Conv4, preprocessing: Preprocessing, n_way: int) -> 
         channels, height, width = backbone.filters, -(-height // 2), -(-width // 2)
     layers["flat"] = nn.Flatten()
     layers["head"] = nn.Linear(channels * height * width, n_way)
-    return nn.Sequential(layers)
+    return Network(layers, backbone, preprocessing, n_way)
 
 
 def random_params(network: nn.Module, seed: int) -> Params:

@@ -16,11 +16,12 @@ from fewshot_sdk.errors import BundleError
 from fewshot_sdk.files import read_folder, sha256
 from fewshot_sdk.heads import close_head
 from fewshot_sdk.params import LearnerState, Params, check_alike
-from fewshot_sdk.records import Evaluation, InitializationConfig, Provenance
+from fewshot_sdk.records import Evaluation, InitializationConfig, Metric, Provenance
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 from fewshot_sdk.zoo import locate
 
 FORMAT = "fewshot-sdk initialization 1"
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,25 +30,31 @@ class Initialization:
 
     state: as stored (heads.close_head), float32 on the CPU.
     evaluations: measured accuracies, shown on the card.
+    metrics: accuracies on the way, in metrics.jsonl.
     """
 
     recipe: Recipe
     state: LearnerState
     provenance: Provenance
     evaluations: tuple[Evaluation, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
     def files(self) -> dict[str, bytes]:
-        """The folder's files: config.json, model.safetensors, inner_state.safetensors, README.md."""
+        """The folder's files: config.json, model.safetensors, inner_state.safetensors, README.md;
+        metrics.jsonl if there are any."""
         config = InitializationConfig(
             format=FORMAT, recipe=self.recipe, provenance=self.provenance, evaluations=self.evaluations
         )
         inner_state = {**self.state.second_moments, "updates": torch.tensor(self.state.updates)}
-        return {
+        files = {
             "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
             "model.safetensors": to_safetensors(self.state.params),
             "inner_state.safetensors": to_safetensors(inner_state),
             "README.md": cards.initialization_card(self.recipe, self.provenance, self.evaluations).encode(),
         }
+        if self.metrics:
+            files[METRICS] = "".join(metric.model_dump_json() + "\n" for metric in self.metrics).encode()
+        return files
 
     def with_evaluation(self, result: Evaluation) -> Initialization:
         """A copy whose card shows `result`, in place of an earlier one of the same kind of task."""
@@ -113,6 +120,7 @@ def _from_files(files: dict[str, bytes], where: Path) -> Initialization:
         state=LearnerState(params=params, second_moments=inner_state, updates=updates),
         provenance=config.provenance,
         evaluations=config.evaluations,
+        metrics=tuple(map(Metric.from_json, files.get(METRICS, b"").splitlines())),
     )
 
 

@@ -73,5 +73,9 @@ class SaveError(FewshotError):
     """The disk refused; nothing half-written is left behind."""
 
 
+class MissingExtra(FewshotError):
+    """Something that needs a package which is not installed."""
+
+
 class ExportError(FewshotError):
     """An ONNX file that could not be made, or that disagrees with PyTorch."""

@@ -7,14 +7,13 @@ from typing import get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from fewshot_sdk.backbones import build_network, norm_statistics
+from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.forward import Forward
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
-from fewshot_sdk.params import Params
 from fewshot_sdk.records import Evaluation, Mode
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 from fewshot_sdk.team import Team
@@ -22,14 +21,17 @@ from fewshot_sdk.team import Team
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
-def evaluate(init: Initialization, tasks: TaskSampler, *, n_tasks: int, mode: Mode = "inductive") -> Evaluation:
+def evaluate(
+    init: Initialization, tasks: TaskSampler, *, n_tasks: int, mode: Mode = "inductive", team: Team | None = None
+) -> Evaluation:
     """Mean accuracy of `init` over the first `n_tasks` tasks, and its 95 % interval.
 
-    mode: `transductive`, `inductive` or `frozen`; see `accuracies`.
+    mode: `transductive`, `inductive` or `frozen`; see `accuracies`. In a team, all members get the result.
     Raises ConfigError if a dense head has another number of rows than the tasks have classes.
     """
-    values = [right[mode] for right in accuracies(init, tasks, n_tasks=n_tasks, modes=[mode])]
-    return summarize(values, tasks, mode)
+    team = team or Team()
+    mine = list(accuracies(init, tasks, n_tasks=n_tasks, modes=[mode], team=team))
+    return summaries(mine, tasks, n_tasks, team)[0]
 
 
 def accuracies(
@@ -52,48 +54,29 @@ def accuracies(
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
         with one_thread():
             state, _ = fine_tune(network, start, task.support, task.support_labels, batches, inner)
-            predicted = {mode: predict(mode, network, state.params, task.support, task.query) for mode in modes}
+            forward = Forward(network, state.params)
+            predicted = {mode: predict(mode, forward, task.support, task.query) for mode in modes}
         yield {
             mode: (logits.argmax(1) == task.query_labels).double().mean().item() for mode, logits in predicted.items()
         }
 
 
-def predict(mode: Mode, network: nn.Module, params: Params, support: Tensor, queries: Tensor) -> Tensor:
-    """Logits (q, n_way) of the queries by one of the modes."""
+def predict(mode: Mode, forward: Forward, support: Tensor, queries: Tensor) -> Tensor:
+    """Logits (q, n_way) of the queries by one of the modes.
+
+    Source: the reference implementation's `_test_predictions`; `frozen` is what `adapt` freezes.
+    """
     if mode == "transductive":
-        return predict_transductive(network, params, queries)
+        return forward.together(queries)
     if mode == "inductive":
-        return predict_inductive(network, params, support, queries)
-    return predict_frozen(network, params, support, queries)
+        return torch.stack([forward.together(torch.cat([support, query.unsqueeze(0)]))[-1] for query in queries])
+    return forward.apart(queries, support)
 
 
-def predict_transductive(network: nn.Module, params: Params, queries: Tensor) -> Tensor:
-    """Logits (q, n_way), all queries in one batch: they lend each other their statistics.
-
-    Source: the reference implementation's `_test_predictions`.
-    """
-    with torch.no_grad():
-        logits: Tensor = functional_call(network, params, (queries,))
-    return logits
-
-
-def predict_inductive(network: nn.Module, params: Params, support: Tensor, queries: Tensor) -> Tensor:
-    """Logits (q, n_way), each query in a batch of its own with the whole support set.
-
-    Source: the reference implementation's `_test_predictions`.
-    """
-    batches = [torch.cat([support, query.unsqueeze(0)]) for query in queries]
-    return torch.stack([predict_transductive(network, params, batch)[-1] for batch in batches])
-
-
-def predict_frozen(network: nn.Module, params: Params, support: Tensor, queries: Tensor) -> Tensor:
-    """Logits (q, n_way), each query judged with the support set's statistics: what `adapt` freezes."""
-    statistics = norm_statistics(network, params, support)
-    network.eval()
-    try:
-        return predict_transductive(network, {**params, **statistics}, queries)
-    finally:
-        network.train()
+def summaries(mine: Sequence[dict[Mode, float]], tasks: TaskSampler, n_tasks: int, team: Team) -> list[Evaluation]:
+    """For each mode, what everybody's share of `accuracies` amounts to; the same in every process."""
+    rows = team.gather([torch.tensor(list(right.values()), dtype=torch.float64) for right in mine], n_tasks)
+    return [summarize([float(row[i]) for row in rows], tasks, mode) for i, mode in enumerate(mine[0])]
 
 
 def summarize(values: list[float], tasks: TaskSampler, mode: Mode) -> Evaluation:

@@ -10,33 +10,54 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot_sdk.backbones import Network
 from fewshot_sdk.config import InnerLoop
-from fewshot_sdk.params import LearnerState, Params
+from fewshot_sdk.conv4 import compiled
+from fewshot_sdk.params import LearnerState, Params, flatten, unflatten
 
 
 def fine_tune(
-    network: nn.Module,
-    start: LearnerState,
-    images: Tensor,
-    labels: Tensor,
-    batches: Tensor,
-    inner: InnerLoop,
+    network: Network, start: LearnerState, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop
 ) -> tuple[LearnerState, Tensor]:
     """The state after one gradient step on the mean cross-entropy of each mini-batch in turn.
 
-    images (n, ...) and labels int64 (n,); batches: int64 (steps, batch_size), rows into them.
-    Also returns the losses, (steps,), each from before its step. Nothing is changed in place.
-    The bits depend on the number of threads: callers pin it with `one_thread`.
+    images uint8 (n, height, width, channels) and labels int64 (n,); batches: int64 (steps, batch_size),
+    rows into them. Also returns the losses, (steps,), each from before its step. Nothing is changed in place.
+    Runs the compiled twin where there is one. The bits depend on which, and on the number of threads:
+    callers pin it with `one_thread`.
     Source: Reptile, Algorithm 1 (U_k); Adam with beta1 = 0 continues from the start's moments.
     """
-    network.train()
-    state = _in_layout(start, torch.channels_last)
-    losses = []
-    for batch in batches:
-        loss, grads = loss_and_grads(network, state.params, images[batch], labels[batch])
-        losses.append(loss)
-        state = update(state, grads, inner)
-    return _in_layout(state, torch.contiguous_format), torch.stack(losses) if losses else torch.zeros(0)
+    tuner = Tuner(network, start, inner)
+    vector, losses = tuner.tune(images, labels, batches)
+    return tuner.state(vector, start.updates + len(batches)), losses
+
+
+class Tuner:
+    """`fine_tune` on task after task from the same start, with ends that means can be taken of."""
+
+    def __init__(self, network: Network, start: LearnerState, inner: InnerLoop) -> None:
+        if inner.optimizer == "sgd":
+            start = LearnerState(params=start.params, second_moments={}, updates=start.updates)
+        self._network, self._start, self._inner = network, start, inner
+        self._twin = compiled(network, start.params)
+        self._packed = self._twin.pack(start) if self._twin else torch.empty(0)
+
+    def tune(self, images: Tensor, labels: Tensor, batches: Tensor) -> tuple[Tensor, Tensor]:
+        """What one task ends with, as a vector, and the losses, (steps,)."""
+        if self._twin:
+            return self._twin.fine_tune(self._packed, self._start.updates, images, labels, batches, self._inner)
+        self._network.train()
+        state = _in_layout(self._start, torch.channels_last)
+        losses = []
+        for batch in batches:
+            loss, grads = loss_and_grads(self._network, state.params, images[batch], labels[batch])
+            losses.append(loss)
+            state = update(state, grads, self._inner)
+        return flatten(state), torch.stack(losses) if losses else torch.zeros(0)
+
+    def state(self, vector: Tensor, updates: int) -> LearnerState:
+        """The state that an end, or the mean of several, stands for."""
+        return (self._twin.unpack if self._twin else unflatten)(vector, self._start, updates)
 
 
 def loss_and_grads(network: nn.Module, params: Params, images: Tensor, labels: Tensor) -> tuple[Tensor, Params]:
@@ -83,9 +104,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _in_layout(state: LearnerState, layout: torch.memory_format) -> LearnerState:
-    """Kernels stored so: channels last is 1.2 times faster in the convolutions (measured), and a
-    saved file is contiguous.
-    """
+    """Kernels stored so: channels last is 1.2 times faster in the convolutions (measured)."""
 
     def stored(params: Params) -> Params:
         return {

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fewshot_sdk.config import MetaLoop
-from fewshot_sdk.params import LearnerState, interpolate, mean
+from fewshot_sdk.params import LearnerState, interpolate
 
 
-def reptile_step(start: LearnerState, adapted: Sequence[LearnerState], step_size: float) -> LearnerState:
-    """Move the weights a fraction of the way to the mean of the adapted ones: phi + step (W - phi).
+def reptile_step(start: LearnerState, adapted: LearnerState, step_size: float) -> LearnerState:
+    """Move the weights a fraction of the way to `adapted`, the mean over the tasks: phi + step (W - phi).
 
-    The inner optimizer's memory goes the whole way: its moments become the mean over the tasks.
+    The inner optimizer's memory goes the whole way: its moments become that mean's.
     (The reference hands them on from task to task instead; here all tasks of a step start alike,
     so that they can run side by side.)
     Source: Reptile, Algorithm 2.
     """
     return LearnerState(
-        params=interpolate(start.params, mean([state.params for state in adapted]), step_size),
-        second_moments=mean([state.second_moments for state in adapted]),
-        updates=adapted[0].updates,
+        params=interpolate(start.params, adapted.params, step_size),
+        second_moments=adapted.second_moments,
+        updates=adapted.updates,
     )
 
 

@@ -25,6 +25,22 @@ class Evaluation(Config):
     seed: int
 
 
+class Metric(Config):
+    """One line of metrics.jsonl: how far meta-training was, and how well it did on new classes.
+
+    seconds: of meta-training alone; loss: mean cross-entropy of the last inner mini-batch, in nats;
+    accuracy and ci95: transductive, one shot, over `tasks` tasks of classes not trained on.
+    """
+
+    meta_steps: Count
+    seconds: Annotated[float, Field(ge=0)]
+    loss: float
+    accuracy: Fraction
+    ci95: Annotated[float, Field(ge=0)]
+    tasks: Count
+    ways: Count
+
+
 class Provenance(Config):
     """How an initialization came to be. `command` repeats it; `data_sha256` names classes and pixels."""
 

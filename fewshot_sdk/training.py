@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from fewshot_sdk.backbones import build_network
+from fewshot_sdk.backbones import Network, build_network
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.config import Recipe
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.heads import close_head, open_head
-from fewshot_sdk.inner_loop import fine_tune, one_thread
+from fewshot_sdk.inner_loop import Tuner, one_thread
 from fewshot_sdk.meta import reptile_step, step_size_at
-from fewshot_sdk.params import LearnerState, flatten, unflatten
+from fewshot_sdk.native import made_with
+from fewshot_sdk.params import LearnerState
 from fewshot_sdk.records import Provenance
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 from fewshot_sdk.team import Team
-from fewshot_sdk.version import versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ def meta_train(
         meta_steps_done=0,
         data_sha256=tasks.data.digest,
         seconds=0,
-        versions=versions(),
+        versions=made_with(),
     )
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
@@ -73,11 +72,13 @@ def meta_train(
     if team.size > meta.tasks_per_step:
         raise ConfigError(f"{team.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
     stored, before = start.state, start.provenance
-    started = time.monotonic()
+    seconds = before.seconds
     for done in range(before.meta_steps_done, meta.meta_steps):
+        began = time.monotonic()
         with one_thread():
             stored, loss = _outer_step(recipe, network, tasks, stored, done, team)
-        progress = {"meta_steps_done": done + 1, "seconds": round(before.seconds + time.monotonic() - started, 1)}
+        seconds += time.monotonic() - began  # what the caller does between two steps is not training
+        progress = {"meta_steps_done": done + 1, "seconds": round(seconds, 1)}
         yield MetaStep(
             done=done + 1,
             meta_steps=meta.meta_steps,
@@ -111,17 +112,17 @@ def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def _outer_step(
-    recipe: Recipe, network: nn.Module, tasks: TaskSampler, stored: LearnerState, done: int, team: Team
+    recipe: Recipe, network: Network, tasks: TaskSampler, stored: LearnerState, done: int, team: Team
 ) -> tuple[LearnerState, float]:
     n, inner = recipe.meta.tasks_per_step, recipe.inner
-    start = open_head(stored, recipe.head, network)
+    tuner = Tuner(network, open_head(stored, recipe.head, network), inner)
     mine = []
     for i in team.share(n):
         task = tasks.task(done * n + i)
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
-        state, losses = fine_tune(network, start, task.support, task.support_labels, batches, inner)
+        end, losses = tuner.tune(task.support, task.support_labels, batches)
         last = losses[-1:] if torch.isfinite(losses).all() else torch.full((1,), torch.nan)
-        mine.append(torch.cat([last, flatten(close_head(state, recipe.head))]))
+        mine.append(torch.cat([last, end]))
     results = team.gather(mine, n)
     for i, result in enumerate(results):
         if not torch.isfinite(result[0]):
@@ -129,6 +130,6 @@ def _outer_step(
                 f"the loss of task {done * n + i} is not finite at outer step {done + 1}; "
                 f"try a lower inner learning rate than {inner.learning_rate}"
             )
-    adapted = [unflatten(result[1:], stored, stored.updates + inner.steps) for result in results]
-    loss = sum(result[0].item() for result in results) / n
-    return reptile_step(stored, adapted, step_size_at(done, recipe.meta)), loss
+    mean = sum(results[1:], results[0]) / n  # in task order, whoever did them
+    adapted = close_head(tuner.state(mean[1:], stored.updates + inner.steps), recipe.head)
+    return reptile_step(stored, adapted, step_size_at(done, recipe.meta)), mean[0].item()

@@ -14,10 +14,10 @@ LAYERS = """
 8  cli
 7  training evaluation adaptation onnx_export
 6  datasets* checkpoint classifier
-5  omniglot* glyphs* inner_loop meta
-4  class_cache* tasks heads runtime*
-3  class_images* support* tensors backbones cards* bundles*
-2  images* params presets* zoo* predictions* archives* records* team
+5  omniglot* glyphs* inner_loop forward meta
+4  class_cache* tasks heads runtime* conv4
+3  class_images* support* tensors backbones cards* bundles* curves*
+2  images* params presets* zoo* predictions* archives* records* team native*
 1  config* files*
 0  errors* version*
 """

@@ -186,7 +186,7 @@ def test_training_is_not_lost_when_the_disk_refuses(run: Run, tmp_path: Path, mo
             raise SaveError(f"could not write {folder}: no space left on device")
         return write_folder(folder, contents)
 
-    monkeypatch.setattr("fewshot_sdk.files.write_folder", refuse)
+    monkeypatch.setattr("fewshot_cli.training.write_folder", refuse)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code, _, err = run("meta-train", "--preset", "glyphs", "--output", tmp_path / "init")
     assert code == 1

@@ -11,7 +11,8 @@ from fewshot_sdk import adapt, evaluate, evaluation
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.class_images import ClassImages
-from fewshot_sdk.evaluation import MODES, accuracies, predict_inductive, predict_transductive, summarize
+from fewshot_sdk.evaluation import MODES, accuracies, predict, summarize
+from fewshot_sdk.forward import Forward
 from fewshot_sdk.records import Mode
 from fewshot_sdk.support import SupportSet
 from fewshot_sdk.tasks import TaskSampler, mini_batches
@@ -47,7 +48,7 @@ def test_a_model_that_knows_some_classes_is_right_on_those(
         label = torch.cdist(queries.flatten(1).float(), support).argmin(1) // 2
         return torch.eye(5)[torch.where(label < known, label, (label + 1) % 5)]
 
-    monkeypatch.setattr(evaluation, "predict", lambda _mode, _network, _params, _support, q: answer(q))
+    monkeypatch.setattr(evaluation, "predict", lambda _mode, _forward, _support, q: answer(q))
     result = evaluate(init, tasks, n_tasks=10, mode=mode)
     assert result.accuracy == pytest.approx(accuracy)
     assert result.ci95 == pytest.approx(0, abs=1e-12)
@@ -84,10 +85,11 @@ def test_transductive_queries_share_their_statistics_and_inductive_ones_do_not()
     params = random_params(network, 0)
     images = torch.from_numpy(bars(6, noise=90).images)
     support, queries = images[:20], images[20:26]
-    together = predict_transductive(network, params, queries)
-    assert not torch.allclose(predict_transductive(network, params, queries[:3]), together[:3], atol=1e-4)
-    alone = predict_inductive(network, params, support, queries)
-    torch.testing.assert_close(predict_inductive(network, params, support, queries[:3]), alone[:3])
+    forward = Forward(network, params)
+    together = predict("transductive", forward, support, queries)
+    assert not torch.allclose(predict("transductive", forward, support, queries[:3]), together[:3], atol=1e-4)
+    alone = predict("inductive", forward, support, queries)
+    torch.testing.assert_close(predict("inductive", forward, support, queries[:3]), alone[:3])
     by_hand = functional_call(network, params, (torch.cat([support, queries[2:3]]),))[-1]
     torch.testing.assert_close(alone[2], by_hand.detach())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewshot_sdk.backbones import build_network, random_params
+from fewshot_sdk.backbones import Network, build_network, random_params
 from fewshot_sdk.config import InnerLoop, Recipe
 from fewshot_sdk.inner_loop import fine_tune, loss_and_grads, one_thread, update
 from fewshot_sdk.params import LearnerState
@@ -16,7 +16,7 @@ def task(sampler: TaskSampler) -> Task:
     return sampler.task(0)
 
 
-def start_of(recipe: Recipe) -> tuple[torch.nn.Module, LearnerState]:
+def start_of(recipe: Recipe) -> tuple[Network, LearnerState]:
     network = build_network(recipe.backbone, recipe.preprocessing, 5).double()
     params = {name: tensor.double() for name, tensor in random_params(network, 1).items()}
     moments = {name: torch.zeros_like(tensor) for name, tensor in params.items()}

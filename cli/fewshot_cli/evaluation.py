@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
-from fewshot_sdk.files import replace_folder
+from fewshot_sdk.files import read_folder, replace_folder
 
 if TYPE_CHECKING:
     from fewshot_sdk import Initialization
@@ -55,16 +55,14 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
         for r in results:
             init = init.with_evaluation(r)
         folder = locate(job.init)
-        replace_folder(folder, init.files())
+        replace_folder(folder, {**read_folder(folder), **init.files()})
         say(f"added to the card in {folder}")
 
 
 def measure(team: Team, job: Job) -> list[Evaluation]:
     """The results, in every process of the team; each goes through its share of the tasks."""
-    import torch
-
     import fewshot_sdk
-    from fewshot_sdk.evaluation import accuracies, summarize
+    from fewshot_sdk.evaluation import accuracies, summaries
 
     init = fewshot_sdk.load(job.init)
     data = _test_data(job, init)
@@ -84,10 +82,7 @@ def measure(team: Team, job: Job) -> list[Evaluation]:
                 if team.rank == 0:
                     say("\ninterrupted")
                 raise SystemExit(128 + signals[0])
-    rows = team.gather(
-        [torch.tensor([right[mode] for mode in job.modes], dtype=torch.float64) for right in mine], job.n_tasks
-    )
-    return [summarize([float(row[i]) for row in rows], sampler, mode) for i, mode in enumerate(job.modes)]
+    return summaries(mine, sampler, job.n_tasks, team)
 
 
 def _test_data(job: Job, init: Initialization) -> ClassImages:

@@ -110,6 +110,14 @@ def meta_train(
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Outer steps between two saves to OUTPUT.checkpoint.")
     ] = 200,
+    evaluate_every: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Outer steps between two points of curve.png, each 200 tasks; 0: none. Default: a 20th of all.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, bit for bit.")] = False,
 ) -> None:
     """Meta-train an initialization with Reptile. Ctrl-C saves; --resume continues."""
@@ -122,6 +130,7 @@ def meta_train(
         meta_steps=meta_steps,
         seed=seed,
         checkpoint_every=checkpoint_every,
+        evaluate_every=evaluate_every,
         resume=resume,
     )
     training.meta_train(job, workers)

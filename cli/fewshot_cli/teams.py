@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 J = TypeVar("J")
 R = TypeVar("R")
-WORTH_A_TEAM = 10_000  # inner steps: under half a minute, starting processes gains nothing
+WORTH_A_TEAM = 40_000  # inner steps: under a minute, starting processes gains nothing
 
 
 def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: int, inner_steps: int) -> R:

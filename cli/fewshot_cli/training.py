@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_cli.output import progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
-from fewshot_sdk.errors import OutputExists, SaveError
-from fewshot_sdk.files import check_free
+from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
+from fewshot_sdk.files import check_free, write_folder
 
 if TYPE_CHECKING:
     from fewshot_sdk import Initialization, Recipe
     from fewshot_sdk.team import Team
+    from fewshot_sdk.training import MetaStep
+
+CURVE_POINTS, LEAST_APART, CURVE_TASKS = 20, 500, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,7 @@ class Job:
     meta_steps: int | None
     seed: int
     checkpoint_every: int
+    evaluate_every: int | None
     resume: bool
 
     @property
@@ -80,6 +84,7 @@ def train(team: Team, job: Job) -> str:
     data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", job.root)
     meta = recipe.meta
     tasks = fewshot_sdk.TaskSampler(data=data, n_way=meta.n_way, k_shot=meta.k_shot, seed=job.seed)
+    curve = Curve(job, recipe, start)
     command = f"fewshot meta-train --preset {job.preset} --meta-steps {total} --seed {job.seed}"
     steps = fewshot_sdk.meta_train(recipe, tasks, start=start, team=team, command=command)
     if first:
@@ -88,19 +93,20 @@ def train(team: Team, job: Job) -> str:
     parent = os.getppid()
     with stoppable(patient=team.size > 1) as signals:
         for step in steps:
+            curve.add(step, team)
             orphaned = team.size > 1 and os.getppid() != parent
             if step.done == total or team.any(orphaned or bool(signals)):
                 break
             if first and step.done % job.checkpoint_every == 0:
                 try:
-                    save_checkpoint(step.initialization, job.checkpoint)
+                    save_checkpoint(curve.on(step), job.checkpoint)
                 except SaveError as error:
                     say(f"warning: {error}; training goes on")
     if first and step.done < total:
-        save_checkpoint(step.initialization, job.checkpoint)
+        save_checkpoint(curve.on(step), job.checkpoint)
         say(f"stopped after {step.done} of {total} outer steps, kept in {job.checkpoint}; --resume continues")
     elif first:
-        _save_or_rescue(step.initialization, job.output)
+        _save_or_rescue(curve.on(step), job.output)
         job.checkpoint.unlink(missing_ok=True)
         say(f"wrote {job.output}; next: fewshot adapt --init {job.output} --support DIR --output MODEL")
     if step.done < total:
@@ -108,13 +114,54 @@ def train(team: Team, job: Job) -> str:
     return str(job.output)
 
 
+class Curve:
+    """The metrics of a training, measured now and then on classes it does not train on."""
+
+    def __init__(self, job: Job, recipe: Recipe, start: Initialization | None) -> None:
+        import fewshot_sdk
+
+        meta = recipe.meta
+        every = job.evaluate_every
+        self.every = max(meta.meta_steps // CURVE_POINTS, LEAST_APART) if every is None else every
+        self.metrics = list(start.metrics) if start else []
+        if self.every:
+            data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "test", job.root)
+            self.tasks = fewshot_sdk.TaskSampler(data=data, n_way=meta.n_way, k_shot=1, n_query=1, seed=job.seed)
+
+    def add(self, step: MetaStep, team: Team) -> None:
+        """Measures, if it is time to; in a team, each member a share of the tasks."""
+        from fewshot_sdk.evaluation import evaluate
+        from fewshot_sdk.records import Metric
+
+        if not self.every or (step.done % self.every and step.done < step.meta_steps):
+            return
+        found = evaluate(step.initialization, self.tasks, n_tasks=CURVE_TASKS, mode="transductive", team=team)
+        metric = Metric(
+            meta_steps=step.done,
+            seconds=step.initialization.provenance.seconds,
+            loss=step.loss,
+            **found.model_dump(include={"accuracy", "ci95", "tasks", "ways"}),
+        )
+        self.metrics.append(metric)
+
+    def on(self, step: MetaStep) -> Initialization:
+        """The step's initialization with the metrics up to it."""
+        return replace(step.initialization, metrics=tuple(self.metrics))
+
+
 def _save_or_rescue(init: Initialization, output: Path) -> None:
     """Save; if that disk refuses, keep the hours of training in the temporary folder instead."""
-    import fewshot_sdk
+    from fewshot_sdk.curves import curve
 
+    files = init.files()
     try:
-        fewshot_sdk.save(init, output)
+        if init.metrics:
+            files["curve.png"] = curve({init.recipe.preset: init.metrics})
+    except MissingExtra as error:
+        say(f"no curve.png: {error}")
+    try:
+        write_folder(output, files)
     except (OutputExists, SaveError) as error:
         elsewhere = Path(tempfile.mkdtemp(prefix="fewshot-")) / output.name
-        fewshot_sdk.save(init, elsewhere)
+        write_folder(elsewhere, files)
         raise SaveError(f"{error}; what was trained is kept in {elsewhere}") from None

@@ -1,0 +1,576 @@
+/* Conv4's inner loop: forward, backward and update, one small mini-batch after another, on one thread.
+
+   Activations lie as [position][image][channel], so that at each output position a convolution is a sum
+   over its taps of plain products (image x channel) (channel x filter): no patches are copied, and none
+   are computed on padding. The backward pass is the same sum with the table of taps turned round.
+
+   Products run on 32-bit units: a float, or a pair of bfloat16 neighbours along the summed dimension,
+   which one instruction multiplies and adds up in float32. All else is float32. Channel counts are
+   padded with zeros to a multiple of LANES; the padding's gradients are zero, so it stays so. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { LANES = 16, REGISTERS = 24, WIDEST = 4 }; /* floats in a vector; vectors in a tile, and across it */
+#elif defined(__AVX__)
+enum { LANES = 8, REGISTERS = 12, WIDEST = 2 };
+#else
+enum { LANES = 4, REGISTERS = 24, WIDEST = 4 };
+#endif
+enum { MOST = 24, LAYERS = 4, TAPS = 9 };
+
+#define INLINE static inline __attribute__((always_inline))
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE vec load(const float *p) { return *(const vec *)p; }
+INLINE void store(float *p, vec v) { *(vec *)p = v; }
+INLINE vec all(float x) { return (vec){0} + x; }
+INLINE vec where(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+
+/* ---- products ---- */
+
+typedef struct { const float *a, *b; } Term; /* a block of the left and of the right matrix */
+typedef struct {
+    int depth;          /* units summed within a term */
+    long row, col, wide; /* strides: A[r * row + k * col], B[k * wide + f] */
+    int pairs;          /* units are pairs of bfloat16 */
+} Layout;
+
+INLINE vec multiply_add(vec sum, const float *a, vec b, int pairs) {
+#if defined(__AVX512BF16__)
+    if (pairs) return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)b, (__m512bh)_mm512_set1_ps(*a));
+#endif
+    (void)pairs;
+    return sum + all(*a) * b;
+}
+
+INLINE void tile(const Term *terms, int n_terms, Layout at, int rows, int vectors, int pairs,
+                 long a_at, long b_at, float *out, long out_row, int more) {
+    vec sum[MOST];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            sum[r * vectors + v] = more ? load(out + r * out_row + v * LANES) : (vec){0};
+    for (int s = 0; s < n_terms; s++) {
+        const float *a = terms[s].a + a_at, *b = terms[s].b + b_at;
+        for (int k = 0; k < at.depth; k++, a += at.col, b += at.wide) {
+            vec right[4];
+            for (int v = 0; v < vectors; v++) right[v] = load(b + v * LANES);
+            for (int r = 0; r < rows; r++)
+                for (int v = 0; v < vectors; v++)
+                    sum[r * vectors + v] = multiply_add(sum[r * vectors + v], a + r * at.row, right[v], pairs);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) store(out + r * out_row + v * LANES, sum[r * vectors + v]);
+}
+
+#define CASE(R, V) \
+    case R: \
+        if (at.pairs) tile(terms, n_terms, at, R, V, 1, a_at, b_at, out, out_row, more); \
+        else tile(terms, n_terms, at, R, V, 0, a_at, b_at, out, out_row, more); \
+        break;
+
+#define STRIP(NAME, CASES) \
+    static void NAME(const Term *terms, int n_terms, Layout at, int rows, long a_at, long b_at, \
+                     float *out, long out_row, int more) { \
+        switch (rows) { CASES } \
+    }
+STRIP(strip4, CASE(1, 4) CASE(2, 4) CASE(3, 4) CASE(4, 4) CASE(5, 4) CASE(6, 4))
+STRIP(strip2, CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2) CASE(6, 2) CASE(7, 2) CASE(8, 2)
+                 CASE(9, 2) CASE(10, 2) CASE(11, 2) CASE(12, 2))
+STRIP(strip1, CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1) CASE(7, 1) CASE(8, 1)
+                 CASE(9, 1) CASE(10, 1) CASE(11, 1) CASE(12, 1))
+
+/* out (rows x cols) = [out +] the sum over terms of A B */
+static void product(const Term *terms, int n_terms, Layout at, int rows, int cols, float *out, long out_row, int more) {
+    for (int col = 0; col < cols;) {
+        int left = (cols - col) / LANES;
+        int vectors = left >= 4 && WIDEST == 4 ? 4 : left >= 2 ? 2 : 1;
+        int most = vectors == 1 ? 12 : REGISTERS / vectors;
+        int strips = (rows + most - 1) / most;
+        for (int i = 0; i < strips; i++) {
+            int row = rows * i / strips, height = rows * (i + 1) / strips - row;
+            float *o = out + row * out_row + col;
+            if (vectors == 4) strip4(terms, n_terms, at, height, row * at.row, col, o, out_row, more);
+            else if (vectors == 2) strip2(terms, n_terms, at, height, row * at.row, col, o, out_row, more);
+            else strip1(terms, n_terms, at, height, row * at.row, col, o, out_row, more);
+        }
+        col += vectors * LANES;
+    }
+}
+
+/* ---- units ---- */
+
+INLINE uvec rounded(vec x) { /* to the nearest bfloat16, ties to even, in the low half */
+    uvec bits = (uvec)x;
+    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+
+/* Pairs of neighbouring rows: (groups x rows x cols) floats -> (groups x ceil(rows / 2) x cols) units. */
+static void pair_rows(const float *in, long groups, int rows, int cols, float *out) {
+    for (long g = 0; g < groups; g++, in += (long)rows * cols)
+        for (int r = 0; r < rows; r += 2, out += cols)
+            for (int c = 0; c < cols; c += LANES) {
+                uvec low = rounded(load(in + (long)r * cols + c)), high = {0};
+                if (r + 1 < rows) high = rounded(load(in + (long)(r + 1) * cols + c));
+                store(out + c, (vec)(low | (high << 16)));
+            }
+}
+
+/* Pairs of neighbouring columns: n floats, n even -> n / 2 units. */
+static void pair_columns(const float *in, long n, float *out) {
+    uint32_t *o = (uint32_t *)out;
+    const uint32_t *bits = (const uint32_t *)in;
+    for (long i = 0; i < n / 2; i++) {
+        uint32_t a = bits[2 * i], b = bits[2 * i + 1];
+        a = (a + 0x7fff + ((a >> 16) & 1)) >> 16;
+        b = (b + 0x7fff + ((b >> 16) & 1)) & 0xffff0000u;
+        o[i] = a | b;
+    }
+}
+
+/* (groups x rows x cols) units -> (groups x cols x rows). */
+static void transpose(const float *in, int groups, int rows, int cols, float *out) {
+    enum { B = 16 };
+    for (int g = 0; g < groups; g++, in += rows * cols, out += rows * cols)
+        for (int r0 = 0; r0 < rows; r0 += B)
+            for (int c0 = 0; c0 < cols; c0 += B)
+                for (int c = c0; c < c0 + B && c < cols; c++)
+                    for (int r = r0; r < r0 + B && r < rows; r++) out[c * rows + r] = in[r * cols + c];
+}
+
+/* ---- the network ---- */
+
+typedef struct {
+    int height, width, channels; /* of the images, uint8 */
+    int filters;                 /* padded */
+    int pool;                    /* 1: stride 1 and a 2 x 2 max-pool; 0: stride 2 */
+    int ways;
+    int pairs;                   /* products in bfloat16 */
+    float epsilon;               /* of the batch norm */
+} Network;
+
+typedef struct {
+    int taps, rows;                  /* of the kernel: taps x rows x filters */
+    int in_h, in_w, h, w, out_h, out_w; /* before the convolution, after it, after the pool */
+    long kernel, bias, gamma, beta;  /* offsets into the parameters */
+} Layer;
+
+static long lay_out(const Network *net, Layer layers[LAYERS]) {
+    long at = 0;
+    int h = net->height, w = net->width;
+    for (int i = 0; i < LAYERS; i++) {
+        Layer *l = &layers[i];
+        l->taps = i ? TAPS : 1; /* the first layer's patches are copied out: they are small */
+        l->rows = i ? net->filters : (TAPS * net->channels + 1) / 2 * 2;
+        l->out_h = (h + 1) / 2, l->out_w = (w + 1) / 2;
+        l->in_h = h, l->in_w = w;
+        l->h = net->pool ? h : l->out_h, l->w = net->pool ? w : l->out_w;
+        h = l->out_h, w = l->out_w;
+        l->kernel = at, at += (long)l->taps * l->rows * net->filters;
+        l->bias = at, at += net->filters;
+        l->gamma = at, at += net->filters;
+        l->beta = at, at += net->filters;
+    }
+    return at;
+}
+
+int conv4_lanes(void) { return LANES; }
+
+const char *conv4_instructions(void) {
+#if defined(__AVX512BF16__)
+    return "avx512 bf16";
+#elif defined(__AVX512F__)
+    return "avx512";
+#elif defined(__AVX__)
+    return "avx";
+#else
+    return "portable";
+#endif
+}
+
+long conv4_parameters(const Network *net) {
+    Layer layers[LAYERS];
+    long at = lay_out(net, layers);
+    return at + (long)net->ways * layers[3].out_h * layers[3].out_w * net->filters + net->ways;
+}
+
+typedef struct {
+    float *x, *x_units;   /* input, as left operand of the forward product */
+    float *y, *z;         /* after the convolution; after norm, pool and ReLU */
+    uint8_t *chosen;      /* the pool's argmax, 0 to 3 */
+    float *mean, *scale;  /* scale: 1 / sqrt(var + epsilon) */
+    int *table;           /* (positions, taps): which input position, or -1 */
+    int *turned;          /* (input positions, taps): which output position, or -1 */
+} Work;
+
+typedef struct { char *at; } Arena;
+static void *take(Arena *arena, long bytes) {
+    char *p = arena->at;
+    arena->at += (bytes + 63) / 64 * 64;
+    return p;
+}
+#define TAKE(type, n) (type *)take(arena, sizeof(type) * (long)(n))
+
+static int before(int size, int stride) { /* rows of padding before the first; TensorFlow's "same" */
+    int missing = ((size + stride - 1) / stride - 1) * stride + 3 - size;
+    return missing > 0 ? missing / 2 : 0;
+}
+
+static long imax(long a, long b) { return a > b ? a : b; }
+
+typedef struct {
+    Network net;
+    Layer layers[LAYERS];
+    Work work[LAYERS];
+    int n;
+    float *logits, *delta, *d, *d_units, *dx, *w_units, *w_turned, *x_pairs;
+    Term *terms;
+    double *sums;
+} Run;
+
+/* Lays out the memory for n images; with a NULL arena only counts the bytes. */
+static void prepare(Run *run, const Network *net, int n, Arena *arena, int real) {
+    run->net = *net, run->n = n;
+    lay_out(net, run->layers);
+    int F = net->filters;
+    long biggest = 0, widest = 0, most = 0, kernel = 0;
+    for (int i = 0; i < LAYERS; i++) {
+        Layer *l = &run->layers[i];
+        Work *k = &run->work[i];
+        long positions = (long)l->h * l->w, inputs = i ? (long)l->in_h * l->in_w : positions;
+        k->x = i ? run->work[i - 1].z : TAKE(float, inputs * n * l->rows);
+        k->x_units = net->pairs ? TAKE(float, inputs * n * l->rows / 2) : k->x;
+        k->y = TAKE(float, positions * n * F);
+        k->z = TAKE(float, (long)l->out_h * l->out_w * n * F);
+        k->chosen = net->pool ? TAKE(uint8_t, (long)l->out_h * l->out_w * n * F) : NULL;
+        k->mean = TAKE(float, F), k->scale = TAKE(float, F);
+        k->table = TAKE(int, positions * l->taps);
+        k->turned = TAKE(int, inputs * l->taps);
+        biggest = imax(biggest, positions * n * F), widest = imax(widest, inputs * ((n + 1) / 2) * imax(l->rows, LANES));
+        most = imax(most, imax(positions, TAPS)), kernel = imax(kernel, (long)l->taps * l->rows * F);
+        if (!real) continue;
+        if (i == 0) {
+            for (int p = 0; p < positions; p++) k->table[p] = k->turned[p] = p;
+            continue;
+        }
+        int stride = net->pool ? 1 : 2, top = before(l->in_h, stride), left = before(l->in_w, stride);
+        memset(k->turned, -1, sizeof(int) * inputs * TAPS);
+        for (int p = 0; p < positions; p++)
+            for (int t = 0; t < TAPS; t++) {
+                int r = p / l->w * stride + t / 3 - top, c = p % l->w * stride + t % 3 - left;
+                int q = r < 0 || c < 0 || r >= l->in_h || c >= l->in_w ? -1 : r * l->in_w + c;
+                k->table[p * TAPS + t] = q;
+                if (q >= 0) k->turned[q * TAPS + t] = p;
+            }
+    }
+    run->logits = TAKE(float, n * net->ways), run->delta = TAKE(float, n * net->ways);
+    run->d = TAKE(float, biggest), run->dx = TAKE(float, biggest);
+    run->d_units = net->pairs ? TAKE(float, biggest) : NULL;
+    run->x_pairs = net->pairs ? TAKE(float, widest) : NULL;
+    run->w_units = TAKE(float, kernel), run->w_turned = TAKE(float, kernel);
+    run->terms = TAKE(Term, most);
+    run->sums = TAKE(double, 2 * F);
+}
+
+long conv4_bytes(const Network *net, int n) {
+    Run run;
+    Arena arena = {0};
+    prepare(&run, net, n, &arena, 0);
+    return (long)(intptr_t)arena.at;
+}
+
+/* Patches of the images' pixels, as numbers: work[0].x (position, image, tap x channel). */
+static void read_images(Run *run, const uint8_t *images, const int64_t *batch, const float *values) {
+    Network *net = &run->net;
+    Layer *l = &run->layers[0];
+    int stride = net->pool ? 1 : 2, C = net->channels;
+    int top = before(l->in_h, stride), left = before(l->in_w, stride);
+    float *out = run->work[0].x;
+    memset(out, 0, sizeof(float) * l->h * l->w * run->n * l->rows);
+    for (int i = 0; i < l->h; i++)
+        for (int j = 0; j < l->w; j++)
+            for (int n = 0; n < run->n; n++, out += l->rows)
+                for (int t = 0; t < TAPS; t++) {
+                    int r = i * stride + t / 3 - top, c = j * stride + t % 3 - left;
+                    if (r < 0 || c < 0 || r >= l->in_h || c >= l->in_w) continue;
+                    const uint8_t *pixel = images + ((batch[n] * l->in_h + r) * l->in_w + c) * C;
+                    for (int k = 0; k < C; k++) out[t * C + k] = values[256 * k + pixel[k]];
+                }
+    if (net->pairs) pair_columns(run->work[0].x, (long)l->h * l->w * run->n * l->rows, run->work[0].x_units);
+}
+
+static void convolve(Run *run, const int *table, int positions, int taps, int rows, int cols,
+                     const float *x, const float *kernel, float *y) {
+    int n = run->n;
+    Layout at = {rows, rows, 1, cols, run->net.pairs};
+    for (int p = 0; p < positions; p++) {
+        int n_terms = 0;
+        for (int t = 0; t < taps; t++) {
+            int q = table[p * taps + t];
+            if (q >= 0) run->terms[n_terms++] = (Term){x + (long)q * n * rows, kernel + (long)t * rows * cols};
+        }
+        product(run->terms, n_terms, at, n, cols, y + (long)p * n * cols, cols, 0);
+    }
+}
+
+/* Each channel's sum over rows x F, in double across blocks of n rows. */
+static void statistics(Run *run, const float *y, long positions, float *mean, float *var) {
+    int F = run->net.filters, n = run->n;
+    double *sums = run->sums;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int f = 0; f < F; f++) sums[f] = 0;
+        for (long p = 0; p < positions; p++)
+            for (int f = 0; f < F; f += LANES) {
+                vec sum = {0}, m = pass ? load(mean + f) : (vec){0};
+                for (int i = 0; i < n; i++) {
+                    vec v = load(y + (p * n + i) * F + f) - m;
+                    if (pass) v *= v;
+                    sum += v;
+                }
+                for (int k = 0; k < LANES; k++) sums[f + k] += sum[k];
+            }
+        for (int f = 0; f < F; f++) (pass ? var : mean)[f] = sums[f] / ((double)positions * n);
+    }
+}
+
+/* z = relu(pool(gamma (y - mean) scale + beta)) */
+static void activate(Run *run, int i, const float *theta) {
+    Layer *l = &run->layers[i];
+    Work *k = &run->work[i];
+    int F = run->net.filters, n = run->n;
+    for (int f = 0; f < F; f += LANES) {
+        vec slope = load(theta + l->gamma + f) * load(k->scale + f);
+        vec shift = load(theta + l->beta + f) - load(k->mean + f) * slope;
+        if (!run->net.pool) {
+            for (long r = 0; r < (long)l->h * l->w * n; r++) {
+                vec v = load(k->y + r * F + f) * slope + shift;
+                store(k->z + r * F + f, where(v <= 0, (vec){0}, v)); /* lets a NaN through */
+            }
+            continue;
+        }
+        for (int a = 0; a < l->out_h; a++)
+            for (int b = 0; b < l->out_w; b++)
+                for (int m = 0; m < n; m++) {
+                    vec best = all(-INFINITY);
+                    ivec which = {0};
+                    for (int o = 0; o < 4; o++) {
+                        int r = 2 * a + o / 2, c = 2 * b + o % 2;
+                        if (r >= l->h || c >= l->w) continue;
+                        vec v = load(k->y + ((long)(r * l->w + c) * n + m) * F + f) * slope + shift;
+                        ivec more = ~(v <= best) & (best == best); /* a NaN wins, as in PyTorch */
+                        best = where(more, v, best);
+                        which = (more & o) | (~more & which);
+                    }
+                    long at = ((long)(a * l->out_w + b) * n + m) * F + f;
+                    store(k->z + at, where(best <= 0, (vec){0}, best));
+                    for (int s = 0; s < LANES; s++) k->chosen[at + s] = which[s];
+                }
+    }
+}
+
+/* norms: NULL takes the batch's statistics; else (LAYERS, 2, F) means and variances; found, if given, receives them. */
+static void forward(Run *run, const float *theta, const float *norms, float *found) {
+    int F = run->net.filters, n = run->n;
+    float var[F];
+    for (int i = 0; i < LAYERS; i++) {
+        Layer *l = &run->layers[i];
+        Work *k = &run->work[i];
+        long positions = (long)l->h * l->w;
+        const float *kernel = theta + l->kernel, *bias = theta + l->bias;
+        int units = run->net.pairs ? l->rows / 2 : l->rows;
+        if (run->net.pairs) {
+            pair_rows(kernel, l->taps, l->rows, F, run->w_units);
+            kernel = run->w_units;
+            if (i) pair_columns(k->x, (long)l->in_h * l->in_w * n * F, k->x_units);
+        }
+        convolve(run, k->table, positions, l->taps, units, F, k->x_units, kernel, k->y);
+        /* The bias is left out of y: the norm takes it away again, so it only moves the mean. */
+        if (norms) {
+            for (int f = 0; f < F; f++) k->mean[f] = norms[2 * i * F + f] - bias[f], var[f] = norms[(2 * i + 1) * F + f];
+        } else statistics(run, k->y, positions, k->mean, var);
+        for (int f = 0; f < F; f++) {
+            k->scale[f] = 1 / sqrtf(var[f] + run->net.epsilon);
+            if (found) found[2 * i * F + f] = k->mean[f] + bias[f], found[(2 * i + 1) * F + f] = var[f];
+        }
+        activate(run, i, theta);
+    }
+    Layer *last = &run->layers[LAYERS - 1];
+    long places = (long)last->out_h * last->out_w;
+    const float *head = theta + last->beta + F, *bias = head + run->net.ways * places * F;
+    for (int m = 0; m < n; m++)
+        for (int c = 0; c < run->net.ways; c++) {
+            vec sum = {0};
+            for (long p = 0; p < places; p++)
+                for (int f = 0; f < F; f += LANES)
+                    sum += load(run->work[3].z + (p * n + m) * F + f) * load(head + (c * places + p) * F + f);
+            float total = bias[c];
+            for (int k = 0; k < LANES; k++) total += sum[k];
+            run->logits[m * run->net.ways + c] = total;
+        }
+}
+
+/* Mean cross-entropy; run->delta becomes its gradient by the logits. */
+static float cross_entropy(Run *run, const int64_t *labels, const int64_t *batch) {
+    int ways = run->net.ways, n = run->n;
+    double loss = 0;
+    for (int m = 0; m < n; m++) {
+        const float *z = run->logits + m * ways;
+        float *d = run->delta + m * ways, most = z[0], sum = 0;
+        for (int c = 1; c < ways; c++) most = z[c] > most ? z[c] : most;
+        for (int c = 0; c < ways; c++) sum += d[c] = expf(z[c] - most);
+        int64_t label = labels[batch[m]];
+        loss += logf(sum) + most - z[label];
+        for (int c = 0; c < ways; c++) d[c] = (d[c] / sum - (c == label)) / n;
+    }
+    return loss / n;
+}
+
+static void backward(Run *run, const float *theta, float *grads) {
+    int F = run->net.filters, n = run->n, ways = run->net.ways;
+    Layer *last = &run->layers[LAYERS - 1];
+    long places = (long)last->out_h * last->out_w, head_at = last->beta + F;
+    const float *head = theta + head_at, *z = run->work[3].z;
+    float *dhead = grads + head_at, *dbias = dhead + ways * places * F, *d = run->d, *dx = run->dx;
+    for (int c = 0; c < ways; c++) {
+        dbias[c] = 0;
+        for (int m = 0; m < n; m++) dbias[c] += run->delta[m * ways + c];
+    }
+    for (long p = 0; p < places; p++)
+        for (int f = 0; f < F; f += LANES) {
+            for (int c = 0; c < ways; c++) {
+                vec sum = {0};
+                for (int m = 0; m < n; m++) sum += run->delta[m * ways + c] * load(z + (p * n + m) * F + f);
+                store(dhead + (c * places + p) * F + f, sum);
+            }
+            for (int m = 0; m < n; m++) {
+                vec sum = {0};
+                for (int c = 0; c < ways; c++) sum += run->delta[m * ways + c] * load(head + (c * places + p) * F + f);
+                store(dx + (p * n + m) * F + f, sum);
+            }
+        }
+    for (int i = LAYERS - 1; i >= 0; i--) { /* dx: by this layer's z; d: by its y */
+        Layer *l = &run->layers[i];
+        Work *k = &run->work[i];
+        long positions = (long)l->h * l->w;
+        double *sums = run->sums;
+        for (int f = 0; f < 2 * F; f++) sums[f] = 0;
+        if (run->net.pool) {
+            memset(d, 0, sizeof(float) * positions * n * F);
+            for (int a = 0; a < l->out_h; a++)
+                for (int b = 0; b < l->out_w; b++)
+                    for (int m = 0; m < n; m++)
+                        for (int f = 0; f < F; f++) {
+                            long at = ((long)(a * l->out_w + b) * n + m) * F + f;
+                            if (!(k->z[at] > 0)) continue;
+                            int r = 2 * a + k->chosen[at] / 2, c = 2 * b + k->chosen[at] % 2;
+                            d[((long)(r * l->w + c) * n + m) * F + f] = dx[at];
+                        }
+        } else
+            for (long at = 0; at < positions * n * F; at += LANES)
+                store(d + at, where(load(k->z + at) > 0, load(dx + at), (vec){0}));
+        for (long p = 0; p < positions; p++)
+            for (int f = 0; f < F; f += LANES) {
+                vec plain = {0}, scaled = {0}, mean = load(k->mean + f);
+                for (int m = 0; m < n; m++) {
+                    long at = (p * n + m) * F + f;
+                    plain += load(d + at);
+                    scaled += load(d + at) * (load(k->y + at) - mean);
+                }
+                for (int s = 0; s < LANES; s++) sums[f + s] += plain[s], sums[F + f + s] += scaled[s];
+            }
+        double count = (double)positions * n;
+        for (int f = 0; f < F; f++) {
+            grads[l->beta + f] = sums[f];
+            grads[l->gamma + f] = sums[F + f] * k->scale[f];
+            grads[l->bias + f] = 0; /* the norm takes the bias away */
+        }
+        for (int f = 0; f < F; f += LANES) {
+            vec mean = load(k->mean + f), scale = load(k->scale + f), slope = load(theta + l->gamma + f) * scale;
+            vec by_beta = load(grads + l->beta + f) / all(count);
+            vec by_gamma = load(grads + l->gamma + f) * scale / all(count);
+            for (long r = 0; r < positions * n; r++) {
+                float *at = d + r * F + f;
+                store(at, slope * (load(at) - by_beta - (load(k->y + r * F + f) - mean) * by_gamma));
+            }
+        }
+        /* the kernel's gradient: for each tap (channel x image) (image x filter), summed over positions */
+        long inputs = i ? (long)l->in_h * l->in_w : positions;
+        const float *left = k->x, *right = d;
+        int depth = n;
+        if (run->net.pairs) {
+            depth = (n + 1) / 2;
+            pair_rows(k->x, inputs, n, l->rows, run->x_pairs);
+            pair_rows(d, positions, n, F, run->d_units);
+            left = run->x_pairs, right = run->d_units;
+        }
+        Layout at = {depth, 1, l->rows, F, run->net.pairs};
+        long chunk = 65536 / ((long)depth * F) + 1; /* as many positions as the cache holds */
+        for (long first = 0; first < positions; first += chunk)
+            for (int t = 0; t < l->taps; t++) {
+                int n_terms = 0;
+                for (long p = first; p < first + chunk && p < positions; p++) {
+                    int q = k->table[p * l->taps + t];
+                    if (q < 0) continue;
+                    run->terms[n_terms++] = (Term){left + (long)q * depth * l->rows, right + p * depth * F};
+                }
+                product(run->terms, n_terms, at, l->rows, F, grads + l->kernel + (long)t * l->rows * F, F, first > 0);
+            }
+        if (i == 0) break;
+        const float *units = d, *kernel = theta + l->kernel;
+        int width = F;
+        if (run->net.pairs) {
+            width = F / 2;
+            pair_columns(d, positions * n * F, run->d_units);
+            pair_columns(kernel, (long)TAPS * F * F, run->w_units);
+            units = run->d_units, kernel = run->w_units;
+        }
+        transpose(kernel, TAPS, F, width, run->w_turned);
+        convolve(run, k->turned, inputs, TAPS, width, F, units, run->w_turned, dx);
+    }
+}
+
+typedef struct {
+    int adam;
+    double rate, beta2, epsilon;
+} Rule;
+
+void conv4_predict(const Network *net, const float *theta, const uint8_t *images, const int64_t *rows, int n,
+                   const float *values, const float *norms, float *found, float *logits, char *memory) {
+    Arena arena = {memory};
+    Run run;
+    prepare(&run, net, n, &arena, 1);
+    read_images(&run, images, rows, values);
+    forward(&run, theta, norms, found);
+    memcpy(logits, run.logits, sizeof(float) * n * net->ways);
+}
+
+void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t updates, const Rule *rule,
+                     const uint8_t *images, const int64_t *labels, const int64_t *batches, int n, int steps,
+                     const float *values, float *grads, float *losses, char *memory) {
+    Arena arena = {memory};
+    Run run;
+    prepare(&run, net, n, &arena, 1);
+    long size = conv4_parameters(net);
+    for (int step = 0; step < steps; step++, batches += n) {
+        read_images(&run, images, batches, values);
+        forward(&run, theta, NULL, NULL);
+        losses[step] = cross_entropy(&run, labels, batches);
+        backward(&run, theta, grads);
+        float rate = rule->rate, keep = rule->beta2, add = 1 - rule->beta2, epsilon = rule->epsilon;
+        float unbias = sqrt(1 - pow(rule->beta2, updates + step + 1));
+        for (long i = 0; i < size; i++) {
+            if (rule->adam) {
+                moments[i] = keep * moments[i] + add * grads[i] * grads[i];
+                theta[i] -= rate * grads[i] / (sqrtf(moments[i]) / unbias + epsilon);
+            } else theta[i] -= rate * grads[i];
+        }
+    }
+}
