@@ -27,6 +27,7 @@ enum { MOST = 24, LAYERS = 4, TAPS = 9 };
 #define INLINE static inline __attribute__((always_inline))
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE vec load(const float *p) { return *(const vec *)p; }
@@ -231,7 +232,7 @@ typedef struct {
     Layer layers[LAYERS];
     Work work[LAYERS];
     int n;
-    float *logits, *delta, *d, *d_units, *dx, *w_units, *w_turned, *x_pairs;
+    float *pixels, *logits, *delta, *d, *d_units, *dx, *w_units, *w_turned, *x_pairs;
     Term *terms;
     double *sums;
 } Run;
@@ -271,6 +272,7 @@ static void prepare(Run *run, const Network *net, int n, Arena *arena, int real)
                 if (q >= 0) k->turned[q * TAPS + t] = p;
             }
     }
+    run->pixels = TAKE(float, (long)n * net->height * net->width * net->channels);
     run->logits = TAKE(float, n * net->ways), run->delta = TAKE(float, n * net->ways);
     run->d = TAKE(float, biggest), run->dx = TAKE(float, biggest);
     run->d_units = net->pairs ? TAKE(float, biggest) : NULL;
@@ -287,24 +289,36 @@ long conv4_bytes(const Network *net, int n) {
     return (long)(intptr_t)arena.at;
 }
 
-/* Patches of the images' pixels, as numbers: work[0].x (position, image, tap x channel). */
+/* The batch's pixels as numbers, and of these the first layer's patches: work[0].x (position, image, tap x channel). */
 static void read_images(Run *run, const uint8_t *images, const int64_t *batch, const float *values) {
-    Network *net = &run->net;
     Layer *l = &run->layers[0];
-    int stride = net->pool ? 1 : 2, C = net->channels;
+    int n = run->n, C = run->net.channels, stride = run->net.pool ? 1 : 2;
     int top = before(l->in_h, stride), left = before(l->in_w, stride);
+    long line = (long)l->in_w * C, area = l->in_h * line;
+    for (int m = 0; m < n; m++)
+        for (long i = 0; i < area; i += C)
+            for (int k = 0; k < C; k++) run->pixels[m * area + i + k] = values[256 * k + images[batch[m] * area + i + k]];
     float *out = run->work[0].x;
-    memset(out, 0, sizeof(float) * l->h * l->w * run->n * l->rows);
+    memset(out, 0, sizeof(float) * l->h * l->w * n * l->rows);
     for (int i = 0; i < l->h; i++)
-        for (int j = 0; j < l->w; j++)
-            for (int n = 0; n < run->n; n++, out += l->rows)
-                for (int t = 0; t < TAPS; t++) {
-                    int r = i * stride + t / 3 - top, c = j * stride + t % 3 - left;
-                    if (r < 0 || c < 0 || r >= l->in_h || c >= l->in_w) continue;
-                    const uint8_t *pixel = images + ((batch[n] * l->in_h + r) * l->in_w + c) * C;
-                    for (int k = 0; k < C; k++) out[t * C + k] = values[256 * k + pixel[k]];
+        for (int j = 0; j < l->w; j++) {
+            int first = j * stride - left < 0 ? left - j * stride : 0; /* taps of a row that lie on the image */
+            int after = j * stride - left + 3 > l->in_w ? l->in_w - (j * stride - left) : 3;
+            for (int m = 0; m < n; m++, out += l->rows)
+                for (int t = 0; t < 3; t++) {
+                    int r = i * stride + t - top;
+                    if (r < 0 || r >= l->in_h) continue;
+                    const float *from = run->pixels + m * area + r * line + (j * stride - left) * C;
+                    for (int k = first * C; k < after * C; k++) out[3 * t * C + k] = from[k];
                 }
-    if (net->pairs) pair_columns(run->work[0].x, (long)l->h * l->w * run->n * l->rows, run->work[0].x_units);
+        }
+    if (run->net.pairs) pair_columns(run->work[0].x, (long)l->h * l->w * n * l->rows, run->work[0].x_units);
+}
+
+/* Where image m's corner o (0 to 3) of pooling window (a, b) begins in y; far below 0 if it is off the edge. */
+INLINE long cell(const Layer *l, int n, int F, int a, int b, int o, int m) {
+    int r = 2 * a + o / 2, c = 2 * b + o % 2;
+    return r < l->h && c < l->w ? ((long)(r * l->w + c) * n + m) * F : -F;
 }
 
 static void convolve(Run *run, const int *table, int positions, int taps, int rows, int cols,
@@ -341,39 +355,41 @@ static void statistics(Run *run, const float *y, long positions, float *mean, fl
     }
 }
 
-/* z = relu(pool(gamma (y - mean) scale + beta)) */
+/* z = relu(pool(slope y + shift)), slope and shift from the norm; lets a NaN through, as PyTorch does. */
 static void activate(Run *run, int i, const float *theta) {
     Layer *l = &run->layers[i];
     Work *k = &run->work[i];
     int F = run->net.filters, n = run->n;
-    for (int f = 0; f < F; f += LANES) {
-        vec slope = load(theta + l->gamma + f) * load(k->scale + f);
-        vec shift = load(theta + l->beta + f) - load(k->mean + f) * slope;
-        if (!run->net.pool) {
-            for (long r = 0; r < (long)l->h * l->w * n; r++) {
-                vec v = load(k->y + r * F + f) * slope + shift;
-                store(k->z + r * F + f, where(v <= 0, (vec){0}, v)); /* lets a NaN through */
+    float slope[F], shift[F];
+    for (int f = 0; f < F; f++) {
+        slope[f] = theta[l->gamma + f] * k->scale[f];
+        shift[f] = theta[l->beta + f] - k->mean[f] * slope[f];
+    }
+    if (!run->net.pool)
+        for (long at = 0; at < (long)l->h * l->w * n * F; at += F)
+            for (int f = 0; f < F; f += LANES) {
+                vec v = load(k->y + at + f) * load(slope + f) + load(shift + f);
+                store(k->z + at + f, where(v <= 0, (vec){0}, v));
             }
-            continue;
-        }
+    else
         for (int a = 0; a < l->out_h; a++)
             for (int b = 0; b < l->out_w; b++)
-                for (int m = 0; m < n; m++) {
-                    vec best = all(-INFINITY);
-                    ivec which = {0};
-                    for (int o = 0; o < 4; o++) {
-                        int r = 2 * a + o / 2, c = 2 * b + o % 2;
-                        if (r >= l->h || c >= l->w) continue;
-                        vec v = load(k->y + ((long)(r * l->w + c) * n + m) * F + f) * slope + shift;
-                        ivec more = ~(v <= best) & (best == best); /* a NaN wins, as in PyTorch */
-                        best = where(more, v, best);
-                        which = (more & o) | (~more & which);
+                for (int m = 0; m < n; m++)
+                    for (int f = 0; f < F; f += LANES) {
+                        vec best = all(-INFINITY);
+                        ivec which = {0};
+                        for (int o = 0; o < 4; o++) {
+                            long at = cell(l, n, F, a, b, o, m) + f;
+                            if (at < 0) continue;
+                            vec v = load(k->y + at) * load(slope + f) + load(shift + f);
+                            ivec more = ~(v <= best) & (best == best);
+                            best = where(more, v, best);
+                            which = (more & o) | (~more & which);
+                        }
+                        long at = ((long)(a * l->out_w + b) * n + m) * F + f;
+                        store(k->z + at, where(best <= 0, (vec){0}, best));
+                        *(bytes *)(k->chosen + at) = __builtin_convertvector(which, bytes);
                     }
-                    long at = ((long)(a * l->out_w + b) * n + m) * F + f;
-                    store(k->z + at, where(best <= 0, (vec){0}, best));
-                    for (int s = 0; s < LANES; s++) k->chosen[at + s] = which[s];
-                }
-    }
 }
 
 /* norms: NULL takes the batch's statistics; else (LAYERS, 2, F) means and variances; found, if given, receives them. */
@@ -460,22 +476,24 @@ static void backward(Run *run, const float *theta, float *grads) {
         Layer *l = &run->layers[i];
         Work *k = &run->work[i];
         long positions = (long)l->h * l->w;
-        double *sums = run->sums;
-        for (int f = 0; f < 2 * F; f++) sums[f] = 0;
-        if (run->net.pool) {
-            memset(d, 0, sizeof(float) * positions * n * F);
+        if (run->net.pool)
             for (int a = 0; a < l->out_h; a++)
                 for (int b = 0; b < l->out_w; b++)
                     for (int m = 0; m < n; m++)
-                        for (int f = 0; f < F; f++) {
+                        for (int f = 0; f < F; f += LANES) {
                             long at = ((long)(a * l->out_w + b) * n + m) * F + f;
-                            if (!(k->z[at] > 0)) continue;
-                            int r = 2 * a + k->chosen[at] / 2, c = 2 * b + k->chosen[at] % 2;
-                            d[((long)(r * l->w + c) * n + m) * F + f] = dx[at];
+                            ivec which = __builtin_convertvector(*(bytes *)(k->chosen + at), ivec);
+                            vec passed = where(load(k->z + at) > 0, load(dx + at), (vec){0});
+                            for (int o = 0; o < 4; o++) {
+                                long to = cell(l, n, F, a, b, o, m) + f;
+                                if (to >= 0) store(d + to, where(which == o, passed, (vec){0}));
+                            }
                         }
-        } else
+        else
             for (long at = 0; at < positions * n * F; at += LANES)
                 store(d + at, where(load(k->z + at) > 0, load(dx + at), (vec){0}));
+        double *sums = run->sums;
+        for (int f = 0; f < 2 * F; f++) sums[f] = 0;
         for (long p = 0; p < positions; p++)
             for (int f = 0; f < F; f += LANES) {
                 vec plain = {0}, scaled = {0}, mean = load(k->mean + f);
@@ -492,15 +510,17 @@ static void backward(Run *run, const float *theta, float *grads) {
             grads[l->gamma + f] = sums[F + f] * k->scale[f];
             grads[l->bias + f] = 0; /* the norm takes the bias away */
         }
-        for (int f = 0; f < F; f += LANES) {
-            vec mean = load(k->mean + f), scale = load(k->scale + f), slope = load(theta + l->gamma + f) * scale;
-            vec by_beta = load(grads + l->beta + f) / all(count);
-            vec by_gamma = load(grads + l->gamma + f) * scale / all(count);
-            for (long r = 0; r < positions * n; r++) {
-                float *at = d + r * F + f;
-                store(at, slope * (load(at) - by_beta - (load(k->y + r * F + f) - mean) * by_gamma));
-            }
+        float slope[F], by_beta[F], by_y[F];
+        for (int f = 0; f < F; f++) {
+            slope[f] = theta[l->gamma + f] * k->scale[f];
+            by_beta[f] = sums[f] / count;
+            by_y[f] = sums[F + f] * k->scale[f] * k->scale[f] / count;
         }
+        for (long at = 0; at < positions * n * F; at += F)
+            for (int f = 0; f < F; f += LANES) {
+                vec centred = load(k->y + at + f) - load(k->mean + f);
+                store(d + at + f, load(slope + f) * (load(d + at + f) - load(by_beta + f) - centred * load(by_y + f)));
+            }
         /* the kernel's gradient: for each tap (channel x image) (image x filter), summed over positions */
         long inputs = i ? (long)l->in_h * l->in_w : positions;
         const float *left = k->x, *right = d;
