@@ -9,7 +9,14 @@ from fewshot_sdk.records import ClassifierConfig, Evaluation, Provenance
 
 _DATA = {
     "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
+    "mini-imagenet": "mini-ImageNet (Vinyals et al. 2016; photographs from ImageNet, for research)",
     "glyphs": "procedural glyphs, drawn by the library itself",
+}
+_DRAWN = "expect it to tell apart things drawn in dark strokes on a light ground,\nnot colour photographs"
+_SUITS = {
+    "omniglot": _DRAWN,
+    "mini-imagenet": "expect it to tell apart small photographs of single things, and not well:\nsee the results",
+    "glyphs": _DRAWN,
 }
 
 
@@ -59,8 +66,8 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 | adaptation | {_inner(recipe.adaptation)} |
 
 ## Limits
-It has seen {recipe.data.name} alone: expect it to tell apart things drawn in dark strokes on a light ground,
-not colour photographs. The accuracy above says nothing about other kinds of pictures.
+It has seen {recipe.data.name} alone: {_SUITS[recipe.data.name]}.
+The accuracy above says nothing about other kinds of pictures.
 """
 
 

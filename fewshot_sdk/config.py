@@ -126,18 +126,19 @@ class MetaLoop(Config):
 class DataSource(Config):
     """Which classes are trained on; the others of the same split are for testing.
 
-    split: `paper` or `official` for Omniglot; the glyphs have only `seeded`.
+    split: `paper` or `official` for Omniglot; mini-ImageNet has only `ravi`, the glyphs only `seeded`.
     rotations: each training class turned by 0, 90, 180 and 270 degrees is four classes.
     """
 
-    name: Literal["omniglot", "glyphs"]
-    split: Literal["paper", "official", "seeded"]
+    name: Literal["omniglot", "mini-imagenet", "glyphs"]
+    split: Literal["paper", "official", "ravi", "seeded"]
     rotations: bool = False
 
     @field_validator("split")
     @classmethod
     def _split_exists(cls, split: str, info: ValidationInfo) -> str:
-        known = {"omniglot": ("paper", "official"), "glyphs": ("seeded",)}.get(info.data.get("name", ""), (split,))
+        splits = {"omniglot": ("paper", "official"), "mini-imagenet": ("ravi",), "glyphs": ("seeded",)}
+        known = splits.get(info.data.get("name", ""), (split,))
         if split not in known:
             raise ValueError(f"{info.data['name']} has the split {' or '.join(known)}")
         return split

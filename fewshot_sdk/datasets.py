@@ -1,4 +1,4 @@
-"""The data sets by name, split into classes for training and classes for testing."""
+"""The data sets by name, split into classes for training, for choosing settings, and for testing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.config import DataSource, Preprocessing
 from fewshot_sdk.errors import DataError
 from fewshot_sdk.glyphs import glyphs
+from fewshot_sdk.mini_imagenet import mini_imagenet
 from fewshot_sdk.omniglot import omniglot
 
+Part = Literal["train", "val", "test"]
 GLYPH_CLASSES, GLYPH_DRAWERS = 600, 20
-
 
 DATASETS = {
     "omniglot": DataSource(name="omniglot", split="paper"),
+    "mini-imagenet": DataSource(name="mini-imagenet", split="ravi"),
     "glyphs": DataSource(name="glyphs", split="seeded"),
 }
 
@@ -27,20 +29,30 @@ def data_source(name: str) -> DataSource:
     return DATASETS[name]
 
 
+def held_out(source: DataSource) -> Part:
+    """The part to watch a training by: validation classes, where the split names some."""
+    return "val" if source.name == "mini-imagenet" else "test"
+
+
 def open_dataset(
     source: DataSource,
     settings: Preprocessing,
-    part: Literal["train", "test"],
+    part: Part,
     root: Path | None = None,
 ) -> ClassImages:
-    """The classes to train on, turned if `source` says so, or the unturned ones to test on.
+    """The classes to train on, turned if `source` says so, or the unturned ones to validate or test on.
 
-    root: the folder with the data set's files, where it has any (see `omniglot`).
-    Raises DataError if they are missing or corrupt.
+    root: the folder with the data set's files, where it has any (see `omniglot` and `mini_imagenet`).
+    Raises DataError if they are missing or corrupt, or if the data set has no such part: only
+    mini-ImageNet's split names classes for validation.
     """
+    if part == "val" and source.name != "mini-imagenet":
+        raise DataError(f"{source.name} has no validation classes; take `test`, or some of `train`")
     if source.name == "glyphs":
         first = 0 if part == "train" else GLYPH_CLASSES
         classes = glyphs(GLYPH_CLASSES, GLYPH_DRAWERS, settings, first=first)
+    elif source.name == "mini-imagenet":
+        classes = mini_imagenet(root, settings, part)
     else:
         classes = omniglot(root, settings, source.split, part)
     turned = 4 if source.rotations and part == "train" else 1

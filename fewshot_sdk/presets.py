@@ -38,6 +38,17 @@ PRESETS: dict[str, Recipe] = {
         adaptation=InnerLoop(learning_rate=5e-4, batch_size=10, steps=50),
         meta=MetaLoop(meta_steps=200_000, tasks_per_step=5, n_way=20, k_shot=10),
     ),
+    # Source: the same, mini-ImageNet. Adaptation takes batches of 15; of 5 where a task has no more pictures.
+    "mini-imagenet-5way": Recipe(
+        preset="mini-imagenet-5way",
+        data=DataSource(name="mini-imagenet", split="ravi"),
+        preprocessing=Preprocessing(height=84, width=84, channels=3, resize="bilinear", fit="crop"),
+        backbone=Conv4(filters=32, downsample="pool"),
+        head="dense",
+        inner=InnerLoop(learning_rate=1e-3, batch_size=10, steps=8, precision="bfloat16"),
+        adaptation=InnerLoop(learning_rate=1e-3, batch_size=15, steps=50),
+        meta=MetaLoop(meta_steps=100_000, tasks_per_step=5, n_way=5, k_shot=15),
+    ),
     # Our own: any number of classes; a higher inner rate, which learns several times faster; 10-way
     # tasks, because users have more than 5 classes; paper as 0, so that zero padding is more paper;
     # the box filter, because the nearest-neighbour one loses thin strokes of large drawings.

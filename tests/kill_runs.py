@@ -13,16 +13,19 @@ import sys
 import time
 from pathlib import Path
 
+import fewshot_cli.training
 import fewshot_sdk.datasets
 import fewshot_sdk.presets
 import fewshot_sdk.training
 from fewshot_cli.main import app
+from fewshot_sdk.records import Metric
 from tests.conftest import tiny_recipe
 
 
 def start(output: Path, *, resume: bool) -> int:
     """Forks a training; returns its process id."""
     words = ["meta-train", "--preset", "glyphs", "--output", str(output), "--checkpoint-every", "2"]
+    words += ["--evaluate-every", "5"]
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -34,12 +37,16 @@ def start(output: Path, *, resume: bool) -> int:
     return child
 
 
-def weights(output: Path) -> tuple[bytes, bytes]:
-    return (output / "model.safetensors").read_bytes(), (output / "inner_state.safetensors").read_bytes()
+def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
+    """What must not depend on interruptions: weights, inner state, and the metrics but for the seconds."""
+    lines = (output / "metrics.jsonl").read_bytes().splitlines()
+    metrics = [Metric.from_json(line).replace(seconds=0.0) for line in lines]
+    return (output / "model.safetensors").read_bytes(), (output / "inner_state.safetensors").read_bytes(), metrics
 
 
 def main(folder: Path, runs: int, seed: int) -> None:
     fewshot_sdk.datasets.GLYPH_CLASSES = 30
+    fewshot_cli.training.CURVE_TASKS = 5
     tiny = tiny_recipe()
     fewshot_sdk.presets.PRESETS["glyphs"] = tiny.replace(
         meta=tiny.meta.replace(meta_steps=20, tasks_per_step=1), inner=tiny.inner.replace(steps=2)
@@ -50,6 +57,7 @@ def main(folder: Path, runs: int, seed: int) -> None:
     assert os.waitpid(start(folder / "whole", resume=False), 0)[1] == 0
     duration = time.monotonic() - began
     expected = weights(folder / "whole")
+    assert [metric.meta_steps for metric in expected[2]] == [5, 10, 15, 20]
     kills = resumed = 0
     for run in range(runs):
         output = folder / f"run{run}"

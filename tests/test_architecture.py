@@ -14,7 +14,7 @@ LAYERS = """
 8  cli
 7  training evaluation adaptation onnx_export
 6  datasets* checkpoint classifier
-5  omniglot* glyphs* inner_loop forward meta
+5  omniglot* mini_imagenet* glyphs* inner_loop forward meta
 4  class_cache* tasks heads runtime* conv4
 3  class_images* support* tensors backbones cards* bundles* curves*
 2  images* params presets* zoo* predictions* archives* records* team native*

@@ -8,7 +8,7 @@ import pytest
 
 from fewshot_cli import commands
 from fewshot_cli.main import app
-from fewshot_sdk import datasets, presets, save
+from fewshot_sdk import datasets, load, presets, save
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.errors import SaveError
 from fewshot_sdk.files import write_folder
@@ -163,6 +163,24 @@ def test_wrong_usage_is_exit_2(run: Run, words: list[str]) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert "Error:" in err
+
+
+def test_training_draws_how_it_went(run: Run, tmp_path: Path) -> None:
+    words = ["meta-train", "--preset", "glyphs", "--meta-steps", 5, "--evaluate-every", 2]
+    assert run(*words, "--output", tmp_path / "init")[0] == 0
+    found = [json.loads(line) for line in (tmp_path / "init" / "metrics.jsonl").read_text().splitlines()]
+    assert [metric["meta_steps"] for metric in found] == [2, 4, 5]
+    assert all(0 < m["accuracy"] <= 1 and m["tasks"] == 200 and 0 < m["loss"] < 3 for m in found)
+    assert (tmp_path / "init" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert len(load(tmp_path / "init").metrics) == 3
+
+    assert run("evaluate", tmp_path / "init", "--tasks", 2, "--record")[0] == 0
+    kept = load(tmp_path / "init")
+    assert (len(kept.metrics), len(kept.evaluations)) == (3, 1)
+    assert (tmp_path / "init" / "curve.png").exists()
+
+    assert run(*words[:-1], 0, "--output", tmp_path / "plain")[0] == 0
+    assert {"metrics.jsonl", "curve.png"}.isdisjoint(path.name for path in (tmp_path / "plain").iterdir())
 
 
 def test_no_output_is_ever_overwritten(run: Run, saved: Path, model: Path, drawings: Path, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_without_a_network_it_says_how_to_go_on(own_cache: Path, monkeypatch: py
 
 
 def test_an_unknown_data_set_lists_the_known_ones() -> None:
-    with pytest.raises(DataError, match="no data set 'cifar'; the data sets are omniglot, glyphs"):
+    with pytest.raises(DataError, match="no data set 'cifar'; the data sets are omniglot, mini-imagenet, glyphs"):
         data_source("cifar")
 
 

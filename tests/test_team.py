@@ -108,6 +108,7 @@ def test_evaluation_in_a_team_gives_the_same_result(init: Initialization, tmp_pa
     job = evaluation.Job(
         init=str(save(init, tmp_path / "init")),
         data=None,
+        part="test",
         root=None,
         ways=5,
         shots=1,

@@ -15,6 +15,7 @@ from fewshot_sdk.files import read_folder, replace_folder
 if TYPE_CHECKING:
     from fewshot_sdk import Initialization
     from fewshot_sdk.class_images import ClassImages
+    from fewshot_sdk.datasets import Part
     from fewshot_sdk.records import Evaluation, Mode
     from fewshot_sdk.team import Team
 
@@ -25,6 +26,7 @@ class Job:
 
     init: str
     data: str | None
+    part: Part
     root: Path | None
     ways: int
     shots: int
@@ -90,4 +92,4 @@ def _test_data(job: Job, init: Initialization) -> ClassImages:
 
     trained_on = init.recipe.data
     source = trained_on if job.data in (None, trained_on.name) else data_source(str(job.data))
-    return open_dataset(source, init.recipe.preprocessing, "test", job.root)
+    return open_dataset(source, init.recipe.preprocessing, job.part, job.root)

@@ -99,7 +99,7 @@ def root(
 
 @app.command("meta-train")
 def meta_train(
-    preset: Annotated[str, typer.Option(help="omniglot, omniglot-5way, omniglot-20way or glyphs.")],
+    preset: Annotated[str, typer.Option(help="omniglot, omniglot-5way, omniglot-20way, mini-imagenet-5way or glyphs.")],
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")],
     root: Root = None,
     meta_steps: Annotated[
@@ -141,8 +141,11 @@ def evaluate(
     init: Init,
     data: Annotated[
         str | None,
-        typer.Option(help="omniglot or glyphs. Default: what it was trained on.", show_default=False),
+        typer.Option(help="omniglot, mini-imagenet or glyphs. Default: what it was trained on.", show_default=False),
     ] = None,
+    part: Annotated[
+        Literal["test", "val", "train"], typer.Option(help="Which classes of its split; only mini-imagenet has val.")
+    ] = "test",
     root: Root = None,
     ways: Annotated[int, typer.Option(min=2, help="Classes in a task.")] = 5,
     shots: Annotated[int, typer.Option(min=1, help="Support images of each class.")] = 1,
@@ -176,6 +179,7 @@ def evaluate(
     job = evaluation.Job(
         init=init,
         data=data,
+        part=part,
         root=root,
         ways=ways,
         shots=shots,

@@ -119,13 +119,14 @@ class Curve:
 
     def __init__(self, job: Job, recipe: Recipe, start: Initialization | None) -> None:
         import fewshot_sdk
+        from fewshot_sdk.datasets import held_out
 
         meta = recipe.meta
         every = job.evaluate_every
         self.every = max(meta.meta_steps // CURVE_POINTS, LEAST_APART) if every is None else every
         self.metrics = list(start.metrics) if start else []
         if self.every:
-            data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "test", job.root)
+            data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, held_out(recipe.data), job.root)
             self.tasks = fewshot_sdk.TaskSampler(data=data, n_way=meta.n_way, k_shot=1, n_query=1, seed=job.seed)
 
     def add(self, step: MetaStep, team: Team) -> None:
