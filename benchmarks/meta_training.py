@@ -26,18 +26,19 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Recipe
+from fewshot_sdk.config import InnerLoop, Recipe
 from fewshot_sdk.glyphs import glyphs
 from fewshot_sdk.inner_loop import loss_and_grads
 from fewshot_sdk.native import made_with
 from fewshot_sdk.params import LearnerState, Params
 from fewshot_sdk.presets import preset
 from fewshot_sdk.records import Provenance
-from fewshot_sdk.tasks import TaskSampler, mini_batches
+from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
 from fewshot_sdk.team import Team, run_team
 from fewshot_sdk.training import MetaStep, meta_train
 
@@ -48,6 +49,24 @@ def stream(recipe: Recipe) -> TaskSampler:
     """The tasks that both loops train on."""
     data = glyphs(200, 20, recipe.preprocessing, seed=1)
     return TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot)
+
+
+def usual_adaptation(
+    network: nn.Module, start: LearnerState, task: Task, inner: InnerLoop
+) -> tuple[nn.Module, torch.optim.Adam]:
+    """A copy of the network after the inner loop on one task, and its Adam, as it is usually written."""
+    learner = copy.deepcopy(network)
+    named = dict(learner.named_parameters())
+    adam = torch.optim.Adam(named.values(), lr=inner.learning_rate, betas=(0.0, inner.beta2), eps=inner.epsilon)
+    for name, parameter in named.items():
+        moment = start.second_moments[name].clone()
+        step = torch.tensor(float(start.updates))
+        adam.state[parameter] = {"step": step, "exp_avg": torch.zeros_like(moment), "exp_avg_sq": moment}
+    for batch in mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed):
+        adam.zero_grad()
+        F.cross_entropy(learner(task.support[batch]), task.support_labels[batch]).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    return learner, adam
 
 
 def usual_step(
@@ -68,18 +87,8 @@ def usual_step(
     squares = {name: torch.zeros_like(tensor) for name, tensor in state.params.items()}
     for index in range(done * meta.tasks_per_step, (done + 1) * meta.tasks_per_step):
         task = tasks.task(index)
-        learner = copy.deepcopy(network)
-        named = dict(learner.named_parameters())
-        adam = torch.optim.Adam(named.values(), lr=inner.learning_rate, betas=(0.0, inner.beta2), eps=inner.epsilon)
-        for name, parameter in named.items():
-            moment = state.second_moments[name].clone()
-            step = torch.tensor(float(state.updates))
-            adam.state[parameter] = {"step": step, "exp_avg": torch.zeros_like(moment), "exp_avg_sq": moment}
-        for batch in mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed):
-            adam.zero_grad()
-            F.cross_entropy(learner(task.support[batch]), task.support_labels[batch]).backward()  # type: ignore[no-untyped-call]
-            adam.step()
-        for name, parameter in named.items():
+        learner, adam = usual_adaptation(network, state, task, inner)
+        for name, parameter in learner.named_parameters():
             sums[name] += parameter.detach() / meta.tasks_per_step
             squares[name] += adam.state[parameter]["exp_avg_sq"] / meta.tasks_per_step
     step_size = 1 - done / meta.meta_steps

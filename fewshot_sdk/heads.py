@@ -33,7 +33,9 @@ def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerSt
                 "take one with a zero head, such as `omniglot`, which serves any number"
             )
         return stored
-    zeros = {name: torch.zeros_like(row, requires_grad=False) for name, row in rows.items()}
+    zeros = {
+        name: torch.zeros(row.shape, dtype=row.dtype) for name, row in rows.items()
+    }  # on the CPU, as all that is stored
     moments = {
         name: moment.expand(zeros[name].shape).clone() if name in zeros else moment
         for name, moment in stored.second_moments.items()

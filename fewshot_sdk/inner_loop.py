@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, grad_and_value, vmap
 
 from fewshot_sdk.backbones import Network
 from fewshot_sdk.config import InnerLoop
@@ -33,13 +33,18 @@ def fine_tune(
 
 
 class Tuner:
-    """`fine_tune` on task after task from the same start, with ends that means can be taken of."""
+    """`fine_tune` on task after task from the same start, with ends that means can be taken of.
 
-    def __init__(self, network: Network, start: LearnerState, inner: InnerLoop) -> None:
+    device: another than the processor, which the network must be on, to do all tasks of a call side by side.
+    """
+
+    def __init__(
+        self, network: Network, start: LearnerState, inner: InnerLoop, device: torch.device | None = None
+    ) -> None:
         if inner.optimizer == "sgd":
             start = LearnerState(params=start.params, second_moments={}, updates=start.updates)
-        self._network, self._start, self._inner = network, start, inner
-        self._twin = compiled(network, start.params)
+        self._network, self._start, self._inner, self._device = network, start, inner, device
+        self._twin = None if device else compiled(network, start.params)
         self._packed = self._twin.pack(start) if self._twin else torch.empty(0)
 
     def tune(self, images: Tensor, labels: Tensor, batches: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,9 +60,57 @@ class Tuner:
             state = update(state, grads, self._inner)
         return flatten(state), torch.stack(losses) if losses else torch.zeros(0)
 
+    def tune_all(self, tasks: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        """`tune` on the images, labels and batches of each task, all of the same shapes."""
+        if self._device is None:
+            return [self.tune(*task) for task in tasks]
+        images, labels, batches = (torch.stack(part) for part in zip(*tasks, strict=True))
+        ends, losses = fine_tune_together(
+            self._network, self._start, images, labels, batches, self._inner, self._device
+        )
+        return list(zip(ends, losses, strict=True))
+
     def state(self, vector: Tensor, updates: int) -> LearnerState:
         """The state that an end, or the mean of several, stands for."""
         return (self._twin.unpack if self._twin else unflatten)(vector, self._start, updates)
+
+
+def fine_tune_together(
+    network: Network,
+    start: LearnerState,
+    images: Tensor,
+    labels: Tensor,
+    batches: Tensor,
+    inner: InnerLoop,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """`fine_tune` on many tasks side by side, as a GPU likes it; the network must be on the device.
+
+    images uint8 (tasks, n, height, width, channels), labels int64 (tasks, n), batches int64 (tasks, steps,
+    batch_size). Returns the ends as vectors of `flatten`, (tasks, length), and the losses, (tasks, steps),
+    both on the CPU.
+    """
+    network.train()
+    n_tasks, steps = batches.shape[:2]
+
+    def stacked(params: Params) -> Params:
+        return {name: t.to(device).expand(n_tasks, *t.shape).contiguous() for name, t in params.items()}
+
+    def loss_of(params: Params, images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(network, params, (images,)), labels)
+
+    moments = {} if inner.optimizer == "sgd" else start.second_moments
+    state = LearnerState(params=stacked(start.params), second_moments=stacked(moments), updates=start.updates)
+    images, labels, batches = (tensor.to(device) for tensor in (images, labels, batches))
+    each = torch.arange(n_tasks, device=device).unsqueeze(1)
+    losses = torch.empty(n_tasks, steps, device=device)
+    for step in range(steps):
+        rows = batches[:, step]
+        gradient = vmap(grad_and_value(loss_of))
+        grads, losses[:, step] = gradient(state.params, images[each, rows], labels[each, rows])
+        state = update(state, grads, inner)
+    ends = [part[name].flatten(1) for part in (state.params, state.second_moments) for name in sorted(part)]
+    return torch.cat(ends, 1).cpu(), losses.cpu()
 
 
 def loss_and_grads(network: nn.Module, params: Params, images: Tensor, labels: Tensor) -> tuple[Tensor, Params]:

@@ -48,9 +48,12 @@ def instructions() -> str:
     return f"C, {code.conv4_instructions().decode()}" if code else "torch"
 
 
-def made_with() -> dict[str, str]:
-    """What the bits of a training or an adaptation depend on besides settings and seed: name -> version."""
-    return {**versions(), "inner loop": instructions()}
+def made_with(device: str | None = None) -> dict[str, str]:
+    """What the bits of a training or an adaptation depend on besides settings and seed: name -> version.
+
+    device: the name of another one than this processor, where the inner loop ran.
+    """
+    return {**versions(), "inner loop": f"torch, {device}" if device else instructions()}
 
 
 def _compile(compiler: list[str], target: Path) -> None:

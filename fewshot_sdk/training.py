@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fewshot_sdk.backbones import Network, build_network
 from fewshot_sdk.checkpoint import Initialization, fresh
@@ -42,6 +43,7 @@ def meta_train(
     *,
     start: Initialization | None = None,
     team: Team | None = None,
+    device: torch.device | None = None,
     command: str = "meta_train(...)",
 ) -> Iterator[MetaStep]:
     """Reptile: yields one MetaStep for each outer step up to `recipe.meta.meta_steps`.
@@ -50,20 +52,22 @@ def meta_train(
     that of the first weights. Same recipe and tasks: same bits. `start`, an earlier step's
     initialization, continues from there, to the same bits as without the interruption.
     team: the processes that each run this same function on the same arguments and share the work,
-    again to the same bits; None is this one alone. `command` is kept as the initialization's origin.
+    again to the same bits; None is this one alone. device: a GPU, which takes the tasks of a step side
+    by side, in float32; None is the processor, with the compiled inner loop. `command` is kept as the
+    initialization's origin.
     Raises ConfigError, naming what differs, if `start` is of another training, or if the team has more
     members than a step has tasks; TrainingDiverged, naming step and task, when a loss is no longer finite.
     Source: Reptile, Algorithm 2.
     """
     meta = recipe.meta
-    network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way)
+    network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
     provenance = Provenance(
         command=command,
         seed=tasks.seed,
         meta_steps_done=0,
         data_sha256=tasks.data.digest,
         seconds=0,
-        versions=made_with(),
+        versions=made_with(_name(device)),
     )
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
@@ -76,7 +80,7 @@ def meta_train(
     for done in range(before.meta_steps_done, meta.meta_steps):
         began = time.monotonic()
         with one_thread():
-            stored, loss = _outer_step(recipe, network, tasks, stored, done, team)
+            stored, loss = _outer_step(recipe, network, tasks, stored, done, team, device)
         seconds += time.monotonic() - began  # what the caller does between two steps is not training
         progress = {"meta_steps_done": done + 1, "seconds": round(seconds, 1)}
         yield MetaStep(
@@ -112,18 +116,21 @@ def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def _outer_step(
-    recipe: Recipe, network: Network, tasks: TaskSampler, stored: LearnerState, done: int, team: Team
+    recipe: Recipe,
+    network: Network,
+    tasks: TaskSampler,
+    stored: LearnerState,
+    done: int,
+    team: Team,
+    device: torch.device | None,
 ) -> tuple[LearnerState, float]:
     n, inner = recipe.meta.tasks_per_step, recipe.inner
-    tuner = Tuner(network, open_head(stored, recipe.head, network), inner)
+    tuner = Tuner(network, open_head(stored, recipe.head, network), inner, device)
     mine = []
-    for i in team.share(n):
-        task = tasks.task(done * n + i)
+    for task in (tasks.task(done * n + i) for i in team.share(n)):
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
-        end, losses = tuner.tune(task.support, task.support_labels, batches)
-        last = losses[-1:] if torch.isfinite(losses).all() else torch.full((1,), torch.nan)
-        mine.append(torch.cat([last, end]))
-    results = team.gather(mine, n)
+        mine.append((task.support, task.support_labels, batches))
+    results = team.gather([_with_loss(*end) for end in tuner.tune_all(mine)], n)
     for i, result in enumerate(results):
         if not torch.isfinite(result[0]):
             raise TrainingDiverged(
@@ -133,3 +140,13 @@ def _outer_step(
     mean = sum(results[1:], results[0]) / n  # in task order, whoever did them
     adapted = close_head(tuner.state(mean[1:], stored.updates + inner.steps), recipe.head)
     return reptile_step(stored, adapted, step_size_at(done, recipe.meta)), mean[0].item()
+
+
+def _name(device: torch.device | None) -> str | None:
+    return torch.cuda.get_device_name(device) if device and device.type == "cuda" else str(device or "") or None
+
+
+def _with_loss(end: Tensor, losses: Tensor) -> Tensor:
+    """The last loss, NaN if any was not finite, and the end."""
+    last = losses[-1:] if torch.isfinite(losses).all() else torch.full((1,), torch.nan)
+    return torch.cat([last, end])

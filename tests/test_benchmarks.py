@@ -4,17 +4,47 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from benchmarks.scaling import Network, efficiency, most_machines
 from tests.conftest import REPOSITORY
+
+
+def run(module: str, *words: str) -> dict[str, float]:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *words, "--json"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def test_the_meta_training_benchmark_compares_two_loops_that_agree() -> None:
     """It stops by itself if the usual loop and ours end in other weights; the figures are not judged here."""
-    words = ["--rounds", "1", "--steps", "1", "--workers", "1", "--json"]
-    command = [sys.executable, "-m", "benchmarks.meta_training", *words]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = run("meta_training", "--rounds", "1", "--steps", "1", "--workers", "1")
     assert found.keys() == {"ratio", "ratio_min", "ratio_max", "tasks_per_second", "share_of_peak"}
     assert found["ratio_min"] <= found["ratio"] <= found["ratio_max"]
     assert 0 < found["share_of_peak"] < 1
     assert found["tasks_per_second"] > 0
+
+
+def test_the_adaptation_benchmark_compares_two_loops_that_agree() -> None:
+    found = run("adaptation", "--rounds", "1", "--tasks", "2", "--workers", "1")
+    assert found["queries_agreed"] >= 0.8
+    assert found["adaptation_ms"] > 0
+    assert {f"ratio_{name}" for name in ("adaptation", "evaluation")} < found.keys()
+
+
+def test_the_scaling_benchmark_measures_and_models() -> None:
+    found = run("scaling", "--seconds", "0.2", "--bandwidth", "10", "--latency", "50")
+    assert found["bandwidth"] == 1.25e9
+    assert found["machines"]["Conv4"] >= 1  # type: ignore[index]
+
+
+def test_the_model_of_scaling() -> None:
+    net = Network(latency=1e-5, bandwidth=1e9)
+    assert efficiency(1, 0.1, 10**6, net) == 1
+    # two machines: 2 (10 us + 8 MB / 2 / 1 GB/s) = 8.02 ms on top of 100 ms
+    assert efficiency(2, 0.1, 10**6, net) == pytest.approx(0.1 / 0.10802)
+    most = most_machines(0.1, 10**5, net)
+    assert efficiency(most, 0.1, 10**5, net) > 0.9 >= efficiency(most + 1, 0.1, 10**5, net)
+    assert most_machines(1e-6, 10**6, net) == 1

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from fewshot_sdk.backbones import Network, build_network, random_params
 from fewshot_sdk.config import InnerLoop, Recipe
-from fewshot_sdk.inner_loop import fine_tune, loss_and_grads, one_thread, update
-from fewshot_sdk.params import LearnerState
+from fewshot_sdk.inner_loop import fine_tune, fine_tune_together, loss_and_grads, one_thread, update
+from fewshot_sdk.params import LearnerState, flatten
 from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture
@@ -102,3 +106,24 @@ def test_one_thread_is_given_back_even_after_an_error() -> None:
         fail()
     assert inside == [1]
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_tasks_side_by_side_are_tasks_one_by_one(
+    sampler: TaskSampler, recipe: Recipe, optimizer: Literal["adam", "sgd"], device: str
+) -> None:
+    network, start = start_of(recipe)
+    inner = InnerLoop(optimizer=optimizer, learning_rate=0.01, batch_size=4, steps=5)
+    drawn = [sampler.task(i) for i in range(3)]
+    batches = torch.stack([mini_batches(15, 4, 5, task.seed) for task in drawn])
+    alone = [
+        fine_tune(network, start, task.support, task.support_labels, rows, inner)
+        for task, rows in zip(drawn, batches, strict=True)
+    ]
+    images, labels = (torch.stack([getattr(t, name) for t in drawn]) for name in ("support", "support_labels"))
+    where = torch.device(device)
+    ends, losses = fine_tune_together(network.to(where), start, images, labels, batches, inner, where)
+    for (state, one), end, many in zip(alone, ends, losses, strict=True):
+        torch.testing.assert_close(many.double(), one, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(end, flatten(state), rtol=1e-6, atol=1e-7)

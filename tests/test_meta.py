@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fewshot_sdk.tasks import TaskSampler, mini_batches
 from fewshot_sdk.training import MetaStep, meta_train
 from tests.conftest import drawn_glyphs, tiny_recipe
 from tests.reference import numpy_reptile
+from tests.test_inner_loop import needs_gpu
 
 NOWHERE = Provenance(command="", seed=0, meta_steps_done=0, data_sha256="", seconds=0, versions={})
 
@@ -201,3 +203,19 @@ def test_meta_training_makes_new_tasks_easier() -> None:
     trained = evaluate(last(meta_train(recipe, known)), new, n_tasks=60, mode="transductive")
     untrained = evaluate(fresh(recipe, 0, NOWHERE), new, n_tasks=60, mode="transductive")
     assert trained.accuracy > untrained.accuracy + 0.05
+
+
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("head", ["zero", "dense"])
+def test_training_on_a_device_is_the_same_training(
+    sampler: TaskSampler, head: Literal["zero", "dense"], name: str
+) -> None:
+    """With an inner rate that rounding does not grow at: float32, another order of the sums."""
+    slow = InnerLoop(optimizer="sgd", learning_rate=1e-2, batch_size=10, steps=3)
+    recipe = tiny_recipe(head=head, inner=slow, adaptation=slow)
+    here, there = (last(meta_train(recipe, sampler, device=d)) for d in (None, torch.device(name)))
+    for key, tensor in here.state.params.items():
+        torch.testing.assert_close(there.state.params[key], tensor, rtol=1e-4, atol=1e-5)
+    assert there.provenance.versions["inner loop"].startswith("torch, ")
+    with pytest.raises(ConfigError, match="inner loop was torch, "):
+        next(meta_train(recipe, sampler, start=there))

@@ -119,6 +119,9 @@ def meta_train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, bit for bit.")] = False,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto is a GPU if there is one, which needs no workers.")
+    ] = "auto",
 ) -> None:
     """Meta-train an initialization with Reptile. Ctrl-C saves; --resume continues."""
     from fewshot_cli import training
@@ -132,6 +135,7 @@ def meta_train(
         checkpoint_every=checkpoint_every,
         evaluate_every=evaluate_every,
         resume=resume,
+        device=device,
     )
     training.meta_train(job, workers)
 

@@ -7,19 +7,22 @@ import signal
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fewshot_cli.output import progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
-from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
+from fewshot_sdk.errors import ConfigError, MissingExtra, OutputExists, SaveError
 from fewshot_sdk.files import check_free, write_folder
 
 if TYPE_CHECKING:
+    import torch
+
     from fewshot_sdk import Initialization, Recipe
     from fewshot_sdk.team import Team
     from fewshot_sdk.training import MetaStep
 
+Device = Literal["auto", "cpu", "cuda"]
 CURVE_POINTS, LEAST_APART, CURVE_TASKS = 20, 500, 200
 
 
@@ -35,11 +38,22 @@ class Job:
     checkpoint_every: int
     evaluate_every: int | None
     resume: bool
+    device: Device
 
     @property
     def checkpoint(self) -> Path:
         """Where an unfinished training is kept."""
         return self.output.with_name(f"{self.output.name}.checkpoint")
+
+    def on(self) -> torch.device | None:
+        """The GPU to train on, or None. Raises ConfigError if one is asked for and there is none."""
+        import torch
+
+        if self.device == "cpu" or not torch.cuda.is_available():
+            if self.device == "cuda":
+                raise ConfigError("--device cuda: PyTorch finds no GPU here; leave the option out to use the processor")
+            return None
+        return torch.device("cuda")
 
     def recipe(self) -> Recipe:
         """The preset, at the length asked for."""
@@ -66,7 +80,7 @@ def meta_train(job: Job, workers: int | None) -> None:
     fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", job.root)  # decoded once, for all
     meta = recipe.meta
     inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
-    run_job(train, job, workers, meta.tasks_per_step, inner_steps)
+    run_job(train, job, 1 if job.on() else workers, meta.tasks_per_step, inner_steps)
 
 
 def train(team: Team, job: Job) -> str:
@@ -86,7 +100,7 @@ def train(team: Team, job: Job) -> str:
     tasks = fewshot_sdk.TaskSampler(data=data, n_way=meta.n_way, k_shot=meta.k_shot, seed=job.seed)
     curve = Curve(job, recipe, start)
     command = f"fewshot meta-train --preset {job.preset} --meta-steps {total} --seed {job.seed}"
-    steps = fewshot_sdk.meta_train(recipe, tasks, start=start, team=team, command=command)
+    steps = fewshot_sdk.meta_train(recipe, tasks, start=start, team=team, device=job.on(), command=command)
     if first:
         done = start.provenance.meta_steps_done if start else 0
         steps = progress(steps, total, "meta-training", lambda s: f"loss {s.loss:.3f}", done)

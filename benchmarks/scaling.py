@@ -1,0 +1,128 @@
+"""How meta-training scales: tasks/s against workers, measured here, and up to how many machines it should.
+
+    python -m benchmarks.scaling [--seconds S] [--bandwidth GBIT] [--latency MICROSECONDS] [--json]
+
+Model. An outer step costs a machine its tasks' compute C, and all machines one ring reduction of the P
+parameters and P second moments, 4 bytes each:
+
+    T(M) = C + 2 (M - 1) (latency + 8 P / M / bandwidth)        efficiency(M) = C / T(M)
+
+Every machine does the same number of tasks, so the step's batch of tasks grows with M. C is measured for Conv4
+(omniglot-5way, the tasks of one step on one machine). The 25-million-parameter network is not run: its C is that
+of a ResNet-50 at 84 x 84 pixels, 1.2 GFLOP an image forward and three times that with backward, at the FLOP/s
+measured for Conv4, 5 tasks of 5 steps of 10 images. latency and bandwidth are measured between two processes
+over the loopback, or those given, of a network between machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+import torch.distributed as dist
+
+from benchmarks.meta_training import CORES, flops_per_step, start_of, stream
+from fewshot_sdk.presets import preset
+from fewshot_sdk.team import Team, run_team
+from fewshot_sdk.training import meta_train
+
+BIG_PARAMETERS, BIG_FLOP = 25_000_000, 5 * 5 * 10 * 3 * 1.2e9
+LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """seconds for a message, and bytes in a second."""
+
+    latency: float
+    bandwidth: float
+
+
+def tasks_per_second(team: Team, seconds: float) -> float:
+    """In every worker: meta-training for about that long."""
+    recipe = preset("omniglot-5way")
+    tasks = stream(recipe)
+    steps = meta_train(recipe, tasks, start=start_of(recipe, tasks), team=team)
+    for _ in islice(steps, 3):
+        pass
+    began, done = time.perf_counter(), 0
+    while not team.any(time.perf_counter() - began > seconds):
+        next(steps)
+        done += 1
+    return done * recipe.meta.tasks_per_step / (time.perf_counter() - began)
+
+
+def network(_: Team) -> Network:
+    """In each of two workers: what a message of 4 bytes costs, and a byte of a long one."""
+    times = {}
+    for n in (1, 4_000_000):
+        data, each = torch.zeros(n), []
+        for _repeat in range(12):
+            dist.barrier()
+            began = time.perf_counter()
+            dist.all_reduce(data)
+            each.append(time.perf_counter() - began)
+        times[n] = sorted(each)[len(each) // 2] / 2  # a ring of two passes on half the data twice
+    small, large = times.values()
+    return Network(latency=small, bandwidth=4 * 4_000_000 / 2 / max(large - small, 1e-9))
+
+
+def efficiency(machines: int, compute: float, parameters: int, net: Network) -> float:
+    """The share of an outer step that is not spent on the reduction."""
+    exchange = 2 * (machines - 1) * (net.latency + 8 * parameters / machines / net.bandwidth)
+    return compute / (compute + exchange)
+
+
+def most_machines(compute: float, parameters: int, net: Network, least: float = 0.9) -> int:
+    """The largest number of machines whose efficiency is over `least`; it falls with every further one."""
+    low, high = 1, LIMIT
+    while low < high:
+        middle = math.ceil((low + high) / 2)
+        low, high = (middle, high) if efficiency(middle, compute, parameters, net) > least else (low, middle - 1)
+    return low
+
+
+def main() -> None:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(description="Meta-training against the number of workers and machines.")
+    parser.add_argument("--seconds", type=float, default=10, help="of training for each number of workers")
+    parser.add_argument("--bandwidth", type=float, help="of a network, Gbit/s; default: measured over the loopback")
+    parser.add_argument("--latency", type=float, help="of a network, microseconds; default: measured likewise")
+    parser.add_argument("--json", action="store_true")
+    words = parser.parse_args()
+    recipe = preset("omniglot-5way")
+    tasks = stream(recipe)
+    rates = {1: tasks_per_second(Team(), words.seconds)}
+    for workers in range(2, min(CORES, recipe.meta.tasks_per_step) + 1):
+        rates[workers] = run_team(workers, tasks_per_second, words.seconds)
+    here = run_team(2, network)
+    net = Network(
+        latency=here.latency if words.latency is None else words.latency / 1e6,
+        bandwidth=here.bandwidth if words.bandwidth is None else words.bandwidth * 1e9 / 8,
+    )
+    compute = recipe.meta.tasks_per_step / max(rates.values())
+    speed = flops_per_step(recipe, tasks) / compute
+    small = sum(tensor.numel() for tensor in start_of(recipe, tasks).state.params.values())
+    cases = {"Conv4": (compute, small), "25M parameters": (BIG_FLOP / speed, BIG_PARAMETERS)}
+    most = {name: most_machines(c, p, net) for name, (c, p) in cases.items()}
+    if words.json:
+        found = {"tasks_per_second": rates, "latency": net.latency, "bandwidth": net.bandwidth, "machines": most}
+        print(json.dumps(found))
+        return
+    for workers, rate in rates.items():
+        print(f"{workers} workers: {rate:.1f} tasks/s, {rate / rates[1] / workers:.0%} of {workers} times one")
+    print(f"a message takes {1e6 * net.latency:.0f} us and {net.bandwidth / 1e9:.2f} GB/s")
+    for name, (c, p) in cases.items():
+        print(
+            f"{name}: {p:,} parameters, {1000 * c:.0f} ms of compute a step and machine: "
+            f"efficiency over 90 % up to {most[name]:,} machines"
+        )
+
+
+if __name__ == "__main__":
+    main()
