@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from fewshot_sdk.errors import MissingExtra
 from fewshot_sdk.records import Metric
 
 
-def curve(trainings: Mapping[str, Sequence[Metric]]) -> bytes:
-    """A PNG: accuracy with its 95 % interval against outer steps and against minutes, a line for each training.
+def curve(trainings: Mapping[str, Sequence[Metric]], kind: Literal["png", "svg"] = "png") -> bytes:
+    """A picture: accuracy with its 95 % interval against outer steps and against minutes, a line for each training.
 
     Raises MissingExtra where matplotlib is not installed.
     """
     try:
+        import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtra("plots need matplotlib; pip install 'fewshot-sdk[figures]'") from None
@@ -33,5 +35,6 @@ def curve(trainings: Mapping[str, Sequence[Metric]]) -> bytes:
             axes.set_ylabel("accuracy on new classes, %\n(1-shot, transductive)")
             axes.legend(loc="lower right")
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=100, metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": "fewshot-sdk"}):  # the same bytes each time
+        figure.savefig(data, format=kind, dpi=100, metadata={"Software": None} if kind == "png" else {"Date": None})
     return data.getvalue()

@@ -1,21 +1,93 @@
-"""Renders models/README.md and every card in models/: `make models`."""
+"""Renders models/README.md, every card in models/, docs/results.md and its plot: `make models`."""
 
 from __future__ import annotations
 
 from fewshot_sdk import load
 from fewshot_sdk.cards import zoo_card
+from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.curves import curve
 from fewshot_sdk.files import replace_folder
 from fewshot_sdk.zoo import bundled
 from tests.conftest import REPOSITORY
 
+# Source: Nichol et al. 2018, Tables 1 and 2: (ways, shots) -> inductive and transductive, percent.
+PAPER = {
+    "omniglot": {
+        (5, 1): {"inductive": 95.39, "transductive": 97.68},
+        (5, 5): {"inductive": 98.90, "transductive": 99.48},
+        (20, 1): {"inductive": 88.14, "transductive": 89.43},
+        (20, 5): {"inductive": 96.65, "transductive": 97.12},
+    },
+    "mini-imagenet": {
+        (5, 1): {"inductive": 47.07, "transductive": 49.97},
+        (5, 5): {"inductive": 62.74, "transductive": 65.99},
+    },
+}
+CURVES = ("omniglot-5way", "omniglot")
+
 
 def rendered() -> str:
     """The text that models/README.md must be."""
-    found = {name: load(name) for name in bundled()}
-    return zoo_card({name: (init.recipe, init.evaluations) for name, init in found.items()})
+    return zoo_card({name: (init.recipe, init.evaluations) for name, init in everything().items()})
+
+
+def everything() -> dict[str, Initialization]:
+    """The bundled initializations by name."""
+    return {name: load(name) for name in bundled()}
+
+
+def results() -> str:
+    """The text that docs/results.md must be."""
+    models = everything()
+    tables = "\n\n".join(f"## {name}\n{_model(name, init)}" for name, init in models.items())
+    drawn = [name for name in CURVES if name in models and models[name].metrics]
+    plot = "![accuracy against steps and minutes](omniglot.svg)\n" if drawn else ""
+    return f"""# Results beside the paper's
+
+Accuracy in percent over tasks of classes never trained on, one query per class, with the 95 % interval over the tasks.
+The paper's figures are those of its Tables 1 and 2 (Nichol, Achiam, Schulman 2018), for Reptile; it does not say what
+its own interval is. Its mini-ImageNet figures are for the test classes, ours below for those that the table names.
+Transductive: a task's queries are classified together. Inductive: each alone, with the support set. Frozen: each
+alone, with the support set's statistics, which is what an exported classifier does; the paper has no such column.
+This page is rendered from the results that `fewshot evaluate --record` left in models/.
+
+{plot}
+{tables}
+"""
+
+
+def plot() -> bytes | None:
+    """docs/omniglot.svg: accuracy against minutes of the paper's preset and of ours, if both have metrics."""
+    models = everything()
+    drawn = {name: models[name].metrics for name in CURVES if name in models and models[name].metrics}
+    return curve(drawn, "svg") if drawn else None
+
+
+def _model(name: str, init: Initialization) -> str:
+    made = init.provenance
+    lines = [
+        f"`{made.command}`: {made.meta_steps_done:,} outer steps in {made.seconds / 60:.0f} minutes "
+        f"({made.versions.get('inner loop', 'torch')}).",
+        "",
+        "| task | mode | ours | paper | |",
+        "|---|---|---|---|---|",
+    ]
+    for e in init.evaluations:
+        theirs = PAPER.get(e.data, {}).get((e.ways, e.shots), {}).get(e.mode)
+        verdict = (
+            "" if theirs is None else "met" if 100 * e.accuracy >= theirs else f"{theirs - 100 * e.accuracy:.2f} short"
+        )
+        lines.append(
+            f"| {e.data} {e.ways}-way {e.shots}-shot, {e.tasks:,} tasks, seed {e.seed} | {e.mode} "
+            f"| {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} | {'' if theirs is None else f'{theirs:.2f}'} | {verdict} |"
+        )
+    return "\n".join([*lines, "", f"Each row: `fewshot evaluate {name} --ways N --shots K --tasks T --mode MODE`."])
 
 
 if __name__ == "__main__":
     for name, folder in bundled().items():
         replace_folder(folder, load(name).files())
     (REPOSITORY / "models" / "README.md").write_text(rendered(), encoding="utf-8")
+    (REPOSITORY / "docs" / "results.md").write_text(results(), encoding="utf-8")
+    if drawn := plot():
+        (REPOSITORY / "docs" / "omniglot.svg").write_bytes(drawn)

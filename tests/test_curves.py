@@ -24,6 +24,9 @@ def test_a_plot_is_a_picture_and_the_same_each_time() -> None:
     assert (image.format, image.size) == ("PNG", (900, 360))
     assert len(image.getcolors(10**6) or []) > 50
     assert curve({"one": metrics(9), "two": metrics(5)}) == drawn
+    text = curve({"one": metrics(9)}, "svg")
+    assert b"<svg" in text
+    assert curve({"one": metrics(9)}, "svg") == text
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

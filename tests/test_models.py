@@ -8,10 +8,10 @@ from fewshot_sdk import load
 from fewshot_sdk.cards import results_table
 from fewshot_sdk.zoo import bundled
 from tests.conftest import REPOSITORY
-from tests.render_models import rendered
+from tests.render_models import rendered, results
 
 MODELS = bundled()
-ALLOWED = {"README.md", "config.json", "inner_state.safetensors", "manifest.json", "model.safetensors"}
+NEEDED = {"README.md", "config.json", "inner_state.safetensors", "manifest.json", "model.safetensors"}
 
 
 def test_the_default_is_there() -> None:
@@ -24,8 +24,9 @@ def test_a_bundled_initialization_loads_and_its_card_is_what_the_code_renders(na
     folder = MODELS[name]
     found = load(name)
     assert found.recipe.preset == name
-    assert {file.name for file in folder.iterdir()} == ALLOWED
-    assert found.files() == {file: (folder / file).read_bytes() for file in ALLOWED - {"manifest.json"}}
+    there = {file.name for file in folder.iterdir()}
+    assert there - {"metrics.jsonl"} == NEEDED
+    assert found.files() == {file: (folder / file).read_bytes() for file in there - {"manifest.json"}}
     assert found.evaluations, "a card without results"
     assert found.provenance.meta_steps_done == found.recipe.meta.meta_steps
 
@@ -38,6 +39,10 @@ def test_a_bundled_initialization_is_small(name: str) -> None:
 def test_the_page_of_models_is_what_the_code_renders() -> None:
     page = (REPOSITORY / "models" / "README.md").read_text()
     assert page == rendered(), "run `make models`"
+
+
+def test_the_page_of_results_is_what_the_code_renders() -> None:
+    assert (REPOSITORY / "docs" / "results.md").read_text() == results(), "run `make models`"
 
 
 def test_the_readme_shows_the_defaults_results() -> None:
