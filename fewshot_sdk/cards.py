@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fewshot_sdk.config import InnerLoop, Recipe
+from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.records import ClassifierConfig, Evaluation, Provenance
 
 _DATA = {
@@ -60,7 +60,7 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 | classes and pixels, sha256 | `{provenance.data_sha256}` |
 | picture | {_picture(recipe)} |
 | network | Conv4, {recipe.backbone.filters} filters, {recipe.backbone.downsample}; head `{recipe.head}` |
-| meta-training tasks | {recipe.meta.n_way}-way, {recipe.meta.k_shot} shots |
+| meta-training tasks | {recipe.meta.n_way}-way, {recipe.meta.k_shot} shots{_algorithm(recipe.meta)} |
 | inner loop | {_inner(recipe.inner)} |
 | outer step size | {recipe.meta.step_size:g} to {recipe.meta.final_step_size:g}, linear |
 | adaptation | {_inner(recipe.adaptation)} |
@@ -128,6 +128,13 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
 def _inner(inner: InnerLoop) -> str:
     name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
     return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}"
+
+
+def _algorithm(meta: MetaLoop) -> str:
+    if meta.algorithm == "reptile":
+        return ""
+    tail = f"{meta.tail_shots} of them kept for the last inner step" if meta.tail_shots else "shared tail"
+    return f"; {meta.algorithm}, {tail}"
 
 
 def _picture(recipe: Recipe) -> str:

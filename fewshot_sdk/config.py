@@ -113,7 +113,14 @@ class InnerLoop(Config):
 
 
 class MetaLoop(Config):
-    """What happens across tasks. The outer step size goes linearly from `step_size` to `final`."""
+    """What happens across tasks. The outer step size goes linearly from `step_size` to `final`.
+
+    algorithm: `reptile`, or `fomaml`, first-order MAML, which follows only the last inner step;
+    tail_shots: how many images of each class are kept for that step alone; 0: it draws like the others.
+    """
+
+    algorithm: Literal["reptile", "fomaml"] = "reptile"
+    tail_shots: Annotated[int, Field(ge=0)] = 0
 
     meta_steps: Count
     tasks_per_step: Count
@@ -121,6 +128,15 @@ class MetaLoop(Config):
     k_shot: Count
     step_size: Fraction = 1.0
     final_step_size: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _tail_fits(self) -> Self:
+        if self.tail_shots and (self.algorithm != "fomaml" or self.tail_shots >= self.k_shot):
+            raise ConfigError(
+                f"MetaLoop: tail_shots: expected 0, or with fomaml fewer than k_shot {self.k_shot}, "
+                f"found {self.tail_shots} with {self.algorithm}"
+            )
+        return self
 
 
 class DataSource(Config):

@@ -47,18 +47,31 @@ class Tuner:
         self._twin = None if device else compiled(network, start.params)
         self._packed = self._twin.pack(start) if self._twin else torch.empty(0)
 
-    def tune(self, images: Tensor, labels: Tensor, batches: Tensor) -> tuple[Tensor, Tensor]:
-        """What one task ends with, as a vector, and the losses, (steps,)."""
+    def tune(
+        self, images: Tensor, labels: Tensor, batches: Tensor, middle: Tensor | None = None, done: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """What one task ends with, as a vector, and the losses, (steps,).
+
+        middle: such an end, after `done` steps, to go on from instead of the start.
+        """
         if self._twin:
-            return self._twin.fine_tune(self._packed, self._start.updates, images, labels, batches, self._inner)
+            packed = self._packed if middle is None else middle
+            return self._twin.fine_tune(packed, self._start.updates + done, images, labels, batches, self._inner)
         self._network.train()
-        state = _in_layout(self._start, torch.channels_last)
+        begin = self._start if middle is None else self.state(middle, self._start.updates + done)
+        state = _in_layout(begin, torch.channels_last)
         losses = []
         for batch in batches:
             loss, grads = loss_and_grads(self._network, state.params, images[batch], labels[batch])
             losses.append(loss)
             state = update(state, grads, self._inner)
         return flatten(state), torch.stack(losses) if losses else torch.zeros(0)
+
+    def shifted(self, middle: Tensor, end: Tensor) -> Tensor:
+        """The start, its weights moved as from `middle` to `end`; the second moments are the end's."""
+        start = self._packed if self._twin else flatten(self._start)
+        n = len(start) // 2 if self._start.second_moments else len(start)
+        return torch.cat([start[:n] + (end[:n] - middle[:n]), end[n:]])
 
     def tune_all(self, tasks: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         """`tune` on the images, labels and batches of each task, all of the same shapes."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot_sdk.backbones import Network, build_network
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Recipe
+from fewshot_sdk.config import InnerLoop, Recipe
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.inner_loop import Tuner, one_thread
@@ -19,8 +19,9 @@ from fewshot_sdk.meta import reptile_step, step_size_at
 from fewshot_sdk.native import made_with
 from fewshot_sdk.params import LearnerState
 from fewshot_sdk.records import Provenance
-from fewshot_sdk.tasks import TaskSampler, mini_batches
+from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
 from fewshot_sdk.team import Team
+from fewshot_sdk.trajectories import goal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ def meta_train(
     team = team or Team()
     if team.size > meta.tasks_per_step:
         raise ConfigError(f"{team.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
+    if device and meta.algorithm != "reptile":
+        raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the processor")
     stored, before = start.state, start.provenance
     seconds = before.seconds
     for done in range(before.meta_steps_done, meta.meta_steps):
@@ -126,11 +129,9 @@ def _outer_step(
 ) -> tuple[LearnerState, float]:
     n, inner = recipe.meta.tasks_per_step, recipe.inner
     tuner = Tuner(network, open_head(stored, recipe.head, network), inner, device)
-    mine = []
-    for task in (tasks.task(done * n + i) for i in team.share(n)):
-        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
-        mine.append((task.support, task.support_labels, batches))
-    results = team.gather([_with_loss(*end) for end in tuner.tune_all(mine)], n)
+    mine = [tasks.task(done * n + i) for i in team.share(n)]
+    goals = [goal(tuner, task, recipe) for task in mine] if device is None else tuner.tune_all(_stacked(mine, inner))
+    results = team.gather([_with_loss(*found) for found in goals], n)
     for i, result in enumerate(results):
         if not torch.isfinite(result[0]):
             raise TrainingDiverged(
@@ -140,6 +141,13 @@ def _outer_step(
     mean = sum(results[1:], results[0]) / n  # in task order, whoever did them
     adapted = close_head(tuner.state(mean[1:], stored.updates + inner.steps), recipe.head)
     return reptile_step(stored, adapted, step_size_at(done, recipe.meta)), mean[0].item()
+
+
+def _stacked(tasks: list[Task], inner: InnerLoop) -> list[tuple[Tensor, Tensor, Tensor]]:
+    return [
+        (task.support, task.support_labels, mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed))
+        for task in tasks
+    ]
 
 
 def _name(device: torch.device | None) -> str | None:

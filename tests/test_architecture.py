@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 LAYERS = """
 8  cli
 7  training evaluation adaptation onnx_export
-6  datasets* checkpoint classifier
+6  datasets* checkpoint classifier trajectories
 5  omniglot* mini_imagenet* glyphs* inner_loop forward meta
 4  class_cache* tasks heads runtime* conv4
 3  class_images* support* tensors backbones cards* bundles* curves*
