@@ -14,11 +14,11 @@ LAYERS = """
 8  cli
 7  training evaluation adaptation onnx_export
 6  datasets* checkpoint classifier trajectories
-5  omniglot* mini_imagenet* glyphs* inner_loop forward meta
+5  serving* omniglot* mini_imagenet* glyphs* inner_loop forward meta
 4  report* class_cache* tasks heads runtime* conv4
 3  class_images* support* tensors backbones cards* bundles* curves*
 2  images* params presets* zoo* predictions* archives* records* team native*
-1  config* files*
+1  config* files* gatekeeping*
 0  errors* version*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}

@@ -19,6 +19,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 DEBUG = "--debug"
 OPTIONAL = ("torch", "safetensors", "onnx", "onnxscript")  # what `predict` on an ONNX file does without
+EXTRAS = {"starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
 
 
 class Group(TyperGroup):
@@ -37,9 +38,10 @@ class Group(TyperGroup):
             say(f"error: {error}")
             sys.exit(1)
         except ModuleNotFoundError as error:
-            if debug or error.name not in OPTIONAL:
+            if debug or error.name not in (*OPTIONAL, *EXTRAS):
                 raise
-            say(f"error: this command needs {error.name}, which is not installed here; pip install {error.name}")
+            wanted = f"'fewshot-sdk[{EXTRAS[error.name]}]'" if error.name in EXTRAS else error.name
+            say(f"error: this command needs {error.name}, which is not installed here; pip install {wanted}")
             sys.exit(1)
         except KeyboardInterrupt:
             say("interrupted")
@@ -234,6 +236,25 @@ def predict(
     from fewshot_cli import commands
 
     commands.predict(model, images, json)
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="File made by `fewshot export`.", metavar="MODEL.onnx")],
+    host: Annotated[str, typer.Option(help="Address to listen on; any but the loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    token: Annotated[
+        str, typer.Option(envvar="FEWSHOT_TOKEN", help="What requests must carry as a bearer token.")
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A Host header that is answered; may be repeated.", show_default=False)
+    ] = None,
+    max_mib: Annotated[float, typer.Option(min=0.001, help="Largest body that is read.")] = 20,
+) -> None:
+    """Serve an exported classifier over HTTP: KServe V2 for programs, a page at / for people."""
+    from fewshot_cli import server
+
+    server.serve(model, host, port, token, allow_host or [], max_mib)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""What every request to the server must pass before anything of it is parsed, and how they are counted."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN = ("/", "/serve.js", "/v2/health/live", "/v2/health/ready")  # say nothing that a token protects
+REASONS = {401: "a token is needed: Authorization: Bearer TOKEN", 403: "this Host is not served here"}
+
+
+class Refused(Exception):
+    """A request that is answered with `status` and a sentence."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class Gatekeeper:
+    """An ASGI application around another: Host, token, size and time of each request; counts and times them.
+
+    hosts: names that a Host header may have, any if empty. token: what all but the page and the health checks
+    need, if not empty. max_bytes: of a body; seconds: in which it must have arrived.
+    """
+
+    def __init__(
+        self, app: App, registry: CollectorRegistry, *, hosts: Sequence[str], token: str, max_bytes: int, seconds: float
+    ) -> None:
+        self._app, self._hosts, self._token = app, tuple(hosts), token.encode()
+        self._max_bytes, self._seconds = max_bytes, seconds
+        self._requests = Counter(
+            "fewshot_requests", "Requests by path and status.", ("path", "status"), registry=registry
+        )
+        self._duration = Histogram("fewshot_request_seconds", "Time to answer.", registry=registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, or lets it through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def counting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, self._limited(receive), counting)
+        except Refused as refusal:
+            await answer(counting, refusal.status, refusal.reason)
+        finally:
+            route = scope.get("route")
+            path = getattr(route, "path", "other")  # never what the client made up
+            self._requests.labels(path, status).inc()
+            self._duration.observe(time.perf_counter() - began)
+
+    def _check(self, scope: Scope) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
+        if self._hosts and host not in self._hosts:
+            raise Refused(403, REASONS[403])
+        given = headers.get(b"authorization", b"")
+        if self._token and scope["path"] not in OPEN and not hmac.compare_digest(given, b"Bearer " + self._token):
+            raise Refused(401, REASONS[401])
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._max_bytes:
+            raise Refused(413, self._too_large)
+
+    @property
+    def _too_large(self) -> str:
+        return f"at most {self._max_bytes / 2**20:g} MiB are read; send a smaller picture"
+
+    def _limited(self, receive: Receive) -> Receive:
+        """`receive`, until too much has come or too little in time."""
+        left, deadline = self._max_bytes, time.monotonic() + self._seconds
+
+        async def limited() -> Message:
+            nonlocal left
+            try:
+                message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0.001))
+            except TimeoutError:
+                raise Refused(408, f"the request took longer than {self._seconds:g} seconds to arrive") from None
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise Refused(413, self._too_large)
+            return message
+
+        return limited
+
+
+async def answer(send: Send, status: int, reason: str) -> None:
+    """A refusal as JSON; the connection is then closed, as its body may not have been read."""
+    import json
+
+    body = json.dumps({"error": reason}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,35 @@
+// The page of `fewshot serve`: sends a picture's bytes, shows the answer.
+"use strict";
+const at = (id) => document.getElementById(id);
+
+async function ask(file) {
+  at("picture").src = URL.createObjectURL(file);
+  at("picture").hidden = false;
+  at("said").textContent = "...";
+  at("table").replaceChildren();
+  const headers = at("token").value ? { Authorization: `Bearer ${at("token").value}` } : {};
+  try {
+    const response = await fetch("predict", { method: "POST", body: file, headers });
+    const said = await response.json();
+    if (response.status === 401) at("ask").hidden = false;
+    at("said").textContent = said.error ?? said.label ?? `unknown; nearest is ${said.nearest}`;
+    const rows = Object.entries(said.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 20);
+    for (const [label, probability] of rows) {
+      const row = at("table").insertRow();
+      row.insertCell().textContent = label;
+      row.insertCell().append(Object.assign(document.createElement("meter"), { value: probability }));
+      row.insertCell().textContent = `${(100 * probability).toFixed(1)} %`;
+    }
+  } catch (error) {
+    at("said").textContent = `The server does not answer (${error.message}).`;
+  }
+}
+
+at("file").addEventListener("change", () => at("file").files[0] && ask(at("file").files[0]));
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  at("drop").addEventListener(kind, (event) => {
+    event.preventDefault();
+    at("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files[0]) ask(event.dataTransfer.files[0]);
+  });
+}

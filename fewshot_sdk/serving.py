@@ -1,0 +1,208 @@
+"""An exported classifier over HTTP: KServe V2's REST endpoints for programs, a page for people.
+
+Source: the Open Inference Protocol, github.com/kserve/open-inference-protocol, `inference_rest.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import h11
+import numpy as np
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fewshot_sdk.config import Config, Listed
+from fewshot_sdk.errors import ConfigError, FewshotError
+from fewshot_sdk.gatekeeping import App, Gatekeeper, Refused
+from fewshot_sdk.images import Pixels
+from fewshot_sdk.runtime import INPUT, OUTPUT, Predictor
+from fewshot_sdk.version import __version__
+
+MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")
+PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src blob:; connect-src 'self'"
+
+
+class TensorIn(Config):
+    """One input of an inference request."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: str
+    shape: Listed[int]
+    datatype: str
+    data: list[Any]
+
+
+class InferenceRequest(Config):
+    """The body of an inference request; what the protocol allows besides is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+    id: str | None = None
+    inputs: Listed[TensorIn] = Field(min_length=1)
+
+
+def application(
+    predictor: Predictor,
+    name: str,
+    *,
+    hosts: Sequence[str] = LOOPBACK,
+    token: str = "",
+    max_bytes: int = MAX_BODY,
+    seconds: float = SECONDS,
+) -> App:
+    """The ASGI application that serves one classifier under `/v2/models/NAME`; see Gatekeeper for the limits."""
+    registry = CollectorRegistry()
+    endpoints = Endpoints(predictor, name, registry)
+    model = f"/v2/models/{name}"
+    routes = [
+        Route("/", endpoints.page),
+        Route("/serve.js", endpoints.script),
+        Route("/predict", endpoints.predict, methods=["POST"]),
+        Route("/metrics", endpoints.metrics),
+        Route("/v2", endpoints.server),
+        Route("/v2/health/live", endpoints.live),
+        Route("/v2/health/ready", endpoints.live),
+        Route(model, endpoints.model),
+        Route(f"{model}/ready", endpoints.live),
+        Route(f"{model}/infer", endpoints.infer, methods=["POST"]),
+    ]
+    app = Starlette(routes=routes, exception_handlers={Refused: _refuse, FewshotError: _explain, 404: _lost})
+    return Gatekeeper(app, registry, hosts=hosts, token=token, max_bytes=max_bytes, seconds=seconds)
+
+
+class Endpoints:
+    """What the server answers."""
+
+    def __init__(self, predictor: Predictor, name: str, registry: CollectorRegistry) -> None:
+        self._predictor, self._name, self._registry = predictor, name, registry
+        self._one_at_a_time = asyncio.Semaphore(1)  # the session has the processor to itself
+
+    async def page(self, _: Request) -> Response:
+        """The page for people."""
+        return Response(_asset("serve.html"), media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+    async def script(self, _: Request) -> Response:
+        """The page's script."""
+        return Response(_asset("serve.js"), media_type="text/javascript")
+
+    async def live(self, _: Request) -> Response:
+        """A server that answers has its model loaded."""
+        return JSONResponse({"live": True, "ready": True, "name": self._name})
+
+    async def server(self, _: Request) -> Response:
+        """Server metadata."""
+        return JSONResponse({"name": "fewshot", "version": __version__, "extensions": []})
+
+    async def model(self, _: Request) -> Response:
+        """Model metadata, with the labels."""
+        seen, n_way = self._predictor.metadata.preprocessing, len(self._predictor.labels)
+        return JSONResponse(
+            {
+                "name": self._name,
+                "versions": ["1"],
+                "platform": "onnxruntime",
+                "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, seen.height, seen.width, seen.channels]}],
+                "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, n_way]}],
+                "parameters": {"labels": list(self._predictor.labels)},
+            }
+        )
+
+    async def metrics(self, _: Request) -> Response:
+        """Counts and times, for Prometheus."""
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def predict(self, request: Request) -> Response:
+        """The body is a picture's file; the answer is its label and probabilities."""
+        data = await request.body()
+        if not data:
+            raise Refused(400, "the body is empty; send the bytes of a picture's file")
+        async with self._one_at_a_time:
+            (said,) = await run_in_threadpool(self._predictor.predict, [data])
+        return JSONResponse(asdict(said))
+
+    async def infer(self, request: Request) -> Response:
+        """The protocol's inference: preprocessed pixels in, probabilities and labels out."""
+        try:
+            asked = InferenceRequest.from_json(await request.body())
+        except (ConfigError, ValidationError) as error:
+            raise Refused(400, f"not an inference request: {error}") from None
+        pixels = self._pixels(asked.inputs)
+        async with self._one_at_a_time:
+            rows = await run_in_threadpool(self._predictor.probabilities, pixels)
+        labels = [self._predictor.labels[i] for i in rows.argmax(1)]
+        outputs = [
+            {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()},
+            {"name": "labels", "datatype": "BYTES", "shape": [len(labels)], "data": labels},
+        ]
+        found = {"model_name": self._name, "model_version": "1", "outputs": outputs}
+        return JSONResponse(found if asked.id is None else {**found, "id": asked.id})
+
+    def _pixels(self, inputs: Sequence[TensorIn]) -> Pixels:
+        seen = self._predictor.metadata.preprocessing
+        size = (seen.height, seen.width, seen.channels)
+        (given, *others) = inputs
+        if others or given.name != INPUT or given.datatype != "UINT8":
+            raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {[i.name for i in inputs]}")
+        if given.shape[1:] != size or given.shape[0] < 1:
+            raise Refused(400, f"expected shape [n, {', '.join(map(str, size))}], found {list(given.shape)}")
+        try:
+            values = np.array(given.data, np.float64).ravel()
+        except (ValueError, TypeError):
+            raise Refused(400, "data: expected numbers, nested alike or flat") from None
+        if values.size != math.prod(given.shape) or not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+            raise Refused(400, f"data: expected {math.prod(given.shape)} whole numbers from 0 to 255")
+        return values.astype(np.uint8).reshape(given.shape)
+
+
+class Impatient(H11Protocol):
+    """uvicorn's HTTP, but a connection that sends no whole request line and headers in time is closed."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the clock."""
+        super().connection_made(transport)
+        self.loop.call_later(SECONDS, lambda: transport.close() if self.conn.their_state is h11.IDLE else None)
+
+
+def serve(model: Path, *, host: str, port: int, token: str, allowed: Sequence[str], max_bytes: int) -> None:
+    """Serve an exported file until SIGINT or SIGTERM; requests under way are answered first.
+
+    Raises BundleError if the file is no export of ours, ConfigError if others could reach it without a token.
+    """
+    if host not in ("127.0.0.1", "localhost", "::1") and not token:
+        raise ConfigError(f"--host {host} lets other machines in; give them a --token, or leave the host out")
+    app = application(Predictor(model), model.stem, hosts=allowed, token=token, max_bytes=max_bytes, seconds=SECONDS)
+    config = uvicorn.Config(
+        app, host=host, port=port, http=Impatient, ws="none", lifespan="off", log_level="warning", access_log=False,
+        server_header=False, proxy_headers=False, limit_concurrency=64, timeout_graceful_shutdown=int(SECONDS),
+    )  # fmt: skip
+    uvicorn.Server(config).run()
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return JSONResponse({"error": error.reason}, error.status)
+
+
+async def _explain(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def _lost(request: Request, _: Exception) -> Response:
+    return JSONResponse({"error": f"no {request.url.path} here; see /v2"}, 404)
+
+
+def _asset(name: str) -> str:
+    return resources.files("fewshot_sdk").joinpath(name).read_text(encoding="utf-8")
