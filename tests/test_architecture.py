@@ -18,7 +18,7 @@ LAYERS = """
 4  class_cache* tasks heads runtime* conv4
 3  class_images* support* tensors backbones cards* bundles* curves*
 2  images* params presets* zoo* predictions* archives* records* team native*
-1  config* files*
+1  config* files* decoding*
 0  errors* version*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
