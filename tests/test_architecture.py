@@ -14,10 +14,10 @@ LAYERS = """
 8  cli
 7  training evaluation adaptation onnx_export
 6  datasets* checkpoint classifier
-5  omniglot* mini_imagenet* glyphs* inner_loop forward meta
-4  class_cache* tasks heads runtime* conv4
-3  class_images* support* tensors backbones cards* bundles* curves*
-2  images* params presets* zoo* predictions* archives* records* team native*
+5  doctor* omniglot* mini_imagenet* glyphs* inner_loop forward meta
+4  support* class_cache* tasks heads runtime* conv4
+3  class_images* sources* thumbnails* tensors backbones cards* bundles* curves*
+2  images* tables* zipped* params presets* zoo* predictions* archives* records* team native*
 1  config* files* decoding*
 0  errors* version*
 """
