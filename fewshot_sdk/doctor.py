@@ -132,7 +132,8 @@ def _counts(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
             "or set others aside to try the classifier on",
         )
     if counts:
-        (most, high), (least, low) = counts.most_common()[0], counts.most_common()[-1]
+        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        high, low = counts[most], counts[least]
         if high > UNEVEN * low:
             yield _warning(
                 "imbalance",

@@ -15,7 +15,7 @@ from zipfile import ZipFile
 from fewshot_sdk.decoding import MAX_BYTES
 from fewshot_sdk.errors import ImageError, SupportError
 from fewshot_sdk.images import read_picture_file
-from fewshot_sdk.tables import read_table
+from fewshot_sdk.tables import Row, read_table
 from fewshot_sdk.zipped import open_zip, read_member
 
 LabelFrom: TypeAlias = Literal["folder", "name", "nothing"]
@@ -151,7 +151,9 @@ def _in_csv(path: Path, label_from: LabelFrom) -> list[SourceFile]:
     if label_from == "name":
         raise SupportError(f"{path}: a CSV says the labels itself; leave --label-from out")
     return [
-        SourceFile(label=row.label, name=f"{row.path} ({path.name}, row {row.line})", read=partial(_read, row.path))
+        SourceFile(
+            label=row.label, name=f"{row.path} ({path.name}, row {row.line})", read=partial(_read_row, row, path.name)
+        )
         for row in read_table(path)
     ]
 
@@ -173,6 +175,13 @@ def _read(path: Path) -> bytes:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ImageError(f"{path} is a pipe or a device, not a file; remove it")  # reading it might never end
     return read_picture_file(path)
+
+
+def _read_row(row: Row, table: str) -> bytes:
+    try:
+        return _read(row.path)
+    except ImageError as error:
+        raise ImageError(f"{table}, row {row.line}: {error}") from None
 
 
 def _litter(name: str) -> bool:
