@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ MAX_SIDE = 16_384
 MAX_PIXELS = 50_000_000
 # A blank 1-bit PNG reaches 8,000; a drawing scanned at 600 dpi stays under 2,000. Small pictures cost nothing anyway.
 MAX_PIXELS_PER_BYTE, _SMALL = 4096, 4_000_000
+
+# Pillow reports some damage to its log, too, which would reach the terminal where nobody handles it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _READ = "JPEG, PNG, WebP, BMP, GIF, TIFF"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}

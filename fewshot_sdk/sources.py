@@ -95,7 +95,8 @@ def _in_zip(archive: ZipFile, source: Path) -> _Found:
     found = []
     for member in archive.infolist():
         parts = tuple(part for part in member.filename.replace("\\", "/").split("/") if part not in ("", "."))
-        if not member.is_dir() and not any(_litter(part) for part in parts):
+        is_file = parts and not member.filename.endswith(("/", "\\"))
+        if is_file and not any(_litter(part) for part in parts):
             read = partial(read_member, archive, member, MAX_BYTES)
             found.append((parts, SourceFile(label="", name="/".join((str(source), *parts)), read=read)))
     return sorted(found, key=lambda pair: pair[0])

@@ -52,7 +52,7 @@ def read_table(table: Path) -> list[Row]:
             continue
         named = dict(zip(header, row, strict=False))
         path, label = named.get("path", ""), named.get("label", "")
-        if path and label and len(row) <= len(header):
+        if path and label and "\0" not in path and len(row) <= len(header):
             found_rows.append(Row(path=table.parent / path.replace("\\", "/"), label=label, line=line))
         else:
             found = delimiter.join(row)[:100]

@@ -169,6 +169,7 @@ def test_tables_of_all_countries_are_read(drawings: Path, text: str) -> None:
         ("drawings/ant/0.png,ant\n", r"row 1: expected a header .* found drawings/ant/0\.png, ant"),
         ("path,label\na.png,ant\nb.png\n", r"row 3: expected a path and a label, found 'b\.png'"),
         ("path,label\na.png,ant\n,bee\n\nc.png,\n", r"(?s)row 3: .*',bee'.*row 5: .*'c\.png,'"),
+        ("path,label\na\0.png,ant\n", r"row 2: expected a path and a label, found 'a\\x00\.png,ant'"),
         ("path,label\na.png,ant,fly\n", r"row 2: expected a path and a label, found 'a\.png,ant,fly'"),
         (b"path,label\na.png,ant\nb.png,b\xe9e\n", r"row 3: it is not UTF-8 text"),
         ('path,label\n"a.png,ant\n', r"row 2: unexpected end of data"),
@@ -237,6 +238,13 @@ def test_a_large_or_damaged_member_of_a_zip_is_named(recipe: Recipe, tmp_path: P
     (tmp_path / "d.zip").write_bytes(data)
     with pytest.raises(SupportError, match=r"d\.zip/bee/1\.png cannot be read from the zip \(Bad CRC"):
         read_support(tmp_path / "d.zip", recipe.preprocessing)
+
+
+def test_members_without_a_name_are_passed_over(drawings: Path) -> None:
+    source = zipped(drawings)
+    expected = listed(source)
+    source.write_bytes(source.read_bytes().replace(b"ant/0.png", b"\0nt/0.png"))
+    assert listed(source) == [pair for pair in expected if pair != ("ant", "0.png")]
 
 
 def test_a_file_that_is_no_zip_is_told(tmp_path: Path) -> None:
