@@ -1,7 +1,8 @@
-"""The support set: a folder of class folders, read into labelled pixels."""
+"""The support set: labelled pictures from a folder, CSV or zip, read once, as labelled pixels."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_sdk.config import Preprocessing
+from fewshot_sdk.decoding import decode
 from fewshot_sdk.errors import ImageError, SupportError
-from fewshot_sdk.images import Pixels, preprocess
+from fewshot_sdk.images import Pixels, enough_pixels, fit
+from fewshot_sdk.sources import LabelFrom, open_source
+from fewshot_sdk.thumbnails import thumbnail
 
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}  # left by desktops; dot files are passed over too
 _SHOWN = 5
 
 
@@ -29,61 +32,75 @@ class SupportSet:
     targets: NDArray[np.int64]
 
 
-def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """Label -> image files, from `folder/<label>/<image>`, sorted by name.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadPicture:
+    """A picture that was read: what the network sees of it, and what the doctor looks at.
 
-    Raises SupportError if the folder is missing or empty, holds fewer than two classes, a class
-    without an image, or pictures that are in no class folder.
+    size: width and height, upright; sha256: of the file; pixels: as `preprocess` gives them;
+    thumb: uint8 (32, 32, 3).
     """
-    layout = "expected a folder for each class with its pictures inside, such as cat/1.jpg and dog/1.jpg"
-    if not folder.is_dir():
-        found = "it is a file" if folder.exists() else "there is no such folder"
-        raise SupportError(f"{folder}: {found}; {layout}")
-    entries = _visible(folder)
-    loose = [entry.name for entry in entries if not entry.is_dir()]
-    classes = {entry.name: _visible(entry) for entry in entries if entry.is_dir()}
-    if loose:
-        raise SupportError(
-            f"{folder}: {_listed(loose)} lie{'s' if len(loose) == 1 else ''} in no class folder; {layout}"
+
+    name: str
+    label: str
+    size: tuple[int, int]
+    sha256: str
+    pixels: Pixels
+    thumb: Pixels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """All that was found in a source: pictures, by label, and the unreadable files, name -> what is wrong."""
+
+    pictures: tuple[ReadPicture, ...]
+    unreadable: dict[str, str]
+
+    def support(self) -> SupportSet:
+        """The pictures as a support set. Raises SupportError, naming them, if any file was unreadable."""
+        if self.unreadable:
+            more = len(self.unreadable) - _SHOWN
+            said = "\n".join(list(self.unreadable.values())[:_SHOWN])
+            raise SupportError(said + (f" (and {more} more such files)" if more > 0 else ""))
+        labels = tuple(sorted({picture.label for picture in self.pictures}))
+        index = {label: i for i, label in enumerate(labels)}
+        return SupportSet(
+            labels=labels,
+            images=np.stack([picture.pixels for picture in self.pictures]),
+            targets=np.asarray([index[picture.label] for picture in self.pictures], np.int64),
         )
-    if len(classes) < 2:
-        found = "it is empty" if not classes else f"it holds only the class {next(iter(classes))!r}"
-        raise SupportError(f"{folder}: {found}; {layout}, at least two classes")
-    if empty := [label for label, files in classes.items() if not files]:
-        raise SupportError(
-            f"{folder}: no picture in the class folder{'s' if len(empty) > 1 else ''} {_listed(empty)}; "
-            "put at least one in each, or remove it"
-        )
-    return classes
 
 
-def read_support(folder: str | Path, settings: Preprocessing) -> SupportSet:
-    """The support set in a folder of class folders, preprocessed.
+def read_pictures(source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder") -> Reading:
+    """Every picture of a source, each file read and decoded once, one at a time.
 
-    Raises SupportError as `class_folders` does, and, naming every one of them, for files that are
-    not readable pictures.
+    The sources and labels are those of `sources.open_source`. Raises SupportError as it does.
     """
-    classes = class_folders(Path(folder))
-    images, targets, bad = [], [], []
-    for target, files in enumerate(classes.values()):
+    pictures, unreadable = [], {}
+    with open_source(source, label_from) as files:
         for file in files:
             try:
-                images.append(preprocess(file, settings))
-                targets.append(target)
+                data = file.read()
+                decoded = decode(data, file.name, enough_pixels(settings))
             except ImageError as error:
-                bad.append(str(error))
-    if bad:
-        more = f" (and {len(bad) - _SHOWN} more such files)" if len(bad) > _SHOWN else ""
-        raise SupportError("\n".join(bad[:_SHOWN]) + more)
-    return SupportSet(labels=tuple(classes), images=np.stack(images), targets=np.asarray(targets, np.int64))
+                unreadable[file.name] = str(error)
+                continue
+            pictures.append(
+                ReadPicture(
+                    name=file.name,
+                    label=file.label,
+                    size=decoded.size,
+                    sha256=hashlib.sha256(data).hexdigest(),
+                    pixels=fit(decoded.image, settings),
+                    thumb=thumbnail(decoded.image),
+                )
+            )
+    return Reading(pictures=tuple(pictures), unreadable=unreadable)
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(
-        entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.lower() not in _LITTER
-    )
+def read_support(source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder") -> SupportSet:
+    """The support set in a folder of class folders, a flat folder, a CSV or a zip, preprocessed.
 
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    Raises SupportError as `sources.open_source` does, and, naming every one of them, for files that
+    are not readable pictures.
+    """
+    return read_pictures(source, settings, label_from).support()

@@ -11,15 +11,14 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-8  cli
-7  training evaluation adaptation onnx_export
-6  datasets* checkpoint classifier trajectories
-5  serving* omniglot* mini_imagenet* glyphs* inner_loop forward meta
-4  report* class_cache* tasks heads runtime* conv4
-3  class_images* support* tensors backbones cards* bundles* curves*
-2  images* params presets* zoo* predictions* archives* records* team native*
-1  config* files* gatekeeping*
-0  errors* version*
+7  cli
+6  training adaptation onnx_export datasets*
+5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* report* doctor*
+4  checkpoint serving* inner_loop forward class_cache* tasks support*
+3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails*
+2  meta tensors backbones images* presets* archives* records* native* tables*
+1  params zoo* team config* files* zipped* decoding*
+0  predictions* gatekeeping* errors* version*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 

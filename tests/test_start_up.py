@@ -22,7 +22,7 @@ def shell(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command_and_imports_no_heavy_library() -> None:
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", "--help")
     assert done.returncode == 0
-    for command in ("meta-train", "evaluate", "adapt", "export", "predict"):
+    for command in ("meta-train", "evaluate", "doctor", "adapt", "export", "predict"):
         assert command in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "typer" in imported
@@ -37,6 +37,14 @@ def test_predict_with_an_onnx_file_imports_no_torch(init: Initialization, drawin
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "onnxruntime" in imported
     assert not imported & {"torch", "onnx", "onnxscript", "huggingface_hub", "safetensors"}
+
+
+def test_the_doctor_imports_no_torch(drawings: Path) -> None:
+    done = shell("-X", "importtime", "-m", "fewshot_cli.main", "doctor", str(drawings), "--json")
+    assert (done.returncode, done.stdout) == (0, "[]\n")
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "PIL" in imported
+    assert not imported & {"torch", "onnx", "onnxruntime", "onnxscript", "huggingface_hub", "safetensors"}
 
 
 def test_a_broken_support_folder_is_told_before_torch_is_loaded(tmp_path: Path) -> None:

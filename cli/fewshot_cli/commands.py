@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fewshot_cli.output import emit, emit_json, say
 from fewshot_sdk.files import check_free, check_free_file
 
+if TYPE_CHECKING:
+    from fewshot_sdk.sources import LabelFrom
 
-def adapt(support: Path, output: Path, init_name: str, steps: int | None, seed: int, json: bool) -> None:
+
+def adapt(
+    support: Path, output: Path, init_name: str, label_from: LabelFrom, steps: int | None, seed: int, json: bool
+) -> None:
     """`fewshot adapt`."""
-    from fewshot_sdk.support import class_folders
+    from fewshot_cli.doctor import read_examined
+    from fewshot_sdk.sources import open_source
 
     check_free(output)
-    class_folders(support)  # a wrong folder is told before PyTorch is loaded
+    with open_source(support, label_from):
+        pass  # a wrong folder is told before PyTorch is loaded
     import fewshot_sdk as sdk
 
     init = sdk.load(init_name)
-    classifier = sdk.adapt(init, support, steps=steps, seed=seed)
+    examined = read_examined(support, init.recipe.preprocessing, label_from)
+    classifier = sdk.adapt(init, examined, steps=steps, seed=seed)
     images, targets = classifier.support.images, classifier.support.targets
     right = int((classifier.probabilities(images).argmax(1) == targets).sum())
     sdk.save(classifier, output)

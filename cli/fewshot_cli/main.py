@@ -80,6 +80,10 @@ Root = Annotated[
     typer.Option(help="Folder of the data set's zips. Default: FEWSHOT_DATA, else a download.", show_default=False),
 ]
 Init = Annotated[str, typer.Argument(help="A bundled initialization's name, or a folder.", metavar="INIT")]
+Labels = Annotated[
+    Literal["folder", "name"],
+    typer.Option(help="name: all pictures in one folder, named such as cat_001.jpg."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
 
 
@@ -198,20 +202,40 @@ def evaluate(
 
 @app.command()
 def adapt(
-    support: Annotated[Path, typer.Option(help="Folder with a folder of pictures for each class.")],
+    support: Annotated[
+        Path, typer.Option(help="Folder or zip with a folder of pictures for each class, or a CSV of path and label.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder to write the classifier to.")],
     init: Annotated[str, typer.Option(help="A bundled initialization's name, or a folder.")] = "omniglot",
     steps: Annotated[
         int | None,
         typer.Option(min=0, help="Gradient steps. Default: the initialization's.", show_default=False),
     ] = None,
+    label_from: Labels = "folder",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Adapt an initialization to a few pictures of your own."""
     from fewshot_cli import commands
 
-    commands.adapt(support, output, init, steps, seed, json)
+    commands.adapt(support, output, init, label_from, steps, seed, json)
+
+
+@app.command()
+def doctor(
+    source: Annotated[Path, typer.Argument(help="What --support of `fewshot adapt` takes.", metavar="DIR")],
+    query: Annotated[
+        Path | None,
+        typer.Option(help="Pictures set aside to judge by; none may be in DIR, too.", show_default=False),
+    ] = None,
+    label_from: Labels = "folder",
+    json: Json = False,
+) -> None:
+    """Say what is wrong with a set of pictures, before adapting to it. Exit code 1 if it has errors."""
+    from fewshot_cli import doctor
+
+    if not doctor.doctor(source, query, label_from, json):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,0 +1,66 @@
+"""Zips from anyone, read member by member: nothing is extracted, nothing is trusted."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fewshot_sdk.errors import ImageError, SupportError
+
+MAX_MEMBERS = 100_000
+MAX_GROWTH = 100  # drawings in BMP shrink by 50; a bomb by 1,000 and, with members that overlap, far more
+_SLACK = 64 * 2**20
+
+
+@contextmanager
+def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
+    """An open zip whose members are safe to read one by one.
+
+    Raises SupportError for a file that is no zip (the message ends in `otherwise`), an encrypted
+    member, a name that leads out of the zip, too many members, or members that together are over
+    64 MiB and over 100 times the zip's size.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        raise SupportError(f"{path}: {otherwise}") from None
+    except OSError as error:
+        raise SupportError(f"{path}: {(error.strerror or 'unreadable').lower()}; name a zip that can be read") from None
+    with archive:
+        _check(archive, path)
+        yield archive
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
+    """A member's bytes. Raises ImageError if it is damaged or over `limit` bytes, whatever its header says."""
+    name = f"{archive.filename}/{member.filename}"
+    try:
+        with archive.open(member) as file:
+            data = file.read(limit + 1)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError) as error:
+        reason = str(error) or type(error).__name__  # NotImplementedError, of unknown compressions, is a RuntimeError
+        raise ImageError(f"{name} cannot be read from the zip ({reason}); make the zip again") from None
+    if len(data) > limit:
+        raise ImageError(f"{name} is larger than {limit / 2**20:.3g} MiB; save a smaller copy")
+    return data
+
+
+def _check(archive: zipfile.ZipFile, path: Path) -> None:
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise SupportError(f"{path}: it holds {len(members):,} members, at most {MAX_MEMBERS:,} are read; split it")
+    for member in members:
+        name = member.orig_filename
+        if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
+            raise SupportError(f"{path}: the member {name[:80]!r} leads out of the zip; do not trust this file")
+        if member.flag_bits & 1:
+            raise SupportError(f"{path}: {name[:80]!r} is encrypted; make a zip without a password, or unpack it")
+    total, size = sum(member.file_size for member in members), path.stat().st_size
+    if total > max(_SLACK, MAX_GROWTH * size):
+        raise SupportError(
+            f"{path}: its {size:,} bytes would unpack to {total:,}, as only a trap's would; do not trust this file"
+        )
