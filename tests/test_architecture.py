@@ -12,14 +12,14 @@ from tests.conftest import REPOSITORY
 
 LAYERS = """
 8  cli
-7  training evaluation adaptation onnx_export
+7  training evaluation adaptation onnx_export sharing
 6  datasets* checkpoint classifier
-5  omniglot* mini_imagenet* glyphs* inner_loop forward meta
-4  class_cache* tasks heads runtime* conv4
-3  class_images* support* tensors backbones cards* bundles* curves*
-2  images* params presets* zoo* predictions* archives* records* team native*
-1  config* files*
-0  errors* version*
+5  omniglot* mini_imagenet* glyphs* inner_loop forward meta lineage
+4  class_cache* tasks heads runtime* conv4 catalogue
+3  class_images* support* tensors backbones cards* bundles* curves* hub
+2  images* params presets* zoo* predictions* archives* records* team native* hub_client testing*
+1  config* files* hub_errors hub_protocol*
+0  errors* version* loopback* repositories*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 
