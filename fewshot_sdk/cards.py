@@ -88,8 +88,9 @@ tags: [few-shot, reptile]
 {labels}
 
 Adapted from `{origin.source or origin.name}` (sha256 `{origin.sha256}`) to {n_support} pictures:
-{_inner(config.adaptation)}; seed {config.seed}; {_versions(config.versions)}. `support.safetensors` holds small copies of those pictures,
-on which an export is checked; an exported file holds none of them.
+{_inner(config.adaptation)}; seed {config.seed}; {_versions(config.versions)}.
+`support.safetensors` holds small copies of those pictures, on which an export is checked; an exported file
+holds none of them.
 
 ```python
 from fewshot_sdk import export_onnx, load_classifier

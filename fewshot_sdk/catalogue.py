@@ -27,6 +27,10 @@ def models() -> list[Model]:
 
 def hub_models() -> list[Model]:
     """What the Hub shows under the tag `fewshot-sdk`. Raises HubError if it refuses or cannot be reached."""
+    from huggingface_hub import get_session
+
     session = Session("the list of models")
-    found = session.insist(lambda api: list(api.list_models(filter=LIBRARY, limit=1000)), repeat=False)
+    # Listing goes on for half a minute where there is no network; one plain request tells at once.
+    session.insist(lambda api: get_session().head(f"{api.endpoint}/api/models", timeout=10), repeat=False)
+    found = session.insist(lambda api: list(api.list_models(filter=LIBRARY, limit=1000)))
     return [Model(name=model.id, where="hub", commit=model.sha or "") for model in found]

@@ -133,10 +133,10 @@ def checked(manifest: bytes, read: Callable[[str], bytes], where: Path) -> dict[
     Raises BundleError, naming the file inside `where`, if one has not.
     """
     contents = {}
-    for name, (expected, _) in listed(manifest, where).items():
+    for name, (expected, size) in listed(manifest, where).items():
         contents[name] = read(name)
         found = sha256(contents[name])
-        if found != expected:
+        if found != expected or len(contents[name]) != size:
             raise BundleError(
                 f"{where / name} was changed or damaged: expected sha256 {expected[:16]}..., "
                 f"found {found[:16]}...; fetch or make the folder again"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LIBRARY = "fewshot-sdk"
 SECONDS = 120.0
-_PAUSES = 0.5, 8.0  # seconds between the first two tries; at most
+PAUSES = 0.5, 8.0  # seconds between the first two tries; at most
 
 
 def endpoint() -> str:
@@ -59,14 +59,16 @@ class Session:
 
         Raises HubError, saying what to do; SaveError if the cache cannot be written.
         """
-        pause, longest = _PAUSES
+        pause, longest = PAUSES
+        trouble: Exception | None = None
         while True:
             try:
-                with _quiet:
-                    return self._in_time(lambda: call(self.api))
+                return self._in_time(lambda: call(self.api))
             except Exception as error:
+                if trouble is None or not isinstance(error, TimeoutError):  # a last try cut short tells nothing new
+                    trouble = error
                 if not (repeat and is_passing(error)) or time.monotonic() + pause > self.deadline:
-                    told = explain(error, self.name, self.revision, self.api.endpoint, self.seconds)
+                    told = explain(trouble, self.name, self.revision, self.api.endpoint, self.seconds)
                     if told is None:
                         raise
                     raise told from None
@@ -117,7 +119,8 @@ class Session:
 
         def run() -> None:
             try:
-                outcome.append(call())
+                with _quiet:
+                    outcome.append(call())
             except Exception as error:
                 outcome.append(error)
 

@@ -36,15 +36,13 @@ def explain(error: Exception, name: str, revision: str | None, endpoint: str, se
         case FewshotError():
             return error
         case errors.OfflineModeIsEnabled():
-            says = (
-                f"{name}{at} was never pulled here, and HF_HUB_OFFLINE forbids to pull it now; unset it and try again"
-            )
+            says = f"{name}{at} was never pulled here, and HF_HUB_OFFLINE forbids asking the Hub; unset it to do so"
         case errors.GatedRepoError():
             says = f"{name} is gated; ask for access at {endpoint}/{name}, then {_LOG_IN}"
         case errors.RevisionNotFoundError():
             says = f"{name} has no revision {revision!r}; {endpoint}/{name}/commits/main lists what there is"
         case errors.EntryNotFoundError():
-            says = f"{name}{at} is no initialization: a file is missing; expected what `fewshot push` uploads"
+            says = f"{name}{at} is no initialization: {_file(error)} is missing; expected what `fewshot push` uploads"
         case errors.HFValidationError():
             says = f"{name!r} is no name of a repository; expected user/repo or user/repo@revision"
         case httpx2.ConnectError() | httpx2.ProxyError():
@@ -95,6 +93,14 @@ def _status(error: Exception) -> int | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+
+
+def _file(error: Exception) -> str:
+    """The name of the file that was asked for."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    asked = isinstance(error, HfHubHTTPError) and error.response.request.url.path.rpartition("/")[2]
+    return asked if asked and asked.isprintable() else "a file"
 
 
 def _is_short(error: Exception) -> bool:

@@ -19,7 +19,7 @@ LFS = (".safetensors", ".onnx", ".png", ".bin")
 _ID = r"(?P<id>[\w.-]+/[\w.-]+)"
 _REFUSALS = {
     401: (None, "Invalid username or password."),
-    403: ("GatedRepo", "Access to this model is restricted and you are not in the authorized list."),
+    403: (None, "You don't have the rights to do this"),
     404: ("RepoNotFound", "Repository not found"),
     429: (None, "Too Many Requests"),
 }
@@ -64,7 +64,7 @@ class Protocol:
         repository = self.store.repositories.get(words["id"])
         if repository is None or repository.private:
             return refuse(401, "RepoNotFound")
-        return refuse(403) if repository.gated and "path" in words else None
+        return refuse(403, "GatedRepo") if repository.gated and "path" in words else None
 
     def _who(self, _request: Request, _words: dict[str, str]) -> Answer:
         return as_json({"name": self.user, "type": "user", "orgs": [], "auth": {"type": "access_token"}})

@@ -109,7 +109,8 @@ class LocalHub:
             self._closing.wait()
             return None
         if fault.kind.isdigit():
-            return refuse(int(fault.kind))
+            says = f"refused {request.headers.get('authorization')}"  # some servers do repeat a token
+            return refuse(int(fault.kind), message=says)
         return _spoilt(self._protocol.answer(request), fault.kind)
 
 
