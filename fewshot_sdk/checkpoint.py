@@ -10,7 +10,7 @@ import torch
 from fewshot_sdk import cards
 from fewshot_sdk.archives import read_archive, write_archive
 from fewshot_sdk.backbones import build_network, random_params
-from fewshot_sdk.bundles import open_bundle
+from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.config import Recipe
 from fewshot_sdk.errors import BundleError
 from fewshot_sdk.files import sha256
@@ -20,7 +20,7 @@ from fewshot_sdk.params import LearnerState, Params, check_alike
 from fewshot_sdk.records import Evaluation, InitializationConfig, Metric, Provenance
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
-FORMAT = "fewshot-sdk initialization 1"
+FORMAT = INITIALIZATION
 METRICS = "metrics.jsonl"
 
 
@@ -103,9 +103,8 @@ def load_checkpoint(path: Path) -> Initialization:
 
 
 def _from_files(files: dict[str, bytes], where: Path) -> Initialization:
-    needed = ("model.safetensors", "inner_state.safetensors")
     expected = "an initialization, such as `omniglot`"
-    config = open_bundle(files, where, InitializationConfig, FORMAT, needed, expected)
+    config = open_bundle(files, where, InitializationConfig, FORMAT, WEIGHTS, expected)
     params = from_safetensors(files["model.safetensors"], str(where / "model.safetensors"))
     inner_state = from_safetensors(files["inner_state.safetensors"], str(where / "inner_state.safetensors"))
     template = _template(config.recipe)

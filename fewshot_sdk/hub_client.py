@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fewshot_sdk.errors import BundleError, HubError
+from fewshot_sdk.errors import BundleError, ConfigError, HubError
 from fewshot_sdk.hub_errors import explain, is_passing
 from fewshot_sdk.version import __version__
 
@@ -49,7 +49,7 @@ class Session:
         from huggingface_hub import HfApi
 
         self.name, self.revision = name, revision
-        self.seconds = float(os.environ.get("FEWSHOT_HUB_SECONDS") or SECONDS)
+        self.seconds = _patience()
         self.deadline = time.monotonic() + self.seconds
         self.api = HfApi(endpoint=endpoint(), library_name=LIBRARY, library_version=__version__)
         self.home = cache() / f"models--{name.replace('/', '--')}"
@@ -138,6 +138,17 @@ class Session:
 
     def _drafts(self) -> set[Path]:
         return set(self.home.glob("blobs/*.incomplete"))
+
+
+def _patience() -> float:
+    told = os.environ.get("FEWSHOT_HUB_SECONDS") or str(SECONDS)
+    try:
+        seconds = float(told)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= 1e6:
+        raise ConfigError(f"FEWSHOT_HUB_SECONDS is {told!r}; expected a number of seconds above 0, such as {SECONDS:g}")
+    return seconds
 
 
 def _download(api: HfApi, repository: str, place: Path, size: int | None, limit: int) -> Path:

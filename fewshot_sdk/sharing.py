@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fewshot_sdk import checkpoint
-from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.errors import HubError
 from fewshot_sdk.files import MANIFEST, check_free, manifest_of, read_folder, write_folder
 from fewshot_sdk.hub import NAMES, address, fetch
 from fewshot_sdk.hub_client import Session, endpoint
+from fewshot_sdk.records import InitializationConfig
+
+if TYPE_CHECKING:
+    from fewshot_sdk.checkpoint import Initialization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +51,13 @@ def push(
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.constants import is_offline_mode
 
+    from fewshot_sdk.checkpoint import Initialization, load
+
     wanted = address(name)
     if wanted.revision:
         raise HubError(f"{name!r} names a revision; push to user/repo, and name a branch apart (--revision)")
     if not isinstance(init, Initialization):
-        checkpoint.load(Path(init).absolute())  # whatever would not load is not uploaded
+        load(Path(init).absolute())  # whatever would not load is not uploaded
         contents = {k: v for k, v in read_folder(Path(init)).items() if k in NAMES}
     else:
         contents = init.files()
@@ -78,13 +84,14 @@ def push(
 def pull(name: str, output: str | Path | None = None) -> Pulled:
     """Fetch `user/repo` or `user/repo@revision` into the cache, or into a new folder `output` as well.
 
-    Every file is checked against the manifest, and the whole loaded once.
-    Raises HubError if the Hub refuses, BundleError and ParamsMismatch for what is no initialization,
-    OutputExists if `output` holds something.
+    Every file is checked against the manifest; the tensors are when it is loaded, which takes PyTorch.
+    Raises HubError if the Hub refuses, BundleError for what is no initialization, OutputExists if
+    `output` holds something.
     """
     if output is not None:
         check_free(Path(output))
     opened = fetch(address(name))
-    checkpoint.load(opened.source)
+    expected = "an initialization, as `fewshot push` uploads it"
+    open_bundle(opened.files, opened.folder, InitializationConfig, INITIALIZATION, WEIGHTS, expected)
     folder = opened.folder if output is None else write_folder(Path(output), opened.files)
     return Pulled(folder=folder, source=opened.source)

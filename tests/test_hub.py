@@ -16,8 +16,8 @@ import pytest
 from fewshot_cli.main import app
 from fewshot_sdk import adapt, datasets, load, load_classifier, pull, push, save
 from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.errors import BundleError, HubError, OutputExists
-from fewshot_sdk.files import MANIFEST
+from fewshot_sdk.errors import BundleError, ConfigError, HubError, OutputExists
+from fewshot_sdk.files import MANIFEST, manifest_of
 from fewshot_sdk.hub import address, fetch
 from fewshot_sdk.lineage import lineage
 from fewshot_sdk.testing import LocalHub
@@ -130,10 +130,13 @@ def test_pulled_once_it_loads_with_no_network(
     assert load(source).source == source
     assert len(hub.requests) == asked, "a full commit in the cache needs no request"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'cli'}"}
-    command = [sys.executable, "-m", "fewshot_cli.main", "info", "user/repo"]
+    command = [sys.executable, "-X", "importtime", "-m", "fewshot_cli.main", "pull", "user/repo", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert source in done.stdout
+    assert json.loads(done.stdout)["source"] == source
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "huggingface_hub" in imported
+    assert "torch" not in imported, "a pull needs no PyTorch"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert load("user/repo").source == source
     assert len(hub.requests) == asked
@@ -239,6 +242,21 @@ def test_a_name_that_is_none_is_told_before_anything_is_asked(hub: LocalHub, nam
     with pytest.raises(HubError, match=says):
         pull(name)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan"])
+def test_a_patience_that_is_none_is_told(hub: LocalHub, seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEWSHOT_HUB_SECONDS", seconds)
+    with pytest.raises(ConfigError, match=f"FEWSHOT_HUB_SECONDS is '{seconds}'"):
+        pull("user/repo")
+
+
+def test_a_repository_of_something_else_is_not_pulled(hub: LocalHub, tmp_path: Path) -> None:
+    files: dict[str, bytes] = {"config.json": b'{"format": "something else"}'}
+    hub.commit("user/repo", {**files, MANIFEST: manifest_of(files)})
+    with pytest.raises(BundleError, match=r"model\.safetensors is missing; expected an initialization"):
+        pull("user/repo", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 def test_what_cannot_be_pushed_is_told(
