@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fewshot_sdk.onnx_export import export_onnx as export_onnx
     from fewshot_sdk.presets import preset as preset
     from fewshot_sdk.runtime import Predictor as Predictor
+    from fewshot_sdk.sharing import pull as pull
+    from fewshot_sdk.sharing import push as push
     from fewshot_sdk.tasks import TaskSampler as TaskSampler
     from fewshot_sdk.training import meta_train as meta_train
 else:
@@ -42,6 +44,8 @@ else:
         "meta_train": "training",
         "open_dataset": "datasets",
         "preset": "presets",
+        "pull": "sharing",
+        "push": "sharing",
         "save": "files",
     }
 
@@ -72,5 +76,7 @@ __all__ = [
     "meta_train",
     "open_dataset",
     "preset",
+    "pull",
+    "push",
     "save",
 ]

@@ -9,6 +9,8 @@ from typing import TypeVar
 from fewshot_sdk.errors import BundleError, ConfigError
 from fewshot_sdk.records import BundleConfig
 
+INITIALIZATION = "fewshot-sdk initialization 1"
+WEIGHTS = ("model.safetensors", "inner_state.safetensors")  # of an initialization
 C = TypeVar("C", bound=BundleConfig)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
@@ -27,8 +28,9 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
 license: apache-2.0
 library_name: fewshot-sdk
 pipeline_tag: image-classification
-tags: [few-shot, meta-learning, reptile]
----
+tags: [fewshot-sdk, few-shot, meta-learning, reptile]
+datasets: [{recipe.data.name}]
+{_model_index(recipe.preset, evaluations)}---
 # {recipe.preset}
 
 A Reptile initialization: a few gradient steps on a handful of your own pictures make it a
@@ -37,7 +39,8 @@ classifier of {classes} classes.
 ```python
 from fewshot_sdk import adapt, export_onnx, load
 
-classifier = adapt(load("{recipe.preset}"), "my_images")  # a name or this folder; a folder per class
+# load takes the name of a bundled one, this folder, or user/repo@revision on the Hugging Face Hub
+classifier = adapt(load("{recipe.preset}"), "my_images")  # a folder of pictures per class
 export_onnx(classifier, "model.onnx")
 ```
 
@@ -84,9 +87,10 @@ tags: [few-shot, reptile]
 
 {labels}
 
-Adapted from `{origin.name}` (sha256 `{origin.sha256}`) to {n_support} pictures: {_inner(config.adaptation)};
-seed {config.seed}; {_versions(config.versions)}. `support.safetensors` holds small copies of those pictures,
-on which an export is checked; an exported file holds none of them.
+Adapted from `{origin.source or origin.name}` (sha256 `{origin.sha256}`) to {n_support} pictures:
+{_inner(config.adaptation)}; seed {config.seed}; {_versions(config.versions)}.
+`support.safetensors` holds small copies of those pictures, on which an export is checked; an exported file
+holds none of them.
 
 ```python
 from fewshot_sdk import export_onnx, load_classifier
@@ -123,6 +127,30 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
         for e in evaluations
     ]
     return "\n".join(["| task | mode | accuracy | tasks | seed |", "|---|---|---|---|---|", *rows])
+
+
+def _model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
+    """The results as the Hub reads them: an entry for each kind of task, a metric for each mode, in percent.
+
+    Texts are quoted as JSON, which YAML understands whatever they hold.
+    """
+    if not evaluations:
+        return ""
+    lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
+    shown = None
+    for e in evaluations:
+        task = (e.data, f"{e.ways}-way {e.shots}-shot")
+        if task != shown:
+            shown = task
+            lines += ["  - task: {type: image-classification, name: few-shot image classification}"]
+            data = {"type": e.data, "name": e.data, "config": task[1], "split": "test"}
+            lines += [f"    dataset: {json.dumps(data)}", "    metrics:"]
+        percent, interval = round(100 * e.accuracy, 2), round(100 * e.ci95, 2)
+        named = f"{e.mode} accuracy, {percent:.2f} ± {interval:.2f} % (95 % interval over {e.tasks:,} tasks)"
+        metric = {"type": "accuracy", "value": percent, "name": named}
+        about = {"ci95": interval, "tasks": e.tasks, "seed": e.seed, "mode": e.mode}
+        lines += [f"    - {json.dumps({**metric, 'args': about}, ensure_ascii=False)}"]
+    return "\n".join(lines) + "\n"
 
 
 def _inner(inner: InnerLoop) -> str:

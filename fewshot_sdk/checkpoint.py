@@ -10,17 +10,17 @@ import torch
 from fewshot_sdk import cards
 from fewshot_sdk.archives import read_archive, write_archive
 from fewshot_sdk.backbones import build_network, random_params
-from fewshot_sdk.bundles import open_bundle
+from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.config import Recipe
 from fewshot_sdk.errors import BundleError
-from fewshot_sdk.files import read_folder, sha256
+from fewshot_sdk.files import sha256
 from fewshot_sdk.heads import close_head
+from fewshot_sdk.hub import open_named
 from fewshot_sdk.params import LearnerState, Params, check_alike
 from fewshot_sdk.records import Evaluation, InitializationConfig, Metric, Provenance
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
-from fewshot_sdk.zoo import locate
 
-FORMAT = "fewshot-sdk initialization 1"
+FORMAT = INITIALIZATION
 METRICS = "metrics.jsonl"
 
 
@@ -31,6 +31,7 @@ class Initialization:
     state: as stored (heads.close_head), float32 on the CPU.
     evaluations: measured accuracies, shown on the card.
     metrics: accuracies on the way, in metrics.jsonl.
+    source: user/repo@commit if it came from the Hub, else nothing; not part of its files.
     """
 
     recipe: Recipe
@@ -38,6 +39,7 @@ class Initialization:
     provenance: Provenance
     evaluations: tuple[Evaluation, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    source: str = ""
 
     def files(self) -> dict[str, bytes]:
         """The folder's files: config.json, model.safetensors, inner_state.safetensors, README.md;
@@ -79,14 +81,15 @@ def fresh(recipe: Recipe, seed: int, provenance: Provenance) -> Initialization:
 
 
 def load(name: str | Path) -> Initialization:
-    """The initialization in a folder, or a bundled one by its name (such as `omniglot`).
+    """The initialization in a folder, a bundled one by its name (such as `omniglot`), or one on the Hub
+    as `user/repo` or `user/repo@revision`, which is pulled if need be; in the order bundled, folder, Hub.
 
     Every file is checked against the manifest's sha256, every tensor against the recipe.
     Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that
-    is missing, unexpected or of another shape.
+    is missing, unexpected or of another shape, HubError if the Hub refuses.
     """
-    folder = locate(name)
-    return _from_files(read_folder(folder), folder)
+    opened = open_named(name)
+    return replace(_from_files(opened.files, opened.folder), source=opened.source)
 
 
 def save_checkpoint(init: Initialization, path: Path) -> Path:
@@ -100,9 +103,8 @@ def load_checkpoint(path: Path) -> Initialization:
 
 
 def _from_files(files: dict[str, bytes], where: Path) -> Initialization:
-    needed = ("model.safetensors", "inner_state.safetensors")
     expected = "an initialization, such as `omniglot`"
-    config = open_bundle(files, where, InitializationConfig, FORMAT, needed, expected)
+    config = open_bundle(files, where, InitializationConfig, FORMAT, WEIGHTS, expected)
     params = from_safetensors(files["model.safetensors"], str(where / "model.safetensors"))
     inner_state = from_safetensors(files["inner_state.safetensors"], str(where / "inner_state.safetensors"))
     template = _template(config.recipe)

@@ -150,6 +150,9 @@ class DataSource(Config):
     split: Literal["paper", "official", "ravi", "seeded"]
     rotations: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.name}, split {self.split}"
+
     @field_validator("split")
     @classmethod
     def _split_exists(cls, split: str, info: ValidationInfo) -> str:

@@ -10,6 +10,7 @@
     |-- TeamError         a worker process that died
     |-- TeamStopped       a signal that ended the work of a team
     |-- BundleError       a folder or file that is not what it claims to be
+    |-- HubError          the Hugging Face Hub refused, or could not be reached
     |-- OutputExists      an output that already holds something
     |-- SaveError         the disk refused; nothing half-written is left behind
     `-- ExportError       an ONNX file that could not be made, or that disagrees with PyTorch
@@ -63,6 +64,10 @@ class TeamStopped(FewshotError):
 
 class BundleError(FewshotError):
     """A folder or file that is not what it claims to be."""
+
+
+class HubError(FewshotError):
+    """The Hugging Face Hub refused, or could not be reached."""
 
 
 class OutputExists(FewshotError):

@@ -132,23 +132,32 @@ def checked(manifest: bytes, read: Callable[[str], bytes], where: Path) -> dict[
 
     Raises BundleError, naming the file inside `where`, if one has not.
     """
-    try:
-        files = json.loads(manifest)["files"]
-        listed = {str(name): str(entry["sha256"]) for name, entry in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BundleError(f"{where / MANIFEST} is not a manifest; fetch or make the folder again") from None
     contents = {}
-    for name, expected in listed.items():
-        if not name or name != Path(name).name or name in (".", "..") or "\\" in name or ":" in name:
-            raise BundleError(f"{where / MANIFEST}: {name!r} is not a plain file name; do not trust this folder")
+    for name, (expected, size) in listed(manifest, where).items():
         contents[name] = read(name)
         found = sha256(contents[name])
-        if found != expected:
+        if found != expected or len(contents[name]) != size:
             raise BundleError(
                 f"{where / name} was changed or damaged: expected sha256 {expected[:16]}..., "
                 f"found {found[:16]}...; fetch or make the folder again"
             )
     return contents
+
+
+def listed(manifest: bytes, where: Path) -> dict[str, tuple[str, int]]:
+    """What a manifest names: plain file name -> SHA-256 and size in bytes.
+
+    Raises BundleError if it is no manifest, or names something outside its folder.
+    """
+    try:
+        files = json.loads(manifest)["files"]
+        names = {str(name): (str(entry["sha256"]), int(entry["size"])) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise BundleError(f"{where / MANIFEST} is not a manifest; fetch or make the folder again") from None
+    for name in names:
+        if not name or name != Path(name).name or name in (".", "..") or "\\" in name or ":" in name:
+            raise BundleError(f"{where / MANIFEST}: {name!r} is not a plain file name; do not trust this folder")
+    return names
 
 
 def read_bounded(

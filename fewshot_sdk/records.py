@@ -53,11 +53,17 @@ class Provenance(Config):
 
 
 class Origin(Config):
-    """The initialization that a classifier was adapted from: its name, what it is, how it was made."""
+    """The initialization that a classifier was adapted from: its name, what it is, how it was made.
+
+    data: the data set and split that `provenance.data_sha256` is of; source: user/repo@commit, if it came
+    from the Hub.
+    """
 
     name: str
     sha256: str
     provenance: Provenance
+    data: str = ""
+    source: str = ""
 
 
 class BundleConfig(Config):

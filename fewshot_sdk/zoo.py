@@ -27,6 +27,6 @@ def locate(name: str | Path) -> Path:
     if not Path(name).is_dir():
         raise BundleError(
             f"no initialization {str(name)!r}: it is neither a folder nor a bundled name "
-            f"({', '.join(known) or 'none is bundled'})"
+            f"({', '.join(known) or 'none is bundled'}), nor user/repo as on the Hub"
         )
     return Path(name)

@@ -32,6 +32,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSHOT_CACHE", str(shared / "fewshot-cache"))
+        patch.setenv("HF_HOME", str(shared / "hf-home"))
+        patch.setenv("HF_HUB_DISABLE_XET", "1")  # LocalHub takes uploads by HTTP
+        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there: no Hub but a test's LocalHub
+        for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
+            patch.delenv(name, raising=False)
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "200")
         yield

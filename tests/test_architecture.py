@@ -13,12 +13,12 @@ from tests.conftest import REPOSITORY
 LAYERS = """
 7  cli
 6  training adaptation onnx_export datasets*
-5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* report* doctor*
-4  checkpoint serving* inner_loop forward class_cache* tasks support*
-3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails*
-2  meta tensors backbones images* presets* archives* records* native* tables*
-1  params zoo* team config* files* zipped* decoding*
-0  predictions* gatekeeping* errors* version*
+5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* report* doctor* sharing
+4  checkpoint serving* inner_loop forward class_cache* tasks support* lineage catalogue
+3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub
+2  meta tensors backbones images* presets* archives* records* native* tables* hub_client testing*
+1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol*
+0  predictions* gatekeeping* errors* version* loopback* repositories*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 

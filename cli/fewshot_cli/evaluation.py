@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
+from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.files import read_folder, replace_folder
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
     from fewshot_sdk.zoo import locate
 
     init = fewshot_sdk.load(job.init)
+    if init.source:
+        if record:
+            raise ConfigError(
+                f"{job.init} is on the Hub; fewshot pull it --output DIR, then record in DIR and push that"
+            )
+        job = replace(job, init=init.source)  # each worker gets this very commit, and from the cache
     inner_steps = job.n_tasks * max(init.recipe.adaptation.steps, 1)
     _test_data(job, init)  # decoded once, for all
     results = run_job(measure, job, workers, job.n_tasks, inner_steps)

@@ -79,11 +79,12 @@ Root = Annotated[
     Path | None,
     typer.Option(help="Folder of the data set's zips. Default: FEWSHOT_DATA, else a download.", show_default=False),
 ]
-Init = Annotated[str, typer.Argument(help="A bundled initialization's name, or a folder.", metavar="INIT")]
 Labels = Annotated[
     Literal["folder", "name"],
     typer.Option(help="name: all pictures in one folder, named such as cat_001.jpg."),
 ]
+INIT_HELP = "A bundled initialization's name, a folder, or user/repo[@revision] on the Hugging Face Hub."
+Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
 
 
@@ -206,7 +207,7 @@ def adapt(
         Path, typer.Option(help="Folder or zip with a folder of pictures for each class, or a CSV of path and label.")
     ],
     output: Annotated[Path, typer.Option(help="Folder to write the classifier to.")],
-    init: Annotated[str, typer.Option(help="A bundled initialization's name, or a folder.")] = "omniglot",
+    init: Annotated[str, typer.Option(help=INIT_HELP)] = "omniglot",
     steps: Annotated[
         int | None,
         typer.Option(min=0, help="Gradient steps. Default: the initialization's.", show_default=False),
@@ -279,6 +280,69 @@ def serve(
     from fewshot_cli import server
 
     server.serve(model, host, port, token, allow_host or [], max_mib)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="Folder of an initialization.", metavar="DIR")],
+    name: Annotated[str, typer.Argument(help="The repository, user/repo; made if there is none.", metavar="REPO")],
+    private: Annotated[bool, typer.Option("--private", help="Make it private, if it is made.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to push to; made if there is none. Default: main.", show_default=False)
+    ] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
+    message: Annotated[str | None, typer.Option(help="What the commit says.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Upload an initialization to the Hugging Face Hub."""
+    from fewshot_cli import sharing
+
+    sharing.push(folder, name, private=private, branch=revision, create_pr=create_pr, message=message, json=json)
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="user/repo, or user/repo@REVISION: a branch, a tag or a full commit.")],
+    output: Annotated[
+        Path | None, typer.Option(help="New folder to put a copy in. Default: the cache alone.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Fetch an initialization from the Hugging Face Hub, every file checked; it then loads without a network."""
+    from fewshot_cli import sharing
+
+    sharing.pull(name, output, json)
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the initializations: bundled, pulled, and those the Hub tags fewshot-sdk."""
+    from fewshot_cli import sharing
+
+    sharing.models(json)
+
+
+@app.command()
+def info(
+    name: Annotated[
+        str, typer.Argument(help="An initialization, a classifier's folder or an .onnx file.", metavar="INIT_OR_MODEL")
+    ],
+    json: Json = False,
+) -> None:
+    """Tell where something comes from: initialization, commit, data, command."""
+    from fewshot_cli import sharing
+
+    sharing.info(name, json)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of an initialization or a classifier.", metavar="DIR")],
+) -> None:
+    """Check every file of a folder against its manifest, and every tensor against its settings."""
+    from fewshot_cli import sharing
+
+    sharing.verify(folder)
 
 
 if __name__ == "__main__":
