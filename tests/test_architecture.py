@@ -11,12 +11,16 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-8  cli
-7  training evaluation adaptation onnx_export
+12 cli
+11 extension
+10 adaptation
+9  rejection
+8  choice
+7  training evaluation methods onnx_export
 6  datasets* checkpoint classifier
 5  omniglot* mini_imagenet* glyphs* inner_loop forward meta
 4  class_cache* tasks heads runtime* conv4
-3  class_images* support* tensors backbones cards* bundles* curves*
+3  calibration* class_images* support* tensors backbones cards* bundles* curves*
 2  images* params presets* zoo* predictions* archives* records* team native*
 1  config* files*
 0  errors* version*
