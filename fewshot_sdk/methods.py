@@ -118,15 +118,16 @@ def class_sums(seen: Tensor, targets: Tensor, n_way: int) -> tuple[Tensor, Tenso
 
 
 def prototype_head(sums: Tensor, counts: Tensor) -> Params:
-    """The head: weight 2 m / s and bias -|m|^2 / s of each class's mean m, where s = sqrt(n_features).
+    """The head: weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s of each class's mean m, s being n_features.
 
-    s only makes the logits of networks of unlike width alike; it moves no decision, and the temperature absorbs it.
+    c, the mean of the means, shifts all logits alike and keeps them small, for the sake of rounding. s makes the
+    logits of networks of unlike width alike; it moves no decision, and the temperature absorbs it.
     """
     means = sums / counts.unsqueeze(1)
-    scale = sums.shape[1] ** 0.5
+    centre, scale = means.mean(0), sums.shape[1]
     return {
-        "head.weight": (2 * means / scale).float().contiguous(),
-        "head.bias": (-means.square().sum(1) / scale).float(),
+        "head.weight": (2 * (means - centre) / scale).float().contiguous(),
+        "head.bias": ((centre.square().sum() - means.square().sum(1)) / scale).float(),
     }
 
 
