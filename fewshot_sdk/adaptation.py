@@ -73,7 +73,9 @@ def compare_and_adapt(
     """As `adapt`, choosing among several initializations, by name; and with the reason for the choice.
 
     Where no two classes have a second picture nothing can be compared: then `auto` is `reptile` with the recipe's
-    steps, from `omniglot` if that is among several, the temperature is 1 and nothing is unknown.
+    steps, from `omniglot` if that is among several, the temperature is 1 and nothing is unknown. (On 1-shot 5-way tasks
+    of unseen Omniglot characters it has 94.7 %, a probe 95.4, prototypes 94.6; on glyphs, which are foreign to it,
+    88.8, 87.3 and 85.1: `python -m benchmarks.honest_choice --shots 1`, with `--data glyphs`.)
     watch: handed every longer piece of work, an item for each part of it, and their number.
     """
     if reject_rate is not None and not 0 <= reject_rate < 1:
@@ -91,7 +93,7 @@ def compare_and_adapt(
         entrant = next((e for e in entrants if e.name == FALLBACK), entrants[0])
         way = entrant.ways[0] if method != "auto" else Way(method="reptile", steps=_steps(entrant.init, steps))
         reason = (
-            "with one picture of each class there is no cross-validation: "
+            "cannot cross-validate with one picture a class (two classes with a second picture would do): "
             f"took {way.method if method == 'auto' else 'the method as told'} from {entrant.name}, "
             "temperature 1, and nothing will be called unknown"
         )

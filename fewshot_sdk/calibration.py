@@ -23,24 +23,29 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 
 
 def fit_temperature(logits: Floats, targets: Ints, n_pictures: int) -> float:
-    """The temperature at which the mean cross-entropy of held-out logits (n, n_way) is least.
+    """The temperature at which the mean cross-entropy of held-out logits (n, n_way) is least, or the bound below.
 
-    The mean is convex in 1 / temperature; its slope, mean_i sum_k (p_ik - q_ik) z_ik, is bisected. Where every
-    prediction is right the best temperature would be 0, and all later ones certain. So the targets q are Platt's:
-    as if of `n_pictures` + 2 pictures, the number of different ones, one had another label.
-    1 if the logits say nothing. Source: Guo et al. 2017, section 4.2; Platt 1999, section 2.2.
+    The mean is convex in 1 / temperature; its slope, mean_i sum_k (p_ik - q_ik) z_ik with q the targets, is bisected.
+    Of a few pictures often all are right: the least is then at 0, where all later predictions are certain. So the
+    temperature is never so low that the mean confidence exceeds (right + 1/2) / (n_pictures + 1), what so many right
+    ones of so many different pictures say of later ones at most (Jeffreys' prior).
+    1 if the logits say nothing. Source: Guo et al. 2017, section 4.2; the bound: Jeffreys 1946.
     """
-    n_way = logits.shape[1]
-    if n_way < 2 or np.ptp(logits, axis=1).max(initial=0) == 0:
+    if logits.shape[1] < 2 or np.ptp(logits, axis=1).max(initial=0) == 0:
         return 1.0
-    doubt = 1 / (n_pictures + 2)
-    wanted = np.full(logits.shape, doubt / (n_way - 1))
-    wanted[np.arange(len(targets)), targets] = 1 - doubt
+    rows = np.arange(len(targets))
+    right = float((logits.argmax(1) == targets).mean())
+    bound = (right * n_pictures + 0.5) / (n_pictures + 1)
+
+    def too_sure(temperature: float) -> bool:
+        probabilities = softmax(logits, temperature)
+        slope = float((probabilities * logits).sum(1).mean() - logits[rows, targets].mean())
+        return slope > 0 or float(probabilities.max(1).mean()) > bound
+
     low, high = math.log(COLDEST), math.log(HOTTEST)
     for _ in range(60):
         middle = (low + high) / 2
-        slope = ((softmax(logits, math.exp(middle)) - wanted) * logits).sum(1).mean()
-        low, high = (middle, high) if slope > 0 else (low, middle)  # too sure: hotter
+        low, high = (middle, high) if too_sure(math.exp(middle)) else (low, middle)
     return math.exp((low + high) / 2)
 
 

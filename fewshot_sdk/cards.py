@@ -22,7 +22,7 @@ _SUITS = {
 
 def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Sequence[Evaluation]) -> str:
     """The README.md of an initialization; a pure function of its config.json."""
-    classes = f"exactly {recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
+    classes = f"{recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
     return f"""---
 license: apache-2.0
 library_name: fewshot-sdk
@@ -84,11 +84,12 @@ tags: [few-shot, reptile]
 
 {labels}
 
-Adapted from `{origin.name}` (sha256 `{origin.sha256}`) by {_way(config)};
-seed {config.seed}; {_versions(config.versions)}. {_pictures(n_support)}
+Adapted from `{origin.name}` (sha256 `{origin.sha256}`)
+by {_way(config)};
+seed {config.seed}; {_versions(config.versions)}.
+{_pictures(n_support)}
 
-{_calibration(config)}
-{comparison_table(config.comparison)}
+{_calibration(config)}{comparison_table(config.comparison)}
 ```python
 from fewshot_sdk import export_onnx, load_classifier
 

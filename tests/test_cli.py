@@ -115,7 +115,8 @@ def test_one_picture_a_class_is_told_and_takes_the_default(run: Run, saved: Path
     assert code == 0
     said = json.loads(out)
     assert (said["method"], said["temperature"], said["threshold"], said["comparison"]) == ("reptile", 1, 0, [])
-    assert "with one picture of each class there is no cross-validation: took reptile" in err
+    assert "cannot cross-validate with one picture a class" in err
+    assert "took reptile from glyphs, temperature 1" in err
 
 
 def test_what_is_unknown_is_told_with_the_nearest_label(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
