@@ -118,13 +118,13 @@ def class_sums(seen: Tensor, targets: Tensor, n_way: int) -> tuple[Tensor, Tenso
 
 
 def prototype_head(sums: Tensor, counts: Tensor) -> Params:
-    """The head: weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s of each class's mean m, s being n_features.
+    """The head: weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s of each class's mean m, s being 4 n_features.
 
-    c, the mean of the means, shifts all logits alike and keeps them small, for the sake of rounding. s makes the
-    logits of networks of unlike width alike; it moves no decision, and the temperature absorbs it.
+    c, the mean of the means, shifts all logits alike and keeps them small, for the sake of rounding. s moves no
+    decision; with it the best temperature on unseen Omniglot characters is about 1, and of networks of any width alike.
     """
     means = sums / counts.unsqueeze(1)
-    centre, scale = means.mean(0), sums.shape[1]
+    centre, scale = means.mean(0), 4 * sums.shape[1]
     return {
         "head.weight": (2 * (means - centre) / scale).float().contiguous(),
         "head.bias": ((centre.square().sum() - means.square().sum(1)) / scale).float(),

@@ -33,25 +33,28 @@ def test_the_temperature_undoes_a_scaling_of_the_logits(said: tuple[Floats, Ints
         assert expected_calibration_error(softmax(sharpened * logits), targets) > 0.1
 
 
-def test_no_other_temperature_has_a_lower_cross_entropy(said: tuple[Floats, Ints]) -> None:
+@pytest.mark.parametrize("n_pictures", [1, 25, 20_000])
+def test_no_other_temperature_is_more_credible(said: tuple[Floats, Ints], n_pictures: int) -> None:
     logits, targets = said
 
     def cost(temperature: float) -> float:
-        return float(-np.log(softmax(logits, temperature)[np.arange(len(targets)), targets]).mean())
+        chances = softmax(3 * logits, temperature)[np.arange(len(targets)), targets]
+        return float(-n_pictures * np.log(chances).mean() + 1 / temperature + np.log(temperature))
 
-    best = fit_temperature(logits, targets, 10**9)
+    best = fit_temperature(3 * logits, targets, n_pictures)
     assert cost(best) < min(cost(best * 0.9), cost(best * 1.1))
+    assert 1 < best < 3.1
 
 
 def test_few_pictures_that_are_all_right_make_nobody_certain() -> None:
-    logits = np.eye(5).repeat(5, 0)
-    targets = np.arange(5).repeat(5)
+    logits, targets = np.eye(5).repeat(5, 0), np.arange(5).repeat(5)
     confidence = softmax(logits, fit_temperature(logits, targets, 25)).max(1)
-    assert confidence == pytest.approx(25.5 / 26, abs=1e-6)  # half of one in 26 might have been wrong
+    assert (confidence > 0.9).all()
+    assert (confidence < 0.98).all()
 
 
 def test_logits_that_say_nothing_keep_temperature_one() -> None:
-    assert fit_temperature(np.zeros((6, 3)), np.arange(6) % 3, 6) == 1
+    assert fit_temperature(np.zeros((6, 3)), np.arange(6) % 3, 6) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("rate", "lost"), [(0, 0), (0.004, 0), (0.05, 5), (0.29, 29), (0.99, 99)])
