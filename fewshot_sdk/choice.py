@@ -168,6 +168,8 @@ def simplest_within_error(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
     near = [o for o in outcomes if o.trial.accuracy >= best.trial.accuracy - best.trial.standard_error - 1e-12]
     chosen = min(near, key=lambda o: (simplicity(o.way), -o.trial.accuracy))
     about = f"{described(chosen.trial)}: {chosen.trial.accuracy:.1%} in cross-validation"
+    if len(outcomes) == 1:
+        return chosen, f"{about}; nothing else was compared"
     if chosen is best:
         return chosen, f"chose {about}, the best, and nothing simpler is within its standard error"
     return chosen, (
