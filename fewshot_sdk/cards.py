@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
-from fewshot_sdk.records import ClassifierConfig, Evaluation, Provenance
+from fewshot_sdk.records import ClassifierConfig, Evaluation, Provenance, Trial
 
 _DATA = {
     "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
@@ -23,7 +23,7 @@ _SUITS = {
 
 def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Sequence[Evaluation]) -> str:
     """The README.md of an initialization; a pure function of its config.json."""
-    classes = f"exactly {recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
+    classes = f"{recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
     return f"""---
 license: apache-2.0
 library_name: fewshot-sdk
@@ -87,11 +87,12 @@ tags: [few-shot, reptile]
 
 {labels}
 
-Adapted from `{origin.source or origin.name}` (sha256 `{origin.sha256}`) to {n_support} pictures:
-{_inner(config.adaptation)}; seed {config.seed}; {_versions(config.versions)}.
-`support.safetensors` holds small copies of those pictures, on which an export is checked; an exported file
-holds none of them.
+Adapted from `{origin.source or origin.name}` (sha256 `{origin.sha256}`)
+by {_way(config)};
+seed {config.seed}; {_versions(config.versions)}.
+{_pictures(n_support)}
 
+{_calibration(config)}{comparison_table(config.comparison)}
 ```python
 from fewshot_sdk import export_onnx, load_classifier
 
@@ -150,6 +151,57 @@ def _model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
         metric = {"type": "accuracy", "value": percent, "name": named}
         about = {"ci95": interval, "tasks": e.tasks, "seed": e.seed, "mode": e.mode}
         lines += [f"    - {json.dumps({**metric, 'args': about}, ensure_ascii=False)}"]
+    return "\n".join(lines) + "\n"
+
+
+def comparison_table(trials: Sequence[Trial]) -> str:
+    """Cross-validated accuracies as a Markdown table; nothing if there are none."""
+    rows = [
+        f"| {t.method} | {t.init} | {t.steps} | {100 * t.accuracy:.1f} ± {100 * t.standard_error:.1f} % |"
+        for t in trials
+    ]
+    head = "| method | initialization | steps | accuracy ± standard error |\n|---|---|---|---|\n"
+    return f"\n## What was compared\n{head}{chr(10).join(rows)}\n" if rows else ""
+
+
+def _way(config: ClassifierConfig) -> str:
+    return {
+        "prototypes": "prototypes: the mean of each class's features, no gradient step",
+        "probe": "a linear probe: logistic regression on the features, the network itself unchanged",
+        "reptile": _inner(config.adaptation),
+    }[config.method]
+
+
+def _pictures(n: int) -> str:
+    if n == 0:
+        return "The pictures were not kept."
+    return (
+        f"`support.safetensors` holds small copies of its {n} support pictures,\n"
+        "on which an export is checked; an exported file holds none of them."
+    )
+
+
+def _calibration(config: ClassifierConfig) -> str:
+    found = config.calibration
+    if found is None:
+        rule = f"a picture under {config.threshold:.1%} is `unknown`" if config.threshold else "it never says `unknown`"
+        return f"Its probabilities were not cross-validated: temperature {config.temperature:.3g}, {rule}.\n"
+    lines = [
+        "## How far to believe it",
+        f"Cross-validated on its own {found.pictures} pictures ({found.folds} folds, {found.repeats} times):\n",
+        "| | |",
+        "|---|---|",
+        f"| accuracy ± standard error | {100 * found.accuracy:.1f} ± {100 * found.standard_error:.1f} % |",
+        f"| expected calibration error, at temperature {config.temperature:.3g} | {100 * found.ece:.1f} % |",
+        f"| the same at temperature 1 | {100 * found.ece_before:.1f} % |",
+        f"| `unknown` under a probability of | {config.threshold:.1%} |",
+        f"| known pictures lost to that | {found.known_lost:.1%} (asked: {found.reject_rate:.1%}) |",
+    ]
+    if found.auroc is not None and found.unknown_rejected is not None:
+        lines += [
+            f"| AUROC against classes left out | {found.auroc:.3f} |",
+            f"| pictures of classes left out that are `unknown` | {found.unknown_rejected:.1%} |",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from fewshot_sdk.support import SupportSet
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
 FORMAT = "fewshot-sdk classifier 1"
+SUMS = "class_sums.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,12 +34,14 @@ class Classifier:
 
     params: weights and the norms' statistics, by the names of the network's state dict.
     support: the images it was adapted to, as the network sees them; kept with it so that an
-        export can be checked and calibrated on them. They are not part of an exported file.
+        export can be checked on them. They are not part of an exported file. May hold no image.
+    class_sums: of prototypes, the classes' feature sums and counts, to which more can be added.
     """
 
     config: ClassifierConfig
     params: Params
     support: SupportSet
+    class_sums: Params | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -57,26 +60,37 @@ class Classifier:
         Raises ImageError, naming the file, for one that is no picture.
         """
         pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures]
-        return to_predictions(self.probabilities(np.stack(pixels)), self.labels) if pixels else []
+        if not pixels:
+            return []
+        return to_predictions(self.probabilities(np.stack(pixels)), self.labels, self.config.threshold)
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
         logits: torch.Tensor = self.network()(torch.from_numpy(np.array(pixels)))
-        probabilities: NDArray[np.float32] = logits.softmax(1).numpy()
+        probabilities: NDArray[np.float32] = (logits / self.config.temperature).softmax(1).numpy()
         return probabilities
 
+    def without_pictures(self) -> Classifier:
+        """The same classifier, keeping none of the pictures that it was adapted to."""
+        none = SupportSet(labels=self.labels, images=self.support.images[:0], targets=self.support.targets[:0])
+        return replace(self, support=none)
+
     def files(self) -> dict[str, bytes]:
-        """The folder's files: config.json, model.safetensors, support.safetensors, README.md."""
+        """The folder's files: config.json, model.safetensors, support.safetensors, README.md; for
+        prototypes class_sums.safetensors."""
         support = {
             "images": torch.from_numpy(self.support.images),
             "targets": torch.from_numpy(self.support.targets),
         }
-        return {
+        files = {
             "config.json": (self.config.model_dump_json(indent=2) + "\n").encode(),
             "model.safetensors": to_safetensors(self.params),
             "support.safetensors": to_safetensors(support),
             "README.md": cards.classifier_card(self.config, len(self.support.targets)).encode(),
         }
+        if self.class_sums is not None:
+            files[SUMS] = to_safetensors(self.class_sums)
+        return files
 
 
 def load_classifier(folder: str | Path) -> Classifier:
@@ -95,7 +109,20 @@ def load_classifier(folder: str | Path) -> Classifier:
         network = build_network(config.backbone, config.preprocessing, len(config.labels))
     check_alike(params, network.state_dict(), str(folder / "model.safetensors"))
     support = from_safetensors(files["support.safetensors"], str(folder / "support.safetensors"))
-    return Classifier(config=config, params=params, support=_support(support, config, folder / "support.safetensors"))
+    sums = None
+    if SUMS in files:
+        sums = from_safetensors(files[SUMS], str(folder / SUMS))
+        expected_sums = {
+            "sums": torch.empty(params["head.weight"].shape, dtype=torch.float64),
+            "counts": torch.empty(len(config.labels), dtype=torch.int64),
+        }
+        check_alike(sums, expected_sums, str(folder / SUMS))
+    return Classifier(
+        config=config,
+        params=params,
+        support=_support(support, config, folder / "support.safetensors"),
+        class_sums=sums,
+    )
 
 
 def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSet:
@@ -107,6 +134,6 @@ def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSe
     }
     check_alike(tensors, expected, str(path))
     targets = tensors["targets"].numpy()
-    if n == 0 or not (targets.min() >= 0 and targets.max() < len(config.labels)):
+    if n and not (targets.min() >= 0 and targets.max() < len(config.labels)):
         raise ParamsMismatch(f"{path}: targets must be from 0 to {len(config.labels) - 1}; adapt again")
     return SupportSet(labels=config.labels, images=tensors["images"].numpy(), targets=targets)

@@ -1,6 +1,6 @@
 """The last layer between tasks: what an initialization stores of it, and what a task starts from.
 
-dense   the stored rows; n_way is fixed.  Source: the paper.
+dense   the stored rows; n_way is fixed.  Source: the paper.  `open_any_head` lets it serve another number, too.
 zero    rows of zeros, as many as the task has classes. Only the second moments of one row are
         stored, the mean over the rows: the classes of a task come in no particular order.
 """
@@ -41,6 +41,21 @@ def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerSt
         for name, moment in stored.second_moments.items()
     }
     return LearnerState(params={**stored.params, **zeros}, second_moments=moments, updates=stored.updates)
+
+
+def open_any_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerState:
+    """As `open_head`, but a dense head of another number of rows gives way to a zero head.
+
+    Its rows belong to no class of the new task; what it knows of a row's second moments is kept, as their mean.
+    """
+    if fits(stored, head, network.get_parameter("head.bias").shape[0]):
+        return open_head(stored, head, network)
+    return open_head(close_head(stored, "zero"), "zero", network)
+
+
+def fits(stored: LearnerState, head: Head, n_way: int) -> bool:
+    """Whether the initialization was made for tasks of `n_way` classes."""
+    return head == "zero" or len(stored.params["head.bias"]) == n_way
 
 
 def close_head(state: LearnerState, head: Head) -> LearnerState:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fewshot_sdk.classifier import Classifier
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.files import check_free_file, write_file
+from fewshot_sdk.images import Pixels
 from fewshot_sdk.records import OnnxMetadata, Parity
 from fewshot_sdk.runtime import INPUT, METADATA_KEY, OUTPUT, Predictor
 from fewshot_sdk.version import versions
@@ -36,13 +37,13 @@ class Export:
 
 
 class _Probabilities(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, temperature: float) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.temperature = network, temperature
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images)
-        return logits.softmax(1)
+        return (logits / self.temperature).softmax(1)
 
 
 def export_onnx(classifier: Classifier, path: str | Path) -> Export:
@@ -50,7 +51,8 @@ def export_onnx(classifier: Classifier, path: str | Path) -> Export:
     `probabilities` float32 (batch, n_way) out; labels, preprocessing and origin in its metadata.
 
     The file is kept only if onnxruntime and PyTorch agree on every support image, together and
-    alone: the same label, and no probability more than 1e-4 apart.
+    alone: the same label, and no probability more than 1e-4 apart. A classifier that keeps no
+    pictures is checked on noise.
     Raises ExportError if they do not, OutputExists if `path` exists, SaveError if the disk refuses.
     """
     path = Path(path)
@@ -63,7 +65,7 @@ def export_onnx(classifier: Classifier, path: str | Path) -> Export:
 
 
 def _graph(classifier: Classifier) -> onnx.ModelProto:
-    images = torch.from_numpy(classifier.support.images[:2])  # a batch of one would be fixed to one
+    images = torch.from_numpy(_checked_on(classifier)[:2])  # a batch of one would be fixed to one
     if len(images) < 2:
         raise ExportError("a support set of one image cannot be exported; adapt to two classes or more")
     chatter = io.StringIO()
@@ -74,7 +76,7 @@ def _graph(classifier: Classifier) -> onnx.ModelProto:
         with warnings.catch_warnings(), contextlib.redirect_stdout(chatter):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Probabilities(classifier.network()).eval(),
+                _Probabilities(classifier.network(), classifier.config.temperature).eval(),
                 (images,),
                 dynamo=True,
                 external_data=False,
@@ -107,15 +109,21 @@ def _with_metadata(graph: onnx.ModelProto, classifier: Classifier, parity: Parit
         opset=OPSET,
         parity=parity,
         versions={**versions(), "onnx": onnx.__version__},
+        threshold=config.threshold,
     )
     onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.model_dump_json()})
     data: bytes = graph.SerializeToString(deterministic=True)
     return data
 
 
+def _checked_on(classifier: Classifier) -> Pixels:
+    images = classifier.support.images
+    return images if len(images) else np.random.default_rng(0).integers(0, 256, (8, *images.shape[1:]), np.uint8)
+
+
 def _parity(classifier: Classifier, data: bytes) -> Parity:
     """Raises ExportError unless onnxruntime repeats PyTorch's answers on the support images."""
-    images = classifier.support.images
+    images = _checked_on(classifier)
     wanted = classifier.probabilities(images)
     predictor = Predictor(data)
     alone = [predictor.probabilities(images[i : i + 1]) for i in range(len(images))]
@@ -127,9 +135,10 @@ def _parity(classifier: Classifier, data: bytes) -> Parity:
         swapped = (found.argmax(1) != wanted.argmax(1)) & (margin > 1e-3)
         if not worst <= TOLERANCE or swapped.any():
             row = int(difference.argmax())
+            targets = classifier.support.targets
+            which = f"support image {row} ({classifier.labels[targets[row]]})" if len(targets) else "noise"
             raise ExportError(
-                f"onnxruntime and PyTorch disagree on support image {row} "
-                f"({classifier.labels[classifier.support.targets[row]]}): a probability differs by {worst:.2g}, "
+                f"onnxruntime and PyTorch disagree on {which}: a probability differs by {worst:.2g}, "
                 f"allowed {TOLERANCE:.0e}; no file was written"
             )
     return Parity(images=len(images), max_difference=worst)

@@ -11,18 +11,27 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The most probable label, its probability, and those of all labels; they sum to 1."""
+    """The most probable label, its probability, and those of all labels; they sum to 1.
 
-    label: str
+    label: None if the picture is judged to be of no class the classifier knows; nearest: the most
+    probable label, also then; probability: that of `nearest`.
+    """
+
+    label: str | None
+    nearest: str
     probability: float
     probabilities: dict[str, float]
 
 
-def to_predictions(rows: NDArray[np.float32], labels: Sequence[str]) -> list[Prediction]:
-    """One prediction for each row of probabilities (n, len(labels)); equal ones go to the first label."""
+def to_predictions(rows: NDArray[np.float32], labels: Sequence[str], threshold: float = 0.0) -> list[Prediction]:
+    """One prediction for each row of probabilities (n, len(labels)); equal ones go to the first label.
+
+    A row whose highest probability is under `threshold` is of no known class.
+    """
     return [
         Prediction(
-            label=labels[int(row.argmax())],
+            label=labels[int(row.argmax())] if row.max() >= threshold else None,
+            nearest=labels[int(row.argmax())],
             probability=float(row.max()),
             probabilities=dict(zip(labels, row.tolist(), strict=True)),
         )

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fewshot_sdk.config import Config, Conv4, Count, Fraction, InnerLoop, Listed, Preprocessing, Recipe
+from fewshot_sdk.config import Config, Conv4, Count, Fraction, InnerLoop, Listed, Positive, Preprocessing, Recipe
 
 Mode = Literal["transductive", "inductive", "frozen"]
+Method = Literal["prototypes", "probe", "reptile"]
 
 
 class Evaluation(Config):
@@ -80,8 +81,49 @@ class InitializationConfig(BundleConfig):
     evaluations: Listed[Evaluation]
 
 
+class Trial(Config):
+    """How a way to adapt did in cross-validation on the support set.
+
+    init: name of the initialization; steps: of gradient descent on the whole network;
+    standard_error: of the accuracy, over the pictures.
+    """
+
+    method: Method
+    init: str
+    steps: Annotated[int, Field(ge=0)]
+    accuracy: Fraction
+    standard_error: Annotated[float, Field(ge=0)]
+
+
+class Calibration(Config):
+    """What cross-validation on the support set says of a classifier's probabilities.
+
+    pictures: held out, each `repeats` times, in `folds` parts; accuracy: on them, `unknown` not being an answer.
+    ece_before, ece: expected calibration error at temperature 1, and at temperatures fitted on the other folds.
+    auroc: of the highest probability as a sign that a picture is of a known class, where each class in turn
+    is left out and plays the unknown; None under 3 classes. known_lost, unknown_rejected: shares under the
+    threshold of held-out pictures, and of those of left-out classes.
+    """
+
+    reject_rate: Fraction
+    pictures: Count
+    folds: Count
+    repeats: Count
+    accuracy: Fraction
+    standard_error: Annotated[float, Field(ge=0)]
+    ece_before: Fraction
+    ece: Fraction
+    known_lost: Fraction
+    auroc: Fraction | None = None
+    unknown_rejected: Fraction | None = None
+
+
 class ClassifierConfig(BundleConfig):
-    """The config.json of an adapted classifier."""
+    """The config.json of an adapted classifier.
+
+    temperature: what logits are divided by; threshold: the highest probability under which a picture
+    is `unknown`. comparison: what the method was chosen from; calibration: None if not cross-validated.
+    """
 
     labels: Listed[str]
     preprocessing: Preprocessing
@@ -90,6 +132,11 @@ class ClassifierConfig(BundleConfig):
     seed: int
     initialization: Origin
     versions: dict[str, str]
+    method: Method = "reptile"
+    temperature: Positive = 1.0
+    threshold: Fraction = 0.0
+    comparison: Listed[Trial] = ()
+    calibration: Calibration | None = None
 
 
 class Parity(Config):
@@ -100,7 +147,10 @@ class Parity(Config):
 
 
 class OnnxMetadata(Config):
-    """What an exported file says of itself, as JSON under `fewshot_sdk` in its metadata_props."""
+    """What an exported file says of itself, as JSON under `fewshot_sdk` in its metadata_props.
+
+    threshold: the highest probability under which a picture is `unknown`; the temperature is in the graph.
+    """
 
     format: str
     labels: Listed[str]
@@ -110,3 +160,4 @@ class OnnxMetadata(Config):
     opset: int
     parity: Parity
     versions: dict[str, str]
+    threshold: Fraction = 0.0

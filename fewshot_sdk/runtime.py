@@ -59,7 +59,7 @@ class Predictor:
         found: list[Prediction] = []
         for first in range(0, len(pictures), BATCH):
             pixels = [preprocess(p, self.metadata.preprocessing) for p in pictures[first : first + BATCH]]
-            found += to_predictions(self.probabilities(np.stack(pixels)), self.labels)
+            found += to_predictions(self.probabilities(np.stack(pixels)), self.labels, self.metadata.threshold)
         return found
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:

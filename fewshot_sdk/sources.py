@@ -40,7 +40,7 @@ class SourceFile:
 
 
 @contextmanager
-def open_source(source: str | Path, label_from: LabelFrom = "folder") -> Iterator[list[SourceFile]]:
+def open_source(source: str | Path, label_from: LabelFrom = "folder", least: int = 2) -> Iterator[list[SourceFile]]:
     """The files of a folder, CSV or zip, by label in alphabetical order; none is read yet.
 
     A folder: a folder for each class, whose pictures may lie at any depth, so that in cat/siam/1.jpg the class
@@ -50,23 +50,23 @@ def open_source(source: str | Path, label_from: LabelFrom = "folder") -> Iterato
     relative to the CSV. `label_from="nothing"`: pictures at any depth, all with the label "".
     Hidden files and what desktops leave behind are passed over; links to folders are followed only where they
     stand for a class.
-    Raises SupportError if the source is missing or of another layout, holds fewer than two classes,
+    Raises SupportError if the source is missing or of another layout, holds fewer than `least` classes,
     a class without a picture, or pictures without a class.
     """
     source = Path(source)
     if source.is_dir():
         found = _in_folder(source)
-        yield _grouped(_labelled(source, found, _class_folders(source), label_from), source, label_from)
+        yield _grouped(_labelled(source, found, _class_folders(source), label_from), source, label_from, least)
     elif not source.exists():
         raise SupportError(f"{source}: there is no such folder; {_LAYOUT}")
     elif source.suffix.lower() == ".csv":
-        yield _grouped(_in_csv(source, label_from), source, label_from)
+        yield _grouped(_in_csv(source, label_from), source, label_from, least)
     else:
         with open_zip(source, f"it is a file that is no zip and no .csv; {_LAYOUT}") as archive:
             found = _in_zip(archive, source)
             if label_from == "folder" and len({p[0] for p, _ in found}) == 1 and all(len(p) > 2 for p, _ in found):
                 found = [(p[1:], file) for p, file in found]
-            yield _grouped(_labelled(source, found, set(), label_from), source, label_from)
+            yield _grouped(_labelled(source, found, set(), label_from), source, label_from, least)
 
 
 _Found: TypeAlias = list[tuple[tuple[str, ...], SourceFile]]  # the parts of a path below the source
@@ -159,13 +159,13 @@ def _in_csv(path: Path, label_from: LabelFrom) -> list[SourceFile]:
     ]
 
 
-def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom) -> list[SourceFile]:
+def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least: int) -> list[SourceFile]:
     labels = sorted({file.label for file in files})
     if label_from == "nothing":
         if not files:
             raise SupportError(f"{source}: it is empty; expected pictures")
         return files
-    if len(labels) < 2:
+    if len(labels) < least:
         found = "it is empty" if not labels else f"it holds only the class {labels[0]!r}"
         layout = _LAYOUT if label_from == "folder" else "expected names such as cat_001.jpg and dog_001.jpg"
         raise SupportError(f"{source}: {found}; {layout}, at least two classes")

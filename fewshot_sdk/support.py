@@ -70,13 +70,15 @@ class Reading:
         )
 
 
-def read_pictures(source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder") -> Reading:
+def read_pictures(
+    source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder", least: int = 2
+) -> Reading:
     """Every picture of a source, each file read and decoded once, one at a time.
 
     The sources and labels are those of `sources.open_source`. Raises SupportError as it does.
     """
     pictures, unreadable = [], {}
-    with open_source(source, label_from) as files:
+    with open_source(source, label_from, least) as files:
         for file in files:
             try:
                 data = file.read()
@@ -97,10 +99,13 @@ def read_pictures(source: str | Path, settings: Preprocessing, label_from: Label
     return Reading(pictures=tuple(pictures), unreadable=unreadable)
 
 
-def read_support(source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder") -> SupportSet:
+def read_support(
+    source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder", least: int = 2
+) -> SupportSet:
     """The support set in a folder of class folders, a flat folder, a CSV or a zip, preprocessed.
 
+    least: how many classes it must have.
     Raises SupportError as `sources.open_source` does, and, naming every one of them, for files that
     are not readable pictures.
     """
-    return read_pictures(source, settings, label_from).support()
+    return read_pictures(source, settings, label_from, least).support()

@@ -11,14 +11,17 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-7  cli
-6  training adaptation onnx_export datasets*
-5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* report* doctor* sharing
+10  cli
+9  extension
+8  adaptation
+7  rejection
+6  training onnx_export datasets* choice
+5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* report* doctor* sharing methods
 4  checkpoint serving* inner_loop forward class_cache* tasks support* lineage catalogue
 3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub
 2  meta tensors backbones images* presets* archives* records* native* tables* hub_client testing*
 1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol*
-0  predictions* gatekeeping* errors* version* loopback* repositories*
+0  predictions* gatekeeping* errors* version* loopback* repositories* calibration*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 

@@ -34,6 +34,13 @@ def test_the_adaptation_benchmark_compares_two_loops_that_agree() -> None:
     assert {f"ratio_{name}" for name in ("adaptation", "evaluation")} < found.keys()
 
 
+def test_the_benchmark_of_the_choice_compares_promises_with_what_was_kept() -> None:
+    found = run("honest_choice", "--tasks", "1", "--ways", "3", "--shots", "2", "--data", "glyphs")
+    assert 0.3 < found["accuracy_auto"] <= 1  # chance is a third
+    assert 0 <= found["ece"] <= 1
+    assert {"auroc", "auroc_promised", "unknown_rejected", "unknown_rejected_promised"} < found.keys()
+
+
 def test_the_scaling_benchmark_measures_and_models() -> None:
     found = run("scaling", "--seconds", "0.2", "--bandwidth", "10", "--latency", "50")
     assert found["bandwidth"] == 1.25e9

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ import safetensors.torch
 import torch
 
 from fewshot_sdk import Classifier, adapt, load_classifier, save
-from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch, SupportError
+from fewshot_sdk.checkpoint import Initialization, fresh
+from fewshot_sdk.errors import BundleError, ParamsMismatch, SupportError
 from fewshot_sdk.files import manifest_of
+from fewshot_sdk.records import Method
+from fewshot_sdk.support import SupportSet
 from tests.conftest import draw_folder, tiny_recipe
+
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @pytest.fixture
@@ -60,12 +65,38 @@ def test_a_zero_head_serves_any_number_of_classes(init: Initialization, tmp_path
     assert classifier.probabilities(classifier.support.images).shape == (n_way, n_way)
 
 
-def test_a_dense_head_refuses_another_number_of_classes(init: Initialization, drawings: Path) -> None:
-    from fewshot_sdk.checkpoint import fresh
-
+@pytest.mark.parametrize("method", METHODS)
+def test_a_dense_head_serves_another_number_of_classes_too(
+    init: Initialization, drawings: Path, method: Method
+) -> None:
     dense = fresh(tiny_recipe(head="dense"), 0, init.provenance)
-    with pytest.raises(ConfigError, match="tells 5 classes apart, the task has 3"):
-        adapt(dense, drawings)
+    classifier = adapt(dense, drawings, method=method)
+    assert classifier.params["head.bias"].shape == (3,)
+    assert classifier.probabilities(classifier.support.images).shape == (12, 3)
+
+
+def test_a_thousand_classes_of_one_drawing_and_two_classes(init: Initialization) -> None:
+    for n_way in (2, 1000):
+        images = np.random.default_rng(0).integers(0, 256, (n_way, 16, 16, 1), np.uint8)
+        labels = tuple(f"c{i:04}" for i in range(n_way))
+        support = SupportSet(labels=labels, images=images, targets=np.arange(n_way))
+        for method in METHODS:
+            classifier = adapt(init, support, method=method, steps=2)
+            assert classifier.probabilities(images).shape == (n_way, n_way)
+            if method == "prototypes":  # each drawing is its class's mean
+                assert (classifier.probabilities(images).argmax(1) == support.targets).mean() > 0.9
+
+
+def test_a_folder_from_before_there_were_methods_is_loaded(classifier: Classifier, tmp_path: Path) -> None:
+    folder = save(classifier, tmp_path / "model")
+    files = classifier.files()
+    config = json.loads(files["config.json"])
+    for name in ("method", "temperature", "threshold", "comparison", "calibration"):
+        del config[name]
+    old = {**files, "config.json": json.dumps(config).encode()}
+    (folder / "config.json").write_bytes(old["config.json"])
+    (folder / "manifest.json").write_bytes(manifest_of(old))
+    assert load_classifier(folder).config == classifier.config
 
 
 def test_it_names_its_origin(classifier: Classifier, init: Initialization) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fewshot_cli import commands
 from fewshot_cli.main import app
@@ -37,8 +40,8 @@ def saved(init: Initialization, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> Path:
-    code, _, _ = run("adapt", "--support", drawings, "--init", saved, "--steps", 10, "--output", tmp_path / "model")
-    assert code == 0
+    words = ("--support", drawings, "--init", saved, "--steps", 10, "--reject-rate", 0)
+    assert run("adapt", *words, "--output", tmp_path / "model")[0] == 0
     return tmp_path / "model"
 
 
@@ -79,11 +82,73 @@ def test_the_whole_line(run: Run, tmp_path: Path, drawings: Path) -> None:
     assert code == 0
     from_onnx = json.loads(out)
     assert [Path(said["image"]) for said in from_onnx] == new
-    assert all(said["probabilities"][said["label"]] == said["probability"] for said in from_onnx)
+    assert all(said["probabilities"][said["nearest"]] == said["probability"] for said in from_onnx)
+    assert all(said["label"] in (said["nearest"], None) for said in from_onnx)
     code, out, _ = run("predict", model, *new, "--json")
     for left, right in zip(from_onnx, json.loads(out), strict=True):
         assert left["label"] == right["label"]
         assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-4)
+
+
+def test_adapting_tells_what_it_compared_and_why_it_chose(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
+    code, out, err = run("adapt", "--support", drawings, "--init", saved, "--output", tmp_path / "m", "--json")
+    assert code == 0
+    said = json.loads(out)
+    tried = [(trial["method"], trial["steps"]) for trial in said["comparison"]]
+    assert tried == [("prototypes", 0), ("probe", 0), ("reptile", 10), ("reptile", 20), ("reptile", 40)]
+    assert (said["method"], said["steps"]) in tried
+    assert all(trial["seconds"] > 0 for trial in said["comparison"])
+    assert said["calibration"]["reject_rate"] == 0.05
+    assert said["reason"] in err.splitlines()
+    lines = [line for line in err.splitlines() if not line.startswith("cross-validating: ")]  # on a slow machine
+    table = [line.split() for line in lines[:6]]
+    assert [row[0] for row in table] == ["method", "prototypes", "probe", "reptile", "reptile", "reptile"]
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "## What was compared" in card
+    assert "| AUROC against classes left out |" in card
+
+
+def test_one_picture_a_class_is_told_and_takes_the_default(run: Run, saved: Path, tmp_path: Path) -> None:
+    one = draw_folder(tmp_path / "one", shots=1)
+    code, out, err = run("adapt", "--support", one, "--init", saved, "--output", tmp_path / "m", "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert (said["method"], said["temperature"], said["threshold"], said["comparison"]) == ("reptile", 1, 0, [])
+    assert "cannot cross-validate with one picture a class" in err
+    assert "took reptile from glyphs, temperature 1" in err
+
+
+def test_what_is_unknown_is_told_with_the_nearest_label(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
+    words = ("--support", drawings, "--init", saved, "--method", "probe", "--reject-rate", 0.9)
+    assert run("adapt", *words, "--output", tmp_path / "m")[0] == 0
+    blank = tmp_path / "blank.png"
+    Image.fromarray(np.full((60, 60), 255, np.uint8)).save(blank)
+    _, out, _ = run("predict", tmp_path / "m", blank)
+    assert re.fullmatch(r".*blank\.png +unknown \(nearest: (ant|bee|cat) \d+\.\d%\)\n", out)
+    said = json.loads(run("predict", tmp_path / "m", blank, "--json")[1])[0]
+    assert said["label"] is None
+    assert said["probabilities"][said["nearest"]] == said["probability"]
+
+
+def test_a_class_is_added_to_a_classifier(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
+    more = draw_folder(tmp_path / "more", ("dog",))
+    words = ("--support", drawings, "--init", saved, "--method", "prototypes")
+    assert run("adapt", *words, "--no-keep-pictures", "--output", tmp_path / "lean")[0] == 0
+    assert run("adapt", "--support", drawings, "--init", saved, "--steps", 3, "--output", tmp_path / "m")[0] == 0
+    for model, says in (("lean", "added to the sums"), ("m", "adapted again to the old pictures and the new")):
+        new = tmp_path / f"{model}2"
+        code, out, err = run(
+            "adapt", "--extend", tmp_path / model, "--support", more, "--init", saved, "--output", new, "--json"
+        )
+        assert code == 0
+        assert json.loads(out)["labels"] == ["ant", "bee", "cat", "dog"]
+        assert says in err
+    assert run("export", tmp_path / "lean2", "--output", tmp_path / "lean.onnx")[0] == 0  # checked on noise
+    code, _, err = run("adapt", "--extend", tmp_path / "m", "--support", more, "--output", tmp_path / "o")
+    assert code == 1
+    assert "name its folder with --init" in err
 
 
 def test_people_get_lines(run: Run, model: Path, saved: Path, drawings: Path) -> None:
@@ -157,6 +222,8 @@ def test_a_known_failure_is_one_line_and_exit_1(
         ["evaluate", "omniglot", "--mode", "magic"],
         ["meta-train", "--preset", "glyphs", "--output", "o", "--meta-steps", "0"],
         ["adapt", "--support", "s", "--output", "o", "--steps", "-1"],
+        ["adapt", "--support", "s", "--output", "o", "--reject-rate", "1"],
+        ["adapt", "--support", "s", "--output", "o", "--extend", "m", "--method", "probe"],
     ],
 )
 def test_wrong_usage_is_exit_2(run: Run, words: list[str]) -> None:

@@ -2,59 +2,162 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from fewshot_cli.output import emit, emit_json, say
-from fewshot_sdk.files import check_free, check_free_file
+import fewshot_sdk
+from fewshot_cli.output import emit, emit_json, progress, say
+from fewshot_sdk.files import check_free, check_free_file, write_folder
 
 if TYPE_CHECKING:
+    from fewshot_cli.doctor import Examined
+    from fewshot_sdk import Initialization
+    from fewshot_sdk.adaptation import Adaptation
+    from fewshot_sdk.choice import Outcome
+    from fewshot_sdk.records import Calibration
     from fewshot_sdk.sources import LabelFrom
 
+REJECT_RATE = 0.05
 
-def adapt(
-    support: Path, output: Path, init_name: str, label_from: LabelFrom, steps: int | None, seed: int, json: bool
-) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptJob:
+    """The words of `fewshot adapt`, parsed; None is the default."""
+
+    support: Path
+    output: Path
+    init: str
+    method: Literal["auto", "prototypes", "probe", "reptile"] | None
+    steps: int | None
+    reject_rate: float | None
+    extend: Path | None
+    label_from: LabelFrom
+    keep_pictures: bool
+    seed: int
+
+
+def adapt(job: AdaptJob, json: bool) -> None:
     """`fewshot adapt`."""
-    from fewshot_cli.doctor import read_examined
+    from fewshot_cli.doctor import Examined
     from fewshot_sdk.sources import open_source
 
-    check_free(output)
-    with open_source(support, label_from):
-        pass  # a wrong folder is told before PyTorch is loaded
-    import fewshot_sdk as sdk
-
-    init = sdk.load(init_name)
-    examined = read_examined(support, init.recipe.preprocessing, label_from)
-    classifier = sdk.adapt(init, examined, steps=steps, seed=seed)
+    check_free(job.output)
+    began = time.perf_counter()
+    examined = Examined(job.support, job.label_from)
+    if job.extend is None:
+        with open_source(job.support, job.label_from) as files:  # a wrong folder is told before PyTorch is loaded
+            n_way = len({file.label for file in files})
+        made = _adapted(job, examined, n_way)
+    else:
+        made = _extended(job, job.extend)
+    classifier, config = made.classifier, made.classifier.config
     images, targets = classifier.support.images, classifier.support.targets
-    right = int((classifier.probabilities(images).argmax(1) == targets).sum())
-    sdk.save(classifier, output)
+    right = int((classifier.probabilities(images).argmax(1) == targets).sum()) if len(targets) else 0
+    kept = classifier if job.keep_pictures else classifier.without_pictures()
+    files_of = kept.files()
+    if job.keep_pictures and len(targets):
+        from fewshot_cli.report import report_of
+
+        files_of["report.html"] = report_of(
+            made, examined.findings or [], job.output, time.perf_counter() - began
+        ).encode()
+    write_folder(job.output, files_of)
+    if len(made.outcomes) > 1:
+        say(comparison(made.outcomes))
+    say(made.reason)
     if json:
+        trials = [{**o.trial.model_dump(), "seconds": o.seconds} for o in made.outcomes]
         emit_json(
             {
-                "output": str(output),
-                "initialization": init_name,
+                "output": str(job.output),
+                "initialization": config.initialization.name,
                 "labels": list(classifier.labels),
                 "images": len(targets),
-                "steps": classifier.config.adaptation.steps,
-                "support_accuracy": right / len(targets),
+                "method": config.method,
+                "steps": config.adaptation.steps,
+                "reason": made.reason,
+                "comparison": trials,
+                "temperature": config.temperature,
+                "threshold": config.threshold,
+                "calibration": config.calibration.model_dump() if config.calibration else None,
+                "support_accuracy": right / len(targets) if len(targets) else None,
             }
         )
+    if config.calibration:
+        say(calibration(config.calibration, config.threshold))
     say(
-        f"adapted {init_name} to {len(classifier.labels)} classes in {classifier.config.adaptation.steps} steps; "
-        f"{right} of its {len(targets)} support pictures are recognized"
+        f"adapted {config.initialization.name} to {len(classifier.labels)} classes by {config.method}"
+        + (f", {config.adaptation.steps} steps" if config.method == "reptile" else "")
+        + (f"; {right} of its {len(targets)} support pictures are recognized" if len(targets) else "")
     )
-    say(f"wrote {output}; next: fewshot export {output} --output {output}.onnx")
+    if "report.html" in files_of:
+        say(f"{job.output / 'report.html'} shows it all")
+    say(f"wrote {job.output}; next: fewshot export {job.output} --output {job.output}.onnx")
+
+
+def _adapted(job: AdaptJob, examined: Examined, n_way: int) -> Adaptation:
+    from fewshot_sdk.adaptation import compare_and_adapt, suitable
+
+    inits = _initializations(job.init)
+    return compare_and_adapt(
+        suitable(inits, n_way) or inits,
+        examined,
+        method=job.method or ("auto" if job.steps is None else "reptile"),
+        steps=job.steps,
+        reject_rate=REJECT_RATE if job.reject_rate is None else job.reject_rate,
+        seed=job.seed,
+        watch=watch,
+    )
+
+
+def _extended(job: AdaptJob, model: Path) -> Adaptation:
+    from fewshot_sdk.extension import extend
+
+    return extend(fewshot_sdk.load_classifier(model), job.support, _initializations(job.init), watch=watch)
+
+
+def _initializations(name: str) -> dict[str, Initialization]:
+    from fewshot_sdk.zoo import bundled
+
+    if name == "auto" and bundled():
+        return {known: fewshot_sdk.load(known) for known in bundled()}
+    init = fewshot_sdk.load(name)
+    return {init.recipe.preset: init}
+
+
+def watch(work: Iterator[str], total: int) -> Iterator[str]:
+    """Progress of cross-validation, once it takes longer than a second."""
+    return progress(work, total, "cross-validating", str, plain_seconds=1.0)
+
+
+def comparison(outcomes: Sequence[Outcome]) -> str:
+    """What was compared, as a table for people."""
+    width = max(14, *(len(o.trial.init) for o in outcomes))
+    lines = [f"{'method':<11} {'initialization':<{width}} steps  accuracy ± s.e.    time"]
+    for o in outcomes:
+        t = o.trial
+        accuracy = f"{100 * t.accuracy:5.1f} ± {100 * t.standard_error:4.1f} %"
+        lines.append(f"{t.method:<11} {t.init:<{width}} {t.steps:>5}  {accuracy}  {1000 * o.seconds:5.0f} ms")
+    return "\n".join(lines)
+
+
+def calibration(found: Calibration, threshold: float) -> str:
+    """How far the probabilities can be believed, in one line."""
+    text = f"calibration error {found.ece:.1%} (before: {found.ece_before:.1%})"
+    if threshold:
+        text += f"; unknown under {threshold:.1%}, which loses {found.known_lost:.1%} of known pictures"
+    if found.auroc is not None and found.unknown_rejected is not None:
+        text += f" and rejects {found.unknown_rejected:.1%} of left-out classes, AUROC {found.auroc:.3f}"
+    return text
 
 
 def export(model: Path, output: Path, json: bool) -> None:
     """`fewshot export`."""
     check_free_file(output)
-    import fewshot_sdk as sdk
-
-    made = sdk.export_onnx(sdk.load_classifier(model), output)
+    made = fewshot_sdk.export_onnx(fewshot_sdk.load_classifier(model), output)
     parity = made.metadata.parity
     if json:
         emit_json({"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")})
@@ -67,13 +170,14 @@ def export(model: Path, output: Path, json: bool) -> None:
 
 def predict(model: Path, images: list[Path], json: bool) -> None:
     """`fewshot predict`: a folder is run by PyTorch, a file by onnxruntime."""
-    import fewshot_sdk as sdk
-
-    classifier = sdk.load_classifier(model) if model.is_dir() else sdk.Predictor(model)
+    classifier = fewshot_sdk.load_classifier(model) if model.is_dir() else fewshot_sdk.Predictor(model)
     found = classifier.predict(images)
     if json:
         emit_json([{"image": str(image), **asdict(said)} for image, said in zip(images, found, strict=True)])
         return
     width = max(len(str(image)) for image in images)
     for image, said in zip(images, found, strict=True):
-        emit(f"{image!s:<{width}}  {said.label}  {said.probability:.1%}")
+        if said.label is None:
+            emit(f"{image!s:<{width}}  unknown (nearest: {said.nearest} {said.probability:.1%})")
+        else:
+            emit(f"{image!s:<{width}}  {said.label}  {said.probability:.1%}")

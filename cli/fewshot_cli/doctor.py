@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewshot_cli.output import emit, emit_json, say
 from fewshot_sdk.config import Preprocessing
-from fewshot_sdk.doctor import LOOK, examine
+from fewshot_sdk.doctor import LOOK, Finding, examine
 from fewshot_sdk.errors import SupportError
 from fewshot_sdk.sources import LabelFrom
 from fewshot_sdk.support import SupportSet, read_pictures
@@ -31,16 +31,24 @@ def doctor(source: Path, query: Path | None, label_from: LabelFrom, json: bool) 
     return errors == 0
 
 
-def read_examined(source: Path, settings: Preprocessing, label_from: LabelFrom) -> SupportSet:
-    """The support set, its warnings told. Raises SupportError with all of its errors."""
-    reading = read_pictures(source, settings, label_from)
-    findings = examine(reading)
-    for finding in findings:
-        if finding.severity == "warning":
-            say(f"warning: {finding.message}")
-    if errors := [finding.message for finding in findings if finding.severity == "error"]:
-        raise SupportError("\nerror: ".join(errors))
-    return reading.support()
+class Examined:
+    """A support set that the doctor looks at when it is first read. Its findings are kept, the warnings told."""
+
+    def __init__(self, source: Path, label_from: LabelFrom) -> None:
+        self._source, self._label_from = source, label_from
+        self.findings: list[Finding] | None = None
+
+    def __call__(self, settings: Preprocessing) -> SupportSet:
+        """The support set as a recipe sees it. Raises SupportError with all of its errors."""
+        reading = read_pictures(self._source, settings, self._label_from)
+        if self.findings is None:
+            self.findings = examine(reading)
+            for finding in self.findings:
+                if finding.severity == "warning":
+                    say(f"warning: {finding.message}")
+            if errors := [finding.message for finding in self.findings if finding.severity == "error"]:
+                raise SupportError("\nerror: ".join(errors))
+        return reading.support()
 
 
 def _counted(n: int, what: str) -> str:

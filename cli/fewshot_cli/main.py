@@ -207,19 +207,59 @@ def adapt(
         Path, typer.Option(help="Folder or zip with a folder of pictures for each class, or a CSV of path and label.")
     ],
     output: Annotated[Path, typer.Option(help="Folder to write the classifier to.")],
-    init: Annotated[str, typer.Option(help=INIT_HELP)] = "omniglot",
+    init: Annotated[str, typer.Option(help=f"{INIT_HELP} auto tries all bundled ones that fit.")] = "auto",
+    method: Annotated[
+        Literal["auto", "prototypes", "probe", "reptile"] | None,
+        typer.Option(
+            help="auto compares the others by cross-validation and takes the simplest within one standard error "
+            "of the best. Default: auto; with --steps reptile.",
+            show_default=False,
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=0, help="Gradient steps. Default: the initialization's.", show_default=False),
+        typer.Option(min=0, help="Gradient steps of reptile. Default: the initialization's.", show_default=False),
     ] = None,
     label_from: Labels = "folder",
+    reject_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="Share of known pictures that may be lost to `unknown`; 0 never says it. Default: 0.05.",
+            show_default=False,
+        ),
+    ] = None,
+    extend: Annotated[
+        Path | None,
+        typer.Option(help="A classifier's folder, to which --support adds classes or pictures.", show_default=False),
+    ] = None,
+    keep_pictures: Annotated[
+        bool, typer.Option(help="Keep small copies of the pictures in OUTPUT, for exporting and extending it.")
+    ] = True,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Adapt an initialization to a few pictures of your own."""
     from fewshot_cli import commands
 
-    commands.adapt(support, output, init, label_from, steps, seed, json)
+    if extend and (method or steps is not None or reject_rate is not None or seed):
+        raise typer.BadParameter(
+            "--extend takes method, steps, reject rate and seed from the classifier; leave them out"
+        )
+    job = commands.AdaptJob(
+        support=support,
+        output=output,
+        init=init,
+        method=method,
+        steps=steps,
+        reject_rate=reject_rate,
+        extend=extend,
+        label_from=label_from,
+        keep_pictures=keep_pictures,
+        seed=seed,
+    )
+    commands.adapt(job, json)
 
 
 @app.command()

@@ -1,0 +1,59 @@
+"""What `fewshot adapt` puts into report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_sdk.calibration import softmax
+from fewshot_sdk.choice import described
+from fewshot_sdk.doctor import Finding
+from fewshot_sdk.report import HeldOutAnswers, Report, Row, render
+
+if TYPE_CHECKING:
+    from fewshot_sdk.adaptation import Adaptation
+
+
+def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, seconds: float) -> str:
+    """The page of an adaptation that took `seconds` from reading to the end."""
+    classifier, config = made.classifier, made.classifier.config
+    chosen = next(
+        (
+            outcome
+            for outcome in made.outcomes
+            if (outcome.way.method, outcome.trial.init) == (config.method, config.initialization.name)
+            and outcome.way.steps == config.adaptation.steps
+        ),
+        None,
+    )
+    comparison = [
+        Row(
+            way=described(outcome.trial),
+            accuracy=100 * outcome.trial.accuracy,
+            error=100 * outcome.trial.standard_error,
+            seconds=outcome.seconds,
+            chosen=outcome is chosen,
+        )
+        for outcome in made.outcomes
+    ]
+    held_out = None
+    if chosen is not None:
+        answers = chosen.held_out
+        probabilities = softmax(answers.logits, config.temperature)
+        held_out = HeldOutAnswers(probabilities=probabilities, targets=answers.targets, rows=answers.rows)
+    notes = [made.reason[:1].upper() + made.reason[1:] + "."]
+    if config.threshold:
+        notes.append(f"A picture under {config.threshold:.0%} is called unknown.")
+    page = Report(
+        title=f"{output.name}: {len(classifier.labels)} classes from {len(classifier.support.targets)} pictures",
+        support=classifier.support,
+        notes=notes,
+        findings=[(finding.severity, finding.message) for finding in findings],
+        comparison=comparison,
+        held_out=held_out,
+        threshold=config.threshold,
+        timings={"reading, comparing and adapting": seconds},
+        commands=[f"fewshot export {output} --output {output}.onnx", f"fewshot predict {output}.onnx photo.jpg"],
+    )
+    return render(page)

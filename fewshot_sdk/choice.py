@@ -1,0 +1,185 @@
+"""Which way to adapt: cross-validation on the support set, and the simplest within one standard error of the best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fewshot_sdk.calibration import Floats, Ints
+from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.forward import Forward
+from fewshot_sdk.inner_loop import one_thread
+from fewshot_sdk.methods import Student, Way, simplicity
+from fewshot_sdk.records import Trial
+from fewshot_sdk.support import SupportSet
+
+Watch = Callable[[Iterator[str], int], Iterable[str]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entrant:
+    """An initialization by its name, the support set as it sees it, and the ways it is tried in."""
+
+    name: str
+    init: Initialization
+    support: SupportSet
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOut:
+    """What was said of pictures held out: logits (m, n_way), their targets, rows of the support set and folds, (m,)."""
+
+    logits: Floats
+    targets: Ints
+    rows: Ints
+    folds: Ints
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """How one way did; seconds: what one adaptation took, on average."""
+
+    entrant: Entrant
+    way: Way
+    trial: Trial
+    seconds: float
+    held_out: HeldOut
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Rows of the support set to learn from, and rows to be asked about."""
+
+    fold: int
+    learn: Ints
+    ask: Ints
+
+
+def plan(targets: Ints) -> tuple[int, int]:
+    """How many folds, and how often: the cap on the work for large support sets.
+
+    Up to 100 pictures 5 folds twice, up to 500 once, up to 2,000 3 folds, more: 2; never more folds than
+    the largest class has pictures. 0 folds if no two classes have a second picture.
+    """
+    counts = np.bincount(targets)
+    if (counts > 1).sum() < 2:
+        return 0, 0
+    n = len(targets)
+    folds = 5 if n <= 500 else 3 if n <= 2000 else 2
+    return min(folds, int(counts.max())), 2 if n <= 100 else 1
+
+
+def splits(targets: Ints, folds: int, repeats: int, seed: int) -> list[Split]:
+    """Stratified folds: each picture is asked about once a repeat, and every class is always learned from.
+
+    The pictures of a class are dealt out one by one, the next class going on where the last one ended; the
+    only picture of a class is never held out.
+    """
+    found = []
+    for repeat in range(repeats):
+        rng = np.random.default_rng((seed, repeat, 2))  # apart from the streams of tasks and mini-batches
+        dealt, next_fold = np.full(len(targets), -1), 0
+        for label in np.unique(targets):
+            rows = rng.permutation(np.flatnonzero(targets == label))
+            if len(rows) > 1:
+                dealt[rows] = (next_fold + np.arange(len(rows))) % folds
+                next_fold += len(rows)
+        found += [
+            Split(fold=fold, learn=np.flatnonzero(dealt != fold), ask=np.flatnonzero(dealt == fold))
+            for fold in range(folds)
+        ]
+    return found
+
+
+def cross_validate(entrants: Sequence[Entrant], *, seed: int, watch: Watch) -> list[Outcome]:
+    """How each way of each entrant does on pictures of the support set that it has not learned from.
+
+    The standard error is that of the mean over the pictures, each counted with its share of right answers over
+    the repeats. `watch` is handed the running work, a line about each fold, and their number.
+    Source: Hastie, Tibshirani and Friedman 2009, section 7.10.
+    """
+    targets = entrants[0].support.targets
+    parts = splits(targets, *plan(targets), seed)
+    logits: dict[tuple[int, Way], list[Floats]] = {(i, way): [] for i, e in enumerate(entrants) for way in e.ways}
+    seconds = dict.fromkeys(logits, 0.0)
+
+    def run() -> Iterator[str]:
+        for i, entrant in enumerate(entrants):
+            student = Student(entrant.init, len(entrant.support.labels))
+            for split in parts:
+                for way, found, took in ask(student, entrant.support, split, entrant.ways, seed):
+                    logits[i, way].append(found)
+                    seconds[i, way] += took
+                yield entrant.name
+
+    for _ in watch(run(), len(parts) * len(entrants)):
+        pass
+    rows = np.concatenate([split.ask for split in parts])
+    folds = np.concatenate([np.full(len(split.ask), split.fold) for split in parts])
+    outcomes = []
+    for (i, way), found in logits.items():
+        held_out = HeldOut(logits=np.concatenate(found), targets=targets[rows], rows=rows, folds=folds)
+        accuracy, error = accuracy_of(held_out)
+        trial = Trial(
+            method=way.method, init=entrants[i].name, steps=way.steps, accuracy=accuracy, standard_error=error
+        )
+        took = seconds[i, way] / len(parts)
+        outcomes.append(Outcome(entrant=entrants[i], way=way, trial=trial, seconds=took, held_out=held_out))
+    return outcomes
+
+
+def ask(
+    student: Student, support: SupportSet, split: Split, ways: Sequence[Way], seed: int
+) -> Iterator[tuple[Way, Floats, float]]:
+    """Yields each way, its logits (len(split.ask), n_way), and the seconds its learning took."""
+    images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
+    learn, queries = images[torch.from_numpy(split.learn)], images[torch.from_numpy(split.ask)]
+    with one_thread():
+        spent, started = {True: 0.0, False: 0.0}, time.perf_counter()
+        for way, params in student.learn(learn, targets[torch.from_numpy(split.learn)], ways, seed):
+            stepping = way.method == "reptile"  # a longer run goes on from a shorter one, and counts it
+            spent[stepping] += time.perf_counter() - started
+            logits = Forward(student.network, params).apart(queries, learn)
+            yield way, logits.double().numpy(), spent[stepping]
+            started = time.perf_counter()
+
+
+def accuracy_of(held_out: HeldOut) -> tuple[float, float]:
+    """The share of right answers, and its standard error over the different pictures."""
+    right = held_out.logits.argmax(1) == held_out.targets
+    asked = np.bincount(held_out.rows)
+    each = np.bincount(held_out.rows, right)[asked > 0] / asked[asked > 0]
+    return float(each.mean()), float(each.std(ddof=1) / len(each) ** 0.5)
+
+
+def simplest_within_error(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
+    """The choice, and why in one sentence: the simplest way within one standard error of the best accuracy.
+
+    Simple is prototypes before a probe before gradient steps, and fewer steps before more; of two initializations
+    in the same way the more accurate one, then the first, is taken.
+    Source: Breiman et al. 1984, section 3.4.3 (the 1 SE rule).
+    """
+    best = min(outcomes, key=lambda o: (-o.trial.accuracy, simplicity(o.way)))
+    near = [o for o in outcomes if o.trial.accuracy >= best.trial.accuracy - best.trial.standard_error - 1e-12]
+    chosen = min(near, key=lambda o: (simplicity(o.way), -o.trial.accuracy))
+    about = f"{described(chosen.trial)}: {chosen.trial.accuracy:.1%} in cross-validation"
+    if len(outcomes) == 1:
+        return chosen, f"{about}; nothing else was compared"
+    if chosen is best:
+        return chosen, f"chose {about}, the best, and nothing simpler is within its standard error"
+    return chosen, (
+        f"chose {about}, the simplest within one standard error ({best.trial.standard_error:.1%}) of the best, "
+        f"{described(best.trial)} with {best.trial.accuracy:.1%}"
+    )
+
+
+def described(trial: Trial) -> str:
+    """A way in words."""
+    if trial.method == "reptile":
+        return f"{trial.steps} reptile step{'' if trial.steps == 1 else 's'} from {trial.init}"
+    return f"{'prototypes' if trial.method == 'prototypes' else 'a linear probe'} on {trial.init}"

@@ -1,0 +1,97 @@
+"""Temperature and reject threshold of a way to adapt, and how well they tell the known from the unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fewshot_sdk.calibration import (
+    Floats,
+    auroc,
+    expected_calibration_error,
+    fit_temperature,
+    reject_threshold,
+    softmax,
+)
+from fewshot_sdk.choice import Outcome, Split, Watch, ask, plan, splits
+from fewshot_sdk.methods import Student
+from fewshot_sdk.records import Calibration
+from fewshot_sdk.support import SupportSet
+
+MOST_LEFT_OUT = 10
+
+
+def calibrate(outcome: Outcome, *, reject_rate: float, seed: int, watch: Watch) -> tuple[float, float, Calibration]:
+    """The temperature and the threshold that fit the outcome's held-out predictions, and their record.
+
+    reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1. The record's errors
+    and shares are of each fold by the temperature and threshold that fit the others.
+    """
+    held, support = outcome.held_out, outcome.entrant.support
+    temperature, threshold = _fit(held.logits, held.targets, held.rows, reject_rate)
+    probabilities, rejected = np.empty_like(held.logits), np.zeros(len(held.targets), bool)
+    for fold in np.unique(held.folds):
+        asked, others = held.folds == fold, held.folds != fold
+        its, limit = _fit(held.logits[others], held.targets[others], held.rows[others], reject_rate)
+        probabilities[asked] = softmax(held.logits[asked], its)
+        rejected[asked] = probabilities[asked].max(1) < limit
+    folds, repeats = plan(support.targets)
+    known, unknown = _left_out(outcome, temperature, seed, watch)
+    record = Calibration(
+        reject_rate=reject_rate,
+        pictures=len(np.unique(held.rows)),
+        folds=folds,
+        repeats=repeats,
+        accuracy=outcome.trial.accuracy,
+        standard_error=outcome.trial.standard_error,
+        ece_before=expected_calibration_error(softmax(held.logits), held.targets),
+        ece=expected_calibration_error(probabilities, held.targets),
+        known_lost=float(rejected.mean()),
+        auroc=auroc(known, unknown) if len(known) else None,
+        unknown_rejected=float((unknown < threshold).mean()) if len(unknown) else None,
+    )
+    return temperature, threshold, record
+
+
+def _fit(logits: Floats, targets: np.ndarray, rows: np.ndarray, reject_rate: float) -> tuple[float, float]:
+    temperature = fit_temperature(logits, targets, len(np.unique(rows)))
+    return temperature, reject_threshold(softmax(logits, temperature).max(1), reject_rate)
+
+
+def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> tuple[Floats, Floats]:
+    """Confidences about held-out pictures of known classes, and about pictures of classes that were left out.
+
+    Each class is left out once, of more than ten only ten, evenly spread; the others keep back one fold.
+    Nothing under 3 classes.
+    """
+    support = outcome.entrant.support
+    n_way = len(support.labels)
+    known: list[Floats] = []
+    unknown: list[Floats] = []
+    if n_way < 3:
+        return np.empty(0), np.empty(0)
+    left_out = np.unique(np.linspace(0, n_way - 1, min(n_way, MOST_LEFT_OUT)).astype(int))
+
+    def run() -> Iterator[str]:
+        student = Student(outcome.entrant.init, n_way - 1)
+        for number, label in enumerate(left_out):
+            rest = np.flatnonzero(support.targets != label)
+            strangers = np.flatnonzero(support.targets == label)
+            targets = support.targets - (support.targets > label)
+            folds, _ = plan(targets[rest])
+            if not folds:
+                continue
+            split = splits(targets[rest], folds, 1, seed)[number % folds]
+            learn, queries = rest[split.learn], np.concatenate([rest[split.ask], strangers])
+            without = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
+            whole = Split(fold=split.fold, learn=learn, ask=queries)
+            for _, logits, _ in ask(student, without, whole, [outcome.way], seed):
+                confidences = softmax(logits, temperature).max(1)
+                known.append(confidences[: len(split.ask)])
+                unknown.append(confidences[len(split.ask) :])
+            yield outcome.entrant.name
+
+    for _ in watch(run(), len(left_out)):
+        pass
+    return np.concatenate([*known, np.empty(0)]), np.concatenate([*unknown, np.empty(0)])
