@@ -11,14 +11,15 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-8  cli
-7  training evaluation adaptation onnx_export
+9  cli
+8  learner_export
+7  training evaluation adaptation onnx_export learner_graph onnx_adaptation
 6  datasets* checkpoint classifier
-5  omniglot* mini_imagenet* glyphs* inner_loop forward meta
+5  omniglot* mini_imagenet* glyphs* inner_loop forward meta learner* classifier_graph
 4  class_cache* tasks heads runtime* conv4
-3  class_images* support* tensors backbones cards* bundles* curves*
-2  images* params presets* zoo* predictions* archives* records* team native*
-1  config* files*
+3  class_images* support* tensors backbones cards* bundles* curves* conv4_nodes
+2  images* params presets* zoo* predictions* archives* records* team native* onnx_nodes conv4_tables*
+1  config* files* schedules*
 0  errors* version*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}

@@ -22,7 +22,7 @@ def shell(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command_and_imports_no_heavy_library() -> None:
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", "--help")
     assert done.returncode == 0
-    for command in ("meta-train", "evaluate", "adapt", "export", "predict"):
+    for command in ("meta-train", "evaluate", "adapt", "export", "export-learner", "predict"):
         assert command in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "typer" in imported

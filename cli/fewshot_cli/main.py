@@ -197,16 +197,26 @@ def evaluate(
 @app.command()
 def adapt(
     support: Annotated[Path, typer.Option(help="Folder with a folder of pictures for each class.")],
-    output: Annotated[Path, typer.Option(help="Folder to write the classifier to.")],
-    init: Annotated[str, typer.Option(help="A bundled initialization's name, or a folder.")] = "omniglot",
+    output: Annotated[Path, typer.Option(help="Folder to write the classifier to; with --engine onnx an ONNX file.")],
+    init: Annotated[
+        str, typer.Option(help="A bundled initialization's name, or a folder; with --engine onnx a learner file.")
+    ] = "omniglot",
     steps: Annotated[
         int | None,
         typer.Option(min=0, help="Gradient steps. Default: the initialization's.", show_default=False),
     ] = None,
+    engine: Annotated[
+        Literal["torch", "onnx"], typer.Option(help="onnx needs no PyTorch: see `fewshot export-learner`.")
+    ] = "torch",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Adapt an initialization to a few pictures of your own."""
+    if engine == "onnx":
+        from fewshot_cli import learner
+
+        learner.adapt(support, output, init, steps, seed, json)
+        return
     from fewshot_cli import commands
 
     commands.adapt(support, output, init, steps, seed, json)
@@ -222,6 +232,18 @@ def export(
     from fewshot_cli import commands
 
     commands.export(model, output, json)
+
+
+@app.command("export-learner")
+def export_learner(
+    init: Init,
+    output: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    json: Json = False,
+) -> None:
+    """Export an initialization to one ONNX file that adapts and classifies, checked against PyTorch."""
+    from fewshot_cli import learner
+
+    learner.export_learner(init, output, json)
 
 
 @app.command()
