@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from fewshot_sdk.errors import FewshotError as FewshotError
     from fewshot_sdk.evaluation import evaluate as evaluate
     from fewshot_sdk.files import save as save
+    from fewshot_sdk.learner import Learner as Learner
+    from fewshot_sdk.learner_export import export_learner as export_learner
+    from fewshot_sdk.onnx_adaptation import adapt_to_onnx as adapt_to_onnx
     from fewshot_sdk.onnx_export import export_onnx as export_onnx
     from fewshot_sdk.presets import preset as preset
     from fewshot_sdk.runtime import Predictor as Predictor
@@ -33,11 +36,14 @@ else:
         "Classifier": "classifier",
         "FewshotError": "errors",
         "Initialization": "checkpoint",
+        "Learner": "learner",
         "Predictor": "runtime",
         "Recipe": "config",
         "TaskSampler": "tasks",
         "adapt": "adaptation",
+        "adapt_to_onnx": "onnx_adaptation",
         "evaluate": "evaluation",
+        "export_learner": "learner_export",
         "export_onnx": "onnx_export",
         "load": "checkpoint",
         "load_classifier": "classifier",
@@ -64,12 +70,15 @@ __all__ = [
     "Classifier",
     "FewshotError",
     "Initialization",
+    "Learner",
     "Predictor",
     "Recipe",
     "TaskSampler",
     "__version__",
     "adapt",
+    "adapt_to_onnx",
     "evaluate",
+    "export_learner",
     "export_onnx",
     "load",
     "load_classifier",

@@ -19,10 +19,9 @@ from fewshot_sdk.errors import ExportError
 from fewshot_sdk.files import check_free_file, write_file
 from fewshot_sdk.images import Pixels
 from fewshot_sdk.records import OnnxMetadata, Parity
-from fewshot_sdk.runtime import INPUT, METADATA_KEY, OUTPUT, Predictor
+from fewshot_sdk.runtime import FORMAT, INPUT, METADATA_KEY, OUTPUT, Predictor
 from fewshot_sdk.version import versions
 
-FORMAT = "fewshot-sdk onnx 1"
 OPSET = 20
 TOLERANCE = 1e-4
 

@@ -161,3 +161,22 @@ class OnnxMetadata(Config):
     parity: Parity
     versions: dict[str, str]
     threshold: Fraction = 0.0
+
+
+class LearnerMetadata(Config):
+    """What a learner file says of itself, as JSON under `fewshot_sdk` in its metadata_props.
+
+    n_way: the number of classes of a dense head; None for any number.
+    parity: the largest difference to PyTorch in float64; noise_floor: that of PyTorch in float32, on the same tasks.
+    """
+
+    format: Literal["fewshot-sdk learner 1"]
+    n_way: int | None
+    preprocessing: Preprocessing
+    backbone: Conv4
+    adaptation: InnerLoop
+    initialization: Origin
+    opset: int
+    parity: Parity
+    noise_floor: Annotated[float, Field(ge=0)]
+    versions: dict[str, str]

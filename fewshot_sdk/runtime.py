@@ -16,6 +16,7 @@ from fewshot_sdk.predictions import Prediction, to_predictions
 from fewshot_sdk.records import OnnxMetadata
 
 METADATA_KEY = "fewshot_sdk"
+FORMAT = "fewshot-sdk onnx 1"
 INPUT, OUTPUT = "images", "probabilities"
 BATCH = 64
 
@@ -29,16 +30,7 @@ class Predictor:
 
     def __init__(self, model: str | Path | bytes, *, threads: int = 1) -> None:
         name = "the model" if isinstance(model, bytes) else str(model)
-        data = model if isinstance(model, bytes) else read_bounded(Path(model), MAX_FILE_BYTES)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # its own errors reach us as exceptions
-        try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no other base
-            reason = str(error).splitlines()[0]
-            raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
-        stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self._session, stored = open_session(model, name, threads)
         if stored is None:
             raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export`: it names no labels")
         try:
@@ -66,3 +58,20 @@ class Predictor:
         """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
         (rows,) = self._session.run([OUTPUT], {INPUT: pixels})
         return np.asarray(rows, np.float32)
+
+
+def open_session(model: str | Path | bytes, name: str, threads: int) -> tuple[onnxruntime.InferenceSession, str | None]:
+    """A file or its bytes, ready to run on the processor, and what it holds under our metadata key, if anything.
+
+    Raises BundleError, calling it `name`, if it is no ONNX.
+    """
+    data = model if isinstance(model, bytes) else read_bounded(Path(model), MAX_FILE_BYTES)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # its own errors reach us as exceptions
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
+    return session, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)

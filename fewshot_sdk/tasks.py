@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.errors import DataError
+from fewshot_sdk.schedules import schedule
 
 Seed = tuple[int, ...]
 
@@ -81,13 +82,5 @@ class TaskSampler:
 
 
 def mini_batches(n: int, batch_size: int, steps: int, seed: Seed) -> Tensor:
-    """Which images each inner step sees: int64 (steps, min(batch_size, n)).
-
-    Passes over the shuffled set follow one another, reshuffled each time; a batch may straddle two.
-    Source: the reference implementation's `_mini_batches`.
-    """
-    rng = np.random.default_rng((*seed, 1))  # apart from the stream that drew the task
-    size = min(batch_size, n)
-    passes = -(-steps * size // n)
-    order = np.concatenate([np.empty(0, np.int64), *(rng.permutation(n) for _ in range(passes))])
-    return torch.from_numpy(order[: steps * size].reshape(steps, size))
+    """`schedules.schedule` as a tensor: int64 (steps, min(batch_size, n))."""
+    return torch.from_numpy(schedule(n, batch_size, steps, seed))

@@ -41,6 +41,12 @@ def test_the_benchmark_of_the_choice_compares_promises_with_what_was_kept() -> N
     assert {"auroc", "auroc_promised", "unknown_rejected", "unknown_rejected_promised"} < found.keys()
 
 
+def test_the_learner_benchmark_compares_two_loops_that_agree() -> None:
+    found = run("learner", "--rounds", "1", "--steps", "2")
+    assert found["queries_agreed"] == 1
+    assert 0 < found["learner_ms_min"] <= found["learner_ms"]
+
+
 def test_the_scaling_benchmark_measures_and_models() -> None:
     found = run("scaling", "--seconds", "0.2", "--bandwidth", "10", "--latency", "50")
     assert found["bandwidth"] == 1.25e9

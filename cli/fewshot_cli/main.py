@@ -206,8 +206,10 @@ def adapt(
     support: Annotated[
         Path, typer.Option(help="Folder or zip with a folder of pictures for each class, or a CSV of path and label.")
     ],
-    output: Annotated[Path, typer.Option(help="Folder to write the classifier to.")],
-    init: Annotated[str, typer.Option(help=f"{INIT_HELP} auto tries all bundled ones that fit.")] = "auto",
+    output: Annotated[Path, typer.Option(help="Folder to write the classifier to; with --engine onnx an ONNX file.")],
+    init: Annotated[
+        str, typer.Option(help=f"{INIT_HELP} auto tries all bundled ones that fit. With --engine onnx a learner file.")
+    ] = "auto",
     method: Annotated[
         Literal["auto", "prototypes", "probe", "reptile"] | None,
         typer.Option(
@@ -237,10 +239,20 @@ def adapt(
     keep_pictures: Annotated[
         bool, typer.Option(help="Keep small copies of the pictures in OUTPUT, for exporting and extending it.")
     ] = True,
+    engine: Annotated[
+        Literal["torch", "onnx"], typer.Option(help="onnx needs no PyTorch: see `fewshot export-learner`.")
+    ] = "torch",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Adapt an initialization to a few pictures of your own."""
+    if engine == "onnx":
+        from fewshot_cli import learner
+
+        if method not in (None, "reptile") or reject_rate is not None or extend or label_from != "folder":
+            raise typer.BadParameter("--engine onnx takes Reptile's steps on class folders, and no other options")
+        learner.adapt(support, output, init, steps, seed, json)
+        return
     from fewshot_cli import commands
 
     if extend and (method or steps is not None or reject_rate is not None or seed):
@@ -289,6 +301,18 @@ def export(
     from fewshot_cli import commands
 
     commands.export(model, output, json)
+
+
+@app.command("export-learner")
+def export_learner(
+    init: Init,
+    output: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    json: Json = False,
+) -> None:
+    """Export an initialization to one ONNX file that adapts and classifies, checked against PyTorch."""
+    from fewshot_cli import learner
+
+    learner.export_learner(init, output, json)
 
 
 @app.command()

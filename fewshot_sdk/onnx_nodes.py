@@ -1,0 +1,113 @@
+"""`Nodes`: an ONNX graph written operator by operator; constants are kept once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from fewshot_sdk.errors import ExportError
+
+OPSET = 20
+ROUND, GOING = "round", "going"  # a loop body's names: which round it is, int64 from 0; whether it goes on
+
+
+class Nodes:
+    """A graph as it grows: calling it adds an operator and gives the name of its result.
+
+    outer: the graph whose loop body this one is; the body sees its names.
+    """
+
+    def __init__(self, outer: Nodes | None = None) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._inputs: list[str] = []
+        self._constants: dict[tuple[object, ...], onnx.TensorProto] = {} if outer is None else outer._constants
+        self._count: list[int] = [0] if outer is None else outer._count
+
+    def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """The result of an operator with one output."""
+        return self.several(operator, 1, *inputs, **attributes)[0]
+
+    def several(self, operator: str, n_outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """The results of an operator with several outputs."""
+        outputs = [self._name(operator.lower()) for _ in range(n_outputs)]
+        self._nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
+        return outputs
+
+    def constant(self, value: object, dtype: type = np.float32) -> str:
+        """The name of an array that the file holds."""
+        array: NDArray[Any] = np.array(value, dtype, order="C")
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = numpy_helper.from_array(array, self._name("constant"))
+        return self._constants[key].name
+
+    def integers(self, *values: int) -> str:
+        """A constant vector of int64, such as a shape, axes or sides."""
+        return self.constant(np.array(values, np.int64), np.int64)
+
+    def scalar(self, value: float) -> str:
+        """A constant float32 without dimensions."""
+        return self.constant(value)
+
+    def output(self, result: str, name: str) -> None:
+        """Gives a result the name of one of the graph's outputs."""
+        self._nodes.append(helper.make_node("Identity", [result], [name]))
+
+    def input(self) -> str:
+        """A loop body's name for one more state, as it is when a round begins."""
+        self._inputs.append(self._name("state"))
+        return self._inputs[-1]
+
+    def loop(self, rounds: str, body: Nodes, starts: Sequence[str], ends: Sequence[str]) -> list[str]:
+        """What the states are after some rounds of the body, which had one `input` for each.
+
+        starts: what they are before the first (floats); ends: the body's names of what they become.
+        """
+        going = body("Identity", GOING)
+        given = [_value(name, onnx.TensorProto.FLOAT, None) for name in body._inputs]
+        graph = helper.make_graph(
+            body._nodes,
+            "body",
+            [_value(ROUND, onnx.TensorProto.INT64, []), _value(GOING, onnx.TensorProto.BOOL, []), *given],
+            [_value(going, onnx.TensorProto.BOOL, []), *(_value(end, onnx.TensorProto.FLOAT, None) for end in ends)],
+        )
+        return self.several("Loop", len(starts), rounds, "", *starts, body=graph)
+
+    def model(
+        self,
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
+        defaults: dict[str, NDArray[Any]] | None = None,
+    ) -> onnx.ModelProto:
+        """The whole graph, checked. defaults: values of inputs that may be left out."""
+        given = [numpy_helper.from_array(np.asarray(array), name) for name, array in (defaults or {}).items()]
+        graph = helper.make_graph(
+            self._nodes, "fewshot", list(inputs), list(outputs), [*given, *self._constants.values()]
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fewshot-sdk")
+        model.ir_version = 10  # what PyTorch's exporter writes with this opset
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ExportError(
+                f"the graph is not valid ONNX ({str(error).splitlines()[0]}); check the version of onnx"
+            ) from None
+        return model
+
+    def _name(self, stem: str) -> str:
+        self._count[0] += 1
+        return f"{stem}_{self._count[0]}"
+
+
+def value(name: str, kind: type, *sizes: int | str) -> onnx.ValueInfoProto:
+    """An input or output of a graph; a size that is free has a name."""
+    return _value(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), sizes)
+
+
+def _value(name: str, kind: int, sizes: Sequence[int | str] | None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, sizes)

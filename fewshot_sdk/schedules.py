@@ -1,0 +1,19 @@
+"""Which images each inner step sees, the same for PyTorch and ONNX."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def schedule(n: int, batch_size: int, steps: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
+    """Which of n images each inner step sees: int64 (steps, min(batch_size, n)).
+
+    Passes over the shuffled set follow one another, reshuffled each time; a batch may straddle two.
+    Source: the reference implementation's `_mini_batches`.
+    """
+    rng = np.random.default_rng((*seed, 1))  # apart from the stream that drew the task
+    size = min(batch_size, n)
+    passes = -(-steps * size // n)
+    order = np.concatenate([np.empty(0, np.int64), *(rng.permutation(n) for _ in range(passes))])
+    return order[: steps * size].reshape(steps, size)
