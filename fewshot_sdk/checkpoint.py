@@ -17,7 +17,7 @@ from fewshot_sdk.files import sha256
 from fewshot_sdk.heads import close_head
 from fewshot_sdk.hub import open_named
 from fewshot_sdk.params import LearnerState, Params, check_alike
-from fewshot_sdk.records import Evaluation, InitializationConfig, Metric, Provenance
+from fewshot_sdk.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
 FORMAT = INITIALIZATION
@@ -72,6 +72,17 @@ class Initialization:
         """The identity of what can be adapted: weights and inner state."""
         files = self.files()
         return sha256(files["model.safetensors"] + files["inner_state.safetensors"])
+
+
+def origin_of(init: Initialization) -> Origin:
+    """What is written of an initialization into all that is derived from it."""
+    return Origin(
+        name=init.recipe.preset,
+        sha256=init.sha256,
+        provenance=init.provenance,
+        data=str(init.recipe.data),
+        source=init.source,
+    )
 
 
 def fresh(recipe: Recipe, seed: int, provenance: Provenance) -> Initialization:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fewshot_sdk.backbones import build_network, norm_statistics
-from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.checkpoint import Initialization, origin_of
 from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.files import check_free_file, write_file
@@ -24,7 +24,7 @@ from fewshot_sdk.learner import Learner
 from fewshot_sdk.learner_graph import learner_graph
 from fewshot_sdk.onnx_nodes import OPSET
 from fewshot_sdk.params import LearnerState, Params
-from fewshot_sdk.records import LearnerMetadata, Origin, Parity
+from fewshot_sdk.records import LearnerMetadata, Parity
 from fewshot_sdk.runtime import METADATA_KEY
 from fewshot_sdk.tasks import mini_batches
 from fewshot_sdk.version import versions
@@ -100,7 +100,7 @@ def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity,
         preprocessing=recipe.preprocessing,
         backbone=recipe.backbone,
         adaptation=recipe.adaptation,
-        initialization=Origin(name=recipe.preset, sha256=init.sha256, provenance=init.provenance),
+        initialization=origin_of(init),
         opset=OPSET,
         parity=parity,
         noise_floor=floor,

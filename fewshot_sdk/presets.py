@@ -49,18 +49,19 @@ PRESETS: dict[str, Recipe] = {
         adaptation=InnerLoop(learning_rate=1e-3, batch_size=15, steps=50),
         meta=MetaLoop(meta_steps=100_000, tasks_per_step=5, n_way=5, k_shot=15),
     ),
-    # Our own: any number of classes; a higher inner rate, which learns several times faster; 10-way
-    # tasks, because users have more than 5 classes; paper as 0, so that zero padding is more paper;
-    # the box filter, because the nearest-neighbour one loses thin strokes of large drawings.
+    # Our own: any number of classes; a higher inner rate, which learns several times faster; four tasks a step,
+    # which two workers share evenly; paper as 0, so that zero padding is more paper; the box filter, because the
+    # nearest-neighbour one loses thin strokes of large drawings. 5-way tasks: on held-out training characters, in the
+    # same time, 10-way ones gave 93.5 % at 5 classes and 80.0 % at 20 (1-shot), these 94.6 % and 80.3 %.
     "omniglot": Recipe(
         preset="omniglot",
         data=_PAPER_OMNIGLOT,
         preprocessing=_DRAWN_PIXELS,
         backbone=Conv4(),
         head="zero",
-        inner=InnerLoop(learning_rate=3e-3, batch_size=20, steps=5, precision="bfloat16"),
+        inner=InnerLoop(learning_rate=3e-3, batch_size=10, steps=5, precision="bfloat16"),
         adaptation=_WHOLE_SUPPORT_SET,
-        meta=MetaLoop(meta_steps=7_000, tasks_per_step=5, n_way=10, k_shot=10),
+        meta=MetaLoop(meta_steps=40_000, tasks_per_step=4, n_way=5, k_shot=10),
     ),
     # No data to fetch: about a minute on one core, for trying the line and for tests.
     "glyphs": Recipe(

@@ -56,7 +56,7 @@ def open_source(source: str | Path, label_from: LabelFrom = "folder", least: int
     source = Path(source)
     if source.is_dir():
         found = _in_folder(source)
-        yield _grouped(_labelled(source, found, _class_folders(source), label_from), source, label_from, least)
+        yield _grouped(_labelled(source, found, _class_folders(source), label_from, least), source, label_from, least)
     elif not source.exists():
         raise SupportError(f"{source}: there is no such folder; {_LAYOUT}")
     elif source.suffix.lower() == ".csv":
@@ -66,7 +66,7 @@ def open_source(source: str | Path, label_from: LabelFrom = "folder", least: int
             found = _in_zip(archive, source)
             if label_from == "folder" and len({p[0] for p, _ in found}) == 1 and all(len(p) > 2 for p, _ in found):
                 found = [(p[1:], file) for p, file in found]
-            yield _grouped(_labelled(source, found, set(), label_from), source, label_from, least)
+            yield _grouped(_labelled(source, found, set(), label_from, least), source, label_from, least)
 
 
 _Found: TypeAlias = list[tuple[tuple[str, ...], SourceFile]]  # the parts of a path below the source
@@ -113,7 +113,7 @@ def _class_folders(folder: Path) -> set[str]:
     return {entry.name for entry in _entries(folder) if entry.is_dir()}
 
 
-def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelFrom) -> list[SourceFile]:
+def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelFrom, least: int) -> list[SourceFile]:
     """The files with their labels. `folders`: class folders that should hold at least one."""
     if label_from == "nothing":
         return [file for _, file in found]
@@ -138,7 +138,7 @@ def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelF
             f"{source}: {_listed(loose)} lie{'s' if len(loose) == 1 else ''} in no class folder; {_LAYOUT}"
         )
     used = {parts[0] for parts, _ in found}
-    if len(folders) > 1 and (empty := sorted(folders - used)):
+    if len(folders) >= least and (empty := sorted(folders - used)):
         raise SupportError(
             f"{source}: no picture in the class folder{'s' if len(empty) > 1 else ''} {_listed(empty)}; "
             "put at least one in each, or remove it"
