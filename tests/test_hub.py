@@ -21,6 +21,7 @@ from fewshot_sdk.files import MANIFEST, manifest_of
 from fewshot_sdk.hub import address, fetch
 from fewshot_sdk.lineage import lineage
 from fewshot_sdk.testing import LocalHub
+from fewshot_sdk.zoo import bundled
 from tests.conftest import REPOSITORY
 from tests.render_reliability import FAULTS, PAGE, row
 
@@ -151,7 +152,8 @@ def test_models_lists_what_is_bundled_pulled_and_on_the_hub(hub: LocalHub, run: 
     hub.commit("user/other", {"README.md": b"not ours"})
     code, out, err = run("models")
     assert (code, err) == (0, "")
-    assert [line.split()[:2] for line in out.splitlines()] == [["omniglot", "bundled"], ["user/repo", "hub"]]
+    expected = [*([name, "bundled"] for name in sorted(bundled())), ["user/repo", "hub"]]
+    assert [line.split()[:2] for line in out.splitlines()] == expected
 
 
 @pytest.mark.parametrize("fault", FAULTS)
