@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fewshot_sdk.config import Config, Conv4, Count, Fraction, InnerLoop, Listed, Preprocessing, Recipe
+from fewshot_sdk.config import Backbone, Config, Count, Fraction, InnerLoop, Listed, Preprocessing, Recipe
 
 Mode = Literal["transductive", "inductive", "frozen"]
 
@@ -79,7 +79,7 @@ class ClassifierConfig(BundleConfig):
 
     labels: Listed[str]
     preprocessing: Preprocessing
-    backbone: Conv4
+    backbone: Backbone
     adaptation: InnerLoop
     seed: int
     initialization: Origin

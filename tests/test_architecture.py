@@ -11,13 +11,14 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-8  cli
-7  training evaluation adaptation onnx_export
-6  datasets* checkpoint classifier trajectories
-5  serving* omniglot* mini_imagenet* glyphs* inner_loop forward meta
-4  report* class_cache* tasks heads runtime* conv4
-3  class_images* support* tensors backbones cards* bundles* curves*
-2  images* params presets* zoo* predictions* archives* records* team native*
+9  cli
+8  training evaluation adaptation onnx_export pretraining
+7  trajectories
+6  datasets* checkpoint classifier inner_loop forward
+5  serving* omniglot* mini_imagenet* glyphs* heads conv4 meta
+4  report* class_cache* tasks runtime* backbones
+3  class_images* support* tensors residual cards* bundles* curves*
+2  augment images* params presets* zoo* predictions* archives* records* team native*
 1  config* files* gatekeeping*
 0  errors* version*
 """

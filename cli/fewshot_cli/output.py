@@ -29,11 +29,19 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def progress(items: Iterable[T], total: int, title: str, describe: Callable[[T], str], done: int = 0) -> Iterator[T]:
+def progress(
+    items: Iterable[T],
+    total: int,
+    title: str,
+    describe: Callable[[T], str],
+    done: int = 0,
+    plain_seconds: float | None = None,
+) -> Iterator[T]:
     """The items, with a bar and the time left on a terminal, now and then a line elsewhere.
 
-    done: how many of the `total` were there before.
+    done: how many of the `total` were there before; plain_seconds: between two such lines.
     """
+    pause = PLAIN_SECONDS if plain_seconds is None else plain_seconds
     if sys.stderr.isatty():
         yield from _bar(items, total, title, describe, done)
         return
@@ -41,7 +49,7 @@ def progress(items: Iterable[T], total: int, title: str, describe: Callable[[T],
     for new, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - shown >= PLAIN_SECONDS:
+        if now - shown >= pause:
             shown = now
             left = (now - started) / new * (total - done - new)
             say(f"{title}: {done + new} of {total}, {describe(item)}, {_clock(left)} left")
