@@ -62,14 +62,7 @@ def meta_train(
     """
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
-    provenance = Provenance(
-        command=command,
-        seed=tasks.seed,
-        meta_steps_done=0,
-        data_sha256=tasks.data.digest,
-        seconds=0,
-        versions=made_with(_name(device)),
-    )
+    provenance = origin(tasks, command, device)
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
     check_continues(start, recipe, provenance)
@@ -92,6 +85,18 @@ def meta_train(
             loss=loss,
             initialization=Initialization(recipe=recipe, state=stored, provenance=provenance.replace(**progress)),
         )
+
+
+def origin(tasks: TaskSampler, command: str, device: torch.device | None = None) -> Provenance:
+    """The provenance of a training on these tasks before its first step."""
+    return Provenance(
+        command=command,
+        seed=tasks.seed,
+        meta_steps_done=0,
+        data_sha256=tasks.data.digest,
+        seconds=0,
+        versions=made_with(_name(device)),
+    )
 
 
 def check_continues(start: Initialization, recipe: Recipe, provenance: Provenance) -> None:

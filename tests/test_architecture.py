@@ -11,17 +11,18 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-10  cli
-9  extension
-8  adaptation
-7  rejection
-6  training onnx_export datasets* choice report* sharing serving* learner_export onnx_adaptation
-5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* doctor* methods learner_graph
-4  checkpoint inner_loop forward class_cache* tasks support* lineage catalogue learner* classifier_graph
-3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub testing* conv4_nodes
-2  meta tensors backbones images* presets* archives* records* native* tables* hub_client conv4_tables*
+11  cli
+10  extension
+9  adaptation
+8  rejection
+7  training choice learner_export
+6  onnx_export datasets* report* sharing evaluation trajectories methods learner_graph pretraining
+5  onnx_adaptation classifier omniglot* mini_imagenet* glyphs* doctor* checkpoint inner_loop forward
+4  serving* class_cache* tasks support* lineage catalogue learner* classifier_graph heads conv4
+3  runtime* class_images* cards* bundles* curves* sources* thumbnails* hub testing* conv4_nodes backbones
+2  meta tensors images* presets* archives* records* native* tables* hub_client conv4_tables* residual
 1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes
-0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules*
+0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 

@@ -47,8 +47,12 @@ def team_size(n_tasks: int, inner_steps: int) -> int:
 
     if inner_steps < WORTH_A_TEAM or not loopback_works():
         return 1
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores, n_tasks)
+    return min(cores(), n_tasks)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _member(team: Team, work: Callable[[Team, J], R], job: J) -> tuple[R | None, FewshotError | None]:
