@@ -24,10 +24,11 @@ def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: 
     workers: how many processes; None is one for each core, or this one if the job is short.
     Raises what `work` raises, and SystemExit with 128 + the signal if a team was told to stop.
     """
-    from fewshot_sdk.team import Team, run_team
+    from fewshot_sdk.team import Team, keep_freed_memory, run_team
 
     size = min(workers or team_size(n_tasks, inner_steps), n_tasks)
     if size == 1:
+        keep_freed_memory()
         return work(Team(), job)
     say(f"starting {size} workers")
     try:
