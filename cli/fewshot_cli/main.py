@@ -347,6 +347,30 @@ def serve(
 
 
 @app.command()
+def demo(
+    init: Annotated[str, typer.Option(help=f"{INIT_HELP} Or a file by `fewshot export-learner`.")] = "omniglot",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="New folder to write the site to, for any web host, instead of serving it here."),
+    ] = None,
+    vendor: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder dist of the npm package onnxruntime-web, to be copied beside the page, which then needs no "
+            "other host. Default: the page fetches it from a public CDN and checks its hash.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page in your browser.")] = False,
+) -> None:
+    """Draw characters in a web page that learns them as you draw; served on this machine, or written as a site."""
+    from fewshot_cli import demo
+
+    demo.demo(init, output, vendor, port, browser)
+
+
+@app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder of an initialization.", metavar="DIR")],
     name: Annotated[str, typer.Argument(help="The repository, user/repo; made if there is none.", metavar="REPO")],
