@@ -13,7 +13,7 @@ from fewshot_sdk.errors import ExportError
 from fewshot_sdk.learner import Learner
 from fewshot_sdk.web_runtime import asset, integrity, page, policy, runtime_settings, vendored
 
-FILES = ("page.css", "demo.css", "pixels.js", "runtime.js", "worker.js", "demo.js")
+FILES = ("page.css", "demo.css", "pictures.js", "pixels.js", "runtime.js", "worker.js", "demo.js")
 LEARNER = "learner.onnx"
 N_WAY = 3
 

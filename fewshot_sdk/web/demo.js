@@ -115,18 +115,7 @@ class Pad {
     });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => { if (event.isPrimary) last = null; });
     figure.querySelector(".clear").addEventListener("click", () => { this.clear(); this.changed(); });
-    const chooser = figure.querySelector("input");
-    chooser.addEventListener("change", () => {
-      if (chooser.files[0]) this.picture(chooser.files[0]);
-      chooser.value = "";
-    });
-    for (const kind of ["dragover", "dragleave", "drop"]) {
-      figure.addEventListener(kind, (event) => {
-        event.preventDefault();
-        figure.classList.toggle("over", kind === "dragover");
-        if (kind === "drop" && event.dataTransfer.files[0]) this.picture(event.dataTransfer.files[0]);
-      });
-    }
+    takePictures(figure, figure.querySelector("input"), (file) => this.picture(file));
   }
 }
 

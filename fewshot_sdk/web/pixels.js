@@ -132,26 +132,3 @@ function picked(length, n) { // added up step by step, as Pillow does, roundings
   for (let at = length / n / 2; found.length < n; at += length / n) found.push(Math.trunc(at));
   return found;
 }
-
-const LARGEST = 2048; // pixels a side; a larger picture is drawn smaller first, which changes next to nothing
-
-/** A picture file as a person sees them: upright, transparency on white. As a canvas; throws if it is no picture. */
-async function readPicture(file) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-  } catch {
-    throw new Error(`${file.name || "this"} is not a picture that this browser reads`);
-  }
-  const shrink = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(bitmap.width * shrink));
-  canvas.height = Math.max(1, Math.round(bitmap.height * shrink));
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
-  return canvas;
-}

@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 
 export const here = path.dirname(fileURLToPath(import.meta.url));
 export const vendor = path.join(here, "node_modules", "onnxruntime-web", "dist");
-export const patience = 60_000; // milliseconds; a machine that is busy with other work is slow, not wrong
+export const patience = 90_000; // milliseconds; a machine that is busy with other work is slow, not wrong
 export const scratch = mkdtempSync(path.join(tmpdir(), "fewshot-browser-"));
 
 const python = process.env.FEWSHOT_PYTHON ?? "python3";
@@ -37,7 +37,7 @@ export async function openPage(browser, settings = {}) {
   page.setDefaultTimeout(patience);
   page.complaints = [];
   page.on("pageerror", (error) => page.complaints.push(String(error)));
-  page.on("console", (message) => { if (["error", "warning"].includes(message.type())) page.complaints.push(message.text()); });
+  page.on("console", (message) => { if (message.type() === "error") page.complaints.push(message.text()); });
   return page;
 }
 
@@ -64,7 +64,29 @@ export function serving(...words) {
     child.stderr.on("data", (data) => {
       said += data;
       const found = /http:\/\/127\.0\.0\.1:\d+\//.exec(said);
-      if (found) { clearTimeout(clock); resolve(found[0]); }
+      if (found) { clearTimeout(clock); resolve(answering(found[0])); }
+    });
+  });
+}
+
+async function answering(address) { // it may say so a moment before it is true
+  for (let left = patience / 200; ; left--) {
+    try {
+      await (await fetch(address)).arrayBuffer();
+      return address;
+    } catch (error) {
+      if (left <= 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+
+/** A port that nobody uses. */
+export function freePort() {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(String(port)));
     });
   });
 }
