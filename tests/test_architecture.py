@@ -14,12 +14,12 @@ LAYERS = """
 10  cli
 9  extension
 8  adaptation
-7  rejection
-6  training onnx_export datasets* choice report* sharing serving* learner_export onnx_adaptation
+7  rejection onnx_export
+6  training parity precision datasets* choice report* sharing serving* learner_export onnx_adaptation
 5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* doctor* methods learner_graph demo*
-4  checkpoint inner_loop forward class_cache* tasks support* lineage catalogue learner* classifier_graph
+4  checkpoint inner_loop forward class_cache* tasks support* lineage catalogue learner* classifier_graph web_runtime*
 3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub testing* conv4_nodes
-2  meta tensors backbones images* presets* archives* records* native* tables* hub_client conv4_tables* web_runtime*
+2  meta tensors backbones images* presets* archives* records* native* tables* hub_client conv4_tables* picture_nodes
 1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules*
 """

@@ -12,7 +12,7 @@ from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.choice import Entrant, HeldOut, Outcome, accuracy_of, plan, simplest_within_error, splits
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.methods import Way
-from fewshot_sdk.onnx_export import TOLERANCE
+from fewshot_sdk.parity import TOLERANCE
 from fewshot_sdk.records import Trial
 from fewshot_sdk.support import SupportSet
 from tests.conftest import draw_folder, tiny_recipe

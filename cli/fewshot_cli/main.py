@@ -13,12 +13,13 @@ from typer.core import TyperGroup
 
 import fewshot_sdk
 from fewshot_cli.output import emit, say
+from fewshot_sdk.errors import ParityError
 
 # Workers on a machine without name resolution would each print a warning; read when torch is loaded.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 DEBUG = "--debug"
-OPTIONAL = ("torch", "safetensors", "onnx", "onnxscript")  # what `predict` on an ONNX file does without
+OPTIONAL = ("torch", "safetensors", "onnx")  # what `predict` on an ONNX file does without
 EXTRAS = {"starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
 
 
@@ -26,7 +27,7 @@ class Group(TyperGroup):
     """Turns known failures into one line and an exit code; `--debug` anywhere shows the traceback."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
-        """Runs the command. Exit codes: 0 done, 1 a known failure, 2 wrong usage, 130 Ctrl-C."""
+        """Runs the command. Exit codes: 0 done, 1 a known failure, 2 wrong usage, 3 no parity, 130 Ctrl-C."""
         words = list(sys.argv[1:] if args is None else args)
         debug = DEBUG in words
         words = [word for word in words if word != DEBUG]
@@ -36,7 +37,7 @@ class Group(TyperGroup):
             if debug:
                 raise
             say(f"error: {error}")
-            sys.exit(1)
+            sys.exit(3 if isinstance(error, ParityError) else 1)
         except ModuleNotFoundError as error:
             if debug or error.name not in (*OPTIONAL, *EXTRAS):
                 raise
@@ -295,12 +296,22 @@ def doctor(
 def export(
     model: Annotated[Path, typer.Argument(help="Folder made by `fewshot adapt`.", metavar="MODEL")],
     output: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    opset: Annotated[int, typer.Option(min=18, max=23, help="Version of ONNX's operators.")] = 20,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Bits of weights and arithmetic; int8 for speed and size.")
+    ] = "fp32",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Leave out the preprocessing: the input is the network's normalized floats.")
+    ] = False,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of support pictures that fp16 or int8 may newly get wrong.")
+    ] = 0.01,
     json: Json = False,
 ) -> None:
-    """Export an adapted classifier to one ONNX file, checked against PyTorch."""
-    from fewshot_cli import commands
+    """Export an adapted classifier to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
+    from fewshot_cli import exports
 
-    commands.export(model, output, json)
+    exports.export(model, output, opset=opset, precision=precision, raw=raw, max_drop=max_drop, json=json)
 
 
 @app.command("export-learner")
