@@ -15,7 +15,7 @@ LAYERS = """
 9  extension
 8  adaptation
 7  rejection onnx_export
-6  training parity precision datasets* choice report* sharing serving* learner_export onnx_adaptation
+6  training parity precision datasets* choice report* sharing serving* learner_export onnx_adaptation deployment*
 5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* doctor* methods learner_graph demo*
 4  checkpoint inner_loop forward class_cache* tasks support* lineage catalogue learner* classifier_graph web_runtime*
 3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub testing* conv4_nodes

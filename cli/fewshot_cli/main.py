@@ -85,6 +85,14 @@ Labels = Annotated[
     typer.Option(help="name: all pictures in one folder, named such as cat_001.jpg."),
 ]
 INIT_HELP = "A bundled initialization's name, a folder, or user/repo[@revision] on the Hugging Face Hub."
+Vendor = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder dist of the npm package onnxruntime-web, to be copied beside the page, which then needs no "
+        "other host. Default: the page fetches it from a public CDN and checks its hash.",
+        show_default=False,
+    ),
+]
 Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
 
@@ -295,7 +303,12 @@ def doctor(
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="Folder made by `fewshot adapt`.", metavar="MODEL")],
-    output: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    output: Annotated[Path | None, typer.Option(help="The ONNX file to write.", show_default=False)] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the file with a small predict.py and a web page.", show_default=False),
+    ] = None,
+    vendor: Vendor = None,
     opset: Annotated[int, typer.Option(min=18, max=23, help="Version of ONNX's operators.")] = 20,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"], typer.Option(help="Bits of weights and arithmetic; int8 for speed and size.")
@@ -311,7 +324,14 @@ def export(
     """Export an adapted classifier to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
     from fewshot_cli import exports
 
-    exports.export(model, output, opset=opset, precision=precision, raw=raw, max_drop=max_drop, json=json)
+    if (output is None) == (bundle is None):
+        raise typer.BadParameter("give --output FILE.onnx or --bundle DIR")
+    if bundle and raw:
+        raise typer.BadParameter("the page and predict.py of a --bundle hand pictures in; leave out --raw")
+    if vendor and not bundle:
+        raise typer.BadParameter("--vendor is for the page of a --bundle")
+    files = exports.Files(output=output, bundle=bundle, vendor=vendor)
+    exports.export(model, files, opset=opset, precision=precision, raw=raw, max_drop=max_drop, json=json)
 
 
 @app.command("export-learner")
@@ -364,14 +384,7 @@ def demo(
         Path | None,
         typer.Option(help="New folder to write the site to, for any web host, instead of serving it here."),
     ] = None,
-    vendor: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder dist of the npm package onnxruntime-web, to be copied beside the page, which then needs no "
-            "other host. Default: the page fetches it from a public CDN and checks its hash.",
-            show_default=False,
-        ),
-    ] = None,
+    vendor: Vendor = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in your browser.")] = False,
 ) -> None:
