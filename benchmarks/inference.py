@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -87,20 +86,21 @@ def cold(model: Path, picture: Path, rounds: int) -> dict[str, float]:
     """Seconds of `fewshot predict` from the shell, least and median, and the most memory that it held, in MB."""
     command = [sys.executable, "-m", "fewshot_cli.main", "predict", str(model), str(picture)]
     seconds: list[float] = []
-    memory: list[float] = []
     for _ in range(rounds):
         began = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         seconds.append(time.perf_counter() - began)
-        memory.append(used.ru_maxrss / 1000)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    program = (
+        "import atexit, pathlib, runpy, sys; sys.argv = sys.argv[1:]\n"
+        "atexit.register(lambda: sys.stderr.write(pathlib.Path('/proc/self/status').read_text()))\n"
+        "runpy.run_module('fewshot_cli.main', run_name='__main__')"
+    )
+    watched = [sys.executable, "-c", program, *command[2:]]
+    status = subprocess.run(watched, capture_output=True, text=True, check=True).stderr
     return {
         "predict_seconds_min": min(seconds),
         "predict_seconds": statistics.median(seconds),
-        "predict_megabytes": max(memory),
+        "predict_megabytes": int(status.partition("VmHWM:")[2].split()[0]) / 1000,  # Linux alone tells it so
     }
 
 

@@ -15,7 +15,7 @@ from fewshot_sdk.decoding import MAX_BYTES, as_seen, decode
 from fewshot_sdk.errors import ImageError
 from fewshot_sdk.files import read_bounded
 
-MANY_PIXELS = 2**20
+MANY_PIXELS = 2**19
 Pixels: TypeAlias = NDArray[np.uint8]
 Picture: TypeAlias = str | Path | bytes | Image.Image | Pixels
 
@@ -70,7 +70,7 @@ def preprocess(source: Picture, settings: Preprocessing) -> Pixels:
 
     The same function serves training, adaptation and every exported model. A JPEG at least six times
     as large as the network's input is decoded at a reduced size (see `enough_pixels`), any other
-    picture of more than a megapixel is first averaged over squares of whole pixels.
+    picture of more than half a megapixel is first averaged over squares of whole pixels.
     Raises ImageError as `read_image` does.
     """
     return fit(read_image(source, enough_pixels(settings)), settings)
@@ -105,7 +105,7 @@ def _from_array(array: Pixels) -> Image.Image:
 
 
 def _bounded(image: Image.Image, settings: Preprocessing) -> Image.Image:
-    """The image with about a megapixel at most, if that leaves `enough_pixels`: bounds the memory of a graph."""
+    """The image with half a megapixel at most, if that leaves `enough_pixels`: bounds the memory of a graph."""
     enough = enough_pixels(settings)
     if enough is None or image.width * image.height <= MANY_PIXELS:
         return image

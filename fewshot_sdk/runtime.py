@@ -79,7 +79,7 @@ class Predictor:
         return np.asarray(rows, np.float32)
 
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
-        """The pictures as arrays, those of one size that follow each other together, up to 64 or a megapixel."""
+        """The pictures as arrays, those of one size that follow each other together, up to 64 or half a megapixel."""
         waiting: list[Pixels] = []
         read = preprocess if self.metadata.raw else picture
         for source in pictures:

@@ -11,11 +11,8 @@ function preprocess(picture, settings) {
   if (image.width === width && image.height === height) return image.data;
   if (settings.resize === "nearest") return nearest(image, width, height).data;
   const filter = FILTERS[settings.resize];
-  const across = (given) => resized(given, width, filter);
-  const down = (given) => transposed(resized(transposed(given), height, filter));
-  // Pillow 13 takes the order that leaves less to do; each pass rounds, so that it matters
-  const downFirst = image.height > height && 2 * (image.width - width) < image.height - height;
-  return (downFirst ? across(down(image)) : down(across(image))).data;
+  const wide = resized(image, width, filter); // columns first, for each pass rounds to bytes
+  return transposed(resized(transposed(wide), height, filter)).data;
 }
 
 function grey({ data, width, height }) {

@@ -38,7 +38,9 @@ async function opened(settings, where = address) {
 }
 
 test("it tells three drawn shapes apart, while they are drawn, without its server", { timeout: 240_000 }, async () => {
+  const began = performance.now();
   const page = await opened();
+  console.log(`the first answer comes ${(performance.now() - began).toFixed(0)} ms after opening the page`);
   assert.equal(await best(page), "B", "the examples");
   await page.context().setOffline(true);
   await page.locator("#empty").click();
