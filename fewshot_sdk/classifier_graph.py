@@ -1,44 +1,98 @@
-"""An adapted Conv4 classifier as an ONNX graph, from its tensors; the same answers as PyTorch's own export."""
+"""An adapted classifier as an ONNX graph, from its tensors: the network, and the preprocessing before it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from fewshot_sdk.config import Conv4, Preprocessing
-from fewshot_sdk.onnx_nodes import Nodes, value
-from fewshot_sdk.runtime import INPUT, OUTPUT
+from fewshot_sdk.onnx_nodes import OPSET, Nodes, value
+from fewshot_sdk.picture_nodes import network_pixels
+from fewshot_sdk.runtime import INPUT, KNOWN, LABEL, OUTPUT, PIXELS
+
+Tensors = Mapping[str, NDArray[np.float32]]
 
 
-def classifier_graph(
-    tensors: Mapping[str, NDArray[np.float32]], backbone: Conv4, seen: Preprocessing
-) -> onnx.ModelProto:
-    """`images` uint8 (batch, height, width, channels) in, `probabilities` (batch, n_way) out; no metadata.
+def network_graph(
+    tensors: Tensors, backbone: Conv4, seen: Preprocessing, *,
+    temperature: float = 1.0, threshold: float = 0.0, half: bool = False, opset: int = OPSET,
+) -> onnx.ModelProto:  # fmt: skip
+    """`pixels`, float32 (batch, channels, height, width) as the network takes them, to label, probabilities and known.
 
-    tensors: weights and frozen statistics by their names in PyTorch.
+    tensors: weights and frozen statistics by their names in PyTorch. half: the network keeps and computes 16 bits.
     """
     g = Nodes()
+    kind = np.float16 if half else np.float32
+    x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
+    x = _conv4(g, x, tensors, backbone, (seen.height, seen.width), kind)
+    head = [g.constant(tensors[f"head.{part}"], kind) for part in ("weight", "bias")]
+    logits = g("Gemm", g("Flatten", x), *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
+    rows = g("Softmax", g("Cast", logits, to=onnx.TensorProto.FLOAT) if half else logits, axis=1)
+    best = g("ReduceMax", rows, g.integers(1), keepdims=0)
+    g.output(g("ArgMax", rows, axis=1, keepdims=0), LABEL)
+    g.output(rows, OUTPUT)
+    g.output(g("GreaterOrEqual", best, g.scalar(threshold)), KNOWN)
+    pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
+    n_way = len(tensors["head.bias"])
+    outputs = [
+        value(LABEL, np.int64, "batch"), value(OUTPUT, np.float32, "batch", n_way), value(KNOWN, np.bool_, "batch"),
+    ]  # fmt: skip
+    return g.model([pixels], outputs, opset=opset)
+
+
+def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.ModelProto:
+    """The same behind the preprocessing: `images`, uint8 (batch, height, width, 3) of any size, instead of `pixels`."""
+    g = Nodes()
+    x = g("Div", network_pixels(g, INPUT, seen), g.scalar(255))
+    mean, std = (g.constant(np.reshape(values, (1, -1, 1, 1))) for values in (seen.mean, seen.std))
+    g.output(g("Div", g("Sub", x, mean), std), PIXELS)
+    opset = next(entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx"))
+    images = value(INPUT, np.uint8, "batch", "height", "width", 3)
+    pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
+    first = g.model([images], [pixels], opset=opset)
+    first.ir_version = network.ir_version
+    whole = onnx.compose.merge_models(
+        onnx.compose.add_prefix(first, "seen_", rename_inputs=False, rename_outputs=False), network, [(PIXELS, PIXELS)]
+    )
+    whole.producer_name, whole.graph.name = network.producer_name, network.graph.name
+    onnx.checker.check_model(whole, full_check=True)
+    return whole
+
+
+def _conv4(g: Nodes, x: str, tensors: Tensors, backbone: Conv4, sizes: Sequence[int], kind: type[np.floating]) -> str:
+    """The features: norms are folded into the kernels before them; ReLU comes before the pool, which is the same."""
     stride = 2 if backbone.downsample == "stride" else 1
-    x = g("Div", g("Cast", INPUT, to=onnx.TensorProto.FLOAT), g.scalar(255))
-    x = g("Div", g("Sub", x, g.constant(seen.mean)), g.constant(seen.std))
-    x = g("Transpose", x, perm=[0, 3, 1, 2])
-    sizes = [seen.height, seen.width]
     for i in range(1, 5):
-        after = [-(-size // stride) for size in sizes]
-        missing = [max((now - 1) * stride + 3 - size, 0) for now, size in zip(after, sizes, strict=True)]
-        pads = [*(side // 2 for side in missing), *(side - side // 2 for side in missing)]
-        kernel = [g.constant(tensors[f"conv{i}.{part}"]) for part in ("weight", "bias")]
-        x = g("Conv", x, *kernel, strides=[stride, stride], pads=pads)
-        norm = [g.constant(tensors[f"norm{i}.{part}"]) for part in ("weight", "bias", "mean", "var")]
-        x = g("BatchNormalization", x, *norm, epsilon=backbone.norm_epsilon)
+        x, sizes = _convolution(g, x, *_folded(tensors, i, backbone.norm_epsilon), stride, sizes, kind)
+        x = g("Relu", x)
         if backbone.downsample == "pool":
             x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-        x = g("Relu", x)
-        sizes = [-(-size // 2) for size in sizes]
-    head = [g.constant(tensors[f"head.{part}"]) for part in ("weight", "bias")]
-    g.output(g("Softmax", g("Gemm", g("Flatten", x), *head, transB=1), axis=1), OUTPUT)
-    images = value(INPUT, np.uint8, "batch", seen.height, seen.width, seen.channels)
-    return g.model([images], [value(OUTPUT, np.float32, "batch", len(tensors["head.bias"]))])
+            sizes = [-(-size // 2) for size in sizes]
+    return x
+
+
+def _folded(tensors: Tensors, layer: int, epsilon: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Kernel and bias that do what a convolution and its frozen norm do one after the other."""
+    kernel, bias, gamma, beta, mean, variance = (
+        tensors[f"{name}{layer}.{part}"].astype(np.float64)
+        for name, parts in (("conv", ("weight", "bias")), ("norm", ("weight", "bias", "mean", "var")))
+        for part in parts
+    )
+    scale = gamma / np.sqrt(variance + epsilon)
+    return kernel * scale[:, None, None, None], (bias - mean) * scale + beta
+
+
+def _convolution(
+    g: Nodes, x: str, kernel: NDArray[np.float64], bias: NDArray[np.float64], stride: int, sizes: Sequence[int],
+    kind: type[np.floating],
+) -> tuple[str, list[int]]:  # fmt: skip
+    """A convolution with TensorFlow's "same" padding, and its output's height and width."""
+    after = [-(-size // stride) for size in sizes]
+    side = kernel.shape[-1]
+    missing = [max((now - 1) * stride + side - size, 0) for now, size in zip(after, sizes, strict=True)]
+    pads = [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]
+    parts = [g.constant(part, kind) for part in (kernel, bias)]
+    return g("Conv", x, *parts, strides=[stride, stride], pads=pads), after

@@ -13,7 +13,8 @@
     |-- HubError          the Hugging Face Hub refused, or could not be reached
     |-- OutputExists      an output that already holds something
     |-- SaveError         the disk refused; nothing half-written is left behind
-    `-- ExportError       an ONNX file that could not be made, or that disagrees with PyTorch
+    `-- ExportError       an ONNX file that could not be made
+        `-- ParityError   one that was made, but disagrees with PyTorch, or loses too much
 
 Each message is for the person who has to act on it: which thing, what was expected, what was
 found, what to do.
@@ -84,3 +85,7 @@ class MissingExtra(FewshotError):
 
 class ExportError(FewshotError):
     """An ONNX file that could not be made, or that disagrees with PyTorch."""
+
+
+class ParityError(ExportError):
+    """An ONNX file that disagrees with PyTorch, or whose fewer bits lose too much."""

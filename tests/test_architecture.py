@@ -15,12 +15,12 @@ LAYERS = """
 10  extension
 9  adaptation
 8  rejection
-7  training choice learner_export
-6  onnx_export datasets* report* sharing evaluation trajectories methods learner_graph pretraining
-5  onnx_adaptation classifier omniglot* mini_imagenet* glyphs* doctor* checkpoint inner_loop forward
-4  serving* class_cache* tasks support* lineage catalogue learner* classifier_graph heads conv4
-3  runtime* class_images* cards* bundles* curves* sources* thumbnails* hub testing* conv4_nodes backbones
-2  meta tensors images* presets* archives* records* native* tables* hub_client conv4_tables* residual
+7  training choice learner_export onnx_export report* sharing serving* testing*
+6  datasets* evaluation trajectories methods learner_graph pretraining onnx_adaptation parity precision
+5  classifier omniglot* mini_imagenet* glyphs* doctor* checkpoint inner_loop forward tasks lineage demo*
+4  class_cache* support* catalogue learner* classifier_graph heads conv4 curves* tensors deployment*
+3  runtime* class_images* cards* bundles* sources* thumbnails* hub conv4_nodes backbones web_runtime*
+2  meta images* presets* archives* records* native* tables* hub_client conv4_tables* residual picture_nodes
 1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import fewshot_sdk
 from fewshot_cli.output import emit, emit_json, progress, say
-from fewshot_sdk.files import check_free, check_free_file, write_folder
+from fewshot_sdk.files import check_free, write_folder
 
 if TYPE_CHECKING:
     from fewshot_cli.doctor import Examined
@@ -152,20 +152,6 @@ def calibration(found: Calibration, threshold: float) -> str:
     if found.auroc is not None and found.unknown_rejected is not None:
         text += f" and rejects {found.unknown_rejected:.1%} of left-out classes, AUROC {found.auroc:.3f}"
     return text
-
-
-def export(model: Path, output: Path, json: bool) -> None:
-    """`fewshot export`."""
-    check_free_file(output)
-    made = fewshot_sdk.export_onnx(fewshot_sdk.load_classifier(model), output)
-    parity = made.metadata.parity
-    if json:
-        emit_json({"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")})
-    say(
-        f"wrote {output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
-        f"{parity.max_difference:.1e} on {parity.images} support pictures"
-    )
-    say(f"next: fewshot predict {output} PICTURE")
 
 
 def predict(model: Path, images: list[Path], json: bool) -> None:

@@ -13,12 +13,13 @@ from typer.core import TyperGroup
 
 import fewshot_sdk
 from fewshot_cli.output import emit, say
+from fewshot_sdk.errors import ParityError
 
 # Workers on a machine without name resolution would each print a warning; read when torch is loaded.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 DEBUG = "--debug"
-OPTIONAL = ("torch", "safetensors", "onnx", "onnxscript")  # what `predict` on an ONNX file does without
+OPTIONAL = ("torch", "safetensors", "onnx")  # what `predict` on an ONNX file does without
 EXTRAS = {"starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
 
 
@@ -26,7 +27,7 @@ class Group(TyperGroup):
     """Turns known failures into one line and an exit code; `--debug` anywhere shows the traceback."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
-        """Runs the command. Exit codes: 0 done, 1 a known failure, 2 wrong usage, 130 Ctrl-C."""
+        """Runs the command. Exit codes: 0 done, 1 a known failure, 2 wrong usage, 3 no parity, 130 Ctrl-C."""
         words = list(sys.argv[1:] if args is None else args)
         debug = DEBUG in words
         words = [word for word in words if word != DEBUG]
@@ -36,7 +37,7 @@ class Group(TyperGroup):
             if debug:
                 raise
             say(f"error: {error}")
-            sys.exit(1)
+            sys.exit(3 if isinstance(error, ParityError) else 1)
         except ModuleNotFoundError as error:
             if debug or error.name not in (*OPTIONAL, *EXTRAS):
                 raise
@@ -84,6 +85,14 @@ Labels = Annotated[
     typer.Option(help="name: all pictures in one folder, named such as cat_001.jpg."),
 ]
 INIT_HELP = "A bundled initialization's name, a folder, or user/repo[@revision] on the Hugging Face Hub."
+Vendor = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder dist of the npm package onnxruntime-web, to be copied beside the page, which then needs no "
+        "other host. Default: the page fetches it from a public CDN and checks its hash.",
+        show_default=False,
+    ),
+]
 Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
 
@@ -294,13 +303,35 @@ def doctor(
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="Folder made by `fewshot adapt`.", metavar="MODEL")],
-    output: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    output: Annotated[Path | None, typer.Option(help="The ONNX file to write.", show_default=False)] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the file with a small predict.py and a web page.", show_default=False),
+    ] = None,
+    vendor: Vendor = None,
+    opset: Annotated[int, typer.Option(min=18, max=23, help="Version of ONNX's operators.")] = 20,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Bits of weights and arithmetic; int8 for speed and size.")
+    ] = "fp32",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Leave out the preprocessing: the input is the network's normalized floats.")
+    ] = False,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of support pictures that fp16 or int8 may newly get wrong.")
+    ] = 0.01,
     json: Json = False,
 ) -> None:
-    """Export an adapted classifier to one ONNX file, checked against PyTorch."""
-    from fewshot_cli import commands
+    """Export an adapted classifier to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
+    from fewshot_cli import exports
 
-    commands.export(model, output, json)
+    if (output is None) == (bundle is None):
+        raise typer.BadParameter("give --output FILE.onnx or --bundle DIR")
+    if bundle and raw:
+        raise typer.BadParameter("the page and predict.py of a --bundle hand pictures in; leave out --raw")
+    if vendor and not bundle:
+        raise typer.BadParameter("--vendor is for the page of a --bundle")
+    files = exports.Files(output=output, bundle=bundle, vendor=vendor)
+    exports.export(model, files, opset=opset, precision=precision, raw=raw, max_drop=max_drop, json=json)
 
 
 @app.command("export-learner")
@@ -344,6 +375,23 @@ def serve(
     from fewshot_cli import server
 
     server.serve(model, host, port, token, allow_host or [], max_mib)
+
+
+@app.command()
+def demo(
+    init: Annotated[str, typer.Option(help=f"{INIT_HELP} Or a file by `fewshot export-learner`.")] = "omniglot",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="New folder to write the site to, for any web host, instead of serving it here."),
+    ] = None,
+    vendor: Vendor = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page in your browser.")] = False,
+) -> None:
+    """Draw characters in a web page that learns them as you draw; served on this machine, or written as a site."""
+    from fewshot_cli import demo
+
+    demo.demo(init, output, vendor, port, browser)
 
 
 @app.command()
