@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.config import Conv4, Preprocessing
+from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual
 from fewshot_sdk.params import Params
+from fewshot_sdk.residual import residual_layers
 
 HEAD = ("head.weight", "head.bias")
 
@@ -29,7 +30,10 @@ class PixelInput(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The network's input."""
-        pixels = images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
+        return self.normalized(images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255)
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """The same of pixels from 0 to 1, float (n, c, h, w)."""
         return (pixels - self.mean) / self.std
 
 
@@ -75,29 +79,45 @@ class BatchNorm(nn.Module):
 class Network(nn.Sequential):
     """The layers in order, and the settings that they were made from."""
 
-    def __init__(self, layers: OrderedDict[str, nn.Module], backbone: Conv4, preprocessing: Preprocessing, n_way: int):
+    def __init__(
+        self, layers: OrderedDict[str, nn.Module], backbone: Backbone, preprocessing: Preprocessing, n_way: int
+    ) -> None:
         super().__init__(layers)
         self.backbone, self.preprocessing, self.n_way = backbone, preprocessing, n_way
 
 
-def build_network(backbone: Conv4, preprocessing: Preprocessing, n_way: int) -> Network:
-    """An untrained network, in training mode: `conv1`, `norm1`, ... `norm4`, `head`.
+def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, *, norm: bool = False) -> Network:
+    """An untrained network, in training mode: `pixels`, the backbone's layers, `head`.
+
+    norm: a residual network as it is pre-trained, with batch norm after each convolution.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(pixels=PixelInput(preprocessing))
+    if isinstance(backbone, Residual):
+        layers |= residual_layers(backbone, preprocessing.channels, norm=norm)
+        features = backbone.widths[-1]
+    else:
+        layers |= _conv4_layers(backbone, preprocessing.channels)
+        height, width = (-(-side // 16) for side in (preprocessing.height, preprocessing.width))
+        features = backbone.filters * height * width
+    layers["head"] = nn.Linear(features, n_way)
+    return Network(layers, backbone, preprocessing, n_way)
+
+
+def _conv4_layers(backbone: Conv4, channels: int) -> OrderedDict[str, nn.Module]:
+    """`conv1`, `norm1`, ... `norm4`, `flat`.
 
     Source: Nichol et al. 2018, section 6, after Vinyals et al. 2016; `models.py` of the reference implementation.
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict(pixels=PixelInput(preprocessing))
-    channels: int = preprocessing.channels
-    height, width = preprocessing.height, preprocessing.width
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(1, 5):
         layers[f"conv{i}"] = SameConv(channels, backbone.filters, 2 if backbone.downsample == "stride" else 1)
         layers[f"norm{i}"] = BatchNorm(backbone.filters, backbone.norm_epsilon)
         if backbone.downsample == "pool":
             layers[f"pool{i}"] = nn.MaxPool2d(2, ceil_mode=True)
         layers[f"relu{i}"] = nn.ReLU()
-        channels, height, width = backbone.filters, -(-height // 2), -(-width // 2)
+        channels = backbone.filters
     layers["flat"] = nn.Flatten()
-    layers["head"] = nn.Linear(channels * height * width, n_way)
-    return Network(layers, backbone, preprocessing, n_way)
+    return layers
 
 
 def random_params(network: nn.Module, seed: int) -> Params:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
+from fewshot_sdk.config import Backbone, Conv4, InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.records import ClassifierConfig, Evaluation, Provenance, Trial
 
 _DATA = {
@@ -62,7 +62,7 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 | data | {_DATA[recipe.data.name]}, split `{recipe.data.split}`{_turned(recipe)} |
 | classes and pixels, sha256 | `{provenance.data_sha256}` |
 | picture | {_picture(recipe)} |
-| network | Conv4, {recipe.backbone.filters} filters, {recipe.backbone.downsample}; head `{recipe.head}` |
+| network | {_network(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}
 | meta-training tasks | {recipe.meta.n_way}-way, {recipe.meta.k_shot} shots{_algorithm(recipe.meta)} |
 | inner loop | {_inner(recipe.inner)} |
 | outer step size | {recipe.meta.step_size:g} to {recipe.meta.final_step_size:g}, linear |
@@ -109,7 +109,7 @@ def zoo_card(zoo: Mapping[str, tuple[Recipe, Sequence[Evaluation]]]) -> str:
     rows = []
     for name, (recipe, evaluations) in sorted(zoo.items()):
         ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
-        about = f"{recipe.data.name}, {ways}, Conv4 with {recipe.backbone.filters} filters"
+        about = f"{recipe.data.name}, {ways}, {_network(recipe.backbone)}"
         rows.append(f"## [{name}]({name}/README.md)\n{about}.\n\n{results_table(evaluations)}\n")
     return f"""# Models
 The initializations that come with the package, by the name that `--init` and `load` take. Each folder's
@@ -208,6 +208,20 @@ def _calibration(config: ClassifierConfig) -> str:
 def _inner(inner: InnerLoop) -> str:
     name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
     return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}"
+
+
+def _network(backbone: Backbone) -> str:
+    if isinstance(backbone, Conv4):
+        return f"Conv4, {backbone.filters} filters, {backbone.downsample}"
+    return f"residual, stages of {', '.join(map(str, backbone.widths))} filters, batch norm folded in"
+
+
+def _pretraining(recipe: Recipe) -> str:
+    before = recipe.pretraining
+    if before is None:
+        return ""
+    how = f"{before.epochs} epochs, batch {before.batch_size}, rate {before.learning_rate:g}"
+    return f"\n| supervised pre-training | {how} |"
 
 
 def _algorithm(meta: MetaLoop) -> str:

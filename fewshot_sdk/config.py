@@ -96,6 +96,19 @@ class Conv4(Config):
     norm_epsilon: Positive = 1e-3
 
 
+class Residual(Config):
+    """A small residual network for photographs, each judged alone: see `fewshot_sdk.residual`.
+
+    widths: filters of the stages; the stem and every stage but the first halve the picture.
+    """
+
+    kind: Literal["residual"] = "residual"
+    widths: Annotated[Listed[Count], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
+
+
+Backbone = Annotated[Conv4 | Residual, Field(discriminator="kind")]
+
+
 class InnerLoop(Config):
     """What happens inside one task. `adam` is Adam with beta1 = 0, as in the paper.
 
@@ -139,6 +152,19 @@ class MetaLoop(Config):
         return self
 
 
+class Pretraining(Config):
+    """Supervised training of the whole network to tell all training classes apart, before meta-training.
+
+    SGD with Nesterov momentum 0.9; the rate rises over a tenth of the steps and falls to 0 along a cosine.
+    """
+
+    epochs: Count
+    batch_size: Count = 64
+    learning_rate: Positive = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
 class DataSource(Config):
     """Which classes are trained on; the others of the same split are for testing.
 
@@ -168,17 +194,19 @@ class Recipe(Config):
 
     head: `dense` is a stored layer of `meta.n_way` rows; `zero` starts every task from rows of
     zeros, so that one initialization serves any number of classes.
+    pretraining: what comes before meta-training, for a residual network.
     inner: the loop while meta-training; adaptation: the one for a new task.
     """
 
     preset: str
     data: DataSource
     preprocessing: Preprocessing
-    backbone: Conv4
+    backbone: Backbone
     head: Literal["dense", "zero"]
     inner: InnerLoop
     adaptation: InnerLoop
     meta: MetaLoop
+    pretraining: Pretraining | None = None
 
     @field_validator("inner")
     @classmethod
@@ -186,6 +214,13 @@ class Recipe(Config):
         if inner.steps == 0:
             raise ValueError("meta-training needs at least 1 inner step")
         return inner
+
+    @field_validator("pretraining")
+    @classmethod
+    def _has_norms_to_fold(cls, pretraining: Pretraining | None, info: ValidationInfo) -> Pretraining | None:
+        if pretraining and isinstance(info.data.get("backbone"), Conv4):
+            raise ValueError("only a residual network is pre-trained")
+        return pretraining
 
     @field_validator("adaptation")
     @classmethod

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_sdk.backbones import HEAD, Network
-from fewshot_sdk.config import InnerLoop
+from fewshot_sdk.config import Conv4, InnerLoop
 from fewshot_sdk.native import library
 from fewshot_sdk.params import LearnerState, Params
 
@@ -18,12 +18,14 @@ _opened: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
 
 
 def compiled(network: Network, params: Params) -> CompiledConv4 | None:
-    """The compiled twin of a network; None where nothing can be compiled, or for weights other than float32."""
-    if any(tensor.dtype != torch.float32 for tensor in params.values()):
+    """The compiled twin of a network; None where nothing can be compiled, for another
+    backbone than Conv4, or for weights other than float32."""
+    backbone = network.backbone
+    if not isinstance(backbone, Conv4) or any(tensor.dtype != torch.float32 for tensor in params.values()):
         return None
     if network not in _opened:
         code = library()
-        _opened[network] = CompiledConv4(network, code) if code else None
+        _opened[network] = CompiledConv4(network, backbone, code) if code else None
     return _opened[network]
 
 
@@ -41,9 +43,9 @@ class _Rule(ctypes.Structure):
 class CompiledConv4:
     """One network's settings and working memory for the C code. Not for several threads at once."""
 
-    def __init__(self, network: Network, code: ctypes.CDLL) -> None:
+    def __init__(self, network: Network, backbone: Conv4, code: ctypes.CDLL) -> None:
         self._code = code
-        self._backbone, self._preprocessing = network.backbone, network.preprocessing
+        self._backbone, self._preprocessing = backbone, network.preprocessing
         self.n_way = network.n_way
         lanes = code.conv4_lanes()
         self._filters = -(-self._backbone.filters // lanes) * lanes  # padded with zeros

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -17,6 +18,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/serve.js", "/v2/health/live", "/v2/health/ready")  # say nothing that a token protects
+LINGER = 2.0  # seconds in which what a refused client still sends is read: cut off, it would lose the answer
 REASONS = {401: "a token is needed: Authorization: Bearer TOKEN", 403: "this Host is not served here"}
 
 
@@ -50,17 +52,27 @@ class Gatekeeper:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began, status, more = time.perf_counter(), 500, True
+
+        async def noting() -> Message:
+            nonlocal more
+            message = await receive()
+            more = bool(message.get("more_body"))
+            return message
 
         async def counting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
+            elif status >= 400 and more and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                await drain(noting)
+                message = {"type": "http.response.body"}
             await send(message)
 
         try:
             self._check(scope)
-            await self._app(scope, self._limited(receive), counting)
+            await self._app(scope, self._limited(noting), counting)
         except Refused as refusal:
             await answer(counting, refusal.status, refusal.reason)
         finally:
@@ -101,6 +113,17 @@ class Gatekeeper:
             return message
 
         return limited
+
+
+async def drain(receive: Receive) -> None:
+    """Read what is left of a request, for at most LINGER seconds."""
+
+    async def read() -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    with suppress(TimeoutError):
+        await asyncio.wait_for(read(), LINGER)
 
 
 async def answer(send: Send, status: int, reason: str) -> None:

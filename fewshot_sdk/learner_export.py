@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from fewshot_sdk.backbones import build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization, origin_of
-from fewshot_sdk.config import Preprocessing
+from fewshot_sdk.config import Conv4, Preprocessing
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.files import check_free_file, write_file
 from fewshot_sdk.heads import open_head
@@ -81,11 +81,6 @@ def export_learner(init: Initialization, path: str | Path) -> LearnerExport:
 
 def learner_bytes(init: Initialization) -> bytes:
     """The bytes of the file that `export_learner` writes. Raises ExportError as it does."""
-    kind = str(init.recipe.backbone.kind)
-    if kind != "conv4":
-        raise ExportError(
-            f"a {kind} network cannot be exported as a learner: its backward pass is written for conv4 alone"
-        )
     graph = learner_graph(init)
     draft = _with_metadata(graph, init, Parity(images=1, max_difference=0), 0)
     parity, floor = _parity(init, Learner(draft))
@@ -94,6 +89,7 @@ def learner_bytes(init: Initialization) -> bytes:
 
 def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity, floor: float) -> bytes:
     recipe = init.recipe
+    assert isinstance(recipe.backbone, Conv4)
     said = LearnerMetadata(
         format="fewshot-sdk learner 1",
         n_way=recipe.meta.n_way if recipe.head == "dense" else None,

@@ -12,8 +12,9 @@ from torch import Tensor
 from fewshot_sdk import conv4_nodes as conv4
 from fewshot_sdk.backbones import HEAD
 from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.config import InnerLoop, Recipe
+from fewshot_sdk.config import Conv4, InnerLoop, Recipe
 from fewshot_sdk.conv4_tables import TAPS, Layer, layers, positions_after
+from fewshot_sdk.errors import ExportError
 from fewshot_sdk.onnx_nodes import ROUND, Nodes, value
 from fewshot_sdk.params import Params
 
@@ -27,9 +28,10 @@ def learner_graph(init: Initialization) -> onnx.ModelProto:
     not each by the support set's statistics.
     Out: `probabilities` (Q, N), and the classifier's tensors by their names in PyTorch. N is max(labels) + 1.
     The biases under a norm stay as they are: their slope is zero.
+    Raises ExportError for a network other than Conv4.
     """
     recipe = init.recipe
-    seen, backbone = recipe.preprocessing, recipe.backbone
+    seen, backbone = recipe.preprocessing, _conv4(recipe)
     g, tables = Nodes(), layers(backbone, seen)
     x = conv4.pixels(g, "support", seen)
     n_way = g("Unsqueeze", g("Add", g("ReduceMax", "labels", keepdims=0), g.constant(1, np.int64)), g.integers(0))
@@ -56,9 +58,19 @@ def learner_graph(init: Initialization) -> onnx.ModelProto:
     return g.model(inputs, outputs, {"batches": np.empty((0, 0), np.int64), "transductive": np.array(False)})
 
 
+def _conv4(recipe: Recipe) -> Conv4:
+    """The backbone. Raises ExportError if it is another."""
+    if not isinstance(recipe.backbone, Conv4):
+        raise ExportError(
+            f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for "
+            f"conv4 alone; adapt it with PyTorch, and export the classifier"
+        )
+    return recipe.backbone
+
+
 def _inner_loop(g: Nodes, recipe: Recipe, tables: list[Layer], x: str, n_way: str, start: Sequence[str]) -> list[str]:
     """What the states become, in the order of `_start`."""
-    backbone, columns = recipe.backbone, TAPS * recipe.preprocessing.channels
+    backbone, columns = _conv4(recipe), TAPS * recipe.preprocessing.channels
     patches = conv4.gather_patches(g, x, tables[0])
     targets = g("OneHot", "labels", n_way, g.constant([0, 1]), axis=-1)
     schedule, n_rows, size = _schedule(g)
@@ -124,7 +136,7 @@ def _start(g: Nodes, init: Initialization, n_way: str) -> list[str]:
     """The states before the first step: weights as five matrices; for Adam moments and bias correction as well."""
     state, inner = init.state, init.recipe.adaptation
     opened = init.recipe.head == "zero"
-    n_features = init.recipe.backbone.filters * positions_after(layers(init.recipe.backbone, init.recipe.preprocessing))
+    n_features = _conv4(init.recipe).filters * positions_after(layers(_conv4(init.recipe), init.recipe.preprocessing))
     wide = g("Concat", g.integers(n_features + 1), n_way, axis=0)
     body = _matrices(state.params, init.recipe)
     found = [g.constant(matrix) for matrix in body]
@@ -142,7 +154,7 @@ def _matrices(params: Params, recipe: Recipe) -> list[NDArray[np.float64]]:
 
     def kernel(i: int) -> NDArray[np.float64]:
         taps = _array(params[f"conv{i}.weight"]).transpose(2, 3, 1, 0)
-        return taps.reshape(-1, recipe.backbone.filters)
+        return taps.reshape(-1, _conv4(recipe).filters)
 
     norms = [_array(params[f"norm{i}.{part}"])[None] for part in ("weight", "bias") for i in range(1, 5)]
     return [np.concatenate([kernel(1), *norms]), *map(kernel, range(2, 5))]
@@ -151,7 +163,7 @@ def _matrices(params: Params, recipe: Recipe) -> list[NDArray[np.float64]]:
 def _head(params: Params, recipe: Recipe) -> NDArray[np.float64]:
     """Weights by position and filter, then the bias: (features + 1, n_way)."""
     weight, bias = (_array(params[name]) for name in HEAD)
-    by_position = weight.reshape(len(bias), recipe.backbone.filters, -1).transpose(2, 1, 0)
+    by_position = weight.reshape(len(bias), _conv4(recipe).filters, -1).transpose(2, 1, 0)
     return np.concatenate([by_position.reshape(-1, len(bias)), bias[None]])
 
 
@@ -166,7 +178,7 @@ def _classifier(
     tables: list[Layer],
 ) -> list[onnx.ValueInfoProto]:  # fmt: skip
     """Outputs the adapted weights and statistics as PyTorch keeps them, and declares them."""
-    filters, channels = init.recipe.backbone.filters, init.recipe.preprocessing.channels
+    filters, channels = _conv4(init.recipe).filters, init.recipe.preprocessing.channels
     positions = positions_after(tables)
     declared: list[onnx.ValueInfoProto] = []
 

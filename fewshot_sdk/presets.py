@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewshot_sdk.config import Conv4, DataSource, InnerLoop, MetaLoop, Preprocessing, Recipe
+from fewshot_sdk.config import Conv4, DataSource, InnerLoop, MetaLoop, Preprocessing, Pretraining, Recipe, Residual
 from fewshot_sdk.errors import ConfigError
 
 _PAPER_OMNIGLOT = DataSource(name="omniglot", split="paper", rotations=True)
@@ -48,6 +48,27 @@ PRESETS: dict[str, Recipe] = {
         inner=InnerLoop(learning_rate=1e-3, batch_size=10, steps=8, precision="bfloat16"),
         adaptation=InnerLoop(learning_rate=1e-3, batch_size=15, steps=50),
         meta=MetaLoop(meta_steps=100_000, tasks_per_step=5, n_way=5, k_shot=15),
+    ),
+    # Our own, for photographs: supervised pre-training, then Reptile at a low rate. Its mean and deviation are
+    # those of the training classes' pixels.
+    "photo": Recipe(
+        preset="photo",
+        data=DataSource(name="mini-imagenet", split="ravi"),
+        preprocessing=Preprocessing(
+            height=84,
+            width=84,
+            channels=3,
+            resize="bilinear",
+            fit="crop",
+            mean=(0.47, 0.45, 0.40),
+            std=(0.28, 0.27, 0.28),
+        ),
+        backbone=Residual(),
+        head="zero",
+        inner=InnerLoop(learning_rate=1e-4, batch_size=25, steps=5),
+        adaptation=InnerLoop(learning_rate=1e-4, batch_size=25, steps=20),
+        meta=MetaLoop(meta_steps=500, tasks_per_step=2, n_way=5, k_shot=10, step_size=0.5),
+        pretraining=Pretraining(epochs=30),
     ),
     # Our own: any number of classes; a higher inner rate, which learns several times faster; four tasks a step,
     # which two workers share evenly; paper as 0, so that zero padding is more paper; the box filter, because the

@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fewshot_sdk.config import Config, Conv4, Count, Fraction, InnerLoop, Listed, Positive, Preprocessing, Recipe
+from fewshot_sdk.config import (
+    Backbone,
+    Config,
+    Conv4,
+    Count,
+    Fraction,
+    InnerLoop,
+    Listed,
+    Positive,
+    Preprocessing,
+    Recipe,
+)
 
 Mode = Literal["transductive", "inductive", "frozen"]
 Method = Literal["prototypes", "probe", "reptile"]
@@ -127,7 +138,7 @@ class ClassifierConfig(BundleConfig):
 
     labels: Listed[str]
     preprocessing: Preprocessing
-    backbone: Conv4
+    backbone: Backbone
     adaptation: InnerLoop
     seed: int
     initialization: Origin

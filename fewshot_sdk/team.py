@@ -1,14 +1,16 @@
 """Several processes that share the tasks of each outer step and end up with the same weights.
 
 Every process holds everything; task i of a step is done by process i modulo their number, and the
-results are handed round in task order. So the bits do not depend on how many there are.
+results are put, or added up, in task order. So the bits do not depend on how many there are.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +22,7 @@ from torch import Tensor
 from fewshot_sdk.errors import TeamError, TeamStopped
 
 R = TypeVar("R")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,28 @@ class Team:
         received = [torch.empty_like(sent) for _ in range(self.size)]
         dist.all_gather(received, sent)
         return [received[i % self.size][i // self.size] for i in range(n)]
+
+    def total(self, mine: list[Tensor], n: int) -> Tensor:
+        """The sum of everybody's n results, in task order: `mine` are those of `share(n)`, all (length,) and alike.
+
+        Each process is sent its part of every result, adds that up, and hands the sum round.
+        """
+        if self.size == 1:
+            return _added(mine)
+        part = -(-len(mine[0]) // self.size)
+        sent = torch.zeros(self.size, len(mine), part)
+        for i, result in enumerate(mine):
+            for rank, row in enumerate(sent[:, i]):
+                chunk = result[rank * part : (rank + 1) * part]
+                row[: len(chunk)] = chunk
+        theirs = [Team(rank=rank, size=self.size).share(n) for rank in range(self.size)]
+        received = torch.empty(n, part)
+        dist.all_to_all_single(received, sent.flatten(0, 1), [len(tasks) for tasks in theirs], [len(mine)] * self.size)
+        row_of = {i: row for row, i in enumerate(i for tasks in theirs for i in tasks)}
+        sums = torch.empty(self.size, part)
+        dist.all_gather(list(sums), _added([received[row_of[i]] for i in range(n)]))
+        whole: Tensor = sums.flatten()[: len(mine[0])]
+        return whole
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all of them get the same answer."""
@@ -105,7 +130,27 @@ def loopback_works() -> bool:
         return False
 
 
+def _added(rows: list[Tensor]) -> Tensor:
+    """Their sum, one after the other."""
+    total = rows[0].clone()
+    for row in rows[1:]:
+        total.add_(row)
+    return total
+
+
+def keep_freed_memory() -> None:
+    """Let this process's memory, once freed, be used again rather than returned to the system.
+
+    Training makes and frees tensors of a megabyte all the time: given back, each costs a page fault for every
+    4 KiB again. Only glibc's allocator is told so; for processes of our own, as it holds for all of a process.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_TRIM_THRESHOLD, 2**30)
+        libc.mallopt(_MMAP_THRESHOLD, 2**25)
+
+
 def _member(work: Callable[..., R], arguments: tuple[object, ...]) -> R:
+    keep_freed_memory()
     dist.init_process_group("gloo")
     try:
         return work(Team(rank=dist.get_rank(), size=dist.get_world_size()), *arguments)

@@ -62,14 +62,7 @@ def meta_train(
     """
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
-    provenance = Provenance(
-        command=command,
-        seed=tasks.seed,
-        meta_steps_done=0,
-        data_sha256=tasks.data.digest,
-        seconds=0,
-        versions=made_with(_name(device)),
-    )
+    provenance = origin(tasks, command, device)
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
     check_continues(start, recipe, provenance)
@@ -92,6 +85,18 @@ def meta_train(
             loss=loss,
             initialization=Initialization(recipe=recipe, state=stored, provenance=provenance.replace(**progress)),
         )
+
+
+def origin(tasks: TaskSampler, command: str, device: torch.device | None = None) -> Provenance:
+    """The provenance of a training on these tasks before its first step."""
+    return Provenance(
+        command=command,
+        seed=tasks.seed,
+        meta_steps_done=0,
+        data_sha256=tasks.data.digest,
+        seconds=0,
+        versions=made_with(_name(device)),
+    )
 
 
 def check_continues(start: Initialization, recipe: Recipe, provenance: Provenance) -> None:
@@ -131,16 +136,16 @@ def _outer_step(
     tuner = Tuner(network, open_head(stored, recipe.head, network), inner, device)
     mine = [tasks.task(done * n + i) for i in team.share(n)]
     goals = [goal(tuner, task, recipe) for task in mine] if device is None else tuner.tune_all(_stacked(mine, inner))
-    results = team.gather([_with_loss(*found) for found in goals], n)
-    for i, result in enumerate(results):
-        if not torch.isfinite(result[0]):
+    total = team.total([_with_loss(*found, i, n) for i, found in zip(team.share(n), goals, strict=True)], n)
+    losses = total[:n]
+    for i, loss in enumerate(losses):
+        if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"the loss of task {done * n + i} is not finite at outer step {done + 1}; "
                 f"try a lower inner learning rate than {inner.learning_rate}"
             )
-    mean = sum(results[1:], results[0]) / n  # in task order, whoever did them
-    adapted = close_head(tuner.state(mean[1:], stored.updates + inner.steps), recipe.head)
-    return reptile_step(stored, adapted, step_size_at(done, recipe.meta)), mean[0].item()
+    adapted = close_head(tuner.state(total[n:].div_(n), stored.updates + inner.steps), recipe.head)
+    return reptile_step(stored, adapted, step_size_at(done, recipe.meta)), losses.mean().item()
 
 
 def _stacked(tasks: list[Task], inner: InnerLoop) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -154,7 +159,8 @@ def _name(device: torch.device | None) -> str | None:
     return torch.cuda.get_device_name(device) if device and device.type == "cuda" else str(device or "") or None
 
 
-def _with_loss(end: Tensor, losses: Tensor) -> Tensor:
-    """The last loss, NaN if any was not finite, and the end."""
-    last = losses[-1:] if torch.isfinite(losses).all() else torch.full((1,), torch.nan)
+def _with_loss(end: Tensor, losses: Tensor, i: int, n: int) -> Tensor:
+    """The last loss, NaN if any was not finite, as number i of n, the others 0; and the end."""
+    last = torch.zeros(n)
+    last[i] = losses[-1] if torch.isfinite(losses).all() else torch.nan
     return torch.cat([last, end])

@@ -11,17 +11,18 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-10  cli
-9  extension
-8  adaptation
-7  rejection onnx_export
-6  training parity precision datasets* choice report* sharing serving* learner_export onnx_adaptation
-5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* doctor* methods learner_graph
-4  checkpoint inner_loop forward class_cache* tasks support* lineage catalogue learner* classifier_graph
-3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub testing* conv4_nodes
-2  meta tensors backbones images* presets* archives* records* native* tables* hub_client conv4_tables* picture_nodes
+11  cli
+10  extension
+9  adaptation
+8  rejection
+7  training choice learner_export onnx_export
+6  datasets* report* sharing evaluation trajectories methods learner_graph pretraining parity precision
+5  onnx_adaptation classifier omniglot* mini_imagenet* glyphs* doctor* checkpoint inner_loop forward
+4  serving* class_cache* tasks support* lineage catalogue learner* classifier_graph heads conv4 testing*
+3  runtime* class_images* cards* bundles* curves* sources* thumbnails* hub conv4_nodes backbones tensors
+2  meta images* presets* archives* records* native* tables* hub_client conv4_tables* residual picture_nodes
 1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes
-0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules*
+0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 

@@ -47,6 +47,26 @@ def killed(team: Team) -> None:
     time.sleep(60)
 
 
+def summed(team: Team, n: int, length: int) -> list[float]:
+    """A sum that depends on the order, in a worker."""
+    total: list[float] = team.total([vector(i, length) for i in team.share(n)], n).tolist()
+    return total
+
+
+def vector(i: int, length: int) -> torch.Tensor:
+    scale = (-1.0 if i % 2 else 1.0) * 3.0 ** (10 - i)
+    return torch.linspace(0.1, 1, length) * scale
+
+
+@pytest.mark.parametrize(("size", "n", "length"), [(2, 5, 7), (3, 4, 10), (3, 3, 2)])
+def test_a_sum_is_taken_in_task_order(size: int, n: int, length: int) -> None:
+    in_order = vector(0, length)
+    for i in range(1, n):
+        in_order = in_order + vector(i, length)
+    assert summed(Team(), n, length) == in_order.tolist()
+    assert run_team(size, summed, n, length) == in_order.tolist()
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_the_bits_do_not_depend_on_the_number_of_workers(size: int) -> None:
     alone = trained(Team())

@@ -24,10 +24,11 @@ def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: 
     workers: how many processes; None is one for each core, or this one if the job is short.
     Raises what `work` raises, and SystemExit with 128 + the signal if a team was told to stop.
     """
-    from fewshot_sdk.team import Team, run_team
+    from fewshot_sdk.team import Team, keep_freed_memory, run_team
 
     size = min(workers or team_size(n_tasks, inner_steps), n_tasks)
     if size == 1:
+        keep_freed_memory()
         return work(Team(), job)
     say(f"starting {size} workers")
     try:
@@ -47,8 +48,12 @@ def team_size(n_tasks: int, inner_steps: int) -> int:
 
     if inner_steps < WORTH_A_TEAM or not loopback_works():
         return 1
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores, n_tasks)
+    return min(cores(), n_tasks)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _member(team: Team, work: Callable[[Team, J], R], job: J) -> tuple[R | None, FewshotError | None]:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 from fewshot_cli.output import progress, say
 from fewshot_cli.signals import stoppable
-from fewshot_cli.teams import run_job
+from fewshot_cli.teams import cores, run_job
 from fewshot_sdk.errors import ConfigError, MissingExtra, OutputExists, SaveError
 from fewshot_sdk.files import check_free, write_folder
 
 if TYPE_CHECKING:
     import torch
 
-    from fewshot_sdk import Initialization, Recipe
+    from fewshot_sdk import Initialization, Recipe, TaskSampler
     from fewshot_sdk.team import Team
     from fewshot_sdk.training import MetaStep
 
@@ -45,6 +45,22 @@ class Job:
         """Where an unfinished training is kept."""
         return self.output.with_name(f"{self.output.name}.checkpoint")
 
+    @property
+    def pretraining(self) -> Path:
+        """Where an unfinished pre-training is kept."""
+        return self.output.with_name(f"{self.output.name}.pretraining")
+
+    def command(self, recipe: Recipe) -> str:
+        """What repeats this training."""
+        return f"fewshot meta-train --preset {self.preset} --meta-steps {recipe.meta.meta_steps} --seed {self.seed}"
+
+    def tasks(self, recipe: Recipe) -> TaskSampler:
+        """The stream of tasks that it trains on."""
+        import fewshot_sdk
+
+        data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", self.root)
+        return fewshot_sdk.TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=self.seed)
+
     def on(self) -> torch.device | None:
         """The GPU to train on, or None. Raises ConfigError if one is asked for and there is none."""
         import torch
@@ -68,19 +84,47 @@ class Job:
 def meta_train(job: Job, workers: int | None) -> None:
     """Runs the job. Raises SystemExit with 128 + the signal if it was told to stop."""
     check_free(job.output)
-    if job.checkpoint.exists() and not job.resume:
-        raise OutputExists(f"{job.checkpoint} holds an unfinished training; continue it with --resume, or remove it")
-    import fewshot_sdk
+    for path in (job.checkpoint, job.pretraining):
+        if path.exists() and not job.resume:
+            raise OutputExists(f"{path} holds an unfinished training; continue it with --resume, or remove it")
     from fewshot_sdk.checkpoint import load_checkpoint
 
     recipe = job.recipe()
-    if job.resume:
+    if job.resume and not job.pretraining.exists():
         load_checkpoint(job.checkpoint)
     say(f"reading {recipe.data.name}")
-    fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", job.root)  # decoded once, for all
+    tasks = job.tasks(recipe)  # decoded once, for all
+    if recipe.pretraining and not job.checkpoint.exists():
+        pretrain(job, recipe, tasks)
+        job = replace(job, resume=True)
     meta = recipe.meta
     inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
     run_job(train, job, 1 if job.on() else workers, meta.tasks_per_step, inner_steps)
+
+
+def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
+    """Pre-trains with all cores in this process, and leaves a checkpoint to meta-train from.
+
+    An epoch that is interrupted is lost; the one before it is kept.
+    """
+    from fewshot_sdk import pretraining
+    from fewshot_sdk.checkpoint import save_checkpoint
+    from fewshot_sdk.training import origin
+
+    assert recipe.pretraining is not None
+    total, start = recipe.pretraining.epochs, None
+    if job.pretraining.exists():
+        start = pretraining.load_pretraining(job.pretraining, recipe, job.seed, tasks.data)
+    epoch = start
+    if start is None or start.done < total:
+        epochs = pretraining.pretrain(recipe, tasks.data, seed=job.seed, threads=cores(), start=start)
+        done = start.done if start else 0
+        for epoch in progress(epochs, total, "pre-training", lambda e: f"loss {e.loss:.3f}", done, plain_seconds=0):
+            pretraining.save_pretraining(epoch, recipe, job.seed, tasks.data, job.pretraining)
+    assert epoch is not None
+    made = origin(tasks, job.command(recipe), job.on())
+    save_checkpoint(pretraining.pretrained(recipe, epoch, tasks.data.n_classes, made), job.checkpoint)
+    job.pretraining.unlink()
 
 
 def train(team: Team, job: Job) -> str:
@@ -95,12 +139,10 @@ def train(team: Team, job: Job) -> str:
     recipe, first = job.recipe(), team.rank == 0
     total = recipe.meta.meta_steps
     start = load_checkpoint(job.checkpoint) if job.resume else None
-    data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", job.root)
-    meta = recipe.meta
-    tasks = fewshot_sdk.TaskSampler(data=data, n_way=meta.n_way, k_shot=meta.k_shot, seed=job.seed)
     curve = Curve(job, recipe, start)
-    command = f"fewshot meta-train --preset {job.preset} --meta-steps {total} --seed {job.seed}"
-    steps = fewshot_sdk.meta_train(recipe, tasks, start=start, team=team, device=job.on(), command=command)
+    steps = fewshot_sdk.meta_train(
+        recipe, job.tasks(recipe), start=start, team=team, device=job.on(), command=job.command(recipe)
+    )
     if first:
         done = start.provenance.meta_steps_done if start else 0
         steps = progress(steps, total, "meta-training", lambda s: f"loss {s.loss:.3f}", done)

@@ -1,0 +1,86 @@
+"""A small residual network for photographs whose normalization is folded into its convolutions.
+
+While it is pre-trained each convolution is followed by batch norm. Afterwards the norms' running statistics are
+constants, so weight and bias of the convolution take them in: an image is judged alone, in any mode.
+Source: He et al. 2016, for the blocks; Ioffe and Szegedy 2015, section 3.1, for the folding.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from fewshot_sdk.config import Residual
+from fewshot_sdk.params import Params
+
+
+class Convolution(nn.Module):
+    """A convolution with "same" padding, and batch norm while it is pre-trained."""
+
+    def __init__(self, channels: int, filters: int, size: int, stride: int, *, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, filters, size, stride, size // 2, bias=not norm)
+        self.norm = nn.BatchNorm2d(filters) if norm else nn.Identity()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
+        output: Tensor = self.norm(self.conv(input))
+        return output
+
+
+class Block(nn.Module):
+    """relu(conv(relu(conv(x))) + x), x through a 1x1 convolution where shapes differ."""
+
+    def __init__(self, channels: int, filters: int, stride: int, *, norm: bool) -> None:
+        super().__init__()
+        self.first = Convolution(channels, filters, 3, stride, norm=norm)
+        self.second = Convolution(filters, filters, 3, 1, norm=norm)
+        same = channels == filters and stride == 1
+        self.shortcut = nn.Identity() if same else Convolution(channels, filters, 1, stride, norm=norm)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
+        output: Tensor = self.second(F.relu(self.first(input)))
+        return F.relu(output + self.shortcut(input))
+
+
+def residual_layers(backbone: Residual, channels: int, *, norm: bool = False) -> OrderedDict[str, nn.Module]:
+    """The layers from pixels to features: a stem that halves the picture, the blocks, the mean over positions."""
+    first, *rest = backbone.widths
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        stem=Convolution(channels, first, 3, 2, norm=norm), relu=nn.ReLU(), block1=Block(first, first, 1, norm=norm)
+    )
+    for i, width in enumerate(rest, 2):
+        layers[f"block{i}"] = Block(backbone.widths[i - 2], width, 2, norm=norm)
+    layers["mean"] = nn.AdaptiveAvgPool2d(1)
+    layers["flat"] = nn.Flatten()
+    return layers
+
+
+def folded(network: nn.Module) -> Params:
+    """The weights of the same network without norms, by their names there: `network` has norms, in evaluation mode."""
+    found: Params = {}
+    for name, module in network.named_modules():
+        if isinstance(module, Convolution):
+            norm = module.norm
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            weight, bias = fuse_conv_bn_weights(
+                module.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
+            found |= {f"{name}.conv.weight": weight.detach().clone(), f"{name}.conv.bias": bias.detach().clone()}
+        elif isinstance(module, nn.Linear):
+            found |= {f"{name}.{key}": tensor.detach().clone() for key, tensor in module.named_parameters()}
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def random_residual(network: nn.Module, generator: torch.Generator) -> None:
+    """He-normal kernels, in place: norms and biases stay as they are made."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewshot_cli import training
+from fewshot_cli.main import app
+from fewshot_sdk import adapt, datasets, export_onnx, load, presets
+from fewshot_sdk.augment import augmented
+from fewshot_sdk.backbones import build_network
+from fewshot_sdk.class_images import ClassImages
+from fewshot_sdk.config import Pretraining, Recipe, Residual
+from fewshot_sdk.errors import ConfigError, TrainingDiverged
+from fewshot_sdk.evaluation import evaluate
+from fewshot_sdk.inner_loop import one_thread
+from fewshot_sdk.pretraining import Epoch, load_pretraining, pretrain, pretrained, rate_at, save_pretraining
+from fewshot_sdk.residual import folded, random_residual
+from fewshot_sdk.tasks import TaskSampler
+from fewshot_sdk.training import origin
+from tests.conftest import draw_folder, drawn_glyphs, tiny_recipe
+
+SMALL = Pretraining(epochs=4, batch_size=16)
+
+
+def small_recipe(settings: Pretraining = SMALL) -> Recipe:
+    return tiny_recipe(backbone=Residual(widths=(8, 16)), pretraining=settings)
+
+
+@pytest.fixture(scope="module")
+def classes(_own_cache: None) -> ClassImages:
+    return drawn_glyphs(small_recipe(), 12)
+
+
+@pytest.fixture(scope="module")
+def epochs(classes: ClassImages) -> list[Epoch]:
+    return list(pretrain(small_recipe(), classes, seed=3, threads=1))
+
+
+def same(left: Epoch, right: Epoch) -> bool:
+    return all(torch.equal(tensor, right.tensors[name]) for name, tensor in left.tensors.items())
+
+
+def test_it_learns_to_tell_the_training_classes_apart(epochs: list[Epoch]) -> None:
+    assert [epoch.done for epoch in epochs] == [1, 2, 3, 4]
+    assert epochs[-1].loss < epochs[0].loss - 0.1
+
+
+def test_the_same_seed_gives_the_same_bits_also_after_an_interruption(
+    epochs: list[Epoch], classes: ClassImages, tmp_path: Path
+) -> None:
+    path = save_pretraining(epochs[1], small_recipe(), 3, classes, tmp_path / "half")
+    half = load_pretraining(path, small_recipe(), 3, classes)
+    *_, end = pretrain(small_recipe(), classes, seed=3, threads=1, start=half)
+    assert same(end, epochs[-1])
+    first = next(pretrain(small_recipe(), classes, seed=4, threads=1))
+    assert not same(first, epochs[0])
+
+
+def test_a_checkpoint_of_another_training_is_refused(epochs: list[Epoch], classes: ClassImages, tmp_path: Path) -> None:
+    path = save_pretraining(epochs[0], small_recipe(), 3, classes, tmp_path / "one")
+    with pytest.raises(ConfigError, match="other settings, seed or data"):
+        load_pretraining(path, small_recipe(), 4, classes)
+    with pytest.raises(ConfigError, match="other settings, seed or data"):
+        load_pretraining(path, small_recipe(SMALL.replace(epochs=5)), 3, classes)
+
+
+def test_folding_changes_no_answer() -> None:
+    recipe = small_recipe()
+    network = build_network(recipe.backbone, recipe.preprocessing, 4, norm=True)
+    random_residual(network, torch.Generator().manual_seed(0))
+    images = torch.randint(0, 256, (20, 16, 16, 1), dtype=torch.uint8)
+    for _ in range(20):
+        network(images)  # the norms' running statistics move
+    plain = build_network(recipe.backbone, recipe.preprocessing, 4)
+    plain.load_state_dict(folded(network.eval()))
+    with torch.no_grad():
+        expected = network(images)
+        torch.testing.assert_close(plain(images), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(plain(images[:1]), expected[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_pretrained_is_adapted_evaluated_and_exported(
+    epochs: list[Epoch], classes: ClassImages, tmp_path: Path
+) -> None:
+    tasks = TaskSampler(data=classes, n_way=5, k_shot=3)
+    init = pretrained(small_recipe(), epochs[-1], classes.n_classes, origin(tasks, "test"))
+    few = TaskSampler(data=classes, n_way=5, k_shot=3, n_query=2)
+    modes = [evaluate(init, few, n_tasks=5, mode=m).accuracy for m in ("transductive", "inductive", "frozen")]
+    assert modes[0] == modes[1] == modes[2]  # no statistics to share
+    with one_thread():
+        classifier = adapt(init, draw_folder(tmp_path / "drawings"))
+    assert export_onnx(classifier, tmp_path / "m.onnx").metadata.parity.max_difference < 1e-5
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    rates = [rate_at(step, 100, SMALL) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == rates[10] == pytest.approx(0.1)
+    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
+    assert rates[-1] < 1e-4
+
+
+def test_augmented_pictures_are_in_range_and_drawn_from_the_generator() -> None:
+    images = torch.randint(0, 256, (50, 12, 10, 3), dtype=torch.uint8)
+    first, again = (augmented(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert first.shape == (50, 3, 12, 10)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    flat = torch.full((40, 8, 8, 3), 128, dtype=torch.uint8)
+    shades = augmented(flat, torch.Generator().manual_seed(1)).mean((1, 2, 3)) * 255 / 128
+    assert 0.55 < shades.min() < 0.75
+    assert 1.25 < shades.max() < 1.45
+
+
+def test_what_cannot_be_pretrained_is_told(classes: ClassImages) -> None:
+    with pytest.raises(ConfigError, match="only a residual network is pre-trained"):
+        tiny_recipe(pretraining=SMALL)
+    with pytest.raises(ConfigError, match="is not pre-trained"):
+        next(pretrain(tiny_recipe(), classes, seed=0, threads=1))
+    with pytest.raises(TrainingDiverged, match="not finite in epoch 1"):
+        list(pretrain(small_recipe(SMALL.replace(learning_rate=1e30)), classes, seed=0, threads=1))
+
+
+def test_the_command_pretrains_then_meta_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "glyphs", small_recipe())
+    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr(training, "cores", lambda: 1)
+    words = ["meta-train", "--preset", "glyphs", "--output"]
+    with pytest.raises(SystemExit, match="0"):
+        app([*words, str(tmp_path / "whole")])
+    recipe = small_recipe()
+    data = datasets.open_dataset(recipe.data, recipe.preprocessing, "train")
+    half = list(zip(range(2), pretrain(recipe, data, seed=0, threads=1), strict=False))[-1][1]
+    save_pretraining(half, recipe, 0, data, tmp_path / "again.pretraining")
+    with pytest.raises(SystemExit, match="1"):
+        app([*words, str(tmp_path / "again")])
+    with pytest.raises(SystemExit, match="0"):
+        app([*words, str(tmp_path / "again"), "--resume"])
+    whole, again = load(tmp_path / "whole"), load(tmp_path / "again")
+    assert all(torch.equal(tensor, again.state.params[name]) for name, tensor in whole.state.params.items())
+    assert "supervised pre-training | 4 epochs" in (tmp_path / "whole" / "README.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == []
