@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from fewshot_sdk.config import Conv4, Preprocessing
+from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual
 from fewshot_sdk.onnx_nodes import OPSET, Nodes, value
 from fewshot_sdk.picture_nodes import network_pixels
 from fewshot_sdk.runtime import INPUT, KNOWN, LABEL, OUTPUT, PIXELS
@@ -17,7 +17,7 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 
 def network_graph(
-    tensors: Tensors, backbone: Conv4, seen: Preprocessing, *,
+    tensors: Tensors, backbone: Backbone, seen: Preprocessing, *,
     temperature: float = 1.0, threshold: float = 0.0, half: bool = False, opset: int = OPSET,
 ) -> onnx.ModelProto:  # fmt: skip
     """`pixels`, float32 (batch, channels, height, width) as the network takes them, to label, probabilities and known.
@@ -27,7 +27,10 @@ def network_graph(
     g = Nodes()
     kind = np.float16 if half else np.float32
     x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
-    x = _conv4(g, x, tensors, backbone, (seen.height, seen.width), kind)
+    if isinstance(backbone, Conv4):
+        x = _conv4(g, x, tensors, backbone, (seen.height, seen.width), kind)
+    else:
+        x = _residual(g, x, tensors, backbone, kind)
     head = [g.constant(tensors[f"head.{part}"], kind) for part in ("weight", "bias")]
     logits = g("Gemm", g("Flatten", x), *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
     rows = g("Softmax", g("Cast", logits, to=onnx.TensorProto.FLOAT) if half else logits, axis=1)
@@ -66,11 +69,11 @@ def _conv4(g: Nodes, x: str, tensors: Tensors, backbone: Conv4, sizes: Sequence[
     """The features: norms are folded into the kernels before them; ReLU comes before the pool, which is the same."""
     stride = 2 if backbone.downsample == "stride" else 1
     for i in range(1, 5):
-        x, sizes = _convolution(g, x, *_folded(tensors, i, backbone.norm_epsilon), stride, sizes, kind)
+        x = _convolution(g, x, *_folded(tensors, i, backbone.norm_epsilon), stride, _same(sizes, stride), kind)
         x = g("Relu", x)
         if backbone.downsample == "pool":
             x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-            sizes = [-(-size // 2) for size in sizes]
+        sizes = [-(-size // 2) for size in sizes]
     return x
 
 
@@ -85,14 +88,32 @@ def _folded(tensors: Tensors, layer: int, epsilon: float) -> tuple[NDArray[np.fl
     return kernel * scale[:, None, None, None], (bias - mean) * scale + beta
 
 
+def _same(sizes: Sequence[int], stride: int) -> list[int]:
+    """TensorFlow's "same" padding of a 3x3 convolution: top, left, bottom, right."""
+    missing = [max((-(-size // stride) - 1) * stride + 3 - size, 0) for size in sizes]
+    return [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]
+
+
+def _residual(g: Nodes, x: str, tensors: Tensors, backbone: Residual, kind: type[np.floating]) -> str:
+    """The features, (n, filters, 1, 1): the mean over positions."""
+
+    def convolution(x: str, name: str, stride: int) -> str:
+        kernel, bias = (tensors[f"{name}.conv.{part}"] for part in ("weight", "bias"))
+        return _convolution(g, x, kernel, bias, stride, [kernel.shape[-1] // 2] * 4, kind)
+
+    x = g("Relu", convolution(x, "stem", 2))
+    for i in range(1, len(backbone.widths) + 1):
+        block, stride = f"block{i}", 1 if i == 1 else 2
+        y = convolution(g("Relu", convolution(x, f"{block}.first", stride)), f"{block}.second", 1)
+        if f"{block}.shortcut.conv.weight" in tensors:
+            x = convolution(x, f"{block}.shortcut", stride)
+        x = g("Relu", g("Add", y, x))
+    return g("GlobalAveragePool", x)
+
+
 def _convolution(
-    g: Nodes, x: str, kernel: NDArray[np.float64], bias: NDArray[np.float64], stride: int, sizes: Sequence[int],
+    g: Nodes, x: str, kernel: NDArray[np.floating], bias: NDArray[np.floating], stride: int, pads: list[int],
     kind: type[np.floating],
-) -> tuple[str, list[int]]:  # fmt: skip
-    """A convolution with TensorFlow's "same" padding, and its output's height and width."""
-    after = [-(-size // stride) for size in sizes]
-    side = kernel.shape[-1]
-    missing = [max((now - 1) * stride + side - size, 0) for now, size in zip(after, sizes, strict=True)]
-    pads = [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]
+) -> str:  # fmt: skip
     parts = [g.constant(part, kind) for part in (kernel, bias)]
-    return g("Conv", x, *parts, strides=[stride, stride], pads=pads), after
+    return g("Conv", x, *parts, strides=[stride, stride], pads=pads)

@@ -111,7 +111,11 @@ def _bounded(image: Image.Image, settings: Preprocessing) -> Image.Image:
         return image
     factor = math.ceil(math.sqrt(image.width * image.height / MANY_PIXELS))
     factor = min(factor, image.width // enough, image.height // enough)
-    return image.reduce(factor) if factor > 1 else image
+    if factor <= 1:
+        return image
+    width, height = image.width // factor * factor, image.height // factor * factor
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.reduce(factor, (left, top, left + width, top + height))  # squares cut at the edge would shift it
 
 
 def _middle(found: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -54,7 +54,7 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
             quantize_static(
                 network, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Conv", "MaxPool", "Relu", "Gemm"],
+                op_types_to_quantize=["Conv", "MaxPool", "Relu", "Add", "GlobalAveragePool", "Gemm"],
             )  # fmt: skip
             return onnx.load(str(target))
     finally:

@@ -13,14 +13,15 @@ import pytest
 from numpy.typing import NDArray
 
 from fewshot_sdk import Classifier, Predictor, adapt, export_onnx
-from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.checkpoint import Initialization, fresh
+from fewshot_sdk.config import Backbone, Conv4, Residual
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError, OutputExists, ParityError
 from fewshot_sdk.images import Pixels, preprocess
 from fewshot_sdk.onnx_nodes import OPSET
 from fewshot_sdk.parity import TOLERANCE
 from fewshot_sdk.precision import Precision
 from fewshot_sdk.runtime import INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, normalized, open_session
-from tests.conftest import draw_folder
+from tests.conftest import draw_folder, tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,22 @@ def test_a_raw_file_takes_the_networks_floats(classifier: Classifier, exported: 
         assert left.probabilities == pytest.approx(right.probabilities, abs=1e-5)
     with pytest.raises(ImageError, match=r"expected uint8 \(n, 16, 16, 1\), found uint8 \[1, 17, 16, 1\]"):
         Predictor(raw).probabilities(np.zeros((1, 17, 16, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "backbone", [Conv4(filters=5, downsample="pool"), Residual(widths=(4, 6)), Residual(widths=(5, 5, 7))]
+)
+def test_every_network_is_exported_in_every_precision(
+    init: Initialization, drawings: Path, tmp_path: Path, backbone: Backbone
+) -> None:
+    seen = init.recipe.preprocessing.replace(height=17, width=22, channels=3, fit="crop", mean=(0.4,), std=(0.3,))
+    other = fresh(tiny_recipe(backbone=backbone, preprocessing=seen), 0, init.provenance)
+    made = adapt(other, drawings, steps=3)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 30, 20, 3), np.uint8)
+    wanted = made.probabilities(np.stack([preprocess(picture, seen) for picture in pictures]))
+    for precision, tolerance in (("fp32", TOLERANCE), ("fp16", 0.02), ("int8", 0.3)):
+        file = export_onnx(made, tmp_path / f"{precision}.onnx", precision=precision, max_drop=1).path  # type: ignore[arg-type]
+        np.testing.assert_allclose(Predictor(file).probabilities(pictures), wanted, atol=tolerance)
 
 
 @pytest.mark.parametrize("opset", [18, 23])
