@@ -95,7 +95,7 @@ def _same(sizes: Sequence[int], stride: int) -> list[int]:
 
 
 def _residual(g: Nodes, x: str, tensors: Tensors, backbone: Residual, kind: type[np.floating]) -> str:
-    """The features, (n, filters, 1, 1): the mean over positions."""
+    """The features, (n, filters): the mean over positions, of one length."""
 
     def convolution(x: str, name: str, stride: int) -> str:
         kernel, bias = (tensors[f"{name}.conv.{part}"] for part in ("weight", "bias"))
@@ -108,7 +108,10 @@ def _residual(g: Nodes, x: str, tensors: Tensors, backbone: Residual, kind: type
         if f"{block}.shortcut.conv.weight" in tensors:
             x = convolution(x, f"{block}.shortcut", stride)
         x = g("Relu", g("Add", y, x))
-    return g("GlobalAveragePool", x)
+    wide = g("Cast", g("Flatten", g("GlobalAveragePool", x)), to=onnx.TensorProto.FLOAT)
+    length = g("Max", g("ReduceL2", wide, g.integers(1), keepdims=1), g.scalar(1e-12))
+    even = g("Mul", g("Div", wide, length), g.scalar(backbone.widths[-1] ** 0.5))
+    return g("Cast", even, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
 
 
 def _convolution(
