@@ -17,6 +17,7 @@ import platformdirs
 from fewshot_sdk.errors import BundleError, FewshotError, OutputExists, SaveError
 
 MANIFEST = "manifest.json"
+SIGNATURE = "model.sig"  # over all other files but the manifest, which names it like them
 MAX_FILE_BYTES = 4 * 2**30
 MAX_TEXT_BYTES = 2**20
 

@@ -15,11 +15,11 @@ LAYERS = """
 9  extension
 8  adaptation
 7  rejection
-6  training onnx_export datasets* choice report* sharing serving* learner_export onnx_adaptation
+6  training onnx_export datasets* choice report* sharing serving* learner_export onnx_adaptation testing*
 5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* doctor* methods learner_graph
 4  checkpoint inner_loop forward class_cache* tasks support* lineage catalogue learner* classifier_graph
-3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub testing* conv4_nodes
-2  meta tensors backbones images* presets* archives* records* native* tables* hub_client conv4_tables*
+3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub conv4_nodes tensors
+2  meta backbones images* presets* archives* records* native* tables* hub_client conv4_tables* signing*
 1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules*
 """

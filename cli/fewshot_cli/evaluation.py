@@ -11,7 +11,7 @@ from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.files import read_folder, replace_folder
+from fewshot_sdk.files import SIGNATURE, read_folder, replace_folder
 
 if TYPE_CHECKING:
     from fewshot_sdk import Initialization
@@ -64,8 +64,12 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
         for r in results:
             init = init.with_evaluation(r)
         folder = locate(job.init)
-        replace_folder(folder, {**read_folder(folder), **init.files()})
+        before = read_folder(folder)
+        signed = before.pop(SIGNATURE, None)
+        replace_folder(folder, {**before, **init.files()})
         say(f"added to the card in {folder}")
+        if signed:
+            say(f"its {SIGNATURE} fits no longer and was removed; sign it again with `fewshot push --sign`")
 
 
 def measure(team: Team, job: Job) -> list[Evaluation]:

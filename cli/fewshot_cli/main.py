@@ -356,12 +356,17 @@ def push(
     ] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     message: Annotated[str | None, typer.Option(help="What the commit says.", show_default=False)] = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="Private key in PEM to sign with: adds model.sig.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Upload an initialization to the Hugging Face Hub."""
     from fewshot_cli import sharing
 
-    sharing.push(folder, name, private=private, branch=revision, create_pr=create_pr, message=message, json=json)
+    sharing.push(
+        folder, name, private=private, branch=revision, create_pr=create_pr, message=message, key=sign, json=json
+    )
 
 
 @app.command()
@@ -402,11 +407,14 @@ def info(
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of an initialization or a classifier.", metavar="DIR")],
+    key: Annotated[
+        Path | None, typer.Option(help="Public key in PEM, by which it must be signed.", show_default=False)
+    ] = None,
 ) -> None:
-    """Check every file of a folder against its manifest, and every tensor against its settings."""
+    """Check every file of a folder against its manifest, every tensor against its settings, and the signature."""
     from fewshot_cli import sharing
 
-    sharing.verify(folder)
+    sharing.verify(folder, key)
 
 
 if __name__ == "__main__":
