@@ -10,10 +10,16 @@ from fewshot_sdk.config import Config, Conv4, Count, Fraction, InnerLoop, Listed
 
 Mode = Literal["transductive", "inductive", "frozen"]
 Method = Literal["prototypes", "probe", "reptile"]
+Baseline = Literal["prototypes", "random"]
+Precision = Literal["float32", "float16", "int8"]
 
 
 class Evaluation(Config):
-    """Accuracy over tasks: mean and half-width of its 95 % interval, as fractions."""
+    """Accuracy over tasks: mean and half-width of its 95 % interval, as fractions.
+
+    baseline: what stood in for the initialization, on the same tasks: `prototypes`, class means of its features
+    and no gradient step, or `random`, fresh weights in each task and the same steps.
+    """
 
     data: str
     data_sha256: str
@@ -24,6 +30,7 @@ class Evaluation(Config):
     shots: Count
     mode: Mode
     seed: int
+    baseline: Baseline | None = None
 
 
 class Metric(Config):
@@ -137,6 +144,12 @@ class ClassifierConfig(BundleConfig):
     threshold: Fraction = 0.0
     comparison: Listed[Trial] = ()
     calibration: Calibration | None = None
+
+
+class DeltaConfig(ClassifierConfig):
+    """The config.json of an adapted classifier that is kept as its difference from the initialization."""
+
+    precision: Precision
 
 
 class Parity(Config):

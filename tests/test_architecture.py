@@ -11,16 +11,17 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-10  cli
-9  extension
-8  adaptation
-7  rejection
-6  training onnx_export datasets* choice report* sharing serving* learner_export onnx_adaptation testing*
-5  evaluation classifier trajectories omniglot* mini_imagenet* glyphs* doctor* methods learner_graph
-4  checkpoint inner_loop forward class_cache* tasks support* lineage catalogue learner* classifier_graph
-3  heads runtime* conv4 class_images* cards* bundles* curves* sources* thumbnails* hub conv4_nodes tensors
+11  cli
+10  extension
+9  adaptation
+8  rejection
+7  choice learner_export evaluation onnx_export fast_weights
+6  training datasets* report* sharing serving* testing* methods learner_graph onnx_adaptation classifier
+5  trajectories omniglot* mini_imagenet* glyphs* doctor* checkpoint lineage forward delta_runtime
+4  inner_loop class_cache* tasks support* catalogue learner* classifier_graph cards* tensors heads
+3  runtime* conv4 class_images* bundles* curves* sources* thumbnails* hub conv4_nodes results* deltas*
 2  meta backbones images* presets* archives* records* native* tables* hub_client conv4_tables* signing*
-1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes
+1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}

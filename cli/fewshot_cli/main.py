@@ -85,6 +85,10 @@ Labels = Annotated[
 ]
 INIT_HELP = "A bundled initialization's name, a folder, or user/repo[@revision] on the Hugging Face Hub."
 Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
+Base = Annotated[
+    str | None,
+    typer.Option(help="The initialization that a delta is on. Default: the one it names.", show_default=False),
+]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
 
 
@@ -173,6 +177,14 @@ def evaluate(
         EvaluationMode | None,
         typer.Option(help="The same by name; frozen is what an exported file does.", show_default=False),
     ] = None,
+    baseline: Annotated[
+        Literal["prototypes", "random", "all"] | None,
+        typer.Option(
+            help="Measure, on the same tasks, what the initialization is worth: class means of its features without "
+            "a gradient step, or the same steps from random weights.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     workers: Workers = None,
     record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False,
@@ -197,6 +209,7 @@ def evaluate(
         n_tasks=tasks,
         modes=("transductive", "inductive", "frozen") if chosen == "all" else (chosen,),
         seed=seed,
+        baselines=("prototypes", "random") if baseline == "all" else (baseline,) if baseline else (),
     )
     evaluation.evaluate(job, workers, record=record, json=json)
 
@@ -239,6 +252,14 @@ def adapt(
     keep_pictures: Annotated[
         bool, typer.Option(help="Keep small copies of the pictures in OUTPUT, for exporting and extending it.")
     ] = True,
+    delta: Annotated[
+        Literal["float32", "float16", "int8"] | None,
+        typer.Option(
+            help="Keep the weights as their difference from the initialization: exact, in half or a quarter of the "
+            "room. What loads it needs both.",
+            show_default=False,
+        ),
+    ] = None,
     engine: Annotated[
         Literal["torch", "onnx"], typer.Option(help="onnx needs no PyTorch: see `fewshot export-learner`.")
     ] = "torch",
@@ -249,7 +270,7 @@ def adapt(
     if engine == "onnx":
         from fewshot_cli import learner
 
-        if method not in (None, "reptile") or reject_rate is not None or extend or label_from != "folder":
+        if method not in (None, "reptile") or reject_rate is not None or extend or delta or label_from != "folder":
             raise typer.BadParameter("--engine onnx takes Reptile's steps on class folders, and no other options")
         learner.adapt(support, output, init, steps, seed, json)
         return
@@ -270,6 +291,7 @@ def adapt(
         label_from=label_from,
         keep_pictures=keep_pictures,
         seed=seed,
+        delta=delta,
     )
     commands.adapt(job, json)
 
@@ -295,12 +317,13 @@ def doctor(
 def export(
     model: Annotated[Path, typer.Argument(help="Folder made by `fewshot adapt`.", metavar="MODEL")],
     output: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    base: Base = None,
     json: Json = False,
 ) -> None:
     """Export an adapted classifier to one ONNX file, checked against PyTorch."""
     from fewshot_cli import commands
 
-    commands.export(model, output, json)
+    commands.export(model, output, base, json)
 
 
 @app.command("export-learner")
@@ -319,12 +342,13 @@ def export_learner(
 def predict(
     model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a folder made by `fewshot adapt`.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures to classify.", metavar="IMAGE...")],
+    base: Base = None,
     json: Json = False,
 ) -> None:
     """Say what is in pictures. An .onnx file needs no PyTorch."""
     from fewshot_cli import commands
 
-    commands.predict(model, images, json)
+    commands.predict(model, images, base, json)
 
 
 @app.command()
@@ -410,11 +434,12 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(help="Public key in PEM, by which it must be signed.", show_default=False)
     ] = None,
+    base: Base = None,
 ) -> None:
     """Check every file of a folder against its manifest, every tensor against its settings, and the signature."""
     from fewshot_cli import sharing
 
-    sharing.verify(folder, key)
+    sharing.verify(folder, key, base)
 
 
 if __name__ == "__main__":

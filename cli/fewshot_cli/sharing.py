@@ -75,7 +75,7 @@ def info(name: str, json: bool) -> None:
         emit(f"{'   ' * number}{'<- ' if number else ''}{step}")
 
 
-def verify(folder: Path, key: Path | None) -> None:
+def verify(folder: Path, key: Path | None, base: str | None) -> None:
     """`fewshot verify`: every file against the manifest, every tensor against the settings, the signature by a key."""
     import fewshot_sdk as sdk
 
@@ -88,7 +88,7 @@ def verify(folder: Path, key: Path | None) -> None:
 
         check(checked, key, folder)
     if "support.safetensors" in checked:
-        sdk.load_classifier(folder)
+        sdk.load_classifier(folder, sdk.load(base) if base else None)
     else:
         sdk.load(folder.absolute())
     emit(f"{folder}: {len(checked)} files are as the manifest says, and load")
