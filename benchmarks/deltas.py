@@ -102,8 +102,7 @@ def main() -> None:
         return
     print(
         f"{words.users} classifiers on omniglot, {words.precision} deltas of {found['delta_kb']:.0f} kB: "
-        f"{found['held_mb']:.0f} MB, {found['base_mb']:.0f} of them for the first; "
-        f"as a file each {found['whole_files_mb']:.0f} MB"
+        f"{found['held_mb']:.0f} MB; as a file each {found['whole_files_mb']:.0f} MB"
     )
     print(
         f"an answer in {found['answer_ms']:.1f} ms (a file of its own: {found['whole_file_answer_ms']:.1f} ms), "

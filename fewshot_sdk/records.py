@@ -33,6 +33,50 @@ class Evaluation(Config):
     baseline: Baseline | None = None
 
 
+class Point(Config):
+    """Mean accuracy over tasks after some inner steps, with the half-width of its 95 % interval."""
+
+    steps: Annotated[int, Field(ge=0)]
+    accuracy: Fraction
+    ci95: Annotated[float, Field(ge=0)]
+
+
+class Rival(Config):
+    """How one of several initializations did, after its recipe's steps and on the way there."""
+
+    name: str
+    accuracy: Fraction
+    ci95: Annotated[float, Field(ge=0)]
+    points: Listed[Point]
+
+
+class Pair(Config):
+    """Two of them task by task, each by its recipe's steps: the mean of `first - second`, the half-width of its
+    95 % interval, and in how many tasks the first is ahead, behind or even.
+    """
+
+    first: str
+    second: str
+    difference: Annotated[float, Field(ge=-1, le=1)]
+    ci95: Annotated[float, Field(ge=0)]
+    wins: Annotated[int, Field(ge=0)]
+    losses: Annotated[int, Field(ge=0)]
+    ties: Annotated[int, Field(ge=0)]
+
+
+class Comparison(Config):
+    """Initializations on the same tasks."""
+
+    data: str
+    ways: Count
+    shots: Count
+    tasks: Count
+    mode: Mode
+    seed: int
+    rivals: Listed[Rival]
+    pairs: Listed[Pair]
+
+
 class Metric(Config):
     """One line of metrics.jsonl: how far meta-training was, and how well it did on new classes.
 

@@ -14,12 +14,12 @@ LAYERS = """
 11  cli
 10  extension
 9  adaptation
-8  rejection
+8  rejection comparison
 7  choice learner_export evaluation onnx_export fast_weights
-6  training datasets* report* sharing serving* testing* methods learner_graph onnx_adaptation classifier
-5  trajectories omniglot* mini_imagenet* glyphs* doctor* checkpoint lineage forward delta_runtime
+6  training datasets* report* sharing serving* testing* methods learner_graph classifier onnx_adaptation
+5  trajectories omniglot* mini_imagenet* glyphs* doctor* checkpoint lineage delta_runtime forward
 4  inner_loop class_cache* tasks support* catalogue learner* classifier_graph cards* tensors heads
-3  runtime* conv4 class_images* bundles* curves* sources* thumbnails* hub conv4_nodes results* deltas*
+3  curves* runtime* conv4 class_images* bundles* sources* thumbnails* hub conv4_nodes results* deltas*
 2  meta backbones images* presets* archives* records* native* tables* hub_client conv4_tables* signing*
 1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules*

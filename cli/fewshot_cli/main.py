@@ -215,6 +215,50 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    inits: Annotated[list[str], typer.Argument(help=f"Two or more. {INIT_HELP}", metavar="INIT INIT...")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="omniglot, mini-imagenet or glyphs. Default: the first one's own.", show_default=False),
+    ] = None,
+    part: Annotated[
+        Literal["test", "val", "train"], typer.Option(help="Which classes of its split; only mini-imagenet has val.")
+    ] = "test",
+    root: Root = None,
+    ways: Annotated[int, typer.Option(min=2, help="Classes in a task.")] = 5,
+    shots: Annotated[
+        list[int] | None, typer.Option(min=1, help="Support images of each class; repeatable. Default: 1 and 5.")
+    ] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks, the same for all.")] = 200,
+    mode: Annotated[
+        Literal["transductive", "inductive", "frozen"], typer.Option(help="As of `fewshot evaluate`.")
+    ] = "inductive",
+    seed: Seed = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="A .png or .svg to draw: accuracy against inner steps and shots.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare initializations on the same tasks: paired differences with 95 % intervals, wins and losses."""
+    from fewshot_cli import comparison
+
+    job = comparison.Job(
+        inits=tuple(inits),
+        data=data,
+        part=part,
+        root=root,
+        ways=ways,
+        shots=tuple(sorted(set(shots or (1, 5)))),
+        n_tasks=tasks,
+        mode=mode,
+        seed=seed,
+        plot=plot,
+    )
+    comparison.compare(job, json)
+
+
+@app.command()
 def adapt(
     support: Annotated[
         Path, typer.Option(help="Folder or zip with a folder of pictures for each class, or a CSV of path and label.")
