@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -16,22 +17,40 @@ from fewshot_sdk.runtime import INPUT, KNOWN, LABEL, OUTPUT, PIXELS
 Tensors = Mapping[str, NDArray[np.float32]]
 
 
+class Tensor(Protocol):
+    """The name that a tensor, by its name in PyTorch, has in the graph."""
+
+    def __call__(self, name: str, dimensions: int = 1) -> str:
+        """The name of the constant or the input."""
+
+
 def network_graph(
-    tensors: Tensors, backbone: Backbone, seen: Preprocessing, *,
+    tensors: Tensors | None, backbone: Backbone, seen: Preprocessing, *,
     temperature: float = 1.0, threshold: float = 0.0, half: bool = False, opset: int = OPSET,
 ) -> onnx.ModelProto:  # fmt: skip
     """`pixels`, float32 (batch, channels, height, width) as the network takes them, to label, probabilities and known.
 
-    tensors: weights and frozen statistics by their names in PyTorch. half: the network keeps and computes 16 bits.
+    tensors: weights and frozen statistics by their names in PyTorch; None makes inputs of what `folded` leaves of
+    them, by these names, so that one graph serves all classifiers of any number of classes.
+    half: the network keeps and computes 16 bits.
     """
     g = Nodes()
     kind = np.float16 if half else np.float32
+    held = None if tensors is None else folded(tensors, backbone)
+    given: list[onnx.ValueInfoProto] = []
+
+    def tensor(name: str, dimensions: int = 1) -> str:
+        if held is not None:
+            return g.constant(held[name], kind)
+        given.append(value(name, np.float32, *(f"{name} {side}" for side in range(dimensions))))
+        return name
+
     x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
     if isinstance(backbone, Conv4):
-        x = _conv4(g, x, tensors, backbone, (seen.height, seen.width), kind)
+        x = _conv4(g, x, tensor, backbone, (seen.height, seen.width))
     else:
-        x = _residual(g, x, tensors, backbone, kind)
-    head = [g.constant(tensors[f"head.{part}"], kind) for part in ("weight", "bias")]
+        x = _residual(g, x, tensor, backbone, kind)
+    head = [tensor("head.weight", 2), tensor("head.bias")]
     logits = g("Gemm", g("Flatten", x), *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
     rows = g("Softmax", g("Cast", logits, to=onnx.TensorProto.FLOAT) if half else logits, axis=1)
     best = g("ReduceMax", rows, g.integers(1), keepdims=0)
@@ -39,11 +58,11 @@ def network_graph(
     g.output(rows, OUTPUT)
     g.output(g("GreaterOrEqual", best, g.scalar(threshold)), KNOWN)
     pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
-    n_way = len(tensors["head.bias"])
+    n_way = "n_way" if tensors is None else len(tensors["head.bias"])
     outputs = [
         value(LABEL, np.int64, "batch"), value(OUTPUT, np.float32, "batch", n_way), value(KNOWN, np.bool_, "batch"),
     ]  # fmt: skip
-    return g.model([pixels], outputs, opset=opset)
+    return g.model([pixels, *given], outputs, opset=opset)
 
 
 def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.ModelProto:
@@ -65,27 +84,33 @@ def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.Mo
     return whole
 
 
-def _conv4(g: Nodes, x: str, tensors: Tensors, backbone: Conv4, sizes: Sequence[int], kind: type[np.floating]) -> str:
-    """The features: norms are folded into the kernels before them; ReLU comes before the pool, which is the same."""
+def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floating]]:
+    """The tensors that the graph takes: a frozen norm becomes part of the kernel and bias of the convolution before."""
+    if not isinstance(backbone, Conv4):
+        return dict(tensors)
+    found: dict[str, NDArray[np.floating]] = {name: tensors[name] for name in ("head.weight", "head.bias")}
+    for i in range(1, 5):
+        kernel, bias, gamma, beta, mean, variance = (
+            tensors[f"{name}{i}.{part}"].astype(np.float64)
+            for name, parts in (("conv", ("weight", "bias")), ("norm", ("weight", "bias", "mean", "var")))
+            for part in parts
+        )
+        scale = gamma / np.sqrt(variance + backbone.norm_epsilon)
+        found[f"conv{i}.weight"] = kernel * scale[:, None, None, None]
+        found[f"conv{i}.bias"] = (bias - mean) * scale + beta
+    return found
+
+
+def _conv4(g: Nodes, x: str, tensor: Tensor, backbone: Conv4, sizes: Sequence[int]) -> str:
+    """The features; ReLU comes before the pool, which is the same."""
     stride = 2 if backbone.downsample == "stride" else 1
     for i in range(1, 5):
-        x = _convolution(g, x, *_folded(tensors, i, backbone.norm_epsilon), stride, _same(sizes, stride), kind)
-        x = g("Relu", x)
+        weights = tensor(f"conv{i}.weight", 4), tensor(f"conv{i}.bias")
+        x = g("Relu", g("Conv", x, *weights, strides=[stride, stride], pads=_same(sizes, stride)))
         if backbone.downsample == "pool":
             x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
         sizes = [-(-size // 2) for size in sizes]
     return x
-
-
-def _folded(tensors: Tensors, layer: int, epsilon: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Kernel and bias that do what a convolution and its frozen norm do one after the other."""
-    kernel, bias, gamma, beta, mean, variance = (
-        tensors[f"{name}{layer}.{part}"].astype(np.float64)
-        for name, parts in (("conv", ("weight", "bias")), ("norm", ("weight", "bias", "mean", "var")))
-        for part in parts
-    )
-    scale = gamma / np.sqrt(variance + epsilon)
-    return kernel * scale[:, None, None, None], (bias - mean) * scale + beta
 
 
 def _same(sizes: Sequence[int], stride: int) -> list[int]:
@@ -94,29 +119,21 @@ def _same(sizes: Sequence[int], stride: int) -> list[int]:
     return [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]
 
 
-def _residual(g: Nodes, x: str, tensors: Tensors, backbone: Residual, kind: type[np.floating]) -> str:
+def _residual(g: Nodes, x: str, tensor: Tensor, backbone: Residual, kind: type[np.floating]) -> str:
     """The features, (n, filters): the mean over positions, of one length."""
 
-    def convolution(x: str, name: str, stride: int) -> str:
-        kernel, bias = (tensors[f"{name}.conv.{part}"] for part in ("weight", "bias"))
-        return _convolution(g, x, kernel, bias, stride, [kernel.shape[-1] // 2] * 4, kind)
+    def convolution(x: str, name: str, stride: int, padding: int = 1) -> str:
+        weights = tensor(f"{name}.conv.weight", 4), tensor(f"{name}.conv.bias")
+        return g("Conv", x, *weights, strides=[stride, stride], pads=[padding] * 4)
 
     x = g("Relu", convolution(x, "stem", 2))
     for i in range(1, len(backbone.widths) + 1):
         block, stride = f"block{i}", 1 if i == 1 else 2
         y = convolution(g("Relu", convolution(x, f"{block}.first", stride)), f"{block}.second", 1)
-        if f"{block}.shortcut.conv.weight" in tensors:
-            x = convolution(x, f"{block}.shortcut", stride)
+        if i > 1:
+            x = convolution(x, f"{block}.shortcut", stride, padding=0)
         x = g("Relu", g("Add", y, x))
     wide = g("Cast", g("Flatten", g("GlobalAveragePool", x)), to=onnx.TensorProto.FLOAT)
     length = g("Max", g("ReduceL2", wide, g.integers(1), keepdims=1), g.scalar(1e-12))
     even = g("Mul", g("Div", wide, length), g.scalar(backbone.widths[-1] ** 0.5))
     return g("Cast", even, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
-
-
-def _convolution(
-    g: Nodes, x: str, kernel: NDArray[np.floating], bias: NDArray[np.floating], stride: int, pads: list[int],
-    kind: type[np.floating],
-) -> str:  # fmt: skip
-    parts = [g.constant(part, kind) for part in (kernel, bias)]
-    return g("Conv", x, *parts, strides=[stride, stride], pads=pads)

@@ -10,6 +10,7 @@
     |-- TeamError         a worker process that died
     |-- TeamStopped       a signal that ended the work of a team
     |-- BundleError       a folder or file that is not what it claims to be
+    |-- SignatureError    a signature that is missing or does not fit, or a key that is none
     |-- HubError          the Hugging Face Hub refused, or could not be reached
     |-- OutputExists      an output that already holds something
     |-- SaveError         the disk refused; nothing half-written is left behind
@@ -65,6 +66,10 @@ class TeamStopped(FewshotError):
 
 class BundleError(FewshotError):
     """A folder or file that is not what it claims to be."""
+
+
+class SignatureError(FewshotError):
+    """A signature that is missing or does not fit, or a key that is none."""
 
 
 class HubError(FewshotError):

@@ -14,14 +14,14 @@ LAYERS = """
 11  cli
 10  extension
 9  adaptation
-8  rejection
-7  training choice learner_export onnx_export report* sharing serving* testing*
-6  datasets* evaluation trajectories methods learner_graph pretraining onnx_adaptation parity precision
-5  classifier omniglot* mini_imagenet* glyphs* doctor* checkpoint inner_loop forward tasks lineage demo*
-4  class_cache* support* catalogue learner* classifier_graph heads conv4 curves* tensors deployment*
-3  runtime* class_images* cards* bundles* sources* thumbnails* hub conv4_nodes backbones web_runtime*
+8  rejection training onnx_export testing* comparison
+7  choice learner_export report* sharing serving* evaluation pretraining parity precision fast_weights
+6  datasets* trajectories methods learner_graph onnx_adaptation classifier doctor* forward lineage
+5  omniglot* mini_imagenet* glyphs* checkpoint inner_loop tasks demo* deployment* delta_runtime signing*
+4  class_cache* support* catalogue learner* classifier_graph heads conv4 curves* tensors cards* deltas*
+3  runtime* class_images* bundles* sources* thumbnails* hub conv4_nodes backbones web_runtime* results*
 2  meta images* presets* archives* records* native* tables* hub_client conv4_tables* residual picture_nodes
-1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes
+1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}

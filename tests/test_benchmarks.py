@@ -57,6 +57,13 @@ def test_the_inference_benchmark_compares_exports_with_pytorch() -> None:
     assert found["predict_megabytes"] < 150
 
 
+def test_the_benchmark_of_deltas_keeps_answers_and_saves_memory() -> None:
+    found = run("deltas", "--users", "40", "--adaptations", "2", "--precision", "float32")
+    assert found["agreed"] == 1
+    assert found["held_mb"] - found["base_mb"] < 40 * 4 * found["delta_kb"] / 1000
+    assert found["answer_ms"] > 0
+
+
 def test_the_scaling_benchmark_measures_and_models() -> None:
     found = run("scaling", "--seconds", "0.2", "--bandwidth", "10", "--latency", "50")
     assert found["bandwidth"] == 1.25e9

@@ -25,7 +25,9 @@ def shell(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command_and_imports_no_heavy_library() -> None:
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", "--help")
     assert done.returncode == 0
-    commands = "meta-train evaluate doctor adapt export export-learner predict serve push pull models info verify"
+    commands = (
+        "meta-train evaluate compare doctor adapt export export-learner predict serve push pull models info verify"
+    )
     for command in commands.split():
         assert command in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}

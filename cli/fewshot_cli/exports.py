@@ -7,14 +7,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from fewshot_cli.commands import opened
 from fewshot_cli.output import emit_json, say
 from fewshot_sdk.files import check_free, check_free_file, write_folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """What to write: one ONNX file, or a folder with it; vendor is for the folder's page."""
+    """What to read and write.
 
+    base: the initialization, if the model is a delta on one. output: one ONNX file; bundle: a folder with it, and
+    vendor is for its page.
+    """
+
+    model: Path
+    base: str | None
     output: Path | None
     bundle: Path | None
     vendor: Path | None
@@ -28,21 +35,21 @@ class Files:
 
 
 def export(
-    model: Path, files: Files, *, opset: int, precision: Literal["fp32", "fp16", "int8"], raw: bool, max_drop: float,
+    files: Files, *, opset: int, precision: Literal["fp32", "fp16", "int8"], raw: bool, max_drop: float,
     json: bool,
 ) -> None:  # fmt: skip
     """Writes a classifier's folder as one ONNX file, alone or bundled, and says how it compares with PyTorch."""
     files.check()
     import fewshot_sdk as sdk
 
-    classifier = sdk.load_classifier(model)
+    classifier = opened(files.model, files.base)
     with tempfile.TemporaryDirectory() as folder:
         path = files.output or Path(folder) / "model.onnx"
         made = sdk.export_onnx(classifier, path, opset=opset, precision=precision, raw=raw, max_drop=max_drop)
         if files.bundle is not None:
             from fewshot_sdk.deployment import deployment
 
-            write_folder(files.bundle, deployment(path.read_bytes(), model.resolve().name, files.vendor))
+            write_folder(files.bundle, deployment(path.read_bytes(), files.model.resolve().name, files.vendor))
     output = files.output or files.bundle
     parity, reduction, speed = made.metadata.parity, made.metadata.reduction, made.speed
     if json:

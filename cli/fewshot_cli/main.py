@@ -94,6 +94,10 @@ Vendor = Annotated[
     ),
 ]
 Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
+Base = Annotated[
+    str | None,
+    typer.Option(help="The initialization that a delta is on. Default: the one it names.", show_default=False),
+]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
 
 
@@ -182,6 +186,14 @@ def evaluate(
         EvaluationMode | None,
         typer.Option(help="The same by name; frozen is what an exported file does.", show_default=False),
     ] = None,
+    baseline: Annotated[
+        Literal["prototypes", "random", "all"] | None,
+        typer.Option(
+            help="Measure, on the same tasks, what the initialization is worth: class means of its features without "
+            "a gradient step, or the same steps from random weights.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     workers: Workers = None,
     record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False,
@@ -206,8 +218,53 @@ def evaluate(
         n_tasks=tasks,
         modes=("transductive", "inductive", "frozen") if chosen == "all" else (chosen,),
         seed=seed,
+        baselines=("prototypes", "random") if baseline == "all" else (baseline,) if baseline else (),
     )
     evaluation.evaluate(job, workers, record=record, json=json)
+
+
+@app.command()
+def compare(
+    inits: Annotated[list[str], typer.Argument(help=f"Two or more. {INIT_HELP}", metavar="INIT INIT...")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="omniglot, mini-imagenet or glyphs. Default: the first one's own.", show_default=False),
+    ] = None,
+    part: Annotated[
+        Literal["test", "val", "train"], typer.Option(help="Which classes of its split; only mini-imagenet has val.")
+    ] = "test",
+    root: Root = None,
+    ways: Annotated[int, typer.Option(min=2, help="Classes in a task.")] = 5,
+    shots: Annotated[
+        list[int] | None, typer.Option(min=1, help="Support images of each class; repeatable. Default: 1 and 5.")
+    ] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks, the same for all.")] = 200,
+    mode: Annotated[
+        Literal["transductive", "inductive", "frozen"], typer.Option(help="As of `fewshot evaluate`.")
+    ] = "inductive",
+    seed: Seed = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="A .png or .svg to draw: accuracy against inner steps and shots.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare initializations on the same tasks: paired differences with 95 % intervals, wins and losses."""
+    from fewshot_cli import comparison
+
+    job = comparison.Job(
+        inits=tuple(inits),
+        data=data,
+        part=part,
+        root=root,
+        ways=ways,
+        shots=tuple(sorted(set(shots or (1, 5)))),
+        n_tasks=tasks,
+        mode=mode,
+        seed=seed,
+        plot=plot,
+    )
+    comparison.compare(job, json)
 
 
 @app.command()
@@ -248,6 +305,14 @@ def adapt(
     keep_pictures: Annotated[
         bool, typer.Option(help="Keep small copies of the pictures in OUTPUT, for exporting and extending it.")
     ] = True,
+    delta: Annotated[
+        Literal["float32", "float16", "int8"] | None,
+        typer.Option(
+            help="Keep the weights as their difference from the initialization: exact, in half or a quarter of the "
+            "room. What loads it needs both.",
+            show_default=False,
+        ),
+    ] = None,
     engine: Annotated[
         Literal["torch", "onnx"], typer.Option(help="onnx needs no PyTorch: see `fewshot export-learner`.")
     ] = "torch",
@@ -258,7 +323,7 @@ def adapt(
     if engine == "onnx":
         from fewshot_cli import learner
 
-        if method not in (None, "reptile") or reject_rate is not None or extend or label_from != "folder":
+        if method not in (None, "reptile") or reject_rate is not None or extend or delta or label_from != "folder":
             raise typer.BadParameter("--engine onnx takes Reptile's steps on class folders, and no other options")
         learner.adapt(support, output, init, steps, seed, json)
         return
@@ -279,6 +344,7 @@ def adapt(
         label_from=label_from,
         keep_pictures=keep_pictures,
         seed=seed,
+        delta=delta,
     )
     commands.adapt(job, json)
 
@@ -319,6 +385,7 @@ def export(
     max_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Share of support pictures that fp16 or int8 may newly get wrong.")
     ] = 0.01,
+    base: Base = None,
     json: Json = False,
 ) -> None:
     """Export an adapted classifier to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
@@ -330,8 +397,8 @@ def export(
         raise typer.BadParameter("the page and predict.py of a --bundle hand pictures in; leave out --raw")
     if vendor and not bundle:
         raise typer.BadParameter("--vendor is for the page of a --bundle")
-    files = exports.Files(output=output, bundle=bundle, vendor=vendor)
-    exports.export(model, files, opset=opset, precision=precision, raw=raw, max_drop=max_drop, json=json)
+    files = exports.Files(model=model, base=base, output=output, bundle=bundle, vendor=vendor)
+    exports.export(files, opset=opset, precision=precision, raw=raw, max_drop=max_drop, json=json)
 
 
 @app.command("export-learner")
@@ -350,12 +417,13 @@ def export_learner(
 def predict(
     model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a folder made by `fewshot adapt`.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures to classify.", metavar="IMAGE...")],
+    base: Base = None,
     json: Json = False,
 ) -> None:
     """Say what is in pictures. An .onnx file needs no PyTorch."""
     from fewshot_cli import commands
 
-    commands.predict(model, images, json)
+    commands.predict(model, images, base, json)
 
 
 @app.command()
@@ -404,12 +472,17 @@ def push(
     ] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     message: Annotated[str | None, typer.Option(help="What the commit says.", show_default=False)] = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="Private key in PEM to sign with: adds model.sig.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Upload an initialization to the Hugging Face Hub."""
     from fewshot_cli import sharing
 
-    sharing.push(folder, name, private=private, branch=revision, create_pr=create_pr, message=message, json=json)
+    sharing.push(
+        folder, name, private=private, branch=revision, create_pr=create_pr, message=message, key=sign, json=json
+    )
 
 
 @app.command()
@@ -450,11 +523,15 @@ def info(
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of an initialization or a classifier.", metavar="DIR")],
+    key: Annotated[
+        Path | None, typer.Option(help="Public key in PEM, by which it must be signed.", show_default=False)
+    ] = None,
+    base: Base = None,
 ) -> None:
-    """Check every file of a folder against its manifest, and every tensor against its settings."""
+    """Check every file of a folder against its manifest, every tensor against its settings, and the signature."""
     from fewshot_cli import sharing
 
-    sharing.verify(folder)
+    sharing.verify(folder, key, base)
 
 
 if __name__ == "__main__":
