@@ -14,12 +14,12 @@ LAYERS = """
 11  cli
 10  extension
 9  adaptation
-8  rejection training onnx_export testing* comparison
-7  choice learner_export report* sharing serving* evaluation pretraining parity precision fast_weights
-6  datasets* trajectories methods learner_graph onnx_adaptation classifier doctor* forward lineage
-5  omniglot* mini_imagenet* glyphs* checkpoint inner_loop tasks demo* deployment* delta_runtime signing*
-4  class_cache* support* catalogue learner* classifier_graph heads conv4 curves* tensors cards* deltas*
-3  runtime* class_images* bundles* sources* thumbnails* hub conv4_nodes backbones web_runtime* results*
+8  rejection training onnx_export testing* comparison sharing serving*
+7  choice learner_export report* evaluation pretraining parity precision fast_weights onnx_adaptation
+6  datasets* trajectories methods learner_graph classifier forward lineage demo* delta_runtime
+5  doctor* omniglot* mini_imagenet* glyphs* checkpoint inner_loop deployment* learner* classifier_graph
+4  tasks signing* class_cache* support* catalogue heads conv4 tensors cards* runtime* web_runtime*
+3  curves* deltas* class_images* bundles* sources* thumbnails* hub conv4_nodes backbones results* metadata*
 2  meta images* presets* archives* records* native* tables* hub_client conv4_tables* residual picture_nodes
 1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment

@@ -1,4 +1,4 @@
-"""What each command does, once its words are parsed."""
+"""`fewshot adapt` and `predict`, once their words are parsed."""
 
 from __future__ import annotations
 
