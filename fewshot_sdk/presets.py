@@ -67,7 +67,7 @@ PRESETS: dict[str, Recipe] = {
         head="zero",
         inner=InnerLoop(learning_rate=1e-4, batch_size=25, steps=5),
         adaptation=InnerLoop(learning_rate=1e-4, batch_size=25, steps=20),
-        meta=MetaLoop(meta_steps=500, tasks_per_step=2, n_way=5, k_shot=10, step_size=0.5),
+        meta=MetaLoop(meta_steps=100, tasks_per_step=2, n_way=5, k_shot=10, step_size=0.5),
         pretraining=Pretraining(epochs=30),
     ),
     # Our own: any number of classes; a higher inner rate, which learns several times faster; four tasks a step,
