@@ -66,7 +66,7 @@ PRESETS: dict[str, Recipe] = {
         backbone=Residual(),
         head="zero",
         inner=InnerLoop(learning_rate=1e-4, batch_size=25, steps=5),
-        adaptation=InnerLoop(learning_rate=1e-4, batch_size=25, steps=20),
+        adaptation=InnerLoop(learning_rate=1e-4, batch_size=25, steps=5),
         meta=MetaLoop(meta_steps=100, tasks_per_step=2, n_way=5, k_shot=10, step_size=0.5),
         pretraining=Pretraining(epochs=30),
     ),
