@@ -11,17 +11,18 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-11  cli
-10  extension
-9  adaptation
-8  rejection
-7  training choice learner_export
-6  onnx_export datasets* report* sharing evaluation trajectories methods learner_graph pretraining
-5  onnx_adaptation classifier omniglot* mini_imagenet* glyphs* doctor* checkpoint inner_loop forward
-4  serving* class_cache* tasks support* lineage catalogue learner* classifier_graph heads conv4
-3  runtime* class_images* cards* bundles* curves* sources* thumbnails* hub testing* conv4_nodes backbones
-2  meta tensors images* presets* archives* records* native* tables* hub_client conv4_tables* residual
-1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes
+12  cli
+11  extension
+10  adaptation training
+9  rejection outer_loop
+8  choice learner_export meta_gradients
+7  onnx_export datasets* report* sharing evaluation trajectories methods learner_graph pretraining
+6  onnx_adaptation classifier omniglot* mini_imagenet* glyphs* doctor* checkpoint inner_loop forward
+5  serving* class_cache* tasks support* lineage learner* classifier_graph heads conv4
+4  catalogue runtime* class_images* cards* bundles* curves* sources* thumbnails* conv4_nodes backbones
+3  hub meta images* presets* records* conv4_tables* residual
+2  testing* tensors archives* native* tables* hub_client config*
+1  params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes algorithms*
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
