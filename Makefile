@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FEWSHOT := $(BIN)/fewshot
 
-.PHONY: demo test test-all check format models clean
+.PHONY: demo test test-all test-browser check format models clean
 
 demo: .venv/ready  ## the whole line in three minutes, without downloading data
 	rm -rf demo
@@ -22,6 +22,14 @@ test: .venv/ready  ## the default suite, under two minutes
 
 test-all: .venv/ready  ## with the slow tests
 	$(BIN)/python -m pytest -m ""
+
+CHROMIUM ?= $(shell command -v chromium)
+test-browser: .venv/ready  ## the web pages in headless Chromium; needs what it asks for
+	@test -x "$(CHROMIUM)" || { echo "make test-browser needs Chromium: apt-get install chromium, or CHROMIUM=/path" >&2; exit 1; }
+	@command -v node >/dev/null || { echo "make test-browser needs Node.js 18 or newer: apt-get install nodejs npm" >&2; exit 1; }
+	@test -d tests/browser/node_modules/playwright-core -a -d tests/browser/node_modules/onnxruntime-web || \
+	  { echo "make test-browser needs its npm packages: npm ci --ignore-scripts --prefix tests/browser" >&2; exit 1; }
+	CHROMIUM="$(CHROMIUM)" FEWSHOT_PYTHON="$(CURDIR)/$(BIN)/python" node --test tests/browser/
 
 check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from fewshot_sdk.classifier import load_classifier as load_classifier
     from fewshot_sdk.config import Recipe as Recipe
     from fewshot_sdk.datasets import open_dataset as open_dataset
+    from fewshot_sdk.delta_runtime import DeltaPredictor as DeltaPredictor
     from fewshot_sdk.errors import FewshotError as FewshotError
     from fewshot_sdk.evaluation import evaluate as evaluate
+    from fewshot_sdk.fast_weights import Delta as Delta
     from fewshot_sdk.files import save as save
     from fewshot_sdk.learner import Learner as Learner
     from fewshot_sdk.learner_export import export_learner as export_learner
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "Classifier": "classifier",
+        "Delta": "fast_weights",
+        "DeltaPredictor": "delta_runtime",
         "FewshotError": "errors",
         "Initialization": "checkpoint",
         "Learner": "learner",
@@ -68,6 +72,8 @@ else:
 
 __all__ = [
     "Classifier",
+    "Delta",
+    "DeltaPredictor",
     "FewshotError",
     "Initialization",
     "Learner",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +29,20 @@ def open_bundle(
     try:
         config = kind.from_json(files["config.json"])
     except ConfigError as error:
+        _check_format(_format(files["config.json"]), form, where)
         raise BundleError(f"{where / 'config.json'}: {error}") from None
-    if config.format != form:
-        raise BundleError(f"{where}: expected the format {form!r}, found {config.format!r}")
+    _check_format(config.format, form, where)
     return config
+
+
+def _check_format(found: object, form: str, where: Path) -> None:
+    if isinstance(found, str) and found != form:
+        raise BundleError(f"{where}: expected the format {form!r}, found {found[:60]!r}")
+
+
+def _format(config: bytes) -> object:
+    """The format that settings name which cannot be read otherwise; None if they name none."""
+    try:
+        return json.loads(config)["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

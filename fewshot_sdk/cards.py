@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config import Backbone, Conv4, InnerLoop, MetaLoop, Recipe
-from fewshot_sdk.records import ClassifierConfig, Evaluation, Provenance, Trial
+from fewshot_sdk.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
+from fewshot_sdk.results import baselines_table, model_index, results_table
 
 _DATA = {
     "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
@@ -39,7 +39,7 @@ library_name: fewshot-sdk
 pipeline_tag: image-classification
 tags: [fewshot-sdk, few-shot, meta-learning, {recipe.meta.algorithm}]
 datasets: [{recipe.data.name}]
-{_model_index(recipe.preset, evaluations)}---
+{model_index(recipe.preset, evaluations)}---
 # {recipe.preset}
 
 A {_NAMES[recipe.meta.algorithm]} initialization: a few gradient steps on a handful of your own pictures make it a
@@ -55,7 +55,7 @@ export_onnx(classifier, "model.onnx")
 
 ## Results
 {results_table(evaluations)}
-
+{baselines_table(evaluations)}
 Mean accuracy over tasks of unseen classes, one query per class, with its 95 % interval over the tasks.
 Transductive: a task's queries are classified together; inductive: each alone with the support set;
 frozen: each alone, with the support set's statistics, which is what an adapted or exported classifier does.
@@ -100,7 +100,7 @@ tags: [few-shot, reptile]
 Adapted from `{origin.source or origin.name}` (sha256 `{origin.sha256}`)
 by {_way(config)};
 seed {config.seed}; {_versions(config.versions)}.
-{_pictures(n_support)}
+{_pictures(n_support)}{_kept_as(config)}
 
 {_calibration(config)}{comparison_table(config.comparison)}
 ```python
@@ -120,48 +120,13 @@ def zoo_card(zoo: Mapping[str, tuple[Recipe, Sequence[Evaluation]]]) -> str:
     for name, (recipe, evaluations) in sorted(zoo.items()):
         ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
         about = f"{recipe.data.name}, {ways}, {_network(recipe.backbone)}"
-        rows.append(f"## [{name}]({name}/README.md)\n{about}.\n\n{results_table(evaluations)}\n")
+        tables = f"{results_table(evaluations)}\n{baselines_table(evaluations)}"
+        rows.append(f"## [{name}]({name}/README.md)\n{about}.\n\n{tables}")
     return f"""# Models
 The initializations that come with the package, by the name that `--init` and `load` take. Each folder's
 card says how its weights were made. This page is rendered from their config.json by `make models`.
 
 {chr(10).join(rows)}"""
-
-
-def results_table(evaluations: Sequence[Evaluation]) -> str:
-    """Accuracies as a Markdown table; one sentence if there are none."""
-    if not evaluations:
-        return "No result recorded yet: `fewshot evaluate DIR --record` adds one."
-    rows = [
-        f"| {e.data} {e.ways}-way {e.shots}-shot | {e.mode} | {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} % "
-        f"| {e.tasks:,} | {e.seed} |"
-        for e in evaluations
-    ]
-    return "\n".join(["| task | mode | accuracy | tasks | seed |", "|---|---|---|---|---|", *rows])
-
-
-def _model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
-    """The results as the Hub reads them: an entry for each kind of task, a metric for each mode, in percent.
-
-    Texts are quoted as JSON, which YAML understands whatever they hold.
-    """
-    if not evaluations:
-        return ""
-    lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
-    shown = None
-    for e in evaluations:
-        task = (e.data, f"{e.ways}-way {e.shots}-shot")
-        if task != shown:
-            shown = task
-            lines += ["  - task: {type: image-classification, name: few-shot image classification}"]
-            data = {"type": e.data, "name": e.data, "config": task[1], "split": "test"}
-            lines += [f"    dataset: {json.dumps(data)}", "    metrics:"]
-        percent, interval = round(100 * e.accuracy, 2), round(100 * e.ci95, 2)
-        named = f"{e.mode} accuracy, {percent:.2f} ± {interval:.2f} % (95 % interval over {e.tasks:,} tasks)"
-        metric = {"type": "accuracy", "value": percent, "name": named}
-        about = {"ci95": interval, "tasks": e.tasks, "seed": e.seed, "mode": e.mode}
-        lines += [f"    - {json.dumps({**metric, 'args': about}, ensure_ascii=False)}"]
-    return "\n".join(lines) + "\n"
 
 
 def comparison_table(trials: Sequence[Trial]) -> str:
@@ -188,6 +153,15 @@ def _pictures(n: int) -> str:
     return (
         f"`support.safetensors` holds small copies of its {n} support pictures,\n"
         "on which an export is checked; an exported file holds none of them."
+    )
+
+
+def _kept_as(config: ClassifierConfig) -> str:
+    if not isinstance(config, DeltaConfig):
+        return ""
+    return (
+        f"\nIts weights are kept as their difference from that initialization, in {config.precision}: what loads it "
+        'needs both,\nand checks the hash above (`load_classifier("my_model", load("where that is"))`).'
     )
 
 

@@ -69,8 +69,8 @@ class Initialization:
     def with_evaluation(self, result: Evaluation) -> Initialization:
         """A copy whose card shows `result`, in place of an earlier one of the same kind of task."""
 
-        def kind(e: Evaluation) -> tuple[str, int, int, str]:
-            return e.data, e.ways, e.shots, e.mode
+        def kind(e: Evaluation) -> tuple[str, int, int, str, str]:
+            return e.data, e.ways, e.shots, e.baseline or "", e.mode
 
         others = [e for e in self.evaluations if kind(e) != kind(result)]
         return replace(self, evaluations=tuple(sorted([*others, result], key=kind)))

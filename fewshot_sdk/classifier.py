@@ -14,17 +14,20 @@ from torch import nn
 from fewshot_sdk import cards
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.bundles import open_bundle
-from fewshot_sdk.errors import ParamsMismatch
+from fewshot_sdk.checkpoint import Initialization, load
+from fewshot_sdk.deltas import DELTA, DELTA_FORMAT, check_base, restored
+from fewshot_sdk.errors import BundleError, ParamsMismatch
 from fewshot_sdk.files import read_folder
 from fewshot_sdk.images import Picture, Pixels, preprocess
 from fewshot_sdk.params import Params, check_alike
 from fewshot_sdk.predictions import Prediction, to_predictions
-from fewshot_sdk.records import ClassifierConfig
+from fewshot_sdk.records import ClassifierConfig, DeltaConfig
 from fewshot_sdk.support import SupportSet
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
 FORMAT = "fewshot-sdk classifier 1"
 SUMS = "class_sums.safetensors"
+EXPECTED = "a folder made by `fewshot adapt`"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,18 +96,21 @@ class Classifier:
         return files
 
 
-def load_classifier(folder: str | Path) -> Classifier:
+def load_classifier(folder: str | Path, base: Initialization | None = None) -> Classifier:
     """The classifier in a folder, every file checked against its hash, every tensor by name.
 
-    Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that
-    is missing, unexpected or of another shape.
+    base: what a delta (`fast_weights.Delta`) is added to; None looks for it by the name that the delta has of it.
+    Raises BundleError for a folder that is none or was changed, or a delta on another base, ParamsMismatch for a
+    tensor that is missing, unexpected or of another shape.
     """
     folder = Path(folder)
-    needed = ("model.safetensors", "support.safetensors")
-    expected = "a folder made by `fewshot adapt`"
     files = read_folder(folder)
-    config = open_bundle(files, folder, ClassifierConfig, FORMAT, needed, expected)
-    params = from_safetensors(files["model.safetensors"], str(folder / "model.safetensors"))
+    if DELTA in files:
+        config, params = _on_base(files, folder, base)
+    else:
+        needed = ("model.safetensors", "support.safetensors")
+        config = open_bundle(files, folder, ClassifierConfig, FORMAT, needed, EXPECTED)
+        params = from_safetensors(files["model.safetensors"], str(folder / "model.safetensors"))
     with torch.device("meta"):  # shapes without the memory: a config.json may ask for any size
         network = build_network(config.backbone, config.preprocessing, len(config.labels))
     check_alike(params, network.state_dict(), str(folder / "model.safetensors"))
@@ -123,6 +129,27 @@ def load_classifier(folder: str | Path) -> Classifier:
         support=_support(support, config, folder / "support.safetensors"),
         class_sums=sums,
     )
+
+
+def _on_base(files: dict[str, bytes], folder: Path, base: Initialization | None) -> tuple[ClassifierConfig, Params]:
+    """A delta's settings, without what makes it one, and the weights that it makes of its base."""
+    stored = open_bundle(files, folder, DeltaConfig, DELTA_FORMAT, (DELTA, "support.safetensors"), EXPECTED)
+    origin = stored.initialization
+    if base is None:
+        try:
+            base = load(origin.source or origin.name)
+        except BundleError:
+            raise BundleError(
+                f"{folder} is a delta on {origin.name} (sha256 {origin.sha256[:16]}...), which is neither bundled nor "
+                "on the Hub; name its folder with --base"
+            ) from None
+    check_base(str(folder), origin, base.recipe.preset, base.sha256)
+    delta = {name: step.numpy() for name, step in from_safetensors(files[DELTA], str(folder / DELTA)).items()}
+    before = {name: tensor.contiguous().numpy() for name, tensor in base.state.params.items()}
+    after = restored(delta, before, stored.precision, str(folder / DELTA))
+    known = {name: getattr(stored, name) for name in ClassifierConfig.model_fields}
+    params = {name: torch.from_numpy(tensor.copy()) for name, tensor in after.items()}  # writable, and its own
+    return ClassifierConfig(**{**known, "format": FORMAT}), params
 
 
 def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSet:

@@ -1,44 +1,139 @@
-"""An adapted Conv4 classifier as an ONNX graph, from its tensors; the same answers as PyTorch's own export."""
+"""An adapted classifier as an ONNX graph, from its tensors: the network, and the preprocessing before it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from fewshot_sdk.config import Conv4, Preprocessing
-from fewshot_sdk.onnx_nodes import Nodes, value
-from fewshot_sdk.runtime import INPUT, OUTPUT
+from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual
+from fewshot_sdk.onnx_nodes import OPSET, Nodes, value
+from fewshot_sdk.picture_nodes import network_pixels
+from fewshot_sdk.runtime import INPUT, KNOWN, LABEL, OUTPUT, PIXELS
+
+Tensors = Mapping[str, NDArray[np.float32]]
 
 
-def classifier_graph(
-    tensors: Mapping[str, NDArray[np.float32]], backbone: Conv4, seen: Preprocessing
-) -> onnx.ModelProto:
-    """`images` uint8 (batch, height, width, channels) in, `probabilities` (batch, n_way) out; no metadata.
+class Tensor(Protocol):
+    """The name that a tensor, by its name in PyTorch, has in the graph."""
 
-    tensors: weights and frozen statistics by their names in PyTorch.
+    def __call__(self, name: str, dimensions: int = 1) -> str:
+        """The name of the constant or the input."""
+
+
+def network_graph(
+    tensors: Tensors | None, backbone: Backbone, seen: Preprocessing, *,
+    temperature: float = 1.0, threshold: float = 0.0, half: bool = False, opset: int = OPSET,
+) -> onnx.ModelProto:  # fmt: skip
+    """`pixels`, float32 (batch, channels, height, width) as the network takes them, to label, probabilities and known.
+
+    tensors: weights and frozen statistics by their names in PyTorch; None makes inputs of what `folded` leaves of
+    them, by these names, so that one graph serves all classifiers of any number of classes.
+    half: the network keeps and computes 16 bits.
     """
     g = Nodes()
-    stride = 2 if backbone.downsample == "stride" else 1
-    x = g("Div", g("Cast", INPUT, to=onnx.TensorProto.FLOAT), g.scalar(255))
-    x = g("Div", g("Sub", x, g.constant(seen.mean)), g.constant(seen.std))
-    x = g("Transpose", x, perm=[0, 3, 1, 2])
-    sizes = [seen.height, seen.width]
+    kind = np.float16 if half else np.float32
+    held = None if tensors is None else folded(tensors, backbone)
+    given: list[onnx.ValueInfoProto] = []
+
+    def tensor(name: str, dimensions: int = 1) -> str:
+        if held is not None:
+            return g.constant(held[name], kind)
+        given.append(value(name, np.float32, *(f"{name} {side}" for side in range(dimensions))))
+        return name
+
+    x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
+    if isinstance(backbone, Conv4):
+        x = _conv4(g, x, tensor, backbone, (seen.height, seen.width))
+    else:
+        x = _residual(g, x, tensor, backbone, kind)
+    head = [tensor("head.weight", 2), tensor("head.bias")]
+    logits = g("Gemm", g("Flatten", x), *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
+    rows = g("Softmax", g("Cast", logits, to=onnx.TensorProto.FLOAT) if half else logits, axis=1)
+    best = g("ReduceMax", rows, g.integers(1), keepdims=0)
+    g.output(g("ArgMax", rows, axis=1, keepdims=0), LABEL)
+    g.output(rows, OUTPUT)
+    g.output(g("GreaterOrEqual", best, g.scalar(threshold)), KNOWN)
+    pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
+    n_way = "n_way" if tensors is None else len(tensors["head.bias"])
+    outputs = [
+        value(LABEL, np.int64, "batch"), value(OUTPUT, np.float32, "batch", n_way), value(KNOWN, np.bool_, "batch"),
+    ]  # fmt: skip
+    return g.model([pixels, *given], outputs, opset=opset)
+
+
+def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.ModelProto:
+    """The same behind the preprocessing: `images`, uint8 (batch, height, width, 3) of any size, instead of `pixels`."""
+    g = Nodes()
+    x = g("Div", network_pixels(g, INPUT, seen), g.scalar(255))
+    mean, std = (g.constant(np.reshape(values, (1, -1, 1, 1))) for values in (seen.mean, seen.std))
+    g.output(g("Div", g("Sub", x, mean), std), PIXELS)
+    opset = next(entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx"))
+    images = value(INPUT, np.uint8, "batch", "height", "width", 3)
+    pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
+    first = g.model([images], [pixels], opset=opset)
+    first.ir_version = network.ir_version
+    whole = onnx.compose.merge_models(
+        onnx.compose.add_prefix(first, "seen_", rename_inputs=False, rename_outputs=False), network, [(PIXELS, PIXELS)]
+    )
+    whole.producer_name, whole.graph.name = network.producer_name, network.graph.name
+    onnx.checker.check_model(whole, full_check=True)
+    return whole
+
+
+def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floating]]:
+    """The tensors that the graph takes: a frozen norm becomes part of the kernel and bias of the convolution before."""
+    if not isinstance(backbone, Conv4):
+        return dict(tensors)
+    found: dict[str, NDArray[np.floating]] = {name: tensors[name] for name in ("head.weight", "head.bias")}
     for i in range(1, 5):
-        after = [-(-size // stride) for size in sizes]
-        missing = [max((now - 1) * stride + 3 - size, 0) for now, size in zip(after, sizes, strict=True)]
-        pads = [*(side // 2 for side in missing), *(side - side // 2 for side in missing)]
-        kernel = [g.constant(tensors[f"conv{i}.{part}"]) for part in ("weight", "bias")]
-        x = g("Conv", x, *kernel, strides=[stride, stride], pads=pads)
-        norm = [g.constant(tensors[f"norm{i}.{part}"]) for part in ("weight", "bias", "mean", "var")]
-        x = g("BatchNormalization", x, *norm, epsilon=backbone.norm_epsilon)
+        kernel, bias, gamma, beta, mean, variance = (
+            tensors[f"{name}{i}.{part}"].astype(np.float64)
+            for name, parts in (("conv", ("weight", "bias")), ("norm", ("weight", "bias", "mean", "var")))
+            for part in parts
+        )
+        scale = gamma / np.sqrt(variance + backbone.norm_epsilon)
+        found[f"conv{i}.weight"] = kernel * scale[:, None, None, None]
+        found[f"conv{i}.bias"] = (bias - mean) * scale + beta
+    return found
+
+
+def _conv4(g: Nodes, x: str, tensor: Tensor, backbone: Conv4, sizes: Sequence[int]) -> str:
+    """The features; ReLU comes before the pool, which is the same."""
+    stride = 2 if backbone.downsample == "stride" else 1
+    for i in range(1, 5):
+        weights = tensor(f"conv{i}.weight", 4), tensor(f"conv{i}.bias")
+        x = g("Relu", g("Conv", x, *weights, strides=[stride, stride], pads=_same(sizes, stride)))
         if backbone.downsample == "pool":
             x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-        x = g("Relu", x)
         sizes = [-(-size // 2) for size in sizes]
-    head = [g.constant(tensors[f"head.{part}"]) for part in ("weight", "bias")]
-    g.output(g("Softmax", g("Gemm", g("Flatten", x), *head, transB=1), axis=1), OUTPUT)
-    images = value(INPUT, np.uint8, "batch", seen.height, seen.width, seen.channels)
-    return g.model([images], [value(OUTPUT, np.float32, "batch", len(tensors["head.bias"]))])
+    return x
+
+
+def _same(sizes: Sequence[int], stride: int) -> list[int]:
+    """TensorFlow's "same" padding of a 3x3 convolution: top, left, bottom, right."""
+    missing = [max((-(-size // stride) - 1) * stride + 3 - size, 0) for size in sizes]
+    return [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]
+
+
+def _residual(g: Nodes, x: str, tensor: Tensor, backbone: Residual, kind: type[np.floating]) -> str:
+    """The features, (n, filters): the mean over positions, of one length."""
+
+    def convolution(x: str, name: str, stride: int, padding: int = 1) -> str:
+        weights = tensor(f"{name}.conv.weight", 4), tensor(f"{name}.conv.bias")
+        return g("Conv", x, *weights, strides=[stride, stride], pads=[padding] * 4)
+
+    x = g("Relu", convolution(x, "stem", 2))
+    for i in range(1, len(backbone.widths) + 1):
+        block, stride = f"block{i}", 1 if i == 1 else 2
+        y = convolution(g("Relu", convolution(x, f"{block}.first", stride)), f"{block}.second", 1)
+        if i > 1:
+            x = convolution(x, f"{block}.shortcut", stride, padding=0)
+        x = g("Relu", g("Add", y, x))
+    wide = g("Cast", g("Flatten", g("GlobalAveragePool", x)), to=onnx.TensorProto.FLOAT)
+    length = g("Max", g("ReduceL2", wide, g.integers(1), keepdims=1), g.scalar(1e-12))
+    even = g("Mul", g("Div", wide, length), g.scalar(backbone.widths[-1] ** 0.5))
+    return g("Cast", even, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind)))

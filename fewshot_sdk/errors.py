@@ -10,10 +10,12 @@
     |-- TeamError         a worker process that died
     |-- TeamStopped       a signal that ended the work of a team
     |-- BundleError       a folder or file that is not what it claims to be
+    |-- SignatureError    a signature that is missing or does not fit, or a key that is none
     |-- HubError          the Hugging Face Hub refused, or could not be reached
     |-- OutputExists      an output that already holds something
     |-- SaveError         the disk refused; nothing half-written is left behind
-    `-- ExportError       an ONNX file that could not be made, or that disagrees with PyTorch
+    `-- ExportError       an ONNX file that could not be made
+        `-- ParityError   one that was made, but disagrees with PyTorch, or loses too much
 
 Each message is for the person who has to act on it: which thing, what was expected, what was
 found, what to do.
@@ -66,6 +68,10 @@ class BundleError(FewshotError):
     """A folder or file that is not what it claims to be."""
 
 
+class SignatureError(FewshotError):
+    """A signature that is missing or does not fit, or a key that is none."""
+
+
 class HubError(FewshotError):
     """The Hugging Face Hub refused, or could not be reached."""
 
@@ -84,3 +90,7 @@ class MissingExtra(FewshotError):
 
 class ExportError(FewshotError):
     """An ONNX file that could not be made, or that disagrees with PyTorch."""
+
+
+class ParityError(ExportError):
+    """An ONNX file that disagrees with PyTorch, or whose fewer bits lose too much."""

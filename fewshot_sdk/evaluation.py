@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from fewshot_sdk.backbones import build_network
-from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
-from fewshot_sdk.records import Evaluation, Mode
-from fewshot_sdk.tasks import TaskSampler, mini_batches
+from fewshot_sdk.methods import features, prototypes
+from fewshot_sdk.params import LearnerState
+from fewshot_sdk.records import Baseline, Evaluation, Mode
+from fewshot_sdk.tasks import Seed, TaskSampler, mini_batches
 from fewshot_sdk.team import Team
 
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -35,8 +37,9 @@ def evaluate(
 
 
 def accuracies(
-    init: Initialization, tasks: TaskSampler, *, n_tasks: int, modes: Sequence[Mode], team: Team | None = None
-) -> Iterator[dict[Mode, float]]:
+    init: Initialization, tasks: TaskSampler, *, n_tasks: int, modes: Sequence[Mode], team: Team | None = None,
+    baseline: Baseline | None = None,
+) -> Iterator[dict[Mode, float]]:  # fmt: skip
     """Yields the share of queries classified right in each of the first `n_tasks` tasks, by each mode.
 
     In a team, each process yields those of its own share.
@@ -44,6 +47,7 @@ def accuracies(
     The initialization's adaptation loop is run once on each support set. `transductive`: the queries
     of a task are classified together; `inductive`: each alone with the support set; `frozen`: each
     alone, with the support set's statistics, as an exported classifier does.
+    baseline: what takes the initialization's place (see `Evaluation`); the tasks are the same.
     Source: the reference implementation's `eval.py` (10,000 tasks, one query per class).
     """
     recipe, inner = init.recipe, init.recipe.adaptation
@@ -51,14 +55,25 @@ def accuracies(
     start = open_head(init.state, recipe.head, network)
     for index in (team or Team()).share(n_tasks):
         task = tasks.task(index)
-        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
         with one_thread():
-            state, _ = fine_tune(network, start, task.support, task.support_labels, batches, inner)
-            forward = Forward(network, state.params)
+            if baseline == "prototypes":
+                seen = features(network, start.params, task.support)
+                params = {**start.params, **prototypes(seen, task.support_labels, tasks.n_way)}
+            else:
+                begin = open_head(_random(init, task.seed), recipe.head, network) if baseline == "random" else start
+                batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
+                params = fine_tune(network, begin, task.support, task.support_labels, batches, inner)[0].params
+            forward = Forward(network, params)
             predicted = {mode: predict(mode, forward, task.support, task.query) for mode in modes}
         yield {
             mode: (logits.argmax(1) == task.query_labels).double().mean().item() for mode, logits in predicted.items()
         }
+
+
+def _random(init: Initialization, seed: Seed) -> LearnerState:
+    """What the recipe starts meta-training from, drawn anew for each task, so that the interval covers the draw."""
+    (draw,) = np.random.SeedSequence((*seed, 3)).generate_state(1)  # apart from the order of the mini-batches
+    return fresh(init.recipe, int(draw), init.provenance).state
 
 
 def predict(mode: Mode, forward: Forward, support: Tensor, queries: Tensor) -> Tensor:
@@ -73,13 +88,15 @@ def predict(mode: Mode, forward: Forward, support: Tensor, queries: Tensor) -> T
     return forward.apart(queries, support)
 
 
-def summaries(mine: Sequence[dict[Mode, float]], tasks: TaskSampler, n_tasks: int, team: Team) -> list[Evaluation]:
+def summaries(
+    mine: Sequence[dict[Mode, float]], tasks: TaskSampler, n_tasks: int, team: Team, baseline: Baseline | None = None
+) -> list[Evaluation]:
     """For each mode, what everybody's share of `accuracies` amounts to; the same in every process."""
     rows = team.gather([torch.tensor(list(right.values()), dtype=torch.float64) for right in mine], n_tasks)
-    return [summarize([float(row[i]) for row in rows], tasks, mode) for i, mode in enumerate(mine[0])]
+    return [summarize([float(row[i]) for row in rows], tasks, mode, baseline) for i, mode in enumerate(mine[0])]
 
 
-def summarize(values: list[float], tasks: TaskSampler, mode: Mode) -> Evaluation:
+def summarize(values: list[float], tasks: TaskSampler, mode: Mode, baseline: Baseline | None = None) -> Evaluation:
     """The evaluation that these accuracies of `tasks` amount to; the interval is 1.96 standard errors."""
     sample = np.asarray(values, np.float64)
     error = sample.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
@@ -93,4 +110,5 @@ def summarize(values: list[float], tasks: TaskSampler, mode: Mode) -> Evaluation
         shots=tasks.k_shot,
         mode=mode,
         seed=tasks.seed,
+        baseline=baseline,
     )

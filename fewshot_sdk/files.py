@@ -17,6 +17,7 @@ import platformdirs
 from fewshot_sdk.errors import BundleError, FewshotError, OutputExists, SaveError
 
 MANIFEST = "manifest.json"
+SIGNATURE = "model.sig"  # over all other files but the manifest, which names it like them
 MAX_FILE_BYTES = 4 * 2**30
 MAX_TEXT_BYTES = 2**20
 
@@ -166,8 +167,10 @@ def read_bounded(
     error: type[FewshotError] = BundleError,
     advice: str = "expected a file written by `fewshot`",
 ) -> bytes:
-    """A file's bytes. Raises `error`, ending in `advice`, if it is missing, unreadable or over `limit` bytes."""
+    """A file's bytes. Raises `error`, ending in `advice`, if it is missing, unreadable, a pipe or too large."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading it might never end
+            raise error(f"{path} is a pipe or a device, not a file; {advice}")
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as refusal:

@@ -11,11 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_sdk.errors import BundleError, HubError
-from fewshot_sdk.files import MANIFEST, MAX_FILE_BYTES, MAX_TEXT_BYTES, checked, listed, read_bounded, read_folder
+from fewshot_sdk.files import (
+    MANIFEST,
+    MAX_FILE_BYTES,
+    MAX_TEXT_BYTES,
+    SIGNATURE,
+    checked,
+    listed,
+    read_bounded,
+    read_folder,
+)
 from fewshot_sdk.hub_client import Session, cache
 from fewshot_sdk.zoo import bundled, locate
 
-NAMES = ("README.md", "config.json", "curve.png", "inner_state.safetensors", "metrics.jsonl", "model.safetensors")
+NAMES = (
+    "README.md",
+    "config.json",
+    "curve.png",
+    "inner_state.safetensors",
+    "metrics.jsonl",
+    "model.safetensors",
+    SIGNATURE,
+)
 _WORD = r"[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"({_WORD}/{_WORD})(?:@(\w[\w./-]*))?", re.ASCII)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ from fewshot_sdk.decoding import MAX_BYTES, as_seen, decode
 from fewshot_sdk.errors import ImageError
 from fewshot_sdk.files import read_bounded
 
+MANY_PIXELS = 2**19
 Pixels: TypeAlias = NDArray[np.uint8]
 Picture: TypeAlias = str | Path | bytes | Image.Image | Pixels
 
@@ -55,11 +57,20 @@ def enough_pixels(settings: Preprocessing) -> int | None:
     return None if settings.resize == "nearest" else max(64, 3 * settings.width, 3 * settings.height)
 
 
+def picture(source: Picture, settings: Preprocessing) -> Pixels:
+    """What an exported graph takes of a picture, which does the rest of `preprocess`: uint8 (height, width, 3).
+
+    Raises ImageError as `read_image` does.
+    """
+    return np.asarray(_bounded(read_image(source, enough_pixels(settings)), settings).convert("RGB"))
+
+
 def preprocess(source: Picture, settings: Preprocessing) -> Pixels:
     """The pixels the network sees of a picture: uint8, (height, width, channels).
 
     The same function serves training, adaptation and every exported model. A JPEG at least six times
-    as large as the network's input is decoded at a reduced size (see `enough_pixels`).
+    as large as the network's input is decoded at a reduced size (see `enough_pixels`), any other
+    picture of more than half a megapixel is first averaged over squares of whole pixels.
     Raises ImageError as `read_image` does.
     """
     return fit(read_image(source, enough_pixels(settings)), settings)
@@ -67,7 +78,7 @@ def preprocess(source: Picture, settings: Preprocessing) -> Pixels:
 
 def fit(image: Image.Image, settings: Preprocessing) -> Pixels:
     """What `preprocess` gives for a picture that was read already, with `enough_pixels`."""
-    image = image.convert("L" if settings.channels == 1 else "RGB")
+    image = _bounded(image, settings).convert("L" if settings.channels == 1 else "RGB")
     if settings.polarity == "dark_on_light" and np.asarray(image.convert("L")).mean() < 127.5:
         image = ImageOps.invert(image)
     size = (settings.width, settings.height)
@@ -76,6 +87,8 @@ def fit(image: Image.Image, settings: Preprocessing) -> Pixels:
     elif settings.fit == "pad":
         image = _pad(image, size)
     if image.size != size:
+        if settings.resize != "nearest":  # Pillow sometimes takes the rows first, by a rule of its own
+            image = image.resize((size[0], image.height), _FILTERS[settings.resize])
         image = image.resize(size, _FILTERS[settings.resize])
     return np.asarray(image, dtype=np.uint8).reshape(settings.height, settings.width, settings.channels)
 
@@ -89,6 +102,20 @@ def _from_array(array: Pixels) -> Image.Image:
             f"(height, width, 3), found {array.dtype} {list(array.shape)}"
         )
     return Image.fromarray(array)
+
+
+def _bounded(image: Image.Image, settings: Preprocessing) -> Image.Image:
+    """The image with half a megapixel at most, if that leaves `enough_pixels`: bounds the memory of a graph."""
+    enough = enough_pixels(settings)
+    if enough is None or image.width * image.height <= MANY_PIXELS:
+        return image
+    factor = math.ceil(math.sqrt(image.width * image.height / MANY_PIXELS))
+    factor = min(factor, image.width // enough, image.height // enough)
+    if factor <= 1:
+        return image
+    width, height = image.width // factor * factor, image.height // factor * factor
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.reduce(factor, (left, top, left + width, top + height))  # squares cut at the edge would shift it
 
 
 def _middle(found: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -10,7 +10,15 @@ from fewshot_sdk.config import InnerLoop
 from fewshot_sdk.errors import BundleError
 from fewshot_sdk.files import sha256
 from fewshot_sdk.hub import Opened, open_named
-from fewshot_sdk.records import ClassifierConfig, Evaluation, InitializationConfig, OnnxMetadata, Origin, Provenance
+from fewshot_sdk.records import (
+    ClassifierConfig,
+    DeltaConfig,
+    Evaluation,
+    InitializationConfig,
+    OnnxMetadata,
+    Origin,
+    Provenance,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +67,9 @@ def lineage(name: str | Path) -> Lineage:
         form = str(json.loads(opened.files["config.json"])["format"])
     except (KeyError, ValueError, TypeError, RecursionError):
         raise BundleError(f"{opened.folder}: expected a config.json that names its format; was it made here?") from None
-    if form.startswith("fewshot-sdk classifier"):
-        config = ClassifierConfig.from_json(opened.files["config.json"])
+    if form.startswith(("fewshot-sdk classifier", "fewshot-sdk delta")):
+        kind = ClassifierConfig if form.startswith("fewshot-sdk classifier") else DeltaConfig
+        config = kind.from_json(opened.files["config.json"])
         return _adapted("classifier", config.initialization, config.labels, config.adaptation, config.seed)
     return _of_initialization(opened)
 

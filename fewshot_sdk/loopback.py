@@ -1,4 +1,4 @@
-"""HTTP for `testing.LocalHub`: a server on the loopback interface, and answers that can be spoilt on the way."""
+"""HTTP on the loopback interface, for `fewshot demo` and, with answers spoilt on the way, for `testing.LocalHub`."""
 
 from __future__ import annotations
 
@@ -41,15 +41,19 @@ def as_json(value: object, status: int = 200) -> Answer:
 
 
 class Server(ThreadingHTTPServer):
-    """Gives what `respond` says of each request; None closes the connection without a word."""
+    """Gives what `respond` says of each request; None closes the connection without a word.
+
+    port: 0 takes a free one; `server_port` says which.
+    Raises OSError if another program has it.
+    """
 
     request_queue_size = 256  # many clients may begin at the same moment
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, respond: Callable[[Request], Answer | None]) -> None:
+    def __init__(self, respond: Callable[[Request], Answer | None], port: int = 0) -> None:
         self.respond = respond
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from fewshot_sdk.classifier_graph import classifier_graph
-from fewshot_sdk.errors import ExportError
+from fewshot_sdk.classifier_graph import network_graph, with_preprocessing
+from fewshot_sdk.errors import ParityError
 from fewshot_sdk.files import check_free_file, write_file
 from fewshot_sdk.learner import Learner
 from fewshot_sdk.onnx_nodes import OPSET
@@ -40,7 +40,7 @@ def adapt_to_onnx(
     """Adapt a learner to a support set and write the classifier as one ONNX file, as `adapt` and `export_onnx` do.
 
     The file is kept only if it says of every support picture what the learner says.
-    Raises what `Learner` and `read_support` raise, ExportError if the two disagree, OutputExists if `path`
+    Raises what `Learner` and `read_support` raise, ParityError if the two disagree, OutputExists if `path`
     exists, SaveError if the disk refuses.
     """
     path = Path(path)
@@ -51,9 +51,9 @@ def adapt_to_onnx(
     if not isinstance(support, SupportSet):
         support = read_support(support, known.preprocessing)
     adapted = learner.adapt(support.images, support.targets, support.images, steps=steps, seed=seed)
-    graph = classifier_graph(adapted.tensors, known.backbone, known.preprocessing)
+    network = network_graph(adapted.tensors, known.backbone, known.preprocessing)
 
-    def with_metadata(worst: float) -> bytes:
+    def described(worst: float, raw: bool) -> bytes:
         said = OnnxMetadata(
             format=FORMAT,
             labels=support.labels,
@@ -63,19 +63,21 @@ def adapt_to_onnx(
             opset=OPSET,
             parity=Parity(images=len(support.images), max_difference=worst),
             versions=_versions(),
+            raw=raw,
         )
+        graph = network if raw else with_preprocessing(network, known.preprocessing)
         onnx.helper.set_model_props(graph, {METADATA_KEY: said.model_dump_json()})
         data: bytes = graph.SerializeToString(deterministic=True)
         return data
 
-    found = Predictor(with_metadata(0)).probabilities(support.images)
+    found = Predictor(described(0, raw=True)).probabilities(support.images)
     worst = float(np.abs(found - adapted.probabilities).max())
     if not worst <= TOLERANCE:
-        raise ExportError(
+        raise ParityError(
             f"the classifier and the learner disagree on a support image: a probability differs by {worst:.2g}, "
             f"allowed {TOLERANCE:.0e}; no file was written"
         )
-    data = with_metadata(worst)
+    data = described(worst, raw=False)
     write_file(path, data)
     right = int((found.argmax(1) == support.targets).sum())
     return AdaptedFile(path=path, metadata=Predictor(data).metadata, images=len(support.images), recognized=right)

@@ -83,14 +83,15 @@ class Nodes:
         inputs: Sequence[onnx.ValueInfoProto],
         outputs: Sequence[onnx.ValueInfoProto],
         defaults: dict[str, NDArray[Any]] | None = None,
+        opset: int = OPSET,
     ) -> onnx.ModelProto:
         """The whole graph, checked. defaults: values of inputs that may be left out."""
         given = [numpy_helper.from_array(np.asarray(array), name) for name, array in (defaults or {}).items()]
         graph = helper.make_graph(
             self._nodes, "fewshot", list(inputs), list(outputs), [*given, *self._constants.values()]
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fewshot-sdk")
-        model.ir_version = 10  # what PyTorch's exporter writes with this opset
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="fewshot-sdk")
+        model.ir_version = 10  # what runtimes of the time of that opset read, and all since
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -21,10 +21,16 @@ from fewshot_sdk.config import (
 
 Mode = Literal["transductive", "inductive", "frozen"]
 Method = Literal["prototypes", "probe", "reptile"]
+Baseline = Literal["prototypes", "random"]
+Precision = Literal["float32", "float16", "int8"]
 
 
 class Evaluation(Config):
-    """Accuracy over tasks: mean and half-width of its 95 % interval, as fractions."""
+    """Accuracy over tasks: mean and half-width of its 95 % interval, as fractions.
+
+    baseline: what stood in for the initialization, on the same tasks: `prototypes`, class means of its features
+    and no gradient step, or `random`, fresh weights in each task and the same steps.
+    """
 
     data: str
     data_sha256: str
@@ -35,6 +41,51 @@ class Evaluation(Config):
     shots: Count
     mode: Mode
     seed: int
+    baseline: Baseline | None = None
+
+
+class Point(Config):
+    """Mean accuracy over tasks after some inner steps, with the half-width of its 95 % interval."""
+
+    steps: Annotated[int, Field(ge=0)]
+    accuracy: Fraction
+    ci95: Annotated[float, Field(ge=0)]
+
+
+class Rival(Config):
+    """How one of several initializations did, after its recipe's steps and on the way there."""
+
+    name: str
+    accuracy: Fraction
+    ci95: Annotated[float, Field(ge=0)]
+    points: Listed[Point]
+
+
+class Pair(Config):
+    """Two of them task by task, each by its recipe's steps: the mean of `first - second`, the half-width of its
+    95 % interval, and in how many tasks the first is ahead, behind or even.
+    """
+
+    first: str
+    second: str
+    difference: Annotated[float, Field(ge=-1, le=1)]
+    ci95: Annotated[float, Field(ge=0)]
+    wins: Annotated[int, Field(ge=0)]
+    losses: Annotated[int, Field(ge=0)]
+    ties: Annotated[int, Field(ge=0)]
+
+
+class Comparison(Config):
+    """Initializations on the same tasks."""
+
+    data: str
+    ways: Count
+    shots: Count
+    tasks: Count
+    mode: Mode
+    seed: int
+    rivals: Listed[Rival]
+    pairs: Listed[Pair]
 
 
 class Metric(Config):
@@ -150,10 +201,34 @@ class ClassifierConfig(BundleConfig):
     calibration: Calibration | None = None
 
 
+class DeltaConfig(ClassifierConfig):
+    """The config.json of an adapted classifier that is kept as its difference from the initialization."""
+
+    precision: Precision
+
+
 class Parity(Config):
-    """How far ONNX and PyTorch are apart: the largest difference of a probability over `images`."""
+    """How far ONNX and PyTorch are apart: the largest difference of a probability over `images` and `random_images`.
+
+    batches: how many were judged at once.
+    """
+
+    images: Annotated[int, Field(ge=0)]
+    max_difference: Annotated[float, Field(ge=0)]
+    random_images: Annotated[int, Field(ge=0)] = 0
+    batches: Listed[Count] = ()
+
+
+class Reduction(Config):
+    """What fewer bits cost, on the support set against the file of 32 bits.
+
+    lost: the share of pictures that 32 bits name rightly and fewer do not; agreed: that get the same answer;
+    max_difference: of a probability.
+    """
 
     images: Count
+    lost: Fraction
+    agreed: Fraction
     max_difference: Annotated[float, Field(ge=0)]
 
 
@@ -161,6 +236,7 @@ class OnnxMetadata(Config):
     """What an exported file says of itself, as JSON under `fewshot_sdk` in its metadata_props.
 
     threshold: the highest probability under which a picture is `unknown`; the temperature is in the graph.
+    parity: of 32 bits with PyTorch; reduction: what fewer bits changed; raw: the input is the network's floats.
     """
 
     format: str
@@ -172,6 +248,9 @@ class OnnxMetadata(Config):
     parity: Parity
     versions: dict[str, str]
     threshold: Fraction = 0.0
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    reduction: Reduction | None = None
+    raw: bool = False
 
 
 class LearnerMetadata(Config):

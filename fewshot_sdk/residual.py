@@ -48,8 +48,20 @@ class Block(nn.Module):
         return F.relu(output + self.shortcut(input))
 
 
+class EvenLength(nn.Module):
+    """Features of one length, that of a vector of ones: what their length says of a photograph is not its class."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, n_features), each row brought to a mean square of 1."""
+        output: Tensor = F.normalize(input) * input.shape[1] ** 0.5
+        return output
+
+
 def residual_layers(backbone: Residual, channels: int, *, norm: bool = False) -> OrderedDict[str, nn.Module]:
-    """The layers from pixels to features: a stem that halves the picture, the blocks, the mean over positions."""
+    """The layers from pixels to features: a stem that halves the picture, the blocks, the mean over positions.
+
+    While it is pre-trained, with `norm`, the features keep their lengths.
+    """
     first, *rest = backbone.widths
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         stem=Convolution(channels, first, 3, 2, norm=norm), relu=nn.ReLU(), block1=Block(first, first, 1, norm=norm)
@@ -58,6 +70,8 @@ def residual_layers(backbone: Residual, channels: int, *, norm: bool = False) ->
         layers[f"block{i}"] = Block(backbone.widths[i - 2], width, 2, norm=norm)
     layers["mean"] = nn.AdaptiveAvgPool2d(1)
     layers["flat"] = nn.Flatten()
+    if not norm:
+        layers["even"] = EvenLength()
     return layers
 
 

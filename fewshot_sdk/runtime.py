@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fewshot_sdk.errors import BundleError, ConfigError
+from fewshot_sdk.config import Preprocessing
+from fewshot_sdk.errors import BundleError, ConfigError, ImageError
 from fewshot_sdk.files import MAX_FILE_BYTES, read_bounded
-from fewshot_sdk.images import Picture, Pixels, preprocess
+from fewshot_sdk.images import MANY_PIXELS, Picture, Pixels, picture, preprocess
 from fewshot_sdk.predictions import Prediction, to_predictions
 from fewshot_sdk.records import OnnxMetadata
 
 METADATA_KEY = "fewshot_sdk"
-FORMAT = "fewshot-sdk onnx 1"
-INPUT, OUTPUT = "images", "probabilities"
+FORMAT = "fewshot-sdk onnx 2"
+INPUT, PIXELS = "images", "pixels"  # what a file takes: pictures of any size, or with --raw the network's floats
+LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
 BATCH = 64
 
 
@@ -37,6 +40,10 @@ class Predictor:
             self.metadata = OnnxMetadata.from_json(stored)
         except ConfigError as error:
             raise BundleError(f"{name}: its metadata cannot be used ({error}); export it again") from None
+        if self.metadata.format != FORMAT:
+            raise BundleError(
+                f"{name} is of the format {self.metadata.format!r}, and this version reads {FORMAT!r}; export it again"
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -49,15 +56,48 @@ class Predictor:
         Raises ImageError, naming the file, for one that is no picture.
         """
         found: list[Prediction] = []
-        for first in range(0, len(pictures), BATCH):
-            pixels = [preprocess(p, self.metadata.preprocessing) for p in pictures[first : first + BATCH]]
-            found += to_predictions(self.probabilities(np.stack(pixels)), self.labels, self.metadata.threshold)
+        for batch in self._batches(pictures):
+            found += to_predictions(self.probabilities(batch), self.labels, self.metadata.threshold)
         return found
 
-    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
-        (rows,) = self._session.run([OUTPUT], {INPUT: pixels})
+    def probabilities(self, pictures: Pixels) -> NDArray[np.float32]:
+        """Probabilities (n, n_way) of pictures of one size, uint8 (n, height, width, 3 or 1), which the graph resizes.
+
+        A file made with --raw resizes nothing: it takes what `images.preprocess` gives.
+        Raises ImageError for another dtype or shape.
+        """
+        seen, shape = self.metadata.preprocessing, pictures.shape
+        fits = shape[1:] == (seen.height, seen.width, seen.channels) if self.metadata.raw else shape[3:] in ((1,), (3,))
+        if pictures.dtype != np.uint8 or not fits or 0 in shape:
+            wanted = f"{seen.height}, {seen.width}, {seen.channels}" if self.metadata.raw else "height, width, 3"
+            raise ImageError(f"pictures: expected uint8 (n, {wanted}), found {pictures.dtype} {list(shape)}")
+        if self.metadata.raw:
+            feed: dict[str, NDArray[Any]] = {PIXELS: normalized(pictures, seen)}
+        else:
+            feed = {INPUT: np.broadcast_to(pictures, (*shape[:3], 3))}
+        (rows,) = self._session.run([OUTPUT], feed)
         return np.asarray(rows, np.float32)
+
+    def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
+        """The pictures as arrays, those of one size that follow each other together, up to 64 or half a megapixel."""
+        waiting: list[Pixels] = []
+        read = preprocess if self.metadata.raw else picture
+        for source in pictures:
+            array = read(source, self.metadata.preprocessing)
+            full = len(waiting) == BATCH or (len(waiting) + 1) * array.shape[0] * array.shape[1] > MANY_PIXELS
+            if waiting and (full or array.shape != waiting[0].shape):
+                yield np.stack(waiting)
+                waiting = []
+            waiting.append(array)
+        if waiting:
+            yield np.stack(waiting)
+
+
+def normalized(pixels: Pixels, seen: Preprocessing) -> NDArray[np.float32]:
+    """What a file made with --raw takes of preprocessed pictures: (n, h, w, c) -> (n, c, h, w)."""
+    mean, std = (np.array(values, np.float32) for values in (seen.mean, seen.std))
+    floats = (pixels.astype(np.float32) / 255 - mean) / std
+    return np.ascontiguousarray(floats.transpose(0, 3, 1, 2))
 
 
 def open_session(model: str | Path | bytes, name: str, threads: int) -> tuple[onnxruntime.InferenceSession, str | None]:
@@ -74,4 +114,7 @@ def open_session(model: str | Path | bytes, name: str, threads: int) -> tuple[on
     except Exception as error:  # onnxruntime's exceptions share no other base
         reason = str(error).splitlines()[0]
         raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
-    return session, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    stored: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if data.count(b"location") > (stored or "").count("location"):  # the key that names another file in ONNX
+        raise BundleError(f"{name} keeps weights in another file, which is not read; export it again as one file")
+    return session, stored

@@ -26,6 +26,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fewshot_sdk.config import Config, Listed
+from fewshot_sdk.decoding import MAX_SIDE
 from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.gatekeeping import App, Gatekeeper, Refused
 from fewshot_sdk.images import Pixels
@@ -108,13 +109,13 @@ class Endpoints:
 
     async def model(self, _: Request) -> Response:
         """Model metadata, with the labels."""
-        seen, n_way = self._predictor.metadata.preprocessing, len(self._predictor.labels)
+        n_way = len(self._predictor.labels)
         return JSONResponse(
             {
                 "name": self._name,
                 "versions": ["1"],
                 "platform": "onnxruntime",
-                "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, seen.height, seen.width, seen.channels]}],
+                "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *self._size()]}],
                 "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, n_way]}],
                 "parameters": {"labels": list(self._predictor.labels)},
             }
@@ -134,7 +135,7 @@ class Endpoints:
         return JSONResponse(asdict(said))
 
     async def infer(self, request: Request) -> Response:
-        """The protocol's inference: preprocessed pixels in, probabilities and labels out."""
+        """The protocol's inference: pictures of one size in, probabilities and labels out."""
         try:
             asked = InferenceRequest.from_json(await request.body())
         except (ConfigError, ValidationError) as error:
@@ -150,14 +151,20 @@ class Endpoints:
         found = {"model_name": self._name, "model_version": "1", "outputs": outputs}
         return JSONResponse(found if asked.id is None else {**found, "id": asked.id})
 
-    def _pixels(self, inputs: Sequence[TensorIn]) -> Pixels:
+    def _size(self) -> tuple[int, int, int]:
+        """Height, width and channels of a picture; -1 is any."""
         seen = self._predictor.metadata.preprocessing
-        size = (seen.height, seen.width, seen.channels)
+        return (seen.height, seen.width, seen.channels) if self._predictor.metadata.raw else (-1, -1, 3)
+
+    def _pixels(self, inputs: Sequence[TensorIn]) -> Pixels:
         (given, *others) = inputs
         if others or given.name != INPUT or given.datatype != "UINT8":
             raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {[i.name for i in inputs]}")
-        if given.shape[1:] != size or given.shape[0] < 1:
-            raise Refused(400, f"expected shape [n, {', '.join(map(str, size))}], found {list(given.shape)}")
+        size, shape = self._size(), given.shape
+        fits = len(shape) == 4 and all(want in (-1, side) for want, side in zip(size, shape[1:], strict=True))
+        if not fits or min(shape) < 1 or max(shape[1:]) > MAX_SIDE:
+            wanted = ", ".join(f"1 to {MAX_SIDE}" if side < 0 else str(side) for side in size)
+            raise Refused(400, f"expected shape [n, {wanted}], found {list(shape)}")
         try:
             values = np.array(given.data, np.float64).ravel()
         except (ValueError, TypeError):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.errors import HubError
-from fewshot_sdk.files import MANIFEST, check_free, manifest_of, read_folder, write_folder
+from fewshot_sdk.files import MANIFEST, SIGNATURE, check_free, manifest_of, read_folder, write_folder
 from fewshot_sdk.hub import NAMES, address, fetch
 from fewshot_sdk.hub_client import Session, endpoint
 from fewshot_sdk.records import InitializationConfig
+from fewshot_sdk.signing import sign
 
 if TYPE_CHECKING:
     from fewshot_sdk.checkpoint import Initialization
@@ -41,12 +42,15 @@ def push(
     branch: str | None = None,
     create_pr: bool = False,
     message: str | None = None,
+    key: str | Path | None = None,
 ) -> Pushed:
     """Upload an initialization, or the one in a folder, as one commit to the repository `user/repo`.
 
     The repository is made if there is none, private if so asked. branch: another one than the default,
     made if need be; create_pr: a pull request instead of a commit to it.
-    Raises BundleError and ParamsMismatch for a folder that is no initialization, HubError if the Hub refuses.
+    key: a private key to sign with (`signing.sign`); without one, a signature in the folder is uploaded as it is.
+    Raises BundleError and ParamsMismatch for a folder that is no initialization, SignatureError for a key that is
+    none, HubError if the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.constants import is_offline_mode
@@ -61,6 +65,8 @@ def push(
         contents = {k: v for k, v in read_folder(Path(init)).items() if k in NAMES}
     else:
         contents = init.files()
+    if key is not None:
+        contents[SIGNATURE] = sign({k: v for k, v in contents.items() if k != SIGNATURE}, key)
     if get_token() is None and not is_offline_mode():
         raise HubError("pushing needs a token with the right to write; log in with `hf auth login`, or set HF_TOKEN")
     contents[MANIFEST] = manifest_of(contents)

@@ -7,6 +7,7 @@ from fewshot_sdk.cards import zoo_card
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.curves import curve
 from fewshot_sdk.files import replace_folder
+from fewshot_sdk.results import baselines_table
 from fewshot_sdk.zoo import bundled
 from tests.conftest import REPOSITORY
 
@@ -72,7 +73,7 @@ def _model(name: str, init: Initialization) -> str:
         "| task | mode | ours | paper | |",
         "|---|---|---|---|---|",
     ]
-    for e in init.evaluations:
+    for e in (e for e in init.evaluations if e.baseline is None):
         theirs = PAPER.get(e.data, {}).get((e.ways, e.shots), {}).get(e.mode)
         verdict = (
             "" if theirs is None else "met" if 100 * e.accuracy >= theirs else f"{theirs - 100 * e.accuracy:.2f} short"
@@ -81,7 +82,8 @@ def _model(name: str, init: Initialization) -> str:
             f"| {e.data} {e.ways}-way {e.shots}-shot, {e.tasks:,} tasks, seed {e.seed} | {e.mode} "
             f"| {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} | {'' if theirs is None else f'{theirs:.2f}'} | {verdict} |"
         )
-    return "\n".join([*lines, "", f"Each row: `fewshot evaluate {name} --ways N --shots K --tasks T --mode MODE`."])
+    lines += [baselines_table(init.evaluations)]
+    return "\n".join([*lines, f"Each row: `fewshot evaluate {name} --ways N --shots K --tasks T --mode MODE`."])
 
 
 if __name__ == "__main__":

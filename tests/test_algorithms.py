@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_sdk import adapt, export_onnx, load, save
+from fewshot_cli.main import app
+from fewshot_sdk import adapt, datasets, export_onnx, load, presets, save
 from fewshot_sdk.algorithms import ALGORITHMS, Algorithm
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization, fresh, load_checkpoint, save_checkpoint
@@ -194,3 +195,19 @@ def test_a_card_names_the_algorithm(sampler: TaskSampler) -> None:
 
     assert "A MAML initialization" in card(steps_of("maml", sampler)[0].initialization)
     assert "a rate learned for each weight" in card(steps_of("meta-sgd", sampler)[0].initialization)
+
+
+def test_the_command_names_what_it_did_and_what_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
+    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    words = ["meta-train", "--preset", "glyphs", "--output", str(tmp_path / "init"), "--evaluate-every", "0"]
+    for more, code in ((["--algorithm", "anil", "--tail-shots", "2"], 0), (["--algorithm", "mmaml"], 2)):
+        with pytest.raises(SystemExit) as stop:
+            app([*words, *more])
+        assert int(stop.value.code or 0) == code
+    assert "'reptile', 'fomaml', 'maml', 'anil', 'boil', 'meta-sgd'" in capsys.readouterr().err
+    made = load(tmp_path / "init")
+    assert made.provenance.command.startswith("fewshot meta-train --preset glyphs --algorithm anil --tail-shots 2 ")
+    assert (made.recipe.meta.algorithm, made.recipe.meta.tail_shots) == ("anil", 2)

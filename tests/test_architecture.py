@@ -14,15 +14,15 @@ LAYERS = """
 12  cli
 11  extension
 10  adaptation training
-9  rejection outer_loop
-8  choice learner_export meta_gradients
-7  onnx_export datasets* report* sharing evaluation trajectories methods learner_graph pretraining
-6  onnx_adaptation classifier omniglot* mini_imagenet* glyphs* doctor* checkpoint inner_loop forward
-5  serving* class_cache* tasks support* lineage learner* classifier_graph heads conv4
-4  catalogue runtime* class_images* cards* bundles* curves* sources* thumbnails* conv4_nodes backbones
-3  hub meta images* presets* records* conv4_tables* residual
-2  testing* tensors archives* native* tables* hub_client config*
-1  params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes algorithms*
+9  rejection onnx_export comparison outer_loop
+8  choice learner_export evaluation parity precision fast_weights meta_gradients
+7  report* sharing pretraining datasets* trajectories methods learner_graph onnx_adaptation classifier
+6  doctor* forward omniglot* mini_imagenet* glyphs* checkpoint inner_loop tasks demo* delta_runtime
+5  serving* lineage deployment* class_cache* support* learner* classifier_graph heads conv4 cards* deltas*
+4  catalogue curves* runtime* class_images* bundles* sources* thumbnails* conv4_nodes backbones results*
+3  hub meta images* presets* records* conv4_tables* residual picture_nodes
+2  testing* signing* tensors web_runtime* archives* native* tables* hub_client config*
+1  params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms*
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}

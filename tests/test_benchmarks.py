@@ -47,6 +47,23 @@ def test_the_learner_benchmark_compares_two_loops_that_agree() -> None:
     assert 0 < found["learner_ms_min"] <= found["learner_ms"]
 
 
+def test_the_inference_benchmark_compares_exports_with_pytorch() -> None:
+    words = ("--preset", "glyphs", "--side", "40", "--rounds", "1", "--threads", "1", "--no-compile")
+    found = run("inference", *words)
+    for name in ("fp32", "int8"):
+        assert found[f"{name}_ms_batch1_threads1"] > 0
+        assert found[f"{name}_ratio_batch64_threads1"] > 0
+    assert 0 < found["predict_seconds_min"] <= found["predict_seconds"]
+    assert found["predict_megabytes"] < 150
+
+
+def test_the_benchmark_of_deltas_keeps_answers_and_saves_memory() -> None:
+    found = run("deltas", "--users", "40", "--adaptations", "2", "--precision", "float32")
+    assert found["agreed"] == 1
+    assert found["held_mb"] - found["base_mb"] < 40 * 4 * found["delta_kb"] / 1000
+    assert found["answer_ms"] > 0
+
+
 def test_the_scaling_benchmark_measures_and_models() -> None:
     found = run("scaling", "--seconds", "0.2", "--bandwidth", "10", "--latency", "50")
     assert found["bandwidth"] == 1.25e9

@@ -13,7 +13,7 @@ import torch
 from fewshot_sdk import load, save
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
-from fewshot_sdk.files import manifest_of
+from fewshot_sdk.files import manifest_of, write_folder
 from fewshot_sdk.records import Evaluation
 
 
@@ -197,3 +197,10 @@ def test_settings_cannot_be_changed_in_place(init: Initialization) -> None:
     with pytest.raises(Exception, match="frozen"):
         init.recipe.inner.steps = 3  # type: ignore[misc]
     assert replace(init) == init
+
+
+def test_a_folder_of_another_format_is_told_by_its_name(init: Initialization, tmp_path: Path) -> None:
+    """A later version's settings may not be readable; its format says more than the first field that is odd."""
+    files = {**init.files(), "config.json": b'{"format": "fewshot-sdk initialization 2"}'}
+    with pytest.raises(BundleError, match=r"expected the format 'fewshot-sdk initialization 1', found '.* 2'"):
+        load(write_folder(tmp_path / "later", files))

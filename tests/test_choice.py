@@ -11,8 +11,9 @@ from fewshot_sdk.adaptation import compare_and_adapt, suitable
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.choice import Entrant, HeldOut, Outcome, accuracy_of, plan, simplest_within_error, splits
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.images import preprocess
 from fewshot_sdk.methods import Way
-from fewshot_sdk.onnx_export import TOLERANCE
+from fewshot_sdk.parity import TOLERANCE
 from fewshot_sdk.records import Trial
 from fewshot_sdk.support import SupportSet
 from tests.conftest import draw_folder, tiny_recipe
@@ -121,7 +122,8 @@ def test_calibration_is_recorded_and_identical_in_the_exported_file(init: Initia
     predictor = Predictor(export_onnx(made, tmp_path / "m.onnx").path)
     assert predictor.metadata.threshold == made.config.threshold
     images = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 1), np.uint8)
-    np.testing.assert_allclose(predictor.probabilities(images), made.probabilities(images), atol=TOLERANCE)
+    pixels = np.stack([preprocess(image, made.config.preprocessing) for image in images])
+    np.testing.assert_allclose(predictor.probabilities(images), made.probabilities(pixels), atol=TOLERANCE)
     new = sorted(draw_folder(tmp_path / "new", ("ant", "bee", "cat", "dog", "elk", "fox"), first=5).glob("*/*.png"))
     ours, theirs = made.predict(new), predictor.predict(new)
     assert [(a.label, a.nearest) for a in ours] == [(a.label, a.nearest) for a in theirs]

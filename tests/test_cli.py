@@ -90,6 +90,17 @@ def test_the_whole_line(run: Run, tmp_path: Path, drawings: Path) -> None:
         assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-4)
 
 
+def test_baselines_are_measured_instead_of_the_initialization_and_recorded_beside_it(run: Run, saved: Path) -> None:
+    words = ("evaluate", saved, "--ways", 3, "--tasks", 3, "--seed", 5)
+    assert run(*words, "--record")[0] == 0
+    code, out, _ = run(*words, "--baseline", "all", "--record", "--json")
+    assert (code, [row["baseline"] for row in json.loads(out)]) == (0, ["prototypes", "random"])
+    code, out, _ = run(*words, "--baseline", "random")
+    assert (code, "by random initialization, same steps" in out) == (0, True)
+    assert [e.baseline for e in load(saved).evaluations] == [None, "prototypes", "random"]
+    assert run("verify", saved)[0] == 0
+
+
 def test_adapting_tells_what_it_compared_and_why_it_chose(
     run: Run, saved: Path, drawings: Path, tmp_path: Path
 ) -> None:

@@ -13,9 +13,12 @@ from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.evaluation import MODES, accuracies, predict, summarize
 from fewshot_sdk.forward import Forward
-from fewshot_sdk.records import Mode
+from fewshot_sdk.heads import open_head
+from fewshot_sdk.methods import features
+from fewshot_sdk.records import Baseline, Mode
 from fewshot_sdk.support import SupportSet
 from fewshot_sdk.tasks import TaskSampler, mini_batches
+from fewshot_sdk.team import Team
 from tests.conftest import tiny_recipe
 
 
@@ -121,3 +124,51 @@ def test_a_random_network_guesses_on_noise(init: Initialization) -> None:
     untrained = fresh(recipe, 0, init.provenance)
     tasks = TaskSampler(data=noise, n_way=5, k_shot=1, n_query=1)
     assert abs(evaluate(untrained, tasks, n_tasks=150).accuracy - 0.2) < 0.06
+
+
+def test_the_baselines_are_of_the_same_tasks_and_say_what_the_initialization_is_worth(init: Initialization) -> None:
+    """On bars a class mean of any features does; fresh weights are others in each task, and repeatable."""
+    tasks = TaskSampler(data=bars(6, noise=20), n_way=5, k_shot=2, n_query=1, seed=3)
+    baselines: tuple[Baseline, ...] = ("prototypes", "random")
+    for baseline in baselines:
+        found = list(accuracies(init, tasks, n_tasks=6, modes=MODES, baseline=baseline))
+        assert list(accuracies(init, tasks, n_tasks=3, modes=MODES, baseline=baseline)) == found[:3]
+        if baseline == "prototypes":
+            assert np.mean([right["frozen"] for right in found]) > 0.5
+    (said,) = evaluation.summaries(found, tasks, 6, Team())[:1]
+    (marked,) = evaluation.summaries(found, tasks, 6, Team(), "random")[:1]
+    assert marked == said.replace(baseline="random")
+
+
+def test_a_random_baseline_is_a_fresh_initialization_adapted_by_the_same_steps(init: Initialization) -> None:
+    tasks = TaskSampler(data=bars(6, noise=120), n_way=5, k_shot=1, n_query=3, seed=1)
+    (right,) = accuracies(init, tasks, n_tasks=1, modes=["inductive"], baseline="random")
+    draw = int(np.random.SeedSequence((1, 0, 3)).generate_state(1)[0])
+    by_hand = accuracies(fresh(init.recipe, draw, init.provenance), tasks, n_tasks=1, modes=["inductive"])
+    assert right == next(by_hand)
+
+
+def test_a_prototype_baseline_takes_the_nearest_class_mean(init: Initialization) -> None:
+    tasks = TaskSampler(data=bars(6, noise=120), n_way=5, k_shot=2, n_query=3, seed=2)
+    task = tasks.task(0)
+    network = build_network(init.recipe.backbone, init.recipe.preprocessing, 5)
+    start = open_head(init.state, init.recipe.head, network).params
+    together = torch.cat([task.support, task.query])
+    seen = features(network, start, together)[10:]
+    means = features(network, start, task.support).view(5, 2, -1).mean(1)
+    nearest = torch.cdist(seen, means).argmin(1)  # by the statistics of all; near enough to those of each query alone
+    (right,) = accuracies(init, tasks, n_tasks=1, modes=["inductive"], baseline="prototypes")
+    assert right["inductive"] == pytest.approx((nearest == task.query_labels).double().mean().item(), abs=2 / 15)
+
+
+def test_baselines_stand_on_the_card_in_a_table_of_their_own(init: Initialization) -> None:
+    tasks = TaskSampler(data=bars(6), n_way=5, k_shot=1)
+    card = init
+    shown: tuple[tuple[float, Baseline | None], ...] = ((0.9, None), (0.7, "prototypes"), (0.5, "random"))
+    for accuracy, baseline in shown:
+        card = card.with_evaluation(summarize([accuracy, accuracy], tasks, "frozen", baseline))
+    assert [e.baseline for e in card.evaluations] == [None, "prototypes", "random"]
+    text = card.files()["README.md"].decode()
+    assert "| bars 5-way 1-shot | frozen | 90.00 ± 0.00 % | 2 | 0 |" in text
+    assert "| bars 5-way 1-shot | frozen | 70.00 ± 0.00 % | 50.00 ± 0.00 % | 2 | 0 |" in text
+    assert "frozen accuracy, baseline: random initialization, same steps, 50.00" in text

@@ -142,3 +142,12 @@ def test_a_file_past_the_limit_is_not_read(tmp_path: Path) -> None:
     assert files.read_bounded(tmp_path / "big", 6) == b"123456"
     with pytest.raises(BundleError, match=r"larger than .* MiB"):
         files.read_bounded(tmp_path / "big", 5)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_pipe_in_a_folder_is_refused_by_name_and_not_waited_for(tmp_path: Path) -> None:
+    folder = files.write_folder(tmp_path / "folder", {"a": b"1", "b": b"2"})
+    (folder / "b").unlink()
+    os.mkfifo(folder / "b")
+    with pytest.raises(BundleError, match="b is a pipe or a device, not a file"):
+        files.read_folder(folder)

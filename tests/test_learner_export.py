@@ -20,7 +20,7 @@ from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import loss_and_grads
 from fewshot_sdk.learner_export import in_pytorch, made_up_task
 from fewshot_sdk.learner_graph import learner_graph
-from fewshot_sdk.onnx_export import OPSET
+from fewshot_sdk.onnx_nodes import OPSET
 from fewshot_sdk.params import LearnerState
 from tests.conftest import draw_folder, tiny_recipe
 from tests.test_start_up import shell

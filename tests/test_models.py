@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_sdk import load
-from fewshot_sdk.cards import results_table
+from fewshot_sdk.results import results_table
 from fewshot_sdk.zoo import bundled
 from tests.conftest import REPOSITORY
 from tests.render_models import rendered, results

@@ -3,18 +3,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from fewshot_sdk import Classifier, Predictor, adapt, export_onnx
-from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.errors import BundleError, ExportError, ImageError, OutputExists
-from fewshot_sdk.onnx_export import OPSET, TOLERANCE
-from fewshot_sdk.runtime import METADATA_KEY
-from tests.conftest import draw_folder
+from fewshot_sdk.checkpoint import Initialization, fresh
+from fewshot_sdk.config import Backbone, Conv4, Residual
+from fewshot_sdk.errors import BundleError, ConfigError, ImageError, OutputExists, ParityError
+from fewshot_sdk.images import Pixels, preprocess
+from fewshot_sdk.onnx_nodes import OPSET
+from fewshot_sdk.parity import TOLERANCE
+from fewshot_sdk.precision import Precision
+from fewshot_sdk.runtime import INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, normalized, open_session
+from tests.conftest import draw_folder, tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,8 @@ def test_it_is_one_self_contained_file_with_a_free_batch_size(exported: Path) ->
     assert images.name == "images"
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     sizes = [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim]
-    assert sizes == ["batch", 16, 16, 1]
+    assert sizes == ["batch", "height", "width", 3]
+    assert [output.name for output in model.graph.output] == [LABEL, OUTPUT, KNOWN]
 
 
 def test_it_names_labels_preprocessing_origin_and_parity(exported: Path, classifier: Classifier) -> None:
@@ -46,22 +54,98 @@ def test_it_names_labels_preprocessing_origin_and_parity(exported: Path, classif
     assert said["preprocessing"]["height"] == 16
     assert said["initialization"]["sha256"] == classifier.config.initialization.sha256
     assert said["parity"]["images"] == 12
+    assert said["parity"]["random_images"] == 1000
+    assert said["parity"]["batches"] == [1, 2, 7]
     assert 0 <= said["parity"]["max_difference"] <= TOLERANCE
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 130])
 def test_it_says_what_pytorch_says_at_any_batch_size(exported: Path, classifier: Classifier, n: int) -> None:
-    images = np.random.default_rng(n).integers(0, 256, (n, 16, 16, 1), np.uint8)
+    pictures = np.random.default_rng(n).integers(0, 256, (n, 23, 31, 3), np.uint8)
+    pixels = np.stack([preprocess(picture, classifier.config.preprocessing) for picture in pictures])
     np.testing.assert_allclose(
-        Predictor(exported).probabilities(images), classifier.probabilities(images), atol=TOLERANCE
+        Predictor(exported).probabilities(pictures), classifier.probabilities(pixels), atol=TOLERANCE
     )
 
 
-def test_one_picture_alone_and_among_others_gets_the_same_answer(exported: Path) -> None:
-    predictor = Predictor(exported)
-    images = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 1), np.uint8)
-    alone = predictor.probabilities(images[5:6])
-    np.testing.assert_allclose(predictor.probabilities(images)[5:6], alone, atol=1e-6)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_one_picture_alone_and_in_a_batch_of_64_gets_the_same_answer(
+    classifier: Classifier, tmp_path: Path, precision: Precision
+) -> None:
+    predictor = Predictor(export_onnx(classifier, tmp_path / "m.onnx", precision=precision, max_drop=1).path)
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 40, 50, 3), np.uint8)
+    alone = np.concatenate([predictor.probabilities(pictures[i : i + 1]) for i in range(64)])
+    np.testing.assert_allclose(predictor.probabilities(pictures), alone, atol=1e-6)
+
+
+def test_label_and_known_are_those_of_the_predictor(classifier: Classifier, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 20, 20, 3), np.uint8)
+    pixels = np.stack([preprocess(picture, classifier.config.preprocessing) for picture in pictures])
+    warm = replace(classifier, config=classifier.config.replace(temperature=2.0))
+    limit = float(np.median(warm.probabilities(pixels).max(1)))
+    strict = replace(warm, config=warm.config.replace(threshold=limit))
+    exported = export_onnx(strict, tmp_path / "m.onnx").path
+    session, _ = open_session(exported, "m", 1)
+    label, probabilities, known = session.run([LABEL, OUTPUT, KNOWN], {INPUT: pictures})
+    said = Predictor(exported).predict(list(pictures))
+    assert [strict.labels[i] for i in label] == [answer.nearest for answer in said]
+    assert known.tolist() == [answer.label is not None for answer in said]
+    assert 0 < sum(known) < 30
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_pictures_of_many_sizes_are_answered_in_their_order(exported: Path) -> None:
+    predictor, rng = Predictor(exported), np.random.default_rng(0)
+    sizes = [(30, 40), (30, 40), (40, 30), (900, 900), (900, 900), (30, 40)]
+    pictures = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    together = predictor.predict(pictures)
+    for picture, said in zip(pictures, together, strict=True):
+        (alone,) = predictor.predict([picture])
+        assert said.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+
+
+def test_a_raw_file_takes_the_networks_floats(classifier: Classifier, exported: Path, tmp_path: Path) -> None:
+    raw = export_onnx(classifier, tmp_path / "raw.onnx", raw=True).path
+    session, _ = open_session(raw, "raw", 1)
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape) == (PIXELS, "tensor(float)", ["batch", 1, 16, 16])
+    images = classifier.support.images
+    (rows,) = session.run([OUTPUT], {PIXELS: normalized(images, classifier.config.preprocessing)})
+    np.testing.assert_allclose(rows, classifier.probabilities(images), atol=TOLERANCE)
+    files = sorted(draw_folder(tmp_path / "new", first=4).glob("*/*.png"))
+    for left, right in zip(Predictor(raw).predict(files), Predictor(exported).predict(files), strict=True):
+        assert left.probabilities == pytest.approx(right.probabilities, abs=1e-5)
+    with pytest.raises(ImageError, match=r"expected uint8 \(n, 16, 16, 1\), found uint8 \[1, 17, 16, 1\]"):
+        Predictor(raw).probabilities(np.zeros((1, 17, 16, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "backbone", [Conv4(filters=5, downsample="pool"), Residual(widths=(4, 6)), Residual(widths=(5, 5, 7))]
+)
+def test_every_network_is_exported_in_every_precision(
+    init: Initialization, drawings: Path, tmp_path: Path, backbone: Backbone
+) -> None:
+    seen = init.recipe.preprocessing.replace(height=17, width=22, channels=3, fit="crop", mean=(0.4,), std=(0.3,))
+    other = fresh(tiny_recipe(backbone=backbone, preprocessing=seen), 0, init.provenance)
+    made = adapt(other, drawings, steps=3)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 30, 20, 3), np.uint8)
+    wanted = made.probabilities(np.stack([preprocess(picture, seen) for picture in pictures]))
+    for precision, tolerance in (("fp32", TOLERANCE), ("fp16", 0.02), ("int8", 0.3)):
+        file = export_onnx(made, tmp_path / f"{precision}.onnx", precision=precision, max_drop=1).path  # type: ignore[arg-type]
+        np.testing.assert_allclose(Predictor(file).probabilities(pictures), wanted, atol=tolerance)
+
+
+@pytest.mark.parametrize("opset", [18, 23])
+def test_the_opset_is_a_choice(classifier: Classifier, exported: Path, tmp_path: Path, opset: int) -> None:
+    made = export_onnx(classifier, tmp_path / "m.onnx", opset=opset)
+    assert {entry.domain: entry.version for entry in onnx.load(str(made.path)).opset_import}[""] == opset
+    assert made.metadata.opset == opset
+    images = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), np.uint8)
+    np.testing.assert_allclose(
+        Predictor(made.path).probabilities(images), Predictor(exported).probabilities(images), atol=1e-6
+    )
+    with pytest.raises(ConfigError, match="opset: expected 18 to 23, found 17"):
+        export_onnx(classifier, tmp_path / "n.onnx", opset=17)
 
 
 def test_pictures_are_preprocessed_as_for_adapting(exported: Path, classifier: Classifier, tmp_path: Path) -> None:
@@ -83,10 +167,70 @@ def test_an_export_that_disagrees_is_not_kept(
 ) -> None:
     right = Classifier.probabilities
     monkeypatch.setattr(Classifier, "probabilities", lambda self, pixels: right(self, pixels)[:, ::-1])
+    says = r"disagree on support picture \d+ \(\w+\), in batches of 1: a probability differs by .* no file"
+    with pytest.raises(ParityError, match=says):
+        export_onnx(classifier, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disagreement_that_only_larger_batches_show_is_found(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Predictor.probabilities
+
+    def leaky(self: Predictor, pictures: Pixels) -> NDArray[np.float32]:
+        rows = right(self, pictures)
+        return rows if len(pictures) < 7 else rows + np.float32(2 * TOLERANCE) * np.arange(len(rows))[:, None]
+
+    monkeypatch.setattr(Predictor, "probabilities", leaky)
     with pytest.raises(
-        ExportError, match=r"disagree on support image \d+ \(\w+\): a probability differs by .* no file"
+        ParityError, match=r"support picture 6 \(bee\), in batches of 7: a probability differs by 0.0012"
     ):
         export_onnx(classifier, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_made_up_pictures_are_compared_too(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_sdk.parity.preprocess", lambda picture, seen: 255 - preprocess(picture, seen))
+    lean = classifier.without_pictures()
+    with pytest.raises(ParityError, match=r"disagree on made-up picture \d+ \(\d+ x \d+ pixels\), in batches of 1"):
+        export_onnx(lean, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_bits_say_what_they_cost_and_what_they_save(classifier: Classifier, tmp_path: Path) -> None:
+    whole = export_onnx(classifier, tmp_path / "fp32.onnx")
+    assert (whole.metadata.precision, whole.metadata.reduction, whole.speed) == ("fp32", None, None)
+    for precision, least in (("fp16", 1e-6), ("int8", 1e-4)):
+        made = export_onnx(classifier, tmp_path / f"{precision}.onnx", precision=precision, max_drop=1)  # type: ignore[arg-type]
+        reduction, speed = made.metadata.reduction, made.speed
+        assert made.metadata.precision == precision
+        assert reduction is not None
+        assert speed is not None
+        images, targets = classifier.support.images, classifier.support.targets
+        found, wanted = (Predictor(file.path).probabilities(images) for file in (made, whole))
+        assert least < reduction.max_difference == pytest.approx(np.abs(found - wanted).max(), abs=1e-6)
+        assert reduction.images == 12
+        lost = (wanted.argmax(1) == targets) & (found.argmax(1) != targets)
+        assert reduction.lost == pytest.approx(lost.mean())
+        assert min(speed.milliseconds, speed.milliseconds_fp32) > 0
+
+
+def test_fewer_bits_that_lose_too_much_are_refused(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Predictor.probabilities
+    monkeypatch.setattr(
+        Predictor,
+        "probabilities",
+        lambda self, pictures: right(self, pictures)[:, :: 1 if self.metadata.precision == "fp32" else -1],
+    )
+    with pytest.raises(ParityError, match=r"int8 loses \d+\.\d% of 12 support pictures .* allowed are 1\.0%"):
+        export_onnx(classifier, tmp_path / "m.onnx", precision="int8")
+    with pytest.raises(ConfigError, match="fp16 is judged on the support pictures, and this classifier keeps none"):
+        export_onnx(classifier.without_pictures(), tmp_path / "m.onnx", precision="fp16")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,6 +274,37 @@ def test_metadata_that_were_changed_are_told(exported: Path) -> None:
     onnx.helper.set_model_props(model, {METADATA_KEY: '{"labels": 3}'})
     with pytest.raises(BundleError, match="its metadata cannot be used"):
         Predictor(model.SerializeToString())
+
+
+def test_weights_in_another_file_are_told(
+    exported: Path, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where onnxruntime would look for it
+    settings = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 100}
+    onnx.save(onnx.load(str(exported)), "split.onnx", **settings)  # type: ignore[arg-type]
+    with pytest.raises(BundleError, match=r"split\.onnx keeps weights in another file"):
+        Predictor("split.onnx")
+    named = replace(classifier, config=classifier.config.replace(labels=("location", "a location", "elsewhere")))
+    assert Predictor(export_onnx(named, "one.onnx").path).labels[0] == "location"
+
+
+def test_a_file_of_the_format_before_is_told(exported: Path) -> None:
+    model = onnx.load(str(exported))
+    said = json.loads(model.metadata_props[0].value)
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps({**said, "format": "fewshot-sdk onnx 1"})})
+    with pytest.raises(
+        BundleError, match=r"of the format 'fewshot-sdk onnx 1', and this version reads .* export it again"
+    ):
+        Predictor(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [np.zeros((2, 16, 16, 3), np.float32), np.zeros((16, 16, 3), np.uint8), np.zeros((0, 9, 9, 3), np.uint8)],
+)
+def test_a_wrong_array_is_told(exported: Path, pictures: Any) -> None:
+    with pytest.raises(ImageError, match=r"pictures: expected uint8 \(n, height, width, 3\), found "):
+        Predictor(exported).probabilities(pictures)
 
 
 def test_a_bad_picture_is_named(exported: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from fewshot_sdk.config import Pretraining, Recipe, Residual
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.evaluation import evaluate
 from fewshot_sdk.inner_loop import one_thread
+from fewshot_sdk.methods import frozen_features
 from fewshot_sdk.pretraining import Epoch, load_pretraining, pretrain, pretrained, rate_at, save_pretraining
 from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tasks import TaskSampler
@@ -76,9 +77,11 @@ def test_folding_changes_no_answer() -> None:
     plain = build_network(recipe.backbone, recipe.preprocessing, 4)
     plain.load_state_dict(folded(network.eval()))
     with torch.no_grad():
-        expected = network(images)
-        torch.testing.assert_close(plain(images), expected, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(plain(images[:1]), expected[:1], rtol=1e-4, atol=1e-4)
+        expected, found = frozen_features(network, images), frozen_features(plain, images)
+        assert found.square().mean(1) == pytest.approx(torch.ones(20).numpy(), rel=1e-5)
+        lengths = expected.square().mean(1, keepdim=True).sqrt()
+        torch.testing.assert_close(found * lengths, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(frozen_features(plain, images[:1]), found[:1], rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_pretrained_is_adapted_evaluated_and_exported(

@@ -104,7 +104,8 @@ def test_the_open_inference_protocol(server: Server, model: Path) -> None:
     assert server.json("/v2")[1]["name"] == "fewshot"
     described = server.json("/v2/models/shapes")[1]
     assert described["parameters"]["labels"] == ["ant", "bee", "cat"]
-    shape = [3, *described["inputs"][0]["shape"][1:]]
+    assert described["inputs"][0]["shape"] == [-1, -1, -1, 3]
+    shape = [3, 24, 19, 3]
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     status, found = server.json("/v2/models/shapes/infer", inference(pixels))
     assert status == 200
@@ -120,19 +121,22 @@ def test_the_open_inference_protocol(server: Server, model: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"shape": [1, 2, 3]}, "expected shape [n, 16, 16, 1], found [1, 2, 3]"),
+        ({"shape": [1, 2, 3]}, "expected shape [n, 1 to 16384, 1 to 16384, 3], found [1, 2, 3]"),
+        ({"shape": [1, 16, 16, 1]}, "found [1, 16, 16, 1]"),
+        ({"shape": [1, 0, 16, 3]}, "found [1, 0, 16, 3]"),
+        ({"shape": [1, 1, 16385, 3]}, "found [1, 1, 16385, 3]"),
         ({"datatype": "FP32"}, "expected one input 'images' of datatype UINT8"),
         ({"name": "x"}, "expected one input 'images'"),
-        ({"data": [1, 2]}, "expected 256 whole numbers from 0 to 255"),
-        ({"data": [256] * 256}, "expected 256 whole numbers from 0 to 255"),
-        ({"data": [0.5] * 256}, "expected 256 whole numbers from 0 to 255"),
+        ({"data": [1, 2]}, "expected 768 whole numbers from 0 to 255"),
+        ({"data": [256] * 768}, "expected 768 whole numbers from 0 to 255"),
+        ({"data": [0.5] * 768}, "expected 768 whole numbers from 0 to 255"),
         ({"data": ["a"] * 256}, "expected numbers"),
         ({"data": [[1], [1, 2]]}, "expected numbers"),
         ({"data": None}, "not an inference request"),
     ],
 )
 def test_a_wrong_tensor_is_told_in_a_sentence(server: Server, changes: dict[str, object], reason: str) -> None:
-    status, said = server.json("/v2/models/shapes/infer", inference(np.zeros((1, 16, 16, 1), np.uint8), **changes))
+    status, said = server.json("/v2/models/shapes/infer", inference(np.zeros((1, 16, 16, 3), np.uint8), **changes))
     assert status == 400
     assert reason in said["error"]
 

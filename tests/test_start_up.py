@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from fewshot_sdk import adapt, export_onnx
 from fewshot_sdk.checkpoint import Initialization
 from tests.conftest import REPOSITORY
@@ -22,7 +25,9 @@ def shell(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command_and_imports_no_heavy_library() -> None:
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", "--help")
     assert done.returncode == 0
-    commands = "meta-train evaluate doctor adapt export export-learner predict serve push pull models info verify"
+    commands = (
+        "meta-train evaluate compare doctor adapt export export-learner predict serve push pull models info verify"
+    )
     for command in commands.split():
         assert command in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
@@ -38,6 +43,20 @@ def test_predict_with_an_onnx_file_imports_no_torch(init: Initialization, drawin
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "onnxruntime" in imported
     assert not imported & {"torch", "onnx", "onnxscript", "huggingface_hub", "safetensors"}
+
+
+def test_predicting_a_large_picture_takes_under_150_mb(init: Initialization, drawings: Path, tmp_path: Path) -> None:
+    export_onnx(adapt(init, drawings, steps=2), tmp_path / "m.onnx")
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8).repeat(50, 0).repeat(50, 1)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    program = (
+        "import atexit, pathlib, sys; from fewshot_cli.main import app\n"
+        "atexit.register(lambda: print(pathlib.Path('/proc/self/status').read_text()))\n"
+        "app(sys.argv[1:])"
+    )
+    done = shell("-c", program, "predict", str(tmp_path / "m.onnx"), str(tmp_path / "large.png"))
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.partition("VmHWM:")[2].split()[0]) < 150_000
 
 
 def test_the_doctor_imports_no_torch(drawings: Path) -> None:

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Literal
 
 import fewshot_sdk
 from fewshot_cli.output import emit, emit_json, progress, say
-from fewshot_sdk.files import check_free, check_free_file, write_folder
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.files import check_free, write_folder
 
 if TYPE_CHECKING:
     from fewshot_cli.doctor import Examined
     from fewshot_sdk import Initialization
     from fewshot_sdk.adaptation import Adaptation
     from fewshot_sdk.choice import Outcome
-    from fewshot_sdk.records import Calibration
+    from fewshot_sdk.classifier import Classifier
+    from fewshot_sdk.fast_weights import Delta
+    from fewshot_sdk.records import Calibration, Precision
     from fewshot_sdk.sources import LabelFrom
 
 REJECT_RATE = 0.05
@@ -37,11 +40,13 @@ class AdaptJob:
     label_from: LabelFrom
     keep_pictures: bool
     seed: int
+    delta: Precision | None = None
 
 
 def adapt(job: AdaptJob, json: bool) -> None:
     """`fewshot adapt`."""
     from fewshot_cli.doctor import Examined
+    from fewshot_sdk.deltas import DELTA
     from fewshot_sdk.sources import open_source
 
     check_free(job.output)
@@ -54,10 +59,11 @@ def adapt(job: AdaptJob, json: bool) -> None:
     else:
         made = _extended(job, job.extend)
     classifier, config = made.classifier, made.classifier.config
-    images, targets = classifier.support.images, classifier.support.targets
-    right = int((classifier.probabilities(images).argmax(1) == targets).sum()) if len(targets) else 0
+    targets = classifier.support.targets
+    right = recognized(classifier, classifier)
     kept = classifier if job.keep_pictures else classifier.without_pictures()
-    files_of = kept.files()
+    delta = _delta(job, kept) if job.delta else None
+    files_of = (delta or kept).files()
     if job.keep_pictures and len(targets):
         from fewshot_cli.report import report_of
 
@@ -68,6 +74,12 @@ def adapt(job: AdaptJob, json: bool) -> None:
     if len(made.outcomes) > 1:
         say(comparison(made.outcomes))
     say(made.reason)
+    told: dict[str, object] = {}
+    if delta:
+        again = recognized(fewshot_sdk.load_classifier(job.output, delta.base), classifier)
+        size = len(files_of[DELTA])
+        share = again / len(targets) if len(targets) else None
+        told = {"delta": {"precision": job.delta, "bytes": size, "support_accuracy": share}}
     if json:
         trials = [{**o.trial.model_dump(), "seconds": o.seconds} for o in made.outcomes]
         emit_json(
@@ -84,6 +96,7 @@ def adapt(job: AdaptJob, json: bool) -> None:
                 "threshold": config.threshold,
                 "calibration": config.calibration.model_dump() if config.calibration else None,
                 "support_accuracy": right / len(targets) if len(targets) else None,
+                **told,
             }
         )
     if config.calibration:
@@ -93,9 +106,30 @@ def adapt(job: AdaptJob, json: bool) -> None:
         + (f", {config.adaptation.steps} steps" if config.method == "reptile" else "")
         + (f"; {right} of its {len(targets)} support pictures are recognized" if len(targets) else "")
     )
+    if delta:
+        say(
+            f"kept as its {job.delta} delta from {config.initialization.name}, {size / 1000:,.0f} kB; "
+            f"restored from it, {again} of its {len(targets)} support pictures are recognized"
+        )
     if "report.html" in files_of:
         say(f"{job.output / 'report.html'} shows it all")
-    say(f"wrote {job.output}; next: fewshot export {job.output} --output {job.output}.onnx")
+    base = f" --base {job.init}" if delta and job.init != "auto" else ""
+    say(f"wrote {job.output}; next: fewshot export {job.output}{base} --output {job.output}.onnx")
+
+
+def recognized(classifier: Classifier, keeper: Classifier) -> int:
+    """How many of the keeper's support pictures a classifier gets right."""
+    images, targets = keeper.support.images, keeper.support.targets
+    return int((classifier.probabilities(images).argmax(1) == targets).sum()) if len(targets) else 0
+
+
+def _delta(job: AdaptJob, classifier: Classifier) -> Delta:
+    inits = _initializations(job.init)
+    origin = classifier.config.initialization
+    base = next((init for init in inits.values() if init.sha256 == origin.sha256), None)
+    if base is None:
+        raise ConfigError(f"a delta needs {origin.name} (sha256 {origin.sha256[:16]}...); name it with --init")
+    return fewshot_sdk.Delta(classifier=classifier, base=base, precision=job.delta or "float16")
 
 
 def _adapted(job: AdaptJob, examined: Examined, n_way: int) -> Adaptation:
@@ -154,23 +188,14 @@ def calibration(found: Calibration, threshold: float) -> str:
     return text
 
 
-def export(model: Path, output: Path, json: bool) -> None:
-    """`fewshot export`."""
-    check_free_file(output)
-    made = fewshot_sdk.export_onnx(fewshot_sdk.load_classifier(model), output)
-    parity = made.metadata.parity
-    if json:
-        emit_json({"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")})
-    say(
-        f"wrote {output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
-        f"{parity.max_difference:.1e} on {parity.images} support pictures"
-    )
-    say(f"next: fewshot predict {output} PICTURE")
+def opened(model: Path, base: str | None) -> Classifier:
+    """The classifier in a folder; base: what its delta is on, if it is one."""
+    return fewshot_sdk.load_classifier(model, fewshot_sdk.load(base) if base else None)
 
 
-def predict(model: Path, images: list[Path], json: bool) -> None:
+def predict(model: Path, images: list[Path], base: str | None, json: bool) -> None:
     """`fewshot predict`: a folder is run by PyTorch, a file by onnxruntime."""
-    classifier = fewshot_sdk.load_classifier(model) if model.is_dir() else fewshot_sdk.Predictor(model)
+    classifier = opened(model, base) if model.is_dir() else fewshot_sdk.Predictor(model)
     found = classifier.predict(images)
     if json:
         emit_json([{"image": str(image), **asdict(said)} for image, said in zip(images, found, strict=True)])

@@ -11,13 +11,13 @@ from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.files import read_folder, replace_folder
+from fewshot_sdk.files import SIGNATURE, read_folder, replace_folder
 
 if TYPE_CHECKING:
-    from fewshot_sdk import Initialization
+    from fewshot_sdk import Initialization, TaskSampler
     from fewshot_sdk.class_images import ClassImages
     from fewshot_sdk.datasets import Part
-    from fewshot_sdk.records import Evaluation, Mode
+    from fewshot_sdk.records import Baseline, Evaluation, Mode
     from fewshot_sdk.team import Team
 
 
@@ -34,11 +34,13 @@ class Job:
     n_tasks: int
     modes: tuple[Mode, ...]
     seed: int
+    baselines: tuple[Baseline, ...] = ()
 
 
 def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None:
     """Runs the job, prints and perhaps records its results."""
     import fewshot_sdk
+    from fewshot_sdk.results import BASELINES
     from fewshot_sdk.zoo import locate
 
     init = fewshot_sdk.load(job.init)
@@ -52,36 +54,48 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
     _test_data(job, init)  # decoded once, for all
     results = run_job(measure, job, workers, job.n_tasks, inner_steps)
     if json:
-        rows = [{k: v for k, v in r.model_dump().items() if not k.startswith("data")} for r in results]
+        rows = [{k: v for k, v in r.model_dump(exclude_none=True).items() if not k.startswith("data")} for r in results]
         emit_json(rows if len(rows) > 1 else rows[0])
     else:
         for r in results:
             emit(
                 f"{100 * r.accuracy:.2f} ± {100 * r.ci95:.2f} % "
                 f"({r.ways}-way {r.shots}-shot {r.mode}, {r.tasks} tasks, seed {r.seed})"
+                + (f" by {BASELINES[r.baseline]}" if r.baseline else "")
             )
     if record:
         for r in results:
             init = init.with_evaluation(r)
         folder = locate(job.init)
-        replace_folder(folder, {**read_folder(folder), **init.files()})
+        before = read_folder(folder)
+        signed = before.pop(SIGNATURE, None)
+        replace_folder(folder, {**before, **init.files()})
         say(f"added to the card in {folder}")
+        if signed:
+            say(f"its {SIGNATURE} fits no longer and was removed; sign it again with `fewshot push --sign`")
 
 
 def measure(team: Team, job: Job) -> list[Evaluation]:
     """The results, in every process of the team; each goes through its share of the tasks."""
     import fewshot_sdk
-    from fewshot_sdk.evaluation import accuracies, summaries
 
     init = fewshot_sdk.load(job.init)
     data = _test_data(job, init)
     sampler = fewshot_sdk.TaskSampler(data=data, n_way=job.ways, k_shot=job.shots, n_query=1, seed=job.seed)
+    return [result for baseline in job.baselines or (None,) for result in _measure(team, job, init, sampler, baseline)]
+
+
+def _measure(
+    team: Team, job: Job, init: Initialization, sampler: TaskSampler, baseline: Baseline | None
+) -> list[Evaluation]:
+    from fewshot_sdk.evaluation import accuracies, summaries
+
     mine: list[dict[Mode, float]] = []
 
     def means(_: object) -> str:
         return ", ".join(f"{fmean(right[mode] for right in mine):.1%}" for mode in job.modes if mine)
 
-    shares = accuracies(init, sampler, n_tasks=job.n_tasks, modes=job.modes, team=team)
+    shares = accuracies(init, sampler, n_tasks=job.n_tasks, modes=job.modes, team=team, baseline=baseline)
     if team.rank == 0:
         shares = progress(shares, len(team.share(job.n_tasks)), "evaluating", means)
     with stoppable(patient=True) as signals:
@@ -91,7 +105,7 @@ def measure(team: Team, job: Job) -> list[Evaluation]:
                 if team.rank == 0:
                     say("\ninterrupted")
                 raise SystemExit(128 + signals[0])
-    return summaries(mine, sampler, job.n_tasks, team)
+    return summaries(mine, sampler, job.n_tasks, team, baseline)
 
 
 def _test_data(job: Job, init: Initialization) -> ClassImages:

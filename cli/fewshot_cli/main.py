@@ -14,12 +14,13 @@ from typer.core import TyperGroup
 import fewshot_sdk
 from fewshot_cli.output import emit, say
 from fewshot_sdk.algorithms import Algorithm
+from fewshot_sdk.errors import ParityError
 
 # Workers on a machine without name resolution would each print a warning; read when torch is loaded.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 DEBUG = "--debug"
-OPTIONAL = ("torch", "safetensors", "onnx", "onnxscript")  # what `predict` on an ONNX file does without
+OPTIONAL = ("torch", "safetensors", "onnx")  # what `predict` on an ONNX file does without
 EXTRAS = {"starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
 
 
@@ -27,7 +28,7 @@ class Group(TyperGroup):
     """Turns known failures into one line and an exit code; `--debug` anywhere shows the traceback."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
-        """Runs the command. Exit codes: 0 done, 1 a known failure, 2 wrong usage, 130 Ctrl-C."""
+        """Runs the command. Exit codes: 0 done, 1 a known failure, 2 wrong usage, 3 no parity, 130 Ctrl-C."""
         words = list(sys.argv[1:] if args is None else args)
         debug = DEBUG in words
         words = [word for word in words if word != DEBUG]
@@ -37,7 +38,7 @@ class Group(TyperGroup):
             if debug:
                 raise
             say(f"error: {error}")
-            sys.exit(1)
+            sys.exit(3 if isinstance(error, ParityError) else 1)
         except ModuleNotFoundError as error:
             if debug or error.name not in (*OPTIONAL, *EXTRAS):
                 raise
@@ -85,7 +86,19 @@ Labels = Annotated[
     typer.Option(help="name: all pictures in one folder, named such as cat_001.jpg."),
 ]
 INIT_HELP = "A bundled initialization's name, a folder, or user/repo[@revision] on the Hugging Face Hub."
+Vendor = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder dist of the npm package onnxruntime-web, to be copied beside the page, which then needs no "
+        "other host. Default: the page fetches it from a public CDN and checks its hash.",
+        show_default=False,
+    ),
+]
 Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
+Base = Annotated[
+    str | None,
+    typer.Option(help="The initialization that a delta is on. Default: the one it names.", show_default=False),
+]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
 
 
@@ -192,6 +205,14 @@ def evaluate(
         EvaluationMode | None,
         typer.Option(help="The same by name; frozen is what an exported file does.", show_default=False),
     ] = None,
+    baseline: Annotated[
+        Literal["prototypes", "random", "all"] | None,
+        typer.Option(
+            help="Measure, on the same tasks, what the initialization is worth: class means of its features without "
+            "a gradient step, or the same steps from random weights.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     workers: Workers = None,
     record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False,
@@ -216,8 +237,53 @@ def evaluate(
         n_tasks=tasks,
         modes=("transductive", "inductive", "frozen") if chosen == "all" else (chosen,),
         seed=seed,
+        baselines=("prototypes", "random") if baseline == "all" else (baseline,) if baseline else (),
     )
     evaluation.evaluate(job, workers, record=record, json=json)
+
+
+@app.command()
+def compare(
+    inits: Annotated[list[str], typer.Argument(help=f"Two or more. {INIT_HELP}", metavar="INIT INIT...")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="omniglot, mini-imagenet or glyphs. Default: the first one's own.", show_default=False),
+    ] = None,
+    part: Annotated[
+        Literal["test", "val", "train"], typer.Option(help="Which classes of its split; only mini-imagenet has val.")
+    ] = "test",
+    root: Root = None,
+    ways: Annotated[int, typer.Option(min=2, help="Classes in a task.")] = 5,
+    shots: Annotated[
+        list[int] | None, typer.Option(min=1, help="Support images of each class; repeatable. Default: 1 and 5.")
+    ] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks, the same for all.")] = 200,
+    mode: Annotated[
+        Literal["transductive", "inductive", "frozen"], typer.Option(help="As of `fewshot evaluate`.")
+    ] = "inductive",
+    seed: Seed = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="A .png or .svg to draw: accuracy against inner steps and shots.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare initializations on the same tasks: paired differences with 95 % intervals, wins and losses."""
+    from fewshot_cli import comparison
+
+    job = comparison.Job(
+        inits=tuple(inits),
+        data=data,
+        part=part,
+        root=root,
+        ways=ways,
+        shots=tuple(sorted(set(shots or (1, 5)))),
+        n_tasks=tasks,
+        mode=mode,
+        seed=seed,
+        plot=plot,
+    )
+    comparison.compare(job, json)
 
 
 @app.command()
@@ -258,6 +324,14 @@ def adapt(
     keep_pictures: Annotated[
         bool, typer.Option(help="Keep small copies of the pictures in OUTPUT, for exporting and extending it.")
     ] = True,
+    delta: Annotated[
+        Literal["float32", "float16", "int8"] | None,
+        typer.Option(
+            help="Keep the weights as their difference from the initialization: exact, in half or a quarter of the "
+            "room. What loads it needs both.",
+            show_default=False,
+        ),
+    ] = None,
     engine: Annotated[
         Literal["torch", "onnx"], typer.Option(help="onnx needs no PyTorch: see `fewshot export-learner`.")
     ] = "torch",
@@ -268,7 +342,7 @@ def adapt(
     if engine == "onnx":
         from fewshot_cli import learner
 
-        if method not in (None, "reptile") or reject_rate is not None or extend or label_from != "folder":
+        if method not in (None, "reptile") or reject_rate is not None or extend or delta or label_from != "folder":
             raise typer.BadParameter("--engine onnx takes Reptile's steps on class folders, and no other options")
         learner.adapt(support, output, init, steps, seed, json)
         return
@@ -289,6 +363,7 @@ def adapt(
         label_from=label_from,
         keep_pictures=keep_pictures,
         seed=seed,
+        delta=delta,
     )
     commands.adapt(job, json)
 
@@ -313,13 +388,36 @@ def doctor(
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="Folder made by `fewshot adapt`.", metavar="MODEL")],
-    output: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    output: Annotated[Path | None, typer.Option(help="The ONNX file to write.", show_default=False)] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the file with a small predict.py and a web page.", show_default=False),
+    ] = None,
+    vendor: Vendor = None,
+    opset: Annotated[int, typer.Option(min=18, max=23, help="Version of ONNX's operators.")] = 20,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Bits of weights and arithmetic; int8 for speed and size.")
+    ] = "fp32",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Leave out the preprocessing: the input is the network's normalized floats.")
+    ] = False,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of support pictures that fp16 or int8 may newly get wrong.")
+    ] = 0.01,
+    base: Base = None,
     json: Json = False,
 ) -> None:
-    """Export an adapted classifier to one ONNX file, checked against PyTorch."""
-    from fewshot_cli import commands
+    """Export an adapted classifier to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
+    from fewshot_cli import exports
 
-    commands.export(model, output, json)
+    if (output is None) == (bundle is None):
+        raise typer.BadParameter("give --output FILE.onnx or --bundle DIR")
+    if bundle and raw:
+        raise typer.BadParameter("the page and predict.py of a --bundle hand pictures in; leave out --raw")
+    if vendor and not bundle:
+        raise typer.BadParameter("--vendor is for the page of a --bundle")
+    files = exports.Files(model=model, base=base, output=output, bundle=bundle, vendor=vendor)
+    exports.export(files, opset=opset, precision=precision, raw=raw, max_drop=max_drop, json=json)
 
 
 @app.command("export-learner")
@@ -338,12 +436,13 @@ def export_learner(
 def predict(
     model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a folder made by `fewshot adapt`.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures to classify.", metavar="IMAGE...")],
+    base: Base = None,
     json: Json = False,
 ) -> None:
     """Say what is in pictures. An .onnx file needs no PyTorch."""
     from fewshot_cli import commands
 
-    commands.predict(model, images, json)
+    commands.predict(model, images, base, json)
 
 
 @app.command()
@@ -366,6 +465,23 @@ def serve(
 
 
 @app.command()
+def demo(
+    init: Annotated[str, typer.Option(help=f"{INIT_HELP} Or a file by `fewshot export-learner`.")] = "omniglot",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="New folder to write the site to, for any web host, instead of serving it here."),
+    ] = None,
+    vendor: Vendor = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page in your browser.")] = False,
+) -> None:
+    """Draw characters in a web page that learns them as you draw; served on this machine, or written as a site."""
+    from fewshot_cli import demo
+
+    demo.demo(init, output, vendor, port, browser)
+
+
+@app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder of an initialization.", metavar="DIR")],
     name: Annotated[str, typer.Argument(help="The repository, user/repo; made if there is none.", metavar="REPO")],
@@ -375,12 +491,17 @@ def push(
     ] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     message: Annotated[str | None, typer.Option(help="What the commit says.", show_default=False)] = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="Private key in PEM to sign with: adds model.sig.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Upload an initialization to the Hugging Face Hub."""
     from fewshot_cli import sharing
 
-    sharing.push(folder, name, private=private, branch=revision, create_pr=create_pr, message=message, json=json)
+    sharing.push(
+        folder, name, private=private, branch=revision, create_pr=create_pr, message=message, key=sign, json=json
+    )
 
 
 @app.command()
@@ -421,11 +542,15 @@ def info(
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of an initialization or a classifier.", metavar="DIR")],
+    key: Annotated[
+        Path | None, typer.Option(help="Public key in PEM, by which it must be signed.", show_default=False)
+    ] = None,
+    base: Base = None,
 ) -> None:
-    """Check every file of a folder against its manifest, and every tensor against its settings."""
+    """Check every file of a folder against its manifest, every tensor against its settings, and the signature."""
     from fewshot_cli import sharing
 
-    sharing.verify(folder)
+    sharing.verify(folder, key, base)
 
 
 if __name__ == "__main__":

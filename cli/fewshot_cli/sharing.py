@@ -7,19 +7,20 @@ from pathlib import Path
 
 from fewshot_cli.output import emit, emit_json, say
 from fewshot_sdk.errors import BundleError, HubError
-from fewshot_sdk.files import MANIFEST, read_folder
+from fewshot_sdk.files import MANIFEST, SIGNATURE, read_folder
 
 
 def push(
-    folder: Path, name: str, *, private: bool, branch: str | None, create_pr: bool, message: str | None, json: bool
-) -> None:
+    folder: Path, name: str, *, private: bool, branch: str | None, create_pr: bool, message: str | None,
+    key: Path | None, json: bool,
+) -> None:  # fmt: skip
     """`fewshot push`."""
     import fewshot_sdk as sdk
 
-    made = sdk.push(folder, name, private=private, branch=branch, create_pr=create_pr, message=message)
+    made = sdk.push(folder, name, private=private, branch=branch, create_pr=create_pr, message=message, key=key)
     if json:
         emit_json(asdict(made))
-    say(f"pushed {folder} as {made.source}; see {made.url}")
+    say(f"pushed {folder} as {made.source}{f', signed by {key}' if key else ''}; see {made.url}")
     say(f"next, anywhere: fewshot adapt --init {made.source} --support DIR --output DIR")
 
 
@@ -74,18 +75,26 @@ def info(name: str, json: bool) -> None:
         emit(f"{'   ' * number}{'<- ' if number else ''}{step}")
 
 
-def verify(folder: Path) -> None:
-    """`fewshot verify`: every file against the manifest, every tensor against the settings."""
+def verify(folder: Path, key: Path | None, base: str | None) -> None:
+    """`fewshot verify`: every file against the manifest, every tensor against the settings, the signature by a key."""
     import fewshot_sdk as sdk
 
     checked = read_folder(folder)
     others = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*checked, MANIFEST})
     if "config.json" not in checked:
         raise BundleError(f"{folder}: its manifest names no config.json; expected a folder made by `fewshot`")
+    if key is not None:
+        from fewshot_sdk.signing import check
+
+        check(checked, key, folder)
     if "support.safetensors" in checked:
-        sdk.load_classifier(folder)
+        sdk.load_classifier(folder, sdk.load(base) if base else None)
     else:
         sdk.load(folder.absolute())
     emit(f"{folder}: {len(checked)} files are as the manifest says, and load")
+    if key is not None:
+        emit(f"{folder}: signed by the private half of {key}")
+    elif SIGNATURE in checked:
+        say(f"it is signed, and by whom was not checked: --key names a public key ({SIGNATURE})")
     if others:
         say(f"not in the manifest, and never read: {', '.join(others)}")

@@ -1,0 +1,142 @@
+"""Speed of an exported classifier, preprocessing included, against PyTorch with its own: interleaved rounds.
+
+    python -m benchmarks.inference [--preset omniglot] [--side 105] [--rounds N] [--threads 1 2] [--no-compile] [--json]
+
+The pictures are decoded arrays of side x side x 3 bytes, noise for all that matters here, and the weights are the
+preset's random ones: speed depends on neither. PyTorch preprocesses each picture with Pillow and runs the network
+eagerly or compiled; onnxruntime takes the same arrays, and does the rest in the graph, in 32 or 8 bits. `predict` is
+`fewshot predict` on one PNG from the shell, from the start of the process to its end, and the most memory it held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fewshot_sdk import Classifier, Predictor, adapt, export_onnx, preset
+from fewshot_sdk.checkpoint import fresh
+from fewshot_sdk.images import Pixels, preprocess
+from fewshot_sdk.records import Provenance
+from fewshot_sdk.support import SupportSet
+
+BATCHES = (1, 64)
+NOWHERE = Provenance(command="none", seed=0, meta_steps_done=0, data_sha256="0" * 64, seconds=0, versions={})
+
+
+def classifier_of(name: str) -> Classifier:
+    """Five classes of noise, two pictures each."""
+    init = fresh(preset(name), 0, NOWHERE)
+    seen = init.recipe.preprocessing
+    images = np.random.default_rng(0).integers(0, 256, (10, seen.height, seen.width, seen.channels), np.uint8)
+    return adapt(init, SupportSet(labels=tuple("abcde"), images=images, targets=np.arange(10) // 2), steps=1)
+
+
+def measure(
+    classifier: Classifier, files: dict[str, Path], side: int, rounds: int, threads: Sequence[int], compiled: bool
+) -> dict[str, float]:
+    """Milliseconds a batch, as medians, and how many times faster than eager PyTorch, as medians of the rounds'."""
+    network = classifier.network()
+    networks: dict[str, torch.nn.Module] = {"eager": network}
+    if compiled:
+        networks["compiled"] = torch.compile(network)  # type: ignore[assignment]
+    seen = classifier.config.preprocessing
+    found: dict[str, float] = {}
+
+    def by_pytorch(model: torch.nn.Module) -> Callable[[Pixels], object]:
+        def run(pictures: Pixels) -> object:
+            with torch.inference_mode():
+                pixels = np.stack([preprocess(picture, seen) for picture in pictures])
+                return model(torch.from_numpy(pixels)).softmax(1)
+
+        return run
+
+    for n in threads:
+        torch.set_num_threads(n)
+        ways: dict[str, Callable[[Pixels], object]] = {name: by_pytorch(model) for name, model in networks.items()}
+        ways |= {name: Predictor(file, threads=n).probabilities for name, file in files.items()}
+        for batch in BATCHES:
+            pictures = np.random.default_rng(1).integers(0, 256, (batch, side, side, 3), np.uint8)
+            times: dict[str, list[float]] = {name: [] for name in ways}
+            for _ in range(rounds + 3):
+                for name, way in ways.items():
+                    began = time.perf_counter()
+                    way(pictures)
+                    times[name].append(1000 * (time.perf_counter() - began))
+            after = {name: taken[3:] for name, taken in times.items()}  # the first warm up, and compile
+            for name, taken in after.items():
+                found[f"{name}_ms_batch{batch}_threads{n}"] = statistics.median(taken)
+                if name != "eager":
+                    ratio = statistics.median(e / t for e, t in zip(after["eager"], taken, strict=True))
+                    found[f"{name}_ratio_batch{batch}_threads{n}"] = ratio
+    return found
+
+
+def cold(model: Path, picture: Path, rounds: int) -> dict[str, float]:
+    """Seconds of `fewshot predict` from the shell, least and median, and the most memory that it held, in MB."""
+    command = [sys.executable, "-m", "fewshot_cli.main", "predict", str(model), str(picture)]
+    seconds: list[float] = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        seconds.append(time.perf_counter() - began)
+    program = (
+        "import atexit, pathlib, runpy, sys; sys.argv = sys.argv[1:]\n"
+        "atexit.register(lambda: sys.stderr.write(pathlib.Path('/proc/self/status').read_text()))\n"
+        "runpy.run_module('fewshot_cli.main', run_name='__main__')"
+    )
+    watched = [sys.executable, "-c", program, *command[2:]]
+    status = subprocess.run(watched, capture_output=True, text=True, check=True).stderr
+    return {
+        "predict_seconds_min": min(seconds),
+        "predict_seconds": statistics.median(seconds),
+        "predict_megabytes": int(status.partition("VmHWM:")[2].split()[0]) / 1000,  # Linux alone tells it so
+    }
+
+
+def main() -> None:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(description="Speed of an exported classifier against PyTorch.")
+    parser.add_argument("--preset", default="omniglot")
+    parser.add_argument("--side", type=int, default=105)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--json", action="store_true")
+    words = parser.parse_args()
+    classifier = classifier_of(words.preset)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {
+            "fp32": export_onnx(classifier, Path(folder) / "fp32.onnx").path,
+            "int8": export_onnx(classifier, Path(folder) / "int8.onnx", precision="int8", max_drop=1).path,
+        }
+        found = measure(classifier, files, words.side, words.rounds, words.threads, words.compile)
+        picture = Path(folder) / "picture.png"
+        noise = np.random.default_rng(2).integers(0, 256, (words.side, words.side, 3), np.uint8)
+        Image.fromarray(noise).save(picture)
+        found |= cold(files["fp32"], picture, max(3, words.rounds // 5))
+    if words.json:
+        print(json.dumps({key: round(value, 4) for key, value in found.items()}))
+        return
+    for key, value in found.items():
+        if "_ms_" in key:
+            ratio = found.get(key.replace("_ms_", "_ratio_"))
+            print(f"{key.replace('_ms', ''):<26} {value:8.2f} ms" + (f"  {ratio:5.2f} times eager" if ratio else ""))
+    print(
+        f"fewshot predict from the shell: {found['predict_seconds']:.2f} s, at least "
+        f"{found['predict_seconds_min']:.2f}; {found['predict_megabytes']:.0f} MB at most"
+    )
+
+
+if __name__ == "__main__":
+    main()

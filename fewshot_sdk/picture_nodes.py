@@ -1,0 +1,172 @@
+"""The one preprocessing in ONNX operators: any picture becomes the network's pixels, bit for bit as in `images.fit`.
+
+A resize is two products, with a matrix for the columns and one for the rows, made from the picture's size when the
+graph runs. Their entries are Pillow's: whole multiples of 2**-22, rounded to 8 bits between the passes and after. In
+double precision all sums are exact, so that no order of adding changes a bit.  Source: Pillow, `Resample.c`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from fewshot_sdk.config import Preprocessing
+from fewshot_sdk.onnx_nodes import Nodes
+
+_DOUBLE, _FLOAT, _INT64 = onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+_GREY = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's share of red, green and blue in grey; source: `Convert.c`
+_STEPS = 2.0**22  # Pillow keeps that many steps between 0 and 1 of each weight
+_REACH = {"box": 0.5, "bilinear": 1.0, "bicubic": 2.0}  # how far a filter looks, in pixels of the smaller picture
+_CHANNELS_FIRST = (0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a picture, as names of float64 scalars.
+
+    whole: what of it is resized, or the canvas that it lies on; offset: where its first pixel that is used lies on
+    that canvas; first: which pixel that is; used: how many are.
+    """
+
+    whole: str
+    offset: str
+    first: str
+    used: str
+
+
+def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
+    """uint8 (n, any height, any width, 3) -> float32 (n, channels, height, width): whole numbers from 0 to 255."""
+    sizes = g("Cast", g("Shape", images, start=1, end=3), to=_DOUBLE)
+    found = [g("Gather", sizes, g.constant(axis, np.int64)) for axis in (0, 1)]
+    rows = _side(g, found[0], found[1], seen.height, seen.width, seen.fit)
+    columns = _side(g, found[1], found[0], seen.width, seen.height, seen.fit)
+    x = g("Transpose", images, perm=_CHANNELS_FIRST)
+    if seen.channels == 1 or seen.polarity == "dark_on_light":
+        grey = _grey(g, x)
+        x = grey if seen.channels == 1 else g("Cast", x, to=_FLOAT)
+        if seen.polarity == "dark_on_light":
+            x = _light(g, x, grey, g("Mul", *found))
+    if seen.resize == "nearest":
+        x = _nearest(g, x, columns, seen.width, 3)
+        return g("Cast", _nearest(g, x, rows, seen.height, 2), to=_FLOAT)
+    if seen.fit == "crop":
+        starts, ends = (
+            g("Cast", g("Concat", *(g("Unsqueeze", part, g.integers(0)) for part in parts), axis=0), to=_INT64)
+            for parts in (
+                (rows.first, columns.first),
+                (g("Add", rows.first, rows.used), g("Add", columns.first, columns.used)),
+            )
+        )
+        x = g("Slice", x, starts, ends, g.integers(2, 3))
+    x = g("Cast", x, to=_DOUBLE)
+    weights, white = _weights(g, columns, seen.width, seen)
+    x = _eight_bits(g, g("MatMul", x, g("Transpose", weights, perm=[1, 0])), g("Transpose", white, perm=[1, 0]))
+    weights, white = _weights(g, rows, seen.height, seen)
+    return g("Cast", _eight_bits(g, g("MatMul", weights, x), white), to=_FLOAT)
+
+
+def _side(
+    g: Nodes, size: str, other: str, wanted: int, wanted_other: int, fit: Literal["pad", "crop", "stretch"]
+) -> Side:
+    """How a side of `size` pixels is used, where the other has `other`, as `images.fit` does it."""
+    zero = _double(g, 0)
+    if fit == "stretch":
+        return Side(size, zero, zero, size)
+    even = g("Round", g("Div", g("Mul", other, _double(g, wanted)), _double(g, wanted_other)))  # halves to even
+    if fit == "crop":
+        cut = g("Min", size, g("Max", even, _double(g, 1)))
+        return Side(cut, zero, _half(g, g("Sub", size, cut)), cut)
+    whole = g("Max", size, even)
+    return Side(whole, _half(g, g("Sub", whole, size)), zero, size)
+
+
+def _grey(g: Nodes, x: str) -> str:
+    """(n, 3, h, w) -> float32 (n, 1, h, w); all sums are exact, as whole numbers of 65536ths under 2**24."""
+    floats = g("Reshape", g("Cast", x, to=_FLOAT), g.integers(0, 3, -1))
+    shares = g(
+        "MatMul", g.constant([[share / 65536 for share in _GREY]]), floats
+    )  # a convolution does the same more slowly
+    grey = g("Floor", g("Add", shares, g.scalar(0.5)))
+    return g("Reshape", grey, g("Concat", g.integers(0, 1), g("Shape", x, start=2), axis=0))
+
+
+def _light(g: Nodes, x: str, grey: str, area: str) -> str:
+    """A picture whose mean grey is under 127.5, inverted; others as they are."""
+    lines = g("Cast", g("ReduceSum", grey, g.integers(3), keepdims=1), to=_DOUBLE)  # each is under 2**24
+    total = g("ReduceSum", lines, g.integers(1, 2, 3), keepdims=1)
+    dark = g("Less", total, g("Mul", area, _double(g, 127.5)))
+    return g("Abs", g("Sub", x, g("Mul", g("Cast", dark, to=_FLOAT), g.scalar(255))))
+
+
+def _weights(g: Nodes, side: Side, wanted: int, seen: Preprocessing) -> tuple[str, str]:
+    """(wanted, used): how much each pixel of a side counts, in steps; (wanted, 1): 255 times what the canvas counts."""
+    scale = g("Div", side.whole, _double(g, wanted))
+    stretch = g("Max", scale, _double(g, 1))
+    centers = g("Mul", g.constant(np.arange(wanted)[:, None] + 0.5, np.float64), scale)
+    pixels = g("Range", _double(g, 0), side.whole, _double(g, 1))
+    reach = g("Mul", stretch, _double(g, _REACH[seen.resize]))
+    first, last = (g("Floor", g("Add", g(add, centers, reach), _double(g, 0.5))) for add in ("Sub", "Add"))
+    near = g("And", g("GreaterOrEqual", pixels, first), g("Less", pixels, last))
+    apart = g("Add", g("Sub", pixels, centers), _double(g, 0.5))
+    weights = _filter(g, g("Mul", apart, g("Reciprocal", stretch)), seen.resize)
+    weights = g("Where", near, weights, _double(g, 0))
+    weights = g("Mul", g("Div", weights, g("ReduceSum", weights, g.integers(1), keepdims=1)), _double(g, _STEPS))
+    weights = g("Mul", g("Sign", weights), g("Floor", g("Add", g("Abs", weights), _double(g, 0.5))))
+    if seen.fit != "pad":
+        return weights, _double(g, [[0]])
+    everything = g("ReduceSum", weights, g.integers(1), keepdims=1)
+    start, end = (
+        g("Cast", g("Unsqueeze", part, g.integers(0)), to=_INT64)
+        for part in (side.offset, g("Add", side.offset, side.used))
+    )
+    weights = g("Slice", weights, start, end, g.integers(1))
+    canvas = g("Sub", everything, g("ReduceSum", weights, g.integers(1), keepdims=1))
+    return weights, g("Mul", canvas, _double(g, 255))
+
+
+def _filter(g: Nodes, apart: str, resize: Literal["nearest", "box", "bilinear", "bicubic"]) -> str:
+    """What a pixel counts that is so far from the middle, before scaling to a sum of 1."""
+    if resize == "box":
+        inside = g("And", g("Greater", apart, _double(g, -0.5)), g("LessOrEqual", apart, _double(g, 0.5)))
+        return g("Cast", inside, to=_DOUBLE)
+    x = g("Abs", apart)
+    if resize == "bilinear":
+        return g("Max", g("Sub", _double(g, 1), x), _double(g, 0))
+    near = g("Sub", g("Mul", x, _double(g, 1.5)), _double(g, 2.5))
+    near = g("Add", g("Mul", g("Mul", near, x), x), _double(g, 1))
+    far = g("Add", g("Mul", g("Sub", x, _double(g, 5)), x), _double(g, 8))
+    far = g("Mul", g("Sub", g("Mul", far, x), _double(g, 4)), _double(g, -0.5))
+    far = g("Where", g("Less", x, _double(g, 2)), far, _double(g, 0))
+    return g("Where", g("Less", x, _double(g, 1)), near, far)
+
+
+def _nearest(g: Nodes, x: str, side: Side, wanted: int, axis: int) -> str:
+    """One pixel for each that is wanted along an axis; beyond the picture lies white."""
+    scale = g("Div", side.whole, _double(g, wanted))
+    strides = g("Mul", scale, g.constant([0.5, *[1.0] * (wanted - 1)], np.float64))
+    taken = g("Floor", g("CumSum", strides, g.constant(0, np.int64)))  # Pillow adds up, too, with its roundings
+    taken = g("Sub", g("Add", taken, side.first), side.offset)
+    last = g("Sub", g("Add", side.first, side.used), _double(g, 1))
+    inside = g("Max", g("Min", taken, last), side.first)
+    shape = g.integers(*(wanted if i == axis else 1 for i in range(4)))
+    there = g("Reshape", g("Equal", inside, taken), shape)
+    x = g("Cast", g("Gather", x, g("Cast", inside, to=_INT64), axis=axis), to=_FLOAT)
+    return g("Where", there, x, g.scalar(255))
+
+
+def _eight_bits(g: Nodes, sums: str, white: str) -> str:
+    """Sums in steps, on white, rounded half up to whole numbers from 0 to 255."""
+    parts = g("Mul", g("Add", sums, white), _double(g, 1 / _STEPS))
+    rounded = g("Floor", g("Add", parts, _double(g, 0.5)))
+    return g("Max", g("Min", rounded, _double(g, 255)), _double(g, 0))
+
+
+def _half(g: Nodes, size: str) -> str:
+    return g("Floor", g("Mul", size, _double(g, 0.5)))
+
+
+def _double(g: Nodes, value: object) -> str:
+    return g.constant(value, np.float64)

@@ -1,0 +1,110 @@
+// The page of `fewshot export --bundle`: a picture or the camera in, what the model says of it out.
+"use strict";
+const at = (id) => document.getElementById(id);
+const settings = JSON.parse(at("settings").textContent);
+const rows = [...at("answers").children];
+const opening = openModel(settings);
+let camera = null; // the stream, while it is on
+let turn = 0; // counts what was asked; an answer to something older is not shown
+
+opening.then(
+  () => { if (!turn) at("verdict").textContent = "Ready."; },
+  (error) => complain(error.message),
+);
+
+/** Shows what the model says of a canvas; the graph does the preprocessing. */
+async function classify(canvas, mine) {
+  const { ort, session } = await opening;
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  const colours = new Uint8Array(width * height * 3);
+  for (let i = 0, j = 0; i < data.length; i += 4) {
+    colours[j++] = data[i];
+    colours[j++] = data[i + 1];
+    colours[j++] = data[i + 2];
+  }
+  const began = performance.now();
+  const said = await session.run({ images: new ort.Tensor("uint8", colours, [1, height, width, 3]) });
+  if (mine !== turn) return;
+  const probabilities = Array.from(said.probabilities.data);
+  const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a]);
+  const nearest = settings.labels[order[0]];
+  at("verdict").classList.remove("bad");
+  at("verdict").textContent = said.known.data[0] ? nearest : `Unknown; nearest is ${nearest}`;
+  rows.forEach((row, i) => {
+    row.querySelector(".label").textContent = settings.labels[order[i]];
+    row.querySelector(".number").textContent = `${(100 * probabilities[order[i]]).toFixed(1)} %`;
+    row.querySelector(".bar").style.setProperty("--share", probabilities[order[i]]);
+  });
+  at("time").textContent = `${Math.round(performance.now() - began)} ms`;
+  document.body.dataset.answers = Number(document.body.dataset.answers ?? 0) + 1;
+}
+
+async function useFile(file) {
+  stopCamera();
+  const mine = ++turn;
+  try {
+    const canvas = await readPicture(file);
+    if (mine !== turn) return;
+    show(at("picture"));
+    Object.assign(at("picture"), { width: canvas.width, height: canvas.height });
+    at("picture").getContext("2d").drawImage(canvas, 0, 0);
+    at("verdict").textContent = "\u2026";
+    await classify(canvas, mine);
+  } catch (error) {
+    complain(error.message);
+  }
+}
+
+async function useCamera() {
+  const mine = ++turn;
+  try {
+    if (!navigator.mediaDevices) throw new Error("the browser lends its camera to https:// and localhost pages only");
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: { ideal: 640 } } });
+    if (mine !== turn) {
+      stream.getTracks().forEach((track) => track.stop());
+      return;
+    }
+    camera = stream;
+    at("camera").textContent = "Stop the camera";
+    at("camera").setAttribute("aria-pressed", "true");
+    at("video").srcObject = stream;
+    await at("video").play();
+    show(at("video"));
+    const frame = document.createElement("canvas");
+    const context = frame.getContext("2d", { willReadFrequently: true });
+    while (mine === turn) {
+      Object.assign(frame, { width: at("video").videoWidth, height: at("video").videoHeight });
+      context.drawImage(at("video"), 0, 0);
+      await classify(frame, mine);
+      await new Promise((resolve) => setTimeout(resolve, 60)); // the page stays quick
+    }
+  } catch (error) {
+    if (mine !== turn) return;
+    stopCamera();
+    complain(error.name === "NotAllowedError" ? "The camera was not allowed." : `No camera: ${error.message}`);
+  }
+}
+
+function stopCamera() {
+  if (!camera) return;
+  turn++;
+  camera.getTracks().forEach((track) => track.stop());
+  camera = null;
+  at("video").srcObject = null;
+  at("camera").textContent = "Use the camera";
+  at("camera").setAttribute("aria-pressed", "false");
+  show(at("hint"));
+}
+
+function show(one) {
+  for (const each of [at("hint"), at("picture"), at("video")]) each.hidden = each !== one;
+}
+
+function complain(text) {
+  at("verdict").classList.add("bad");
+  at("verdict").textContent = text;
+}
+
+takePictures(at("drop"), at("file"), useFile);
+at("camera").addEventListener("click", () => (camera ? stopCamera() : useCamera()));

@@ -1,0 +1,131 @@
+// The SDK's preprocessing (images.py, and Pillow's resampling under it), to the same bytes; tests/browser compares.
+"use strict";
+
+/** What the network sees of a picture: ImageData without transparency -> Uint8Array (height x width x channels). */
+function preprocess(picture, settings) {
+  const { channels, width, height } = settings;
+  let image = channels === 1 ? grey(picture) : colours(picture);
+  if (settings.polarity === "dark_on_light" && average(grey(picture)) < 127.5) image = inverted(image);
+  if (settings.fit === "crop") image = cropped(image, width, height);
+  if (settings.fit === "pad") image = padded(image, width, height);
+  if (image.width === width && image.height === height) return image.data;
+  if (settings.resize === "nearest") return nearest(image, width, height).data;
+  const filter = FILTERS[settings.resize];
+  const wide = resized(image, width, filter); // columns first, for each pass rounds to bytes
+  return transposed(resized(transposed(wide), height, filter)).data;
+}
+
+function grey({ data, width, height }) {
+  const found = new Uint8Array(width * height);
+  for (let i = 0; i < found.length; i++) {
+    found[i] = (data[4 * i] * 19595 + data[4 * i + 1] * 38470 + data[4 * i + 2] * 7471 + 0x8000) >> 16;
+  }
+  return { data: found, width, height, channels: 1 };
+}
+
+function colours({ data, width, height }) {
+  const found = new Uint8Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) found.set(data.subarray(4 * i, 4 * i + 3), 3 * i);
+  return { data: found, width, height, channels: 3 };
+}
+
+function average({ data }) {
+  return data.reduce((sum, value) => sum + value, 0) / data.length;
+}
+
+function inverted(image) {
+  return { ...image, data: image.data.map((value) => 255 - value) };
+}
+
+/** The picture at (left, top) of a canvas of another size, white where there is none. */
+function placed(image, width, height, left, top) {
+  const { channels } = image;
+  const data = new Uint8Array(width * height * channels).fill(255);
+  for (let y = Math.max(0, top); y < Math.min(height, top + image.height); y++) {
+    const from = (y - top) * image.width + Math.max(0, -left);
+    const n = Math.min(image.width - Math.max(0, -left), width - Math.max(0, left));
+    data.set(image.data.subarray(from * channels, (from + n) * channels), (y * width + Math.max(0, left)) * channels);
+  }
+  return { data, width, height, channels };
+}
+
+function cropped(image, width, height) {
+  const w = Math.min(image.width, Math.max(1, halfToEven((image.height * width) / height)));
+  const h = Math.min(image.height, Math.max(1, halfToEven((image.width * height) / width)));
+  return placed(image, w, h, -Math.floor((image.width - w) / 2), -Math.floor((image.height - h) / 2));
+}
+
+function padded(image, width, height) {
+  const w = Math.max(image.width, halfToEven((image.height * width) / height));
+  const h = Math.max(image.height, halfToEven((image.width * height) / width));
+  return placed(image, w, h, Math.floor((w - image.width) / 2), Math.floor((h - image.height) / 2));
+}
+
+function halfToEven(x) { // Python's round
+  const low = Math.floor(x);
+  return x - low === 0.5 ? low + (low % 2) : Math.round(x);
+}
+
+const FILTERS = {
+  box: { reach: 0.5, at: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
+  bilinear: { reach: 1, at: (x) => Math.max(0, 1 - Math.abs(x)) },
+  bicubic: { reach: 2, at: (x) => cubic(Math.abs(x)) },
+};
+
+function cubic(x) {
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
+}
+
+const BITS = 22; // of the weights' fractions; each of the two passes rounds to bytes
+
+/** Rows of another length. */
+function resized(image, width, filter) {
+  if (image.width === width) return image;
+  const { height, channels } = image;
+  const data = new Uint8ClampedArray(width * height * channels);
+  const scale = image.width / width, stretch = Math.max(1, scale), reach = filter.reach * stretch;
+  for (let x = 0; x < width; x++) {
+    const centre = (x + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(centre - reach + 0.5));
+    const last = Math.min(image.width, Math.trunc(centre + reach + 0.5));
+    const raw = Array.from({ length: last - first }, (_, i) => filter.at((i + first - centre + 0.5) / stretch));
+    const total = raw.reduce((sum, weight) => sum + weight, 0);
+    const weights = raw.map((weight) => Math.trunc((weight / total) * 2 ** BITS + (weight < 0 ? -0.5 : 0.5)));
+    for (let y = 0; y < height; y++) {
+      for (let c = 0; c < channels; c++) {
+        let sum = 2 ** (BITS - 1);
+        for (let i = first; i < last; i++) sum += image.data[(y * image.width + i) * channels + c] * weights[i - first];
+        data[(y * width + x) * channels + c] = sum >> BITS;
+      }
+    }
+  }
+  return { data: new Uint8Array(data.buffer), width, height, channels };
+}
+
+function transposed({ data, width, height, channels }) {
+  const found = new Uint8Array(data.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      for (let c = 0; c < channels; c++) found[(x * height + y) * channels + c] = data[(y * width + x) * channels + c];
+    }
+  }
+  return { data: found, width: height, height: width, channels };
+}
+
+function nearest(image, width, height) {
+  const { channels } = image;
+  const data = new Uint8Array(width * height * channels);
+  const [columns, rows] = [picked(image.width, width), picked(image.height, height)];
+  rows.forEach((row, y) => columns.forEach((column, x) => {
+    const from = (row * image.width + column) * channels;
+    data.set(image.data.subarray(from, from + channels), (y * width + x) * channels);
+  }));
+  return { data, width, height, channels };
+}
+
+function picked(length, n) { // added up step by step, as Pillow does, roundings and all
+  const found = [];
+  for (let at = length / n / 2; found.length < n; at += length / n) found.push(Math.trunc(at));
+  return found;
+}

@@ -1,0 +1,30 @@
+"""Says what is in pictures, by the model.onnx beside it: python predict.py PICTURE...
+
+Needs onnxruntime, numpy and Pillow; the model resizes and normalizes by itself.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"), providers=["CPUExecutionProvider"])
+labels = json.loads(session.get_modelmeta().custom_metadata_map["fewshot_sdk"])["labels"]
+
+
+def read(path: str) -> np.ndarray:
+    """The picture as a person sees it, upright and on white where transparent: uint8 (1, height, width, 3)."""
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I"):  # 16 bits a pixel
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    image = image.convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))[None]
+
+
+for path in sys.argv[1:] or sys.exit(__doc__):
+    label, probabilities, known = session.run(["label", "probabilities", "known"], {"images": read(path)})
+    name = labels[label[0]]
+    print(f"{path}  {name if known[0] else f'unknown (nearest: {name})'}  {probabilities.max():.1%}")

@@ -1,0 +1,169 @@
+// `fewshot demo` in a real browser, with real strokes.
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { cleanUp, draw, drawByTouch, fewshot, here, hosting, openBrowser, openPage, run, scratch, serving, vendor } from "./browser.mjs";
+
+const cross = [[[50, 18], [50, 82]], [[20, 50], [80, 50]]];
+const zigzag = [[[22, 28], [78, 26], [24, 74], [80, 74]]];
+const round = (dx, dy, r) => [Array.from({ length: 17 }, (_, i) => [50 + dx + r * Math.sin(i * 0.393), 50 + dy - r * Math.cos(i * 0.393)])];
+const shapes = { A: cross, B: round(0, 0, 28), C: zigzag };
+const again = {
+  A: [[[54, 20], [52, 84]], [[22, 55], [84, 50]]],
+  B: round(3, -4, 24),
+  C: [[[20, 24], [74, 28], [28, 76], [76, 80]]],
+};
+const learner = path.join(scratch, "learner.onnx");
+let browser, address;
+
+before(async () => {
+  fewshot("export-learner", "omniglot", "--output", learner);
+  [browser, address] = await Promise.all([openBrowser(), serving("demo", "--init", learner, "--vendor", vendor, "--port", "0")]);
+}, { timeout: 240_000 });
+after(async () => {
+  await browser?.close();
+  cleanUp();
+});
+
+const answered = (page) => page.waitForFunction(() => ready && !busy && document.body.dataset.answers);
+const best = async (page) => (await answered(page), await page.locator(".pad.best").getAttribute("data-name"));
+const pad = (page, name) => page.locator(`.pad[data-name="${name}"] canvas`);
+
+async function opened(settings, where = address) {
+  const page = await openPage(browser, settings);
+  await page.goto(where);
+  await answered(page);
+  return page;
+}
+
+test("it tells three drawn shapes apart, while they are drawn, without its server", { timeout: 240_000 }, async () => {
+  const began = performance.now();
+  const page = await opened();
+  console.log(`the first answer comes ${(performance.now() - began).toFixed(0)} ms after opening the page`);
+  assert.equal(await best(page), "B", "the examples");
+  await page.context().setOffline(true);
+  await page.locator("#empty").click();
+  assert.equal(await page.locator(".pad.best").count(), 0);
+  for (const [name, strokes] of Object.entries(shapes)) await draw(page, pad(page, name), strokes);
+  for (const [name, strokes] of Object.entries(again)) {
+    await page.locator("#asked .clear").click();
+    await draw(page, page.locator("#asked canvas"), strokes);
+    assert.equal(await best(page), name);
+  }
+  const answers = () => page.evaluate("Number(document.body.dataset.answers)");
+  const before = await answers();
+  const box = await page.locator("#asked canvas").boundingBox();
+  await page.mouse.move(box.x + 30, box.y + 30);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 60, box.y + 60);
+  await answered(page);
+  assert.ok((await answers()) > before, "an answer before the stroke's end");
+  await page.mouse.up();
+  await page.locator("#steps").fill("0");
+  await answered(page);
+  assert.deepEqual(await page.locator("#known .number").allTextContents(), ["33.3 %", "33.3 %", "33.3 %"]);
+  const times = [];
+  for (let i = 0; i < 10; i++) {
+    await page.locator("#steps").fill(String(40 + (i % 2)));
+    await page.locator("#steps").fill("50");
+    await answered(page);
+    times.push(await page.evaluate("Number(document.body.dataset.milliseconds)"));
+  }
+  console.log(`50 steps on 3 drawings and an answer: ${Math.min(...times).toFixed(0)} ms at best, ${times.sort((a, b) => a - b)[5].toFixed(0)} in the median of 10`);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("the same strokes as PNG files get the same answer from the SDK", { timeout: 240_000 }, async () => {
+  const page = await opened();
+  const folder = path.join(scratch, "drawings");
+  for (const [name, strokes] of Object.entries(shapes)) await draw(page, pad(page, name), strokes);
+  await draw(page, page.locator("#asked canvas"), again.C);
+  const name = await best(page);
+  const save = async (canvas, ...file) => {
+    mkdirSync(path.join(folder, ...file.slice(0, -1)), { recursive: true });
+    const data = await canvas.evaluate((drawn) => drawn.toDataURL("image/png"));
+    writeFileSync(path.join(folder, ...file), Buffer.from(data.split(",")[1], "base64"));
+  };
+  for (const known of Object.keys(shapes)) await save(pad(page, known), "support", known, "1.png");
+  await save(page.locator("#asked canvas"), "query.png");
+  const model = path.join(folder, "model.onnx");
+  const steps = await page.locator("#steps").inputValue();
+  fewshot("adapt", "--engine", "onnx", "--init", learner, "--support", path.join(folder, "support"), "--output", model, "--steps", steps);
+  const [said] = JSON.parse(fewshot("predict", model, path.join(folder, "query.png"), "--json"));
+  assert.equal(said.nearest, name);
+  const shown = (await page.locator("#known .number").allTextContents()).map(parseFloat);
+  Object.values(said.probabilities).forEach((value, i) => assert.ok(Math.abs(100 * value - shown[i]) < 0.5, `${100 * value} and ${shown[i]}`));
+  await page.context().close();
+});
+
+test("the page's preprocessing gives the bytes of the SDK's", { timeout: 240_000 }, async () => {
+  const page = await opened();
+  const cases = JSON.parse(run(path.join(here, "pictures.py")));
+  assert.ok(cases.length >= 20);
+  for (const { picture, settings, expected } of cases) {
+    const found = await page.evaluate(async ([data, how]) => {
+      const canvas = await readPicture(new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]));
+      return Array.from(preprocess(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height), how));
+    }, [picture, settings]);
+    const wrong = expected.filter((value, i) => value !== found[i]).length;
+    assert.ok(found.length === expected.length && wrong === 0, `${wrong} pixels differ: ${JSON.stringify(settings)}`);
+  }
+  await page.context().close();
+});
+
+test("a finger draws on a phone, and nothing sticks out of 390 pixels", { timeout: 240_000 }, async () => {
+  const page = await opened({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
+  assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 390);
+  for (const [name, strokes] of Object.entries(shapes)) await drawByTouch(page, pad(page, name), strokes);
+  await drawByTouch(page, page.locator("#asked canvas"), again.A);
+  assert.equal(await best(page), "A");
+  assert.equal(await page.evaluate("scrollX"), 0);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("pictures can be chosen and dropped; what is none is told", { timeout: 240_000 }, async () => {
+  const page = await opened();
+  for (const [name, file] of [["A", "fish1"], ["B", "flower1"], ["C", "star1"]]) {
+    await page.locator(`.pad[data-name="${name}"] input`).setInputFiles(path.join(here, "..", "..", "examples", "new_drawings", `${file}.png`));
+  }
+  const data = readFileSync(path.join(here, "..", "..", "examples", "new_drawings", "flower2.png")).toString("base64");
+  const dropped = await page.evaluateHandle((base64) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], "flower2.png", { type: "image/png" }));
+    return transfer;
+  }, data);
+  await page.locator("#asked .pad").dispatchEvent("drop", { dataTransfer: dropped });
+  await page.waitForFunction(() => [query, ...classes].every((pad) => pad.source !== pad.canvas));
+  assert.equal(await best(page), "B");
+  await page.locator("#asked input").setInputFiles({ name: "no.png", mimeType: "image/png", buffer: Buffer.from("no") });
+  await page.waitForFunction(() => document.getElementById("verdict").textContent.includes("no.png is not a picture"));
+  await page.context().close();
+});
+
+test("from a content delivery network the runtime is taken only with its hash", { timeout: 240_000 }, async () => {
+  const site = path.join(scratch, "site");
+  fewshot("demo", "--init", learner, "--output", site);
+  const host = await hosting(site);
+  for (const spoilt of [false, true]) {
+    const page = await openPage(browser);
+    await page.route("https://cdn.jsdelivr.net/**", (route) => {
+      const [, name] = /onnxruntime-web@[\d.]+\/dist\/([\w.-]+)$/.exec(route.request().url());
+      const body = readFileSync(path.join(vendor, name));
+      if (spoilt && name.endsWith(".mjs")) body[body.length - 2] ^= 1;
+      return route.fulfill({ body, headers: { "Access-Control-Allow-Origin": "*" } });
+    });
+    await page.goto(host);
+    if (spoilt) {
+      await page.waitForFunction(() => document.getElementById("verdict").classList.contains("bad"));
+      assert.match(await page.locator("#verdict").textContent(), /is not the file this page was made with/);
+      assert.equal(await page.evaluate("ready"), false);
+    } else {
+      assert.equal(await best(page), "B");
+      assert.deepEqual(page.complaints, []);
+    }
+    await page.context().close();
+  }
+});

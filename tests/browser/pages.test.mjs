@@ -1,0 +1,101 @@
+// The pages of `fewshot serve` and of `fewshot export --bundle` in a real browser.
+import assert from "node:assert/strict";
+import { copyFileSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { cleanUp, fewshot, freePort, here, hosting, openBrowser, openPage, run, scratch, serving, vendor } from "./browser.mjs";
+
+const examples = path.join(here, "..", "..", "examples");
+const pictures = ["fish1", "tree2", "star2"].map((name) => path.join(examples, "new_drawings", `${name}.png`));
+const bundle = path.join(scratch, "bundle");
+const said = {};
+let browser;
+
+before(async () => {
+  const folder = path.join(scratch, "model");
+  fewshot("adapt", "--init", "omniglot", "--method", "reptile", "--support", path.join(examples, "drawings"), "--output", folder);
+  fewshot("export", folder, "--bundle", bundle, "--vendor", vendor);
+  const found = JSON.parse(fewshot("predict", path.join(bundle, "model.onnx"), ...pictures, "--json"));
+  for (const each of found) said[each.image] = each;
+  browser = await openBrowser("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream");
+}, { timeout: 240_000 });
+after(async () => {
+  await browser?.close();
+  cleanUp();
+});
+
+const verdict = (page, expected) =>
+  page.waitForFunction((text) => document.getElementById("verdict").textContent === text, expected);
+const shownFor = ({ label, nearest }) => label ?? `Unknown; nearest is ${nearest}`;
+
+async function opened(address, settings) {
+  const page = await openPage(browser, settings);
+  await page.goto(address);
+  await verdict(page, "Ready.");
+  return page;
+}
+
+test("the bundle's page says of a picture what `fewshot predict` says, and its predict.py, too", { timeout: 240_000 }, async () => {
+  const page = await opened(await hosting(bundle));
+  await page.context().setOffline(true);
+  for (const picture of pictures) {
+    await page.locator("#file").setInputFiles(picture);
+    await verdict(page, shownFor(said[picture]));
+    const shown = parseFloat(await page.locator("#answers .number").first().textContent());
+    assert.ok(Math.abs(shown - 100 * said[picture].probability) < 0.2, `${shown} and ${said[picture].probability}`);
+  }
+  const lines = run(path.join(bundle, "predict.py"), ...pictures).trim().split("\n");
+  pictures.forEach((picture, i) => assert.ok(lines[i].startsWith(`${picture}  `) && lines[i].includes(said[picture].nearest), lines[i]));
+  await page.locator("#file").setInputFiles({ name: "no.png", mimeType: "image/png", buffer: Buffer.from("no") });
+  await verdict(page, "no.png is not a picture that this browser reads");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("the bundle's page takes dropped pictures, and fits a phone", { timeout: 240_000 }, async () => {
+  const page = await opened(await hosting(bundle), { viewport: { width: 390, height: 844 } });
+  assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 390);
+  const dropped = await page.evaluateHandle((base64) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], "a.png", { type: "image/png" }));
+    return transfer;
+  }, readFileSync(pictures[1]).toString("base64"));
+  await page.locator("#drop").dispatchEvent("drop", { dataTransfer: dropped });
+  await verdict(page, shownFor(said[pictures[1]]));
+  await page.context().close();
+});
+
+test("the bundle's page watches the camera until it is told to stop", { timeout: 240_000 }, async () => {
+  const page = await opened(await hosting(bundle));
+  await page.locator("#camera").click();
+  await page.waitForFunction(() => Number(document.body.dataset.answers) >= 3);
+  assert.equal(await page.locator("#video").isVisible(), true);
+  await page.locator("#camera").click();
+  assert.equal(await page.locator("#video").isVisible(), false);
+  assert.equal(await page.evaluate("camera"), null);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a bundle's page refuses a model that is not its own", { timeout: 240_000 }, async () => {
+  const address = await hosting(bundle, (name, data) => (name === "model.onnx" ? Buffer.concat([data, Buffer.from([0])]) : data));
+  const page = await openPage(browser);
+  await page.goto(address);
+  await page.waitForFunction(() => document.getElementById("verdict").classList.contains("bad"));
+  assert.match(await page.locator("#verdict").textContent(), /^model.onnx: .*is not the file this page was made with/);
+  await page.context().close();
+});
+
+test("the page of `fewshot serve` says what the model says", { timeout: 240_000 }, async () => {
+  const model = path.join(scratch, "served.onnx");
+  copyFileSync(path.join(bundle, "model.onnx"), model);
+  const page = await openPage(browser);
+  await page.goto(await serving("serve", model, "--port", await freePort()));
+  for (const picture of pictures) {
+    await page.locator("#file").setInputFiles(picture);
+    const { label, nearest } = said[picture];
+    await page.waitForFunction((text) => document.getElementById("said").textContent === text, label ?? `unknown; nearest is ${nearest}`);
+  }
+  assert.ok((await page.locator("#table tr").count()) === 5);
+  await page.context().close();
+});

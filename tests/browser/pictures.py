@@ -1,0 +1,50 @@
+"""Random pictures and what the SDK's preprocessing makes of them, as JSON, for the browser to repeat."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import json
+import sys
+
+import numpy as np
+from PIL import Image
+
+from fewshot_sdk.config import Preprocessing
+from fewshot_sdk.images import preprocess
+
+SIZES = ((280, 210), (61, 37), (30, 97), (28, 28), (9, 5))  # width, height
+WAYS = tuple(itertools.product(("box", "bilinear", "bicubic", "nearest"), ("pad", "crop", "stretch")))
+
+
+def cases() -> list[dict[str, object]]:
+    """Every way to resize and to fit, at several sizes, in grey and in colour."""
+    rng = np.random.default_rng(0)
+    found: list[dict[str, object]] = []
+    for i, ((resize, fit), (width, height)) in enumerate(itertools.product(WAYS, SIZES)):
+        channels, sides = (1, (28, 28)) if i % 2 else (3, (20, 26))
+        values = {"height": sides[0], "width": sides[1], "channels": channels, "resize": resize, "fit": fit}
+        settings = Preprocessing.model_validate(
+            {
+                **values,
+                "polarity": "dark_on_light" if i % 3 else "keep",
+                "mean": [0.0] * channels,
+                "std": [1.0] * channels,
+            }
+        )
+        pixels = rng.integers(0, 256 if i % 4 else 120, (height, width, 3), np.uint8)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        found.append(
+            {
+                "picture": base64.b64encode(data.getvalue()).decode(),
+                "settings": settings.model_dump(mode="json"),
+                "expected": preprocess(data.getvalue(), settings).ravel().tolist(),
+            }
+        )
+    return found
+
+
+if __name__ == "__main__":
+    json.dump(cases(), sys.stdout)

@@ -1,0 +1,135 @@
+"""Initializations on the same tasks."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fewshot_cli.main import app
+from fewshot_sdk import datasets, evaluate, save
+from fewshot_sdk.checkpoint import Initialization, fresh
+from fewshot_sdk.class_images import ClassImages
+from fewshot_sdk.comparison import looked_at, progressions, summarized
+from fewshot_sdk.curves import compared
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.records import Pair
+from fewshot_sdk.tasks import TaskSampler
+from tests.conftest import tiny_recipe
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            app([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def other(init: Initialization) -> Initialization:
+    recipe = tiny_recipe()
+    return fresh(recipe.replace(adaptation=recipe.adaptation.replace(steps=3)), 5, init.provenance)
+
+
+def test_each_does_what_evaluate_says_of_it_and_differences_are_those_of_the_tasks(
+    init: Initialization, other: Initialization, few_glyphs: ClassImages
+) -> None:
+    tasks = TaskSampler(data=few_glyphs, n_way=3, k_shot=2, n_query=2, seed=4)
+    inits = {"one": init, "two": other}
+    shares = list(progressions(inits, dict.fromkeys(inits, tasks), 8, "frozen"))
+    found = summarized(shares, inits, tasks, "frozen")
+    for rival, one in zip(found.rivals, inits.values(), strict=True):
+        alone = evaluate(one, tasks, n_tasks=8, mode="frozen")
+        assert (rival.accuracy, rival.ci95) == (alone.accuracy, alone.ci95)
+        assert tuple(point.steps for point in rival.points) == looked_at(one)
+        assert (rival.points[-1].accuracy, rival.points[-1].ci95) == (rival.accuracy, rival.ci95)
+        for point in rival.points[:3]:
+            fewer = one.recipe.replace(adaptation=one.recipe.adaptation.replace(steps=point.steps))
+            short = evaluate(replace(one, recipe=fewer), tasks, n_tasks=8, mode="frozen")
+            if len(tasks.task(0).support) <= one.recipe.adaptation.batch_size:  # the order then does not matter
+                assert point.accuracy == pytest.approx(short.accuracy, abs=1 / 48 + 1e-9)
+    (pair,) = found.pairs
+    assert pair.difference == pytest.approx(found.rivals[0].accuracy - found.rivals[1].accuracy)
+    ahead = [task["one"][-1] - task["two"][-1] for task in shares]
+    assert pair.wins == sum(a > 0 for a in ahead)
+    assert pair.losses == sum(a < 0 for a in ahead)
+    assert pair.wins + pair.losses + pair.ties == 8
+
+
+def test_an_initialization_ties_with_itself_in_every_task(init: Initialization, few_glyphs: ClassImages) -> None:
+    tasks = TaskSampler(data=few_glyphs, n_way=3, k_shot=1, n_query=1)
+    inits = {"one": init, "same": init}
+    found = summarized(
+        list(progressions(inits, dict.fromkeys(inits, tasks), 3, "inductive")), inits, tasks, "inductive"
+    )
+    assert (found.pairs[0].difference, found.pairs[0].ci95, found.pairs[0].ties) == (0, 0, 3)
+
+
+def test_swapping_the_two_turns_the_sign_and_the_wins(
+    init: Initialization, other: Initialization, few_glyphs: ClassImages
+) -> None:
+    tasks = TaskSampler(data=few_glyphs, n_way=3, k_shot=1, n_query=1)
+    pairs: list[Pair] = []
+    for inits in ({"one": init, "two": other}, {"two": other, "one": init}):
+        shares = list(progressions(inits, dict.fromkeys(inits, tasks), 5, "frozen"))
+        pairs += summarized(shares, inits, tasks, "frozen").pairs
+    there, back = pairs
+    assert (there.difference, there.wins, there.losses) == (-back.difference, back.losses, back.wins)
+    assert there.ci95 == pytest.approx(back.ci95)
+
+
+def test_from_the_shell(run: Run, init: Initialization, other: Initialization, tmp_path: Path) -> None:
+    one, two, plot = save(init, tmp_path / "one"), save(other, tmp_path / "two"), tmp_path / "plot.png"
+    words = ("compare", one, two, "--ways", 3, "--tasks", 3, "--shots", 2, "--shots", 1)
+    code, out, err = run(*words, "--plot", plot, "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert [(c["shots"], c["tasks"], c["data"]) for c in said] == [(1, 3, "glyphs"), (2, 3, "glyphs")]
+    assert [rival["name"] for rival in said[0]["rivals"]] == [str(one), str(two)]
+    image = Image.open(io.BytesIO(plot.read_bytes()))
+    assert (image.format, image.size) == ("PNG", (1350, 360))  # steps at one shot and at two, and shots
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "glyphs 3-way 1-shot inductive, the same 3 tasks, seed 0" in out
+    assert f"{one} - {two}: " in out
+    assert "tasks won" in out
+
+
+def test_what_cannot_be_compared_is_told(run: Run, init: Initialization, tmp_path: Path) -> None:
+    one = save(init, tmp_path / "one")
+    dense = save(fresh(tiny_recipe(head="dense"), 0, init.provenance), tmp_path / "dense")
+    for words, says in [
+        ((one,), "expected two or more different initializations"),
+        ((one, one), "expected two or more different initializations"),
+        ((one, dense, "--ways", 3, "--tasks", 1), f"{dense}: this initialization's dense head tells 5 classes apart"),
+        ((one, dense, "--plot", tmp_path / "x.gif"), "expected a name that ends in .png or .svg"),
+        ((one, tmp_path / "none"), "no initialization"),
+    ]:
+        code, out, err = run("compare", *words)
+        assert (code, out, len(err.splitlines())) == (1, "", 1), err
+        assert says in err
+    with pytest.raises(ConfigError, match="two initializations or more"):
+        next(progressions({}, {}, 1, "frozen"))
+
+
+def test_the_plot_is_the_same_each_time(init: Initialization, few_glyphs: ClassImages) -> None:
+    tasks = TaskSampler(data=few_glyphs, n_way=3, k_shot=1, n_query=1)
+    inits = {"one": init, "same": init}
+    found = [summarized(list(progressions(inits, dict.fromkeys(inits, tasks), 2, "frozen")), inits, tasks, "frozen")]
+    drawn = compared(found)
+    assert Image.open(io.BytesIO(drawn)).size == (450, 360)
+    assert compared(found) == drawn
+    assert compared(found, "svg") == compared(found, "svg")
