@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 LAYERS = """
 12  cli
 11  extension
-10  adaptation training
+10  adaptation training own_networks
 9  rejection onnx_export comparison outer_loop
 8  choice learner_export evaluation parity precision fast_weights meta_gradients
 7  report* sharing pretraining datasets* trajectories methods learner_graph onnx_adaptation classifier
