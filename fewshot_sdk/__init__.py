@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fewshot_sdk.learner_export import export_learner as export_learner
     from fewshot_sdk.onnx_adaptation import adapt_to_onnx as adapt_to_onnx
     from fewshot_sdk.onnx_export import export_onnx as export_onnx
+    from fewshot_sdk.own_networks import meta_train_network as meta_train_network
     from fewshot_sdk.presets import preset as preset
     from fewshot_sdk.runtime import Predictor as Predictor
     from fewshot_sdk.sharing import pull as pull
@@ -52,6 +53,7 @@ else:
         "load": "checkpoint",
         "load_classifier": "classifier",
         "meta_train": "training",
+        "meta_train_network": "own_networks",
         "open_dataset": "datasets",
         "preset": "presets",
         "pull": "sharing",
@@ -89,6 +91,7 @@ __all__ = [
     "load",
     "load_classifier",
     "meta_train",
+    "meta_train_network",
     "open_dataset",
     "preset",
     "pull",

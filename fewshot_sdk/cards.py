@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config import Backbone, Conv4, InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
 from fewshot_sdk.results import baselines_table, model_index, results_table
@@ -19,6 +20,14 @@ _SUITS = {
     "mini-imagenet": "expect it to tell apart small photographs of single things, and not well:\nsee the results",
     "glyphs": _DRAWN,
 }
+_NAMES: dict[Algorithm, str] = {
+    "reptile": "Reptile",
+    "fomaml": "first-order MAML",
+    "maml": "MAML",
+    "anil": "ANIL",
+    "boil": "BOIL",
+    "meta-sgd": "Meta-SGD",
+}
 
 
 def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Sequence[Evaluation]) -> str:
@@ -28,12 +37,12 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
 license: apache-2.0
 library_name: fewshot-sdk
 pipeline_tag: image-classification
-tags: [fewshot-sdk, few-shot, meta-learning, reptile]
+tags: [fewshot-sdk, few-shot, meta-learning, {recipe.meta.algorithm}]
 datasets: [{recipe.data.name}]
 {model_index(recipe.preset, evaluations)}---
 # {recipe.preset}
 
-A Reptile initialization: a few gradient steps on a handful of your own pictures make it a
+A {_NAMES[recipe.meta.algorithm]} initialization: a few gradient steps on a handful of your own pictures make it a
 classifier of {classes} classes.
 
 ```python
@@ -65,7 +74,8 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 | network | {_network(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}
 | meta-training tasks | {recipe.meta.n_way}-way, {recipe.meta.k_shot} shots{_algorithm(recipe.meta)} |
 | inner loop | {_inner(recipe.inner)} |
-| outer step size | {recipe.meta.step_size:g} to {recipe.meta.final_step_size:g}, linear |
+| outer step size{", of Adam" if recipe.meta.optimizer == "adam" else ""} \
+| {recipe.meta.step_size:g} to {recipe.meta.final_step_size:g}, linear |
 | adaptation | {_inner(recipe.adaptation)} |
 
 ## Limits
@@ -181,7 +191,8 @@ def _calibration(config: ClassifierConfig) -> str:
 
 def _inner(inner: InnerLoop) -> str:
     name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
-    return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}"
+    part = {"all": "", "head": ", of the head alone", "body": ", of all but the head"}[inner.trainable]
+    return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}{part}"
 
 
 def _network(backbone: Backbone) -> str:
@@ -202,7 +213,8 @@ def _algorithm(meta: MetaLoop) -> str:
     if meta.algorithm == "reptile":
         return ""
     tail = f"{meta.tail_shots} of them kept for the last inner step" if meta.tail_shots else "shared tail"
-    return f"; {meta.algorithm}, {tail}"
+    rates = ", a rate learned for each weight" if meta.algorithm == "meta-sgd" else ""
+    return f"; {meta.algorithm}, {tail}{rates}"
 
 
 def _picture(recipe: Recipe) -> str:

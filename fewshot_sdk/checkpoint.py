@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,16 +12,18 @@ from fewshot_sdk.archives import read_archive, write_archive
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.config import Recipe
-from fewshot_sdk.errors import BundleError
+from fewshot_sdk.errors import BundleError, ConfigError
 from fewshot_sdk.files import sha256
 from fewshot_sdk.heads import close_head
 from fewshot_sdk.hub import open_named
-from fewshot_sdk.params import LearnerState, Params, check_alike
+from fewshot_sdk.meta import no_memory
+from fewshot_sdk.params import RATE, LearnerState, Params, check_alike, learned, named_rates
 from fewshot_sdk.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
 FORMAT = INITIALIZATION
 METRICS = "metrics.jsonl"
+OUTER = "outer_state.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Initialization:
     evaluations: measured accuracies, shown on the card.
     metrics: accuracies on the way, in metrics.jsonl.
     source: user/repo@commit if it came from the Hub, else nothing; not part of its files.
+    outer: what the outer optimizer remembers, to go on with training; part of a checkpoint alone.
     """
 
     recipe: Recipe
@@ -40,6 +43,7 @@ class Initialization:
     evaluations: tuple[Evaluation, ...] = ()
     metrics: tuple[Metric, ...] = ()
     source: str = ""
+    outer: Params = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
         """The folder's files: config.json, model.safetensors, inner_state.safetensors, README.md;
@@ -47,7 +51,11 @@ class Initialization:
         config = InitializationConfig(
             format=FORMAT, recipe=self.recipe, provenance=self.provenance, evaluations=self.evaluations
         )
-        inner_state = {**self.state.second_moments, "updates": torch.tensor(self.state.updates)}
+        inner_state = {
+            **self.state.second_moments,
+            **named_rates(self.state),
+            "updates": torch.tensor(self.state.updates),
+        }
         files = {
             "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
             "model.safetensors": to_safetensors(self.state.params),
@@ -105,7 +113,8 @@ def load(name: str | Path) -> Initialization:
 
 def save_checkpoint(init: Initialization, path: Path) -> Path:
     """Write an unfinished training as one file, in place of an older one. Raises SaveError."""
-    return write_archive(path, init.files())
+    outer = {OUTER: to_safetensors(init.outer)} if init.outer else {}
+    return write_archive(path, {**init.files(), **outer})
 
 
 def load_checkpoint(path: Path) -> Initialization:
@@ -122,26 +131,46 @@ def _from_files(files: dict[str, bytes], where: Path) -> Initialization:
     check_alike(params, template.params, str(where / "model.safetensors"))
     check_alike(
         inner_state,
-        {**template.second_moments, "updates": torch.tensor(0)},
+        {**template.second_moments, **named_rates(template), "updates": torch.tensor(0)},
         str(where / "inner_state.safetensors"),
     )
     updates = int(inner_state.pop("updates"))
     if updates < 0:
         raise BundleError(f"{where / 'inner_state.safetensors'}: expected 0 or more updates, found {updates}")
+    outer: Params = {}
+    if OUTER in files:
+        outer = from_safetensors(files[OUTER], str(where / OUTER))
+        check_alike(outer, no_memory(learned(template), config.recipe.meta), str(where / OUTER))
+    rates = {name.removeprefix(RATE): inner_state.pop(name) for name in named_rates(template)}
     return Initialization(
         recipe=config.recipe,
-        state=LearnerState(params=params, second_moments=inner_state, updates=updates),
+        state=LearnerState(params=params, second_moments=inner_state, updates=updates, rates=rates),
         provenance=config.provenance,
         evaluations=config.evaluations,
         metrics=tuple(map(Metric.from_json, files.get(METRICS, b"").splitlines())),
+        outer=outer,
     )
+
+
+def outer_memory(init: Initialization) -> Params:
+    """What the outer optimizer remembers at this point of a training. Raises ConfigError if it is lost."""
+    memory = no_memory(learned(init.state), init.recipe.meta)
+    if memory and not init.outer and init.provenance.meta_steps_done:
+        raise ConfigError(
+            "this initialization does not hold what the outer optimizer remembers, and its training cannot go on; "
+            "continue from a checkpoint, or start a new one"
+        )
+    return init.outer or memory
 
 
 def _stored(recipe: Recipe, params: Params) -> LearnerState:
     moments: Params = {}
     if recipe.inner.optimizer == "adam":
         moments = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
-    return close_head(LearnerState(params=params, second_moments=moments, updates=0), recipe.head)
+    rates: Params = {}
+    if recipe.meta.algorithm == "meta-sgd":
+        rates = {name: torch.full_like(tensor, recipe.inner.learning_rate) for name, tensor in params.items()}
+    return close_head(LearnerState(params=params, second_moments=moments, updates=0, rates=rates), recipe.head)
 
 
 def _template(recipe: Recipe) -> LearnerState:

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from fewshot_sdk.algorithms import Algorithm, Part, check_fits
 from fewshot_sdk.errors import ConfigError
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
@@ -112,6 +113,7 @@ Backbone = Annotated[Conv4 | Residual, Field(discriminator="kind")]
 class InnerLoop(Config):
     """What happens inside one task. `adam` is Adam with beta1 = 0, as in the paper.
 
+    trainable: what the steps move: the whole network, its last layer alone (`head`), or all but that (`body`).
     precision: `bfloat16` lets the products of the convolutions and their gradients take operands
     rounded to 8 significant bits, where the processor is faster with them; sums and all else stay float32.
     """
@@ -123,17 +125,24 @@ class InnerLoop(Config):
     batch_size: Count
     steps: Annotated[int, Field(ge=0, le=1_000_000)]
     precision: Literal["float32", "bfloat16"] = "float32"
+    trainable: Part = "all"
 
 
 class MetaLoop(Config):
     """What happens across tasks. The outer step size goes linearly from `step_size` to `final`.
 
-    algorithm: `reptile`, or `fomaml`, first-order MAML, which follows only the last inner step;
-    tail_shots: how many images of each class are kept for that step alone; 0: it draws like the others.
+    algorithm: `reptile` moves to where the inner steps end; `fomaml`, first-order MAML, follows only the last of
+    them; `maml` goes down the slope of the last mini-batch's loss through all steps before it, in the initial
+    weights; so do `anil` and `boil`, whose inner steps move the head alone, and all but the head; and `meta-sgd`, which
+    learns a rate for each weight as well.
+    tail_shots: how many images of each class are kept for the last mini-batch alone; 0: it draws like the others.
+    optimizer: of the outer loop. `sgd` goes `step_size` of the way, or down the slope at that rate; `adam` takes the
+    way for a slope, and `step_size` for Adam's rate (beta1 0.9, beta2 0.999).
     """
 
-    algorithm: Literal["reptile", "fomaml"] = "reptile"
+    algorithm: Algorithm = "reptile"
     tail_shots: Annotated[int, Field(ge=0)] = 0
+    optimizer: Literal["sgd", "adam"] = "sgd"
 
     meta_steps: Count
     tasks_per_step: Count
@@ -144,9 +153,9 @@ class MetaLoop(Config):
 
     @model_validator(mode="after")
     def _tail_fits(self) -> Self:
-        if self.tail_shots and (self.algorithm != "fomaml" or self.tail_shots >= self.k_shot):
+        if self.tail_shots and (self.algorithm == "reptile" or self.tail_shots >= self.k_shot):
             raise ConfigError(
-                f"MetaLoop: tail_shots: expected 0, or with fomaml fewer than k_shot {self.k_shot}, "
+                f"MetaLoop: tail_shots: expected fewer than k_shot {self.k_shot}, and 0 with reptile, "
                 f"found {self.tail_shots} with {self.algorithm}"
             )
         return self
@@ -229,3 +238,10 @@ class Recipe(Config):
         if adaptation.optimizer != inner.optimizer:
             raise ValueError(f"the optimizer must be the inner loop's, {inner.optimizer}, whose state it continues")
         return adaptation
+
+    @model_validator(mode="after")
+    def _fits_the_algorithm(self) -> Self:
+        check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
+        if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):
+            raise ConfigError("head: a head of zeros that does not learn teaches the body nothing; take dense")
+        return self

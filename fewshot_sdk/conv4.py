@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot_sdk.backbones import HEAD, Network
 from fewshot_sdk.config import Conv4, InnerLoop
@@ -17,11 +17,12 @@ from fewshot_sdk.params import LearnerState, Params
 _opened: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
 
 
-def compiled(network: Network, params: Params) -> CompiledConv4 | None:
+def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
     """The compiled twin of a network; None where nothing can be compiled, for another
     backbone than Conv4, or for weights other than float32."""
-    backbone = network.backbone
-    if not isinstance(backbone, Conv4) or any(tensor.dtype != torch.float32 for tensor in params.values()):
+    if not isinstance(network, Network) or not isinstance(backbone := network.backbone, Conv4):
+        return None
+    if any(tensor.dtype != torch.float32 for tensor in params.values()):
         return None
     if network not in _opened:
         code = library()

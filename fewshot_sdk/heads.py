@@ -1,12 +1,13 @@
 """The last layer between tasks: what an initialization stores of it, and what a task starts from.
 
 dense   the stored rows; n_way is fixed.  Source: the paper.  `open_any_head` lets it serve another number, too.
-zero    rows of zeros, as many as the task has classes. Only the second moments of one row are
-        stored, the mean over the rows: the classes of a task come in no particular order.
+zero    rows of zeros, as many as the task has classes. Only the second moments and learned rates of one row
+        are stored, the mean over the rows: the classes of a task come in no particular order.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 from fewshot_sdk.backbones import HEAD
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.params import LearnerState
+from fewshot_sdk.params import LearnerState, Params
 
 Head = Literal["dense", "zero"]
 
@@ -36,11 +37,12 @@ def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerSt
     zeros = {
         name: torch.zeros(row.shape, dtype=row.dtype) for name, row in rows.items()
     }  # on the CPU, as all that is stored
-    moments = {
-        name: moment.expand(zeros[name].shape).clone() if name in zeros else moment
-        for name, moment in stored.second_moments.items()
-    }
-    return LearnerState(params={**stored.params, **zeros}, second_moments=moments, updates=stored.updates)
+
+    def rows_for_all(part: Params) -> Params:
+        return {name: t.expand(zeros[name].shape).clone() if name in zeros else t for name, t in part.items()}
+
+    moments, rates = rows_for_all(stored.second_moments), rows_for_all(stored.rates)
+    return replace(stored, params={**stored.params, **zeros}, second_moments=moments, rates=rates)
 
 
 def open_any_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerState:
@@ -62,11 +64,9 @@ def close_head(state: LearnerState, head: Head) -> LearnerState:
     """What is stored of a task's state: the inverse of `open_head`."""
     if head == "dense":
         return state
-    return LearnerState(
-        params={name: tensor for name, tensor in state.params.items() if name not in HEAD},
-        second_moments={
-            name: moment.mean(0, keepdim=True) if name in HEAD else moment
-            for name, moment in state.second_moments.items()
-        },
-        updates=state.updates,
-    )
+
+    def one_row(part: Params) -> Params:
+        return {name: t.mean(0, keepdim=True) if name in HEAD else t for name, t in part.items()}
+
+    body = {name: tensor for name, tensor in state.params.items() if name not in HEAD}
+    return replace(state, params=body, second_moments=one_row(state.second_moments), rates=one_row(state.rates))

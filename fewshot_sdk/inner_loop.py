@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from fewshot_sdk.backbones import Network
+from fewshot_sdk.algorithms import Part
 from fewshot_sdk.config import InnerLoop
 from fewshot_sdk.conv4 import compiled
 from fewshot_sdk.params import LearnerState, Params, flatten, unflatten
 
+Loss = Callable[[Tensor, Tensor], Tensor]  # of a network's output and the labels, a scalar
+cross_entropy: Loss = F.cross_entropy
+
 
 def fine_tune(
-    network: Network, start: LearnerState, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop
-) -> tuple[LearnerState, Tensor]:
-    """The state after one gradient step on the mean cross-entropy of each mini-batch in turn.
+    network: nn.Module, start: LearnerState, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop,
+    loss: Loss = cross_entropy,
+) -> tuple[LearnerState, Tensor]:  # fmt: skip
+    """The state after one gradient step on the loss of each mini-batch in turn.
 
     images uint8 (n, height, width, channels) and labels int64 (n,); batches: int64 (steps, batch_size),
     rows into them. Also returns the losses, (steps,), each from before its step. Nothing is changed in place.
@@ -27,7 +32,7 @@ def fine_tune(
     callers pin it with `one_thread`.
     Source: Reptile, Algorithm 1 (U_k); Adam with beta1 = 0 continues from the start's moments.
     """
-    tuner = Tuner(network, start, inner)
+    tuner = Tuner(network, start, inner, loss=loss)
     vector, losses = tuner.tune(images, labels, batches)
     return tuner.state(vector, start.updates + len(batches)), losses
 
@@ -36,15 +41,22 @@ class Tuner:
     """`fine_tune` on task after task from the same start, with ends that means can be taken of.
 
     device: another than the processor, which the network must be on, to do all tasks of a call side by side.
+    The compiled twin is for steps on the cross-entropy that move the whole network at one rate.
     """
 
     def __init__(
-        self, network: Network, start: LearnerState, inner: InnerLoop, device: torch.device | None = None
+        self,
+        network: nn.Module,
+        start: LearnerState,
+        inner: InnerLoop,
+        device: torch.device | None = None,
+        loss: Loss = cross_entropy,
     ) -> None:
         if inner.optimizer == "sgd":
-            start = LearnerState(params=start.params, second_moments={}, updates=start.updates)
-        self._network, self._start, self._inner, self._device = network, start, inner, device
-        self._twin = None if device else compiled(network, start.params)
+            start = replace(start, second_moments={})
+        self._network, self._start, self._inner, self._device, self._loss = network, start, inner, device, loss
+        plain = device is None and inner.trainable == "all" and not start.rates and loss is cross_entropy
+        self._twin = compiled(network, start.params) if plain else None
         self._packed = self._twin.pack(start) if self._twin else torch.empty(0)
 
     def tune(
@@ -62,7 +74,9 @@ class Tuner:
         state = _in_layout(begin, torch.channels_last)
         losses = []
         for batch in batches:
-            loss, grads = loss_and_grads(self._network, state.params, images[batch], labels[batch])
+            loss, grads = loss_and_grads(
+                self._network, state.params, images[batch], labels[batch], self._inner.trainable, self._loss
+            )
             losses.append(loss)
             state = update(state, grads, self._inner)
         return flatten(state), torch.stack(losses) if losses else torch.zeros(0)
@@ -79,7 +93,7 @@ class Tuner:
             return [self.tune(*task) for task in tasks]
         images, labels, batches = (torch.stack(part) for part in zip(*tasks, strict=True))
         ends, losses = fine_tune_together(
-            self._network, self._start, images, labels, batches, self._inner, self._device
+            self._network, self._start, images, labels, batches, self._inner, self._device, self._loss
         )
         return list(zip(ends, losses, strict=True))
 
@@ -89,13 +103,14 @@ class Tuner:
 
 
 def fine_tune_together(
-    network: Network,
+    network: nn.Module,
     start: LearnerState,
     images: Tensor,
     labels: Tensor,
     batches: Tensor,
     inner: InnerLoop,
     device: torch.device,
+    loss: Loss = cross_entropy,
 ) -> tuple[Tensor, Tensor]:
     """`fine_tune` on many tasks side by side, as a GPU likes it; the network must be on the device.
 
@@ -110,7 +125,7 @@ def fine_tune_together(
         return {name: t.to(device).expand(n_tasks, *t.shape).contiguous() for name, t in params.items()}
 
     def loss_of(params: Params, images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(network, params, (images,)), labels)
+        return loss(functional_call(network, params, (images,)), labels)
 
     moments = {} if inner.optimizer == "sgd" else start.second_moments
     state = LearnerState(params=stacked(start.params), second_moments=stacked(moments), updates=start.updates)
@@ -121,39 +136,49 @@ def fine_tune_together(
         rows = batches[:, step]
         gradient = vmap(grad_and_value(loss_of))
         grads, losses[:, step] = gradient(state.params, images[each, rows], labels[each, rows])
-        state = update(state, grads, inner)
+        state = update(state, {name: grads[name] for name in moving(state.params, inner.trainable)}, inner)
     ends = [part[name].flatten(1) for part in (state.params, state.second_moments) for name in sorted(part)]
     return torch.cat(ends, 1).cpu(), losses.cpu()
 
 
-def loss_and_grads(network: nn.Module, params: Params, images: Tensor, labels: Tensor) -> tuple[Tensor, Params]:
-    """Mean cross-entropy, a scalar, and its gradient with respect to `params`."""
-    leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+def loss_and_grads(
+    network: nn.Module, params: Params, images: Tensor, labels: Tensor, trainable: Part = "all",
+    loss: Loss = cross_entropy,
+) -> tuple[Tensor, Params]:  # fmt: skip
+    """The loss, a scalar, and its gradient with respect to the part of `params` that is trainable."""
+    leaves = {name: params[name].detach().requires_grad_() for name in moving(params, trainable)}
     with torch.enable_grad():
-        loss = F.cross_entropy(functional_call(network, leaves, (images,)), labels)
-    grads = torch.autograd.grad(loss, list(leaves.values()))
-    return loss.detach(), dict(zip(leaves, grads, strict=True))
+        found = loss(functional_call(network, {**params, **leaves}, (images,)), labels)
+    grads = torch.autograd.grad(found, list(leaves.values()))
+    return found.detach(), dict(zip(leaves, grads, strict=True))
+
+
+def moving(params: Params, trainable: Part) -> list[str]:
+    """The names of what inner steps move; the head is the layer of that name."""
+    return [name for name in params if trainable == "all" or name.startswith("head.") == (trainable == "head")]
 
 
 def update(state: LearnerState, grads: Params, inner: InnerLoop) -> LearnerState:
-    """One step of the inner optimizer.
+    """One step of the inner optimizer; weights without a gradient stay as they are.
 
-    sgd:  p - lr g
+    sgd:  p - lr g, where lr is the state's own rate of p, if it has any
     adam: v' = beta2 v + (1 - beta2) g^2,  p - lr g / (sqrt(v' / (1 - beta2^t)) + epsilon)
     Source: Kingma & Ba, Algorithm 1, with beta1 = 0.
     """
     rate, updates = inner.learning_rate, state.updates + 1
+    moments, params = dict(state.second_moments), dict(state.params)
     if inner.optimizer == "sgd":
-        params = {name: p.sub(grads[name], alpha=rate) for name, p in state.params.items()}
-        return LearnerState(params=params, second_moments={}, updates=updates)
+        for name, g in grads.items():
+            p = params[name]
+            params[name] = p - state.rates[name] * g if state.rates else p.sub(g, alpha=rate)
+        return replace(state, params=params, second_moments={}, updates=updates)
     unbias = (1 - inner.beta2**updates) ** 0.5
-    moments, params = {}, {}
-    for name, p in state.params.items():
-        g = grads[name]
+    for name, g in grads.items():
+        p = params[name]
         v = torch.addcmul(state.second_moments[name] * inner.beta2, g, g, value=1 - inner.beta2)
         params[name] = torch.addcdiv(p, g, v.sqrt().div_(unbias).add_(inner.epsilon), value=-rate)
         moments[name] = v
-    return LearnerState(params=params, second_moments=moments, updates=updates)
+    return replace(state, params=params, second_moments=moments, updates=updates)
 
 
 @contextmanager
@@ -178,4 +203,4 @@ def _in_layout(state: LearnerState, layout: torch.memory_format) -> LearnerState
             for name, tensor in params.items()
         }
 
-    return LearnerState(params=stored(state.params), second_moments=stored(state.second_moments), updates=state.updates)
+    return replace(state, params=stored(state.params), second_moments=stored(state.second_moments))

@@ -28,7 +28,7 @@ def learner_graph(init: Initialization) -> onnx.ModelProto:
     not each by the support set's statistics.
     Out: `probabilities` (Q, N), and the classifier's tensors by their names in PyTorch. N is max(labels) + 1.
     The biases under a norm stay as they are: their slope is zero.
-    Raises ExportError for a network other than Conv4.
+    Raises ExportError for a network other than Conv4, and for learned rates or a part of the network that stays.
     """
     recipe = init.recipe
     seen, backbone = recipe.preprocessing, _conv4(recipe)
@@ -64,6 +64,11 @@ def _conv4(recipe: Recipe) -> Conv4:
         raise ExportError(
             f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for "
             f"conv4 alone; adapt it with PyTorch, and export the classifier"
+        )
+    if recipe.meta.algorithm == "meta-sgd" or recipe.adaptation.trainable != "all":
+        raise ExportError(
+            f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: there, all weights move "
+            "at one rate; adapt it with PyTorch, and export the classifier"
         )
     return recipe.backbone
 

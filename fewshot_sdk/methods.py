@@ -18,7 +18,7 @@ from fewshot_sdk.backbones import Network, build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.config import InnerLoop
 from fewshot_sdk.errors import TrainingDiverged
-from fewshot_sdk.heads import open_any_head
+from fewshot_sdk.heads import fits, open_any_head
 from fewshot_sdk.inner_loop import fine_tune
 from fewshot_sdk.params import Params
 from fewshot_sdk.records import Method
@@ -49,6 +49,8 @@ class Student:
         self.network: Network = build_network(recipe.backbone, recipe.preprocessing, n_way)
         self._start = open_any_head(init.state, recipe.head, self.network)
         self._inner = recipe.adaptation
+        if self._inner.trainable == "body" and not fits(init.state, recipe.head, n_way):
+            self._inner = self._inner.replace(trainable="all")  # a head of zeros has to learn, too
 
     def learn(self, images: Tensor, targets: Tensor, ways: Sequence[Way], seed: int) -> Iterator[tuple[Way, Params]]:
         """Yields the network's weights by each of the ways, simplest first; each goes on from what is already there.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from fewshot_sdk.errors import ParamsMismatch
 
 Params = dict[str, Tensor]
+RATE = "rate."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,29 @@ class LearnerState:
 
     second_moments: Adam's running mean of squared gradients; empty for SGD.
     updates: inner updates behind these moments (Adam's t, for bias correction).
+    rates: Meta-SGD's learned rate of each single weight, in place of the inner loop's; empty for the others.
     """
 
     params: Params
     second_moments: Params
     updates: int
+    rates: Params = field(default_factory=dict)
+
+
+def learned(state: LearnerState) -> Params:
+    """What an outer loop learns by its gradient: the weights, and the rates, named `rate.NAME`."""
+    return {**state.params, **named_rates(state)}
+
+
+def named_rates(state: LearnerState) -> Params:
+    """The rates by the names that keep them apart from the weights: `rate.NAME`."""
+    return {RATE + name: rate for name, rate in state.rates.items()}
+
+
+def with_learned(state: LearnerState, found: Params) -> LearnerState:
+    """The state with other weights and rates: the inverse of `learned`."""
+    rates = {name: found[RATE + name] for name in state.rates}
+    return replace(state, params={name: found[name] for name in state.params}, rates=rates)
 
 
 def flatten(state: LearnerState) -> Tensor:
@@ -39,7 +57,7 @@ def unflatten(vector: Tensor, like: LearnerState, updates: int) -> LearnerState:
         for name, tensor in sorted(part.items()):
             views[name], vector = vector[: tensor.numel()].view(tensor.shape), vector[tensor.numel() :]
         parts.append({name: views[name] for name in part})
-    return LearnerState(params=parts[0], second_moments=parts[1], updates=updates)
+    return replace(like, params=parts[0], second_moments=parts[1], updates=updates)
 
 
 def _parts(state: LearnerState) -> tuple[Params, Params]:
@@ -76,21 +94,6 @@ def difference(left: Params, right: Params) -> Params:
     """`left - right`, tensor by tensor. Raises ParamsMismatch if keys, shapes or dtypes differ."""
     check_alike(left, right, "difference")
     return {name: left[name] - right[name] for name in left}
-
-
-def mean(items: Sequence[Params]) -> Params:
-    """The mean of several parameter sets, summed in the order given so that it is repeatable.
-
-    Raises ParamsMismatch if they differ in keys, shapes or dtypes; ValueError if there are none.
-    """
-    if not items:
-        raise ValueError("the mean of no parameters is undefined")
-    for other in items[1:]:
-        check_alike(other, items[0], "mean")
-    total = dict(items[0])
-    for item in items[1:]:
-        total = {name: total[name] + item[name] for name in total}
-    return {name: tensor / len(items) for name, tensor in total.items()}
 
 
 def _kind(tensor: Tensor) -> str:

@@ -20,7 +20,7 @@ from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.config import Config, Pretraining, Recipe
 from fewshot_sdk.errors import BundleError, ConfigError, TrainingDiverged
-from fewshot_sdk.params import LearnerState, Params, check_alike
+from fewshot_sdk.params import Params, check_alike
 from fewshot_sdk.records import Provenance
 from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
@@ -104,8 +104,7 @@ def pretrained(recipe: Recipe, epoch: Epoch, n_classes: int, provenance: Provena
     params = {name: tensor for name, tensor in folded(network.eval()).items() if name not in HEAD}
     init = fresh(recipe, provenance.seed, provenance.replace(seconds=round(epoch.seconds, 1)))
     kept = {name: params.get(name, tensor) for name, tensor in init.state.params.items()}
-    state = LearnerState(params=kept, second_moments=init.state.second_moments, updates=0)
-    return replace(init, state=state)
+    return replace(init, state=replace(init.state, params=kept))
 
 
 def rate_at(step: int, steps: int, settings: Pretraining) -> float:

@@ -7,21 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from fewshot_sdk.backbones import Network, build_network
-from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import InnerLoop, Recipe
-from fewshot_sdk.errors import ConfigError, TrainingDiverged
-from fewshot_sdk.heads import close_head, open_head
-from fewshot_sdk.inner_loop import Tuner, one_thread
-from fewshot_sdk.meta import reptile_step, step_size_at
+from fewshot_sdk.backbones import build_network
+from fewshot_sdk.checkpoint import Initialization, fresh, outer_memory
+from fewshot_sdk.config import Recipe
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.native import made_with
-from fewshot_sdk.params import LearnerState
+from fewshot_sdk.outer_loop import Course, Position, outer_step
 from fewshot_sdk.records import Provenance
-from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
+from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.team import Team
-from fewshot_sdk.trajectories import goal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +43,7 @@ def meta_train(
     device: torch.device | None = None,
     command: str = "meta_train(...)",
 ) -> Iterator[MetaStep]:
-    """Reptile: yields one MetaStep for each outer step up to `recipe.meta.meta_steps`.
+    """Reptile, or the algorithm that the recipe names: yields one MetaStep for each of `recipe.meta.meta_steps`.
 
     Outer step i trains tasks `i * tasks_per_step` and following of the stream, whose seed is also
     that of the first weights. Same recipe and tasks: same bits. `start`, an earlier step's
@@ -58,7 +54,7 @@ def meta_train(
     initialization's origin.
     Raises ConfigError, naming what differs, if `start` is of another training, or if the team has more
     members than a step has tasks; TrainingDiverged, naming step and task, when a loss is no longer finite.
-    Source: Reptile, Algorithm 2.
+    Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.MetaLoop`.
     """
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
@@ -71,19 +67,20 @@ def meta_train(
         raise ConfigError(f"{team.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
     if device and meta.algorithm != "reptile":
         raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the processor")
-    stored, before = start.state, start.provenance
-    seconds = before.seconds
+    before = start.provenance
+    seconds, at = before.seconds, Position(state=start.state, memory=outer_memory(start))
+    course = Course(network=network, task=tasks.task, inner=recipe.inner, meta=meta, head=recipe.head, device=device)
     for done in range(before.meta_steps_done, meta.meta_steps):
         began = time.monotonic()
         with one_thread():
-            stored, loss = _outer_step(recipe, network, tasks, stored, done, team, device)
+            at, loss = outer_step(course, at, done, team)
         seconds += time.monotonic() - began  # what the caller does between two steps is not training
-        progress = {"meta_steps_done": done + 1, "seconds": round(seconds, 1)}
+        made = provenance.replace(meta_steps_done=done + 1, seconds=round(seconds, 1))
         yield MetaStep(
             done=done + 1,
             meta_steps=meta.meta_steps,
             loss=loss,
-            initialization=Initialization(recipe=recipe, state=stored, provenance=provenance.replace(**progress)),
+            initialization=Initialization(recipe=recipe, state=at.state, provenance=made, outer=at.memory),
         )
 
 
@@ -123,44 +120,5 @@ def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _outer_step(
-    recipe: Recipe,
-    network: Network,
-    tasks: TaskSampler,
-    stored: LearnerState,
-    done: int,
-    team: Team,
-    device: torch.device | None,
-) -> tuple[LearnerState, float]:
-    n, inner = recipe.meta.tasks_per_step, recipe.inner
-    tuner = Tuner(network, open_head(stored, recipe.head, network), inner, device)
-    mine = [tasks.task(done * n + i) for i in team.share(n)]
-    goals = [goal(tuner, task, recipe) for task in mine] if device is None else tuner.tune_all(_stacked(mine, inner))
-    total = team.total([_with_loss(*found, i, n) for i, found in zip(team.share(n), goals, strict=True)], n)
-    losses = total[:n]
-    for i, loss in enumerate(losses):
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss of task {done * n + i} is not finite at outer step {done + 1}; "
-                f"try a lower inner learning rate than {inner.learning_rate}"
-            )
-    adapted = close_head(tuner.state(total[n:].div_(n), stored.updates + inner.steps), recipe.head)
-    return reptile_step(stored, adapted, step_size_at(done, recipe.meta)), losses.mean().item()
-
-
-def _stacked(tasks: list[Task], inner: InnerLoop) -> list[tuple[Tensor, Tensor, Tensor]]:
-    return [
-        (task.support, task.support_labels, mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed))
-        for task in tasks
-    ]
-
-
 def _name(device: torch.device | None) -> str | None:
     return torch.cuda.get_device_name(device) if device and device.type == "cuda" else str(device or "") or None
-
-
-def _with_loss(end: Tensor, losses: Tensor, i: int, n: int) -> Tensor:
-    """The last loss, NaN if any was not finite, as number i of n, the others 0; and the end."""
-    last = torch.zeros(n)
-    last[i] = losses[-1] if torch.isfinite(losses).all() else torch.nan
-    return torch.cat([last, end])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fewshot_sdk.config import Recipe
+from fewshot_sdk.config import InnerLoop, MetaLoop
 from fewshot_sdk.inner_loop import Tuner
 from fewshot_sdk.tasks import Task, mini_batches
 
 
-def goal(tuner: Tuner, task: Task, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def goal(tuner: Tuner, task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor]:
     """The goal of one task as a vector of the tuner's, and the losses of its inner steps, (steps,).
 
     reptile: the weights after all inner steps.
@@ -19,20 +19,18 @@ def goal(tuner: Tuner, task: Task, recipe: Recipe) -> tuple[Tensor, Tensor]:
     Either way the second moments are those after all steps.
     Source: Nichol et al. 2018, sections 3 and 6.2; the reference implementation's `FOML`.
     """
-    inner, meta = recipe.inner, recipe.meta
     if meta.algorithm == "reptile":
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
         return tuner.tune(task.support, task.support_labels, batches)
-    first, last = split_batches(task, recipe)
+    first, last = split_batches(task, inner, meta)
     middle, losses = tuner.tune(task.support, task.support_labels, first)
     end, last_loss = tuner.tune(task.support, task.support_labels, last, middle, len(first))
     return tuner.shifted(middle, end), torch.cat([losses, last_loss])
 
 
-def split_batches(task: Task, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def split_batches(task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor]:
     """The mini-batches of all inner steps but the last, (steps - 1, batch_size), and the last, (1, m): rows."""
-    inner, tail = recipe.inner, recipe.meta.tail_shots
-    if tail == 0:
+    if (tail := meta.tail_shots) == 0:
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
         return batches[:-1], batches[-1:]
     rows = torch.arange(len(task.support)).view(task.n_way, -1)  # the support set is grouped by class

@@ -11,17 +11,18 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-11  cli
-10  extension
-9  adaptation
-8  rejection training onnx_export testing* comparison sharing serving*
-7  choice learner_export report* evaluation pretraining parity precision fast_weights onnx_adaptation
-6  datasets* trajectories methods learner_graph classifier forward lineage demo* delta_runtime
-5  doctor* omniglot* mini_imagenet* glyphs* checkpoint inner_loop deployment* learner* classifier_graph
-4  tasks signing* class_cache* support* catalogue heads conv4 tensors cards* runtime* web_runtime*
-3  curves* deltas* class_images* bundles* sources* thumbnails* hub conv4_nodes backbones results* metadata*
-2  meta images* presets* archives* records* native* tables* hub_client conv4_tables* residual picture_nodes
-1  params zoo* team config* files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays
+12  cli
+11  extension
+10  adaptation training own_networks
+9  rejection onnx_export comparison sharing serving* report* pretraining outer_loop
+8  choice learner_export evaluation parity precision fast_weights onnx_adaptation meta_gradients
+7  datasets* trajectories methods learner_graph classifier forward lineage demo* delta_runtime
+6  doctor* omniglot* mini_imagenet* glyphs* checkpoint inner_loop deployment* learner* classifier_graph
+5  tasks class_cache* support* heads conv4 cards* runtime* deltas*
+4  catalogue curves* class_images* bundles* sources* thumbnails* conv4_nodes backbones results* metadata*
+3  hub meta images* presets* records* conv4_tables* residual picture_nodes
+2  testing* signing* tensors web_runtime* archives* native* tables* hub_client config*
+1  params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms*
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}

@@ -70,6 +70,15 @@ def test_the_scaling_benchmark_measures_and_models() -> None:
     assert found["machines"]["Conv4"] >= 1  # type: ignore[index]
 
 
+def test_the_benchmark_of_algorithms_gives_each_its_cost() -> None:
+    found = run("algorithms", "--rounds", "1", "--steps", "1", "--algorithms", "reptile", "fomaml")
+    assert found.keys() == {"reptile", "fomaml"}
+    for figures in found.values():
+        assert figures["tasks_per_second"] > 0  # type: ignore[index]
+        assert figures["memory_mb"] > 50  # type: ignore[index]
+    assert found["reptile"]["times_reptile"] == 1  # type: ignore[index]
+
+
 def test_the_model_of_scaling() -> None:
     net = Network(latency=1e-5, bandwidth=1e9)
     assert efficiency(1, 0.1, 10**6, net) == 1

@@ -16,7 +16,7 @@ EXAMPLES = REPOSITORY / "examples"
 
 def test_every_example_is_short_and_tested_here() -> None:
     scripts = {path.name: path for path in EXAMPLES.glob("*.py")}
-    assert scripts.keys() == {"adapt_and_predict.py", "make_drawings.py", "whole_line.py"}
+    assert scripts.keys() == {"adapt_and_predict.py", "make_drawings.py", "own_network.py", "whole_line.py"}
     assert all(len(path.read_text().splitlines()) < 40 for path in scripts.values())
 
 
@@ -49,6 +49,12 @@ def test_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     run("whole_line.py", monkeypatch=monkeypatch)
     assert "Prediction(label=" in capsys.readouterr().out
     assert (tmp_path / "model.onnx").stat().st_size > 1000
+
+
+def test_a_network_and_tasks_of_ones_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run("own_network.py", "meta-sgd", 60, monkeypatch=monkeypatch)
+    before, after = (float(found) for found in re.findall(r"([\d.]+)%", capsys.readouterr().out))
+    assert 40 < before < after  # chance is a third
 
 
 def test_the_python_of_the_readme_is_that_example() -> None:

@@ -16,7 +16,7 @@ from fewshot_sdk.evaluation import evaluate
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.meta import reptile_step, step_size_at
-from fewshot_sdk.params import LearnerState, mean
+from fewshot_sdk.params import LearnerState, Params
 from fewshot_sdk.records import Provenance
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 from fewshot_sdk.training import MetaStep, meta_train
@@ -44,6 +44,10 @@ def adapted(recipe: Recipe, sampler: TaskSampler, tasks: range) -> tuple[Learner
             end, _ = fine_tune(network, start, task.support, task.support_labels, batches, recipe.inner)
         ends.append(close_head(end, recipe.head))
     return stored, ends
+
+
+def mean(items: list[Params]) -> Params:
+    return {name: torch.stack([item[name] for item in items]).mean(0) for name in items[0]}
 
 
 def average(ends: list[LearnerState]) -> LearnerState:

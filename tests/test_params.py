@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fewshot_sdk.errors import ParamsMismatch
-from fewshot_sdk.params import Params, check_alike, difference, interpolate, mean
+from fewshot_sdk.params import Params, check_alike, difference, interpolate
 
 
 def random(seed: int) -> Params:
@@ -37,20 +37,10 @@ def test_old_plus_difference_is_new() -> None:
         torch.testing.assert_close(old[name] + delta, new[name])
 
 
-def test_the_mean_of_equal_things_is_that_thing() -> None:
-    assert same(mean([random(0)] * 4), random(0))
-
-
-def test_the_mean_is_summed_in_the_order_given() -> None:
-    items = [{"a": torch.tensor([x])} for x in (1e8, 1.0, -1e8)]  # float32 loses the 1 in this order only
-    assert mean(items)["a"].item() == 0.0
-    assert mean([items[0], items[2], items[1]])["a"].item() == pytest.approx(1 / 3)
-
-
 def test_inputs_are_left_as_they_were() -> None:
     old, new = random(0), random(1)
     interpolate(old, new, 0.5)
-    mean([old, new])
+    difference(old, new)
     assert same(old, random(0))
     assert same(new, random(1))
 
@@ -69,8 +59,3 @@ def test_a_tensor_that_does_not_fit_is_named(found: Params, says: str) -> None:
         check_alike(found, random(0), "weights")
     with pytest.raises(ParamsMismatch, match=says):
         interpolate(random(0), found, 0.5)
-
-
-def test_the_mean_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no parameters"):
-        mean([])

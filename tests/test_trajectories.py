@@ -35,12 +35,12 @@ def tuner_of(recipe: Recipe, dtype: torch.dtype = torch.float64) -> tuple[Tuner,
 def test_fomaml_moves_by_the_last_gradient_alone(sampler: TaskSampler, tail_shots: int) -> None:
     recipe, task = fomaml(tail_shots), sampler.task(0)
     tuner, start = tuner_of(recipe)
-    first, (last,) = split_batches(task, recipe)
+    first, (last,) = split_batches(task, recipe.inner, recipe.meta)
     middle, _ = tuner.tune(task.support, task.support_labels, first)
     network = build_network(recipe.backbone, recipe.preprocessing, 5).double()
     there = tuner.state(middle, 0).params
     loss, grads = loss_and_grads(network, there, task.support[last], task.support_labels[last])
-    found, losses = goal(tuner, task, recipe)
+    found, losses = goal(tuner, task, recipe.inner, recipe.meta)
     for name, tensor in tuner.state(found, 0).params.items():
         torch.testing.assert_close(tensor, start.params[name] - 0.1 * grads[name])
     assert len(losses) == 3
@@ -54,24 +54,26 @@ def test_with_one_inner_step_fomaml_is_reptile(sampler: TaskSampler, optimizer: 
     recipe, task = fomaml(inner=once), sampler.task(0)
     tuner, _ = tuner_of(recipe, dtype)
     plain = recipe.replace(meta=recipe.meta.replace(algorithm="reptile"))
-    torch.testing.assert_close(goal(tuner, task, recipe)[0], goal(tuner, task, plain)[0])
+    torch.testing.assert_close(
+        goal(tuner, task, recipe.inner, recipe.meta)[0], goal(tuner, task, plain.inner, plain.meta)[0]
+    )
 
 
 def test_the_second_moments_are_those_after_all_steps(sampler: TaskSampler) -> None:
     recipe, task = fomaml(inner=SGD.replace(optimizer="adam", learning_rate=1e-3)), sampler.task(0)
     tuner, _ = tuner_of(recipe)
     plain = recipe.replace(meta=recipe.meta.replace(algorithm="reptile"))
-    ours, reptile = (tuner.state(goal(tuner, task, r)[0], 0).second_moments for r in (recipe, plain))
+    ours, reptile = (tuner.state(goal(tuner, task, r.inner, r.meta)[0], 0).second_moments for r in (recipe, plain))
     for name, moment in reptile.items():
         torch.testing.assert_close(ours[name], moment)
 
 
 def test_a_separate_tail_shares_no_image_with_the_steps_before(sampler: TaskSampler) -> None:
     task = sampler.task(0)
-    first, last = split_batches(task, fomaml(tail_shots=1))
+    first, last = split_batches(task, SGD, fomaml(tail_shots=1).meta)
     assert set(first.flatten().tolist()).isdisjoint(last.flatten().tolist())
     assert sorted(task.support_labels[last[0]].tolist()) == list(range(5))
-    shared, tail = split_batches(task, fomaml())
+    shared, tail = split_batches(task, SGD, fomaml().meta)
     assert shared.shape == (2, 4)
     assert tail.shape == (1, 4)
 
@@ -83,7 +85,9 @@ def test_fomaml_trains_to_the_same_bits_each_time(sampler: TaskSampler) -> None:
 
 @pytest.mark.parametrize(("algorithm", "tail_shots"), [("fomaml", 3), ("reptile", 1)])
 def test_a_tail_that_does_not_fit_is_refused(algorithm: Literal["fomaml", "reptile"], tail_shots: int) -> None:
-    with pytest.raises(ConfigError, match=rf"fewer than k_shot 3, found {tail_shots} with {algorithm}"):
+    with pytest.raises(
+        ConfigError, match=rf"fewer than k_shot 3, and 0 with reptile, found {tail_shots} with {algorithm}"
+    ):
         MetaLoop(meta_steps=1, tasks_per_step=1, n_way=5, k_shot=3, algorithm=algorithm, tail_shots=tail_shots)
 
 

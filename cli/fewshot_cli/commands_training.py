@@ -9,13 +9,32 @@ import typer
 
 from fewshot_cli.group import app
 from fewshot_cli.options import INIT_HELP, EvaluationMode, Init, Json, Root, Seed, Workers
+from fewshot_sdk.algorithms import Algorithm
 
 
 @app.command("meta-train")
 def meta_train(
-    preset: Annotated[str, typer.Option(help="omniglot, omniglot-5way, omniglot-20way, mini-imagenet-5way or glyphs.")],
+    preset: Annotated[
+        str, typer.Option(help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way or mini-imagenet-5way.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")],
     root: Root = None,
+    algorithm: Annotated[
+        Algorithm | None,
+        typer.Option(
+            help="In place of the preset's, reptile. All but reptile and fomaml have SGD inside and Adam outside.",
+            show_default=False,
+        ),
+    ] = None,
+    tail_shots: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Pictures of each class kept for the last mini-batch of a task; 0: it draws like the others. "
+            "Default: 0 for fomaml, half for maml and its kin.",
+            show_default=False,
+        ),
+    ] = None,
     meta_steps: Annotated[
         int | None, typer.Option(min=1, help="Outer steps. Default: the preset's.", show_default=False)
     ] = None,
@@ -37,13 +56,15 @@ def meta_train(
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto is a GPU if there is one, which needs no workers.")
     ] = "auto",
 ) -> None:
-    """Meta-train an initialization with Reptile. Ctrl-C saves; --resume continues."""
+    """Meta-train an initialization, with Reptile unless told otherwise. Ctrl-C saves; --resume continues."""
     from fewshot_cli import training
 
     job = training.Job(
         preset=preset,
         output=output,
         root=root,
+        algorithm=algorithm,
+        tail_shots=tail_shots,
         meta_steps=meta_steps,
         seed=seed,
         checkpoint_every=checkpoint_every,

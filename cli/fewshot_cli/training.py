@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from fewshot_sdk import Initialization, Recipe, TaskSampler
+    from fewshot_sdk.algorithms import Algorithm
     from fewshot_sdk.team import Team
     from fewshot_sdk.training import MetaStep
 
@@ -33,6 +34,8 @@ class Job:
     preset: str
     output: Path
     root: Path | None
+    algorithm: Algorithm | None
+    tail_shots: int | None
     meta_steps: int | None
     seed: int
     checkpoint_every: int
@@ -52,7 +55,12 @@ class Job:
 
     def command(self, recipe: Recipe) -> str:
         """What repeats this training."""
-        return f"fewshot meta-train --preset {self.preset} --meta-steps {recipe.meta.meta_steps} --seed {self.seed}"
+        words = f"fewshot meta-train --preset {self.preset}"
+        if self.algorithm is not None:
+            words += f" --algorithm {self.algorithm}"
+        if self.tail_shots is not None:
+            words += f" --tail-shots {self.tail_shots}"
+        return f"{words} --meta-steps {recipe.meta.meta_steps} --seed {self.seed}"
 
     def tasks(self, recipe: Recipe) -> TaskSampler:
         """The stream of tasks that it trains on."""
@@ -65,6 +73,8 @@ class Job:
         """The GPU to train on, or None. Raises ConfigError if one is asked for and there is none."""
         import torch
 
+        if self.device == "auto" and self.recipe().meta.algorithm != "reptile":
+            return None  # no other has a side-by-side form
         if self.device == "cpu" or not torch.cuda.is_available():
             if self.device == "cuda":
                 raise ConfigError("--device cuda: PyTorch finds no GPU here; leave the option out to use the processor")
@@ -72,13 +82,15 @@ class Job:
         return torch.device("cuda")
 
     def recipe(self) -> Recipe:
-        """The preset, at the length asked for."""
+        """The preset, by the algorithm and at the length asked for."""
         import fewshot_sdk
+        from fewshot_sdk.presets import with_algorithm
 
         recipe = fewshot_sdk.preset(self.preset)
-        if self.meta_steps is None:
-            return recipe
-        return recipe.replace(meta=recipe.meta.replace(meta_steps=self.meta_steps))
+        if self.algorithm is not None:
+            recipe = with_algorithm(recipe, self.algorithm)
+        asked = {"tail_shots": self.tail_shots, "meta_steps": self.meta_steps}
+        return recipe.replace(meta=recipe.meta.replace(**{k: v for k, v in asked.items() if v is not None}))
 
 
 def meta_train(job: Job, workers: int | None) -> None:

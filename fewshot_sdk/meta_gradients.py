@@ -1,0 +1,53 @@
+"""The slope of a task's last loss through the inner steps before it, in what they started from: MAML and its kin."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot_sdk.config import InnerLoop, MetaLoop
+from fewshot_sdk.heads import Head, open_head
+from fewshot_sdk.inner_loop import Loss, cross_entropy, moving, update
+from fewshot_sdk.params import LearnerState, Params, learned, with_learned
+from fewshot_sdk.tasks import Task
+from fewshot_sdk.trajectories import split_batches
+
+
+def meta_gradient(
+    network: nn.Module,
+    stored: LearnerState,
+    task: Task,
+    inner: InnerLoop,
+    meta: MetaLoop,
+    head: Head | None,
+    loss: Loss = cross_entropy,
+) -> tuple[Params, Tensor]:
+    """d L_k(U_{k-1}(phi)) / d phi of all that is `learned`, and the losses of all k mini-batches, (k,).
+
+    phi is what is stored, U the inner steps on all mini-batches but the last, L_k the loss of the last one; see
+    `split_batches`. The terms with second derivatives are all there.
+    Source: Finn et al. 2017, Algorithm 1; Raghu et al. 2020 (ANIL); Oh et al. 2021 (BOIL); Li et al. 2017 (Meta-SGD).
+    """
+    first, (last,) = split_batches(task, inner, meta)
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in learned(stored).items()}
+    network.train()
+
+    def loss_of(params: Params, batch: Tensor) -> Tensor:
+        return loss(functional_call(network, params, (task.support[batch],)), task.support_labels[batch])
+
+    with torch.enable_grad():
+        state = with_learned(stored, leaves)
+        if head is not None:
+            state = open_head(state, head, network)
+        for start in state.params.values():
+            start.requires_grad_()  # also a head's rows of zeros, which are part of no leaf
+        names, losses = moving(state.params, inner.trainable), []
+        for batch in first:
+            losses.append(loss_of(state.params, batch))
+            moved = [state.params[name] for name in names]
+            slopes = torch.autograd.grad(losses[-1], moved, create_graph=True)
+            state = update(state, dict(zip(names, slopes, strict=True)), inner)
+        losses.append(loss_of(state.params, last))
+    slopes = torch.autograd.grad(losses[-1], list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, slopes, strict=True)), torch.stack(losses).detach()

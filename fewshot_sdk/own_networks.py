@@ -1,0 +1,104 @@
+"""Meta-training of a network and tasks that a user wrote: any `nn.Module`, any function from a number to a `Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fewshot_sdk.algorithms import check_fits
+from fewshot_sdk.config import InnerLoop, MetaLoop
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.inner_loop import Loss, cross_entropy, fine_tune, moving, one_thread
+from fewshot_sdk.meta import no_memory
+from fewshot_sdk.outer_loop import Course, Position, outer_step
+from fewshot_sdk.params import LearnerState, Params, learned
+from fewshot_sdk.tasks import Seed, Task, mini_batches
+from fewshot_sdk.team import Team
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkStep:
+    """What one outer step did: `done` are behind it, `loss` is the mean over its tasks of the last mini-batch's."""
+
+    done: int
+    loss: float
+    course: Course
+    position: Position
+
+    @property
+    def params(self) -> Params:
+        """The meta-trained weights, by their names in the network: `network.load_state_dict(params, strict=False)`."""
+        return self.position.state.params
+
+    def adapt(self, inputs: Tensor, labels: Tensor, inner: InnerLoop | None = None, seed: Seed = (0,)) -> Params:
+        """The weights after inner steps on a few examples, for `torch.func.functional_call(network, params, (x,))`.
+
+        inner: None takes the loop of meta-training. seed: what the order of mini-batches is drawn from.
+        """
+        course, loop = self.course, inner or self.course.inner
+        batches = mini_batches(len(inputs), loop.batch_size, loop.steps, seed)
+        with one_thread():
+            end, _ = fine_tune(course.network, self.position.state, inputs, labels, batches, loop, course.loss)
+        return end.params
+
+
+def meta_train_network(
+    network: nn.Module,
+    task: Callable[[int], Task],
+    *,
+    inner: InnerLoop,
+    meta: MetaLoop,
+    loss: Loss = cross_entropy,
+    start: NetworkStep | None = None,
+    team: Team | None = None,
+) -> Iterator[NetworkStep]:
+    """Yields one NetworkStep for each outer step up to `meta.meta_steps`, by `meta.algorithm`.
+
+    network: called in training mode with a batch of a task's support set, whatever that is; its own weights are where
+    meta-training starts, and stay as they are. For anil and boil its last layer is named `head`.
+    task: task number i, a pure function of i; the same number of examples in each, grouped by class.
+    loss: of the network's output and the labels, a scalar. start: an earlier step, to go on from.
+    team: the processes that each run this same function and share the tasks.
+    Same arguments, same bits: so a network may not draw random numbers (dropout) or change what it holds (running
+    averages) while it is called. Raises ConfigError, naming step, tasks and what to try, if it does, and for loops that
+    do not fit the algorithm; TrainingDiverged, naming step and task, if a loss is not finite.
+    """
+    check_fits(meta.algorithm, inner.optimizer, inner.trainable)
+    params = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    if not moving(params, inner.trainable):
+        raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
+    course = Course(network=network, task=task, inner=inner, meta=meta, loss=loss)
+    done, at = 0, _beginning(params, inner, meta)
+    if start is not None:
+        done, at = start.done, start.position
+    held = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    team = team or Team()
+    for number in range(done, meta.meta_steps):
+        random = torch.get_rng_state()
+        with one_thread():
+            at, last = outer_step(course, at, number, team)
+        first = number * meta.tasks_per_step
+        where = f"at outer step {number + 1}, in tasks {first} to {first + meta.tasks_per_step - 1}"
+        if not torch.equal(random, torch.get_rng_state()):
+            raise ConfigError(f"the network or a task drew from PyTorch's global generator {where}; leave dropout out")
+        for name, tensor in network.state_dict().items():
+            if name not in held or not torch.equal(tensor, held[name]):
+                raise ConfigError(
+                    f"the network changed its {name!r} {where}; a network must stay what it is while it is called: "
+                    "try track_running_stats=False for batch norm"
+                )
+        yield NetworkStep(done=number + 1, loss=last, course=course, position=at)
+
+
+def _beginning(params: Params, inner: InnerLoop, meta: MetaLoop) -> Position:
+    moments: Params = {}
+    rates: Params = {}
+    if inner.optimizer == "adam":
+        moments = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
+    if meta.algorithm == "meta-sgd":
+        rates = {name: torch.full_like(tensor, inner.learning_rate) for name, tensor in params.items()}
+    state = LearnerState(params=params, second_moments=moments, updates=0, rates=rates)
+    return Position(state=state, memory=no_memory(learned(state), meta))
