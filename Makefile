@@ -17,7 +17,7 @@ demo: .venv/ready  ## the whole line in three minutes, without downloading data
 	@echo "  $(FEWSHOT) export my_model --output model.onnx"
 	@echo "  $(FEWSHOT) predict model.onnx photo.jpg"
 
-test: .venv/ready  ## the default suite, under two minutes
+test: .venv/ready  ## the default suite, some five minutes on two cores
 	$(BIN)/python -m pytest -n 2
 
 test-all: .venv/ready  ## with the slow tests

@@ -33,6 +33,9 @@ _NAMES: dict[Algorithm, str] = {
 def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Sequence[Evaluation]) -> str:
     """The README.md of an initialization; a pure function of its config.json."""
     classes = f"{recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
+    way, method = "a few gradient steps", ""
+    if recipe.pretraining:
+        way, method = "class means or a linear probe of its features", ', method="auto"'
     return f"""---
 license: apache-2.0
 library_name: fewshot-sdk
@@ -42,14 +45,14 @@ datasets: [{recipe.data.name}]
 {model_index(recipe.preset, evaluations)}---
 # {recipe.preset}
 
-A {_NAMES[recipe.meta.algorithm]} initialization: a few gradient steps on a handful of your own pictures make it a
+A {_NAMES[recipe.meta.algorithm]} initialization: {way} on a handful of your own pictures make it a
 classifier of {classes} classes.
 
 ```python
 from fewshot_sdk import adapt, export_onnx, load
 
 # load takes the name of a bundled one, this folder, or user/repo@revision on the Hugging Face Hub
-classifier = adapt(load("{recipe.preset}"), "my_images")  # a folder of pictures per class
+classifier = adapt(load("{recipe.preset}"), "my_images"{method})  # a folder of pictures per class
 export_onnx(classifier, "model.onnx")
 ```
 

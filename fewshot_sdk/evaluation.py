@@ -58,7 +58,7 @@ def accuracies(
         with one_thread():
             if baseline == "prototypes":
                 seen = features(network, start.params, task.support)
-                params = {**start.params, **prototypes(seen, task.support_labels, tasks.n_way)}
+                params = {**start.params, **prototypes(seen, task.support_labels, tasks.n_way, network.backbone.kind)}
             else:
                 begin = open_head(_random(init, task.seed), recipe.head, network) if baseline == "random" else start
                 batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)

@@ -91,7 +91,7 @@ def _extended_sums(classifier: Classifier, more: SupportSet) -> Classifier:
     support = union(classifier.support, more) if len(classifier.support.targets) else kept
     return Classifier(
         config=config.replace(labels=labels, comparison=(), calibration=None),
-        params={**classifier.params, **prototype_head(sums, counts)},
+        params={**classifier.params, **prototype_head(sums, counts, config.backbone.kind)},
         support=support,
         class_sums={"sums": sums, "counts": counts},
     )

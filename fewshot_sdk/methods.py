@@ -26,6 +26,7 @@ from fewshot_sdk.tasks import mini_batches
 
 PENALTY = 1.0
 PROBE_ITERATIONS = 50
+SHARPNESS = {"conv4": 1.0, "residual": 25.0}  # of class means: with it the best temperature on new classes is about 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,12 @@ class Student:
         state, done = self._start, 0
         for way in ways:
             if seen is not None and way.method != "reptile":
-                head = (prototypes if way.method == "prototypes" else probe)(seen, targets, self.network.n_way)
+                n_way, kind = self.network.n_way, self.network.backbone.kind
+                head = (
+                    prototypes(seen, targets, n_way, kind)
+                    if way.method == "prototypes"
+                    else probe(seen, targets, n_way)
+                )
                 yield way, {**self._start.params, **head}
                 continue
             state, losses = fine_tune(self.network, state, images, targets, batches[done : way.steps], self._inner)
@@ -105,12 +111,12 @@ def _before_head(network: nn.Module, params: Params, images: Tensor) -> Tensor:
     return seen[0]
 
 
-def prototypes(seen: Tensor, targets: Tensor, n_way: int) -> Params:
+def prototypes(seen: Tensor, targets: Tensor, n_way: int, kind: str) -> Params:
     """A head whose logits are, up to a common shift, minus the squared distance to each class's mean.
 
-    seen: features (n, n_features). Source: Snell et al. 2017, section 2.3.
+    seen: features (n, n_features) of a network of that kind. Source: Snell et al. 2017, section 2.3.
     """
-    return prototype_head(*class_sums(seen, targets, n_way))
+    return prototype_head(*class_sums(seen, targets, n_way), kind)
 
 
 def class_sums(seen: Tensor, targets: Tensor, n_way: int) -> tuple[Tensor, Tensor]:
@@ -119,14 +125,15 @@ def class_sums(seen: Tensor, targets: Tensor, n_way: int) -> tuple[Tensor, Tenso
     return sums, torch.bincount(targets, minlength=n_way)
 
 
-def prototype_head(sums: Tensor, counts: Tensor) -> Params:
-    """The head: weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s of each class's mean m, s being 4 n_features.
+def prototype_head(sums: Tensor, counts: Tensor, kind: str) -> Params:
+    """The head: weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s of each class's mean m.
 
-    c, the mean of the means, shifts all logits alike and keeps them small, for the sake of rounding. s moves no
-    decision; with it the best temperature on unseen Omniglot characters is about 1, and of networks of any width alike.
+    c, the mean of the means, shifts all logits alike and keeps them small, for the sake of rounding.
+    s, 4 n_features / SHARPNESS, moves no decision; with it the best temperature is about 1, on unseen characters
+    and, 5-way 5-shot, on mini-ImageNet's validation classes (0.7; 1-shot 1.5), and of networks of any width alike.
     """
     means = sums / counts.unsqueeze(1)
-    centre, scale = means.mean(0), 4 * sums.shape[1]
+    centre, scale = means.mean(0), 4 * sums.shape[1] / SHARPNESS[kind]
     return {
         "head.weight": (2 * (means - centre) / scale).float().contiguous(),
         "head.bias": ((centre.square().sum() - means.square().sum(1)) / scale).float(),

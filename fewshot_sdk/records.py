@@ -27,6 +27,7 @@ Precision = Literal["float32", "float16", "int8"]
 class Evaluation(Config):
     """Accuracy over tasks: mean and half-width of its 95 % interval, as fractions.
 
+    part: which of the data's classes the tasks were of.
     baseline: what stood in for the initialization, on the same tasks: `prototypes`, class means of its features
     and no gradient step, or `random`, fresh weights in each task and the same steps.
     """
@@ -40,6 +41,7 @@ class Evaluation(Config):
     shots: Count
     mode: Mode
     seed: int
+    part: Literal["train", "val", "test"] = "test"
     baseline: Baseline | None = None
 
 

@@ -18,7 +18,7 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
     if all(e.baseline for e in evaluations):
         return "No result recorded yet: `fewshot evaluate DIR --record` adds one."
     rows = [
-        f"| {e.data} {e.ways}-way {e.shots}-shot | {e.mode} | {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} % "
+        f"| {_data(e)} {e.ways}-way {e.shots}-shot | {e.mode} | {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} % "
         f"| {e.tasks:,} | {e.seed} |"
         for e in evaluations
         if e.baseline is None
@@ -31,7 +31,7 @@ def baselines_table(evaluations: Sequence[Evaluation]) -> str:
     rows: dict[tuple[str, str, int, int], dict[str, str]] = {}
     for e in evaluations:
         if e.baseline is not None:
-            row = (f"{e.data} {e.ways}-way {e.shots}-shot", e.mode, e.tasks, e.seed)
+            row = (f"{_data(e)} {e.ways}-way {e.shots}-shot", e.mode, e.tasks, e.seed)
             rows.setdefault(row, {})[e.baseline] = f"{100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} %"
     if not rows:
         return ""
@@ -53,11 +53,11 @@ def model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
     lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
     shown = None
     for e in evaluations:
-        task = (e.data, f"{e.ways}-way {e.shots}-shot")
+        task = (e.data, e.part, f"{e.ways}-way {e.shots}-shot")
         if task != shown:
             shown = task
             lines += ["  - task: {type: image-classification, name: few-shot image classification}"]
-            data = {"type": e.data, "name": e.data, "config": task[1], "split": "test"}
+            data = {"type": e.data, "name": e.data, "config": task[2], "split": e.part}
             lines += [f"    dataset: {json.dumps(data)}", "    metrics:"]
         percent, interval = round(100 * e.accuracy, 2), round(100 * e.ci95, 2)
         by = f", baseline: {BASELINES[e.baseline]}" if e.baseline else ""
@@ -68,3 +68,8 @@ def model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
             about["baseline"] = e.baseline
         lines += [f"    - {json.dumps({**metric, 'args': about}, ensure_ascii=False)}"]
     return "\n".join(lines) + "\n"
+
+
+def _data(e: Evaluation) -> str:
+    """The data, and which of its classes if not those for testing."""
+    return e.data if e.part == "test" else f"{e.data} ({e.part} classes)"

@@ -48,7 +48,7 @@ def test_prototypes_without_pictures_are_the_means_of_the_union(
     found = extend(lean, more, {}).classifier
     whole = both(first, more)
     seen = frozen_features(first.network(), torch.from_numpy(whole.images))
-    for name, tensor in prototypes(seen, torch.from_numpy(whole.targets), 4).items():
+    for name, tensor in prototypes(seen, torch.from_numpy(whole.targets), 4, "conv4").items():
         torch.testing.assert_close(found.params[name], tensor, rtol=1e-5, atol=1e-5)
     assert found.config.temperature == first.config.temperature
     again = extend(load_classifier(save(found, tmp_path / "found")), more, {}).classifier

@@ -81,5 +81,5 @@ def test_reptile_is_the_inner_loop(init: Initialization, task: tuple[Tensor, Ten
 def test_the_order_of_the_pictures_moves_no_prototype() -> None:
     seen, targets = torch.randn(20, 6, generator=torch.Generator().manual_seed(1)), torch.arange(4).repeat(5)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
-    for name, tensor in prototypes(seen, targets, 4).items():
-        torch.testing.assert_close(prototypes(seen[order], targets[order], 4)[name], tensor)
+    for name, tensor in prototypes(seen, targets, 4, "conv4").items():
+        torch.testing.assert_close(prototypes(seen[order], targets[order], 4, "conv4")[name], tensor)

@@ -105,7 +105,7 @@ def _measure(
                 if team.rank == 0:
                     say("\ninterrupted")
                 raise SystemExit(128 + signals[0])
-    return summaries(mine, sampler, job.n_tasks, team, baseline)
+    return [found.replace(part=job.part) for found in summaries(mine, sampler, job.n_tasks, team, baseline)]
 
 
 def _test_data(job: Job, init: Initialization) -> ClassImages:
