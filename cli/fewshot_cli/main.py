@@ -287,6 +287,22 @@ def compare(
 
 
 @app.command()
+def reproduce(
+    figure: Annotated[Literal["taylor", "sine"], typer.Argument(help="taylor or sine, of the Reptile paper.")],
+    output: Annotated[Path, typer.Option(help="Folder to write data.json, the pictures and README.md to.")],
+    scale: Annotated[
+        Literal["small", "paper"],
+        typer.Option(help="small: minutes; paper: the paper's outer steps. taylor has but one."),
+    ] = "small",
+    json: Json = False,
+) -> None:
+    """Repeat a figure of the Reptile paper over three seeds, and say whether its shape holds."""
+    from fewshot_cli import reproduction
+
+    reproduction.reproduce(figure, scale, output, json)
+
+
+@app.command()
 def adapt(
     support: Annotated[
         Path, typer.Option(help="Folder or zip with a folder of pictures for each class, or a CSV of path and label.")
