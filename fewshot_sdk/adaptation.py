@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,15 +14,15 @@ from fewshot_sdk.choice import Entrant, Outcome, Watch, cross_validate, plan, si
 from fewshot_sdk.classifier import FORMAT, Classifier
 from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.heads import fits
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import Student, Way, class_sums, features, frozen
 from fewshot_sdk.native import made_with
 from fewshot_sdk.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.rejection import calibrate
 from fewshot_sdk.support import SupportSet, read_support
+from fewshot_sdk.thumbnails import is_grey
 
-FALLBACK = "omniglot"  # of several, where nothing can be compared
+DRAWINGS, PHOTOGRAPHS = "omniglot", "photo"  # of several, where nothing can be compared
 MANY_PICTURES = 500
 Reader = Callable[[Preprocessing], SupportSet]
 
@@ -74,9 +74,9 @@ def compare_and_adapt(
     """As `adapt`, choosing among several initializations, by name; and with the reason for the choice.
 
     Where no two classes have a second picture nothing can be compared: then `auto` is `reptile` with the recipe's
-    steps, from `omniglot` if that is among several, the temperature is 1 and nothing is unknown. (With one
-    picture a class the three are within a point of each other on characters; on drawings foreign to the initialization
-    Reptile's steps were ahead.)
+    steps, or `probe` where `ways_of` tries no steps; of several initializations it takes `photo` if most pictures are
+    in colour, else `omniglot`; the temperature is 1 and nothing is unknown. (With one picture a class the three ways
+    are within a point of each other on characters; on drawings foreign to the initialization Reptile was ahead.)
     support: as for `adapt`, or a function that reads it for a recipe's preprocessing, called once for each.
     watch: handed every longer piece of work, an item for each part of it, and their number.
     """
@@ -92,8 +92,10 @@ def compare_and_adapt(
         ways = ways_of(init, method, steps, len(its.targets))
         entrants.append(Entrant(name=name, init=init, support=its, ways=ways))
     if not plan(entrants[0].support.targets)[0]:
-        entrant = next((e for e in entrants if e.name == FALLBACK), entrants[0])
-        way = entrant.ways[0] if method != "auto" else Way(method="reptile", steps=_steps(entrant.init, steps))
+        wanted = PHOTOGRAPHS if _in_colour(entrants) else DRAWINGS
+        entrant = next((e for e in entrants if e.name == wanted), entrants[0])
+        stepping = Way(method="reptile", steps=_steps(entrant.init, steps))
+        way = stepping if method == "auto" and stepping in entrant.ways else entrant.ways[-1]
         reason = (
             "cannot cross-validate with one picture a class (two classes with a second picture would do): "
             f"took {way.method if method == 'auto' else 'the method as told'} from {entrant.name}, "
@@ -116,9 +118,15 @@ def _as_seen(support: SupportSet | str | Path | Reader, settings: Preprocessing)
     return support(settings) if callable(support) else read_support(support, settings)
 
 
-def suitable(inits: Mapping[str, Initialization], n_way: int) -> dict[str, Initialization]:
-    """Those made for tasks of `n_way` classes: any with a zero head, and dense heads of as many rows."""
-    return {name: init for name, init in inits.items() if fits(init.state, init.recipe.head, n_way)}
+def _in_colour(entrants: Sequence[Entrant]) -> bool:
+    """Whether most pictures are, as seen by an initialization that sees colours."""
+    seen = next((e.support.images for e in entrants if e.support.images.shape[3] == 3), None)
+    return seen is not None and sum(not is_grey(image) for image in seen) > len(seen) / 2
+
+
+def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
+    """Those made for any number of classes; those for one number are the paper's experiments."""
+    return {name: init for name, init in inits.items() if init.recipe.head == "zero"}
 
 
 def ways_of(
@@ -126,13 +134,16 @@ def ways_of(
 ) -> tuple[Way, ...]:
     """What is tried with one initialization, simplest first.
 
-    With `auto` reptile is tried with half, all and twice the recipe's steps; over 500 pictures only with all.
+    With `auto` reptile is tried with half, all and twice the recipe's steps; over 500 pictures only with all. From a
+    pre-trained network for photographs it is tried only if `steps` are given: one takes as long as all the rest.
     """
     usual = _steps(init, steps)
     if method == "reptile":
         return (Way(method=method, steps=usual),)
     if method != "auto":
         return (Way(method=method),)
+    if steps is None and init.recipe.pretraining is not None:
+        return (Way(method="prototypes"), Way(method="probe"))
     counts = (usual,) if steps is not None or n_pictures > MANY_PICTURES else (usual // 2, usual, 2 * usual)
     reptile = [Way(method="reptile", steps=count) for count in sorted({count for count in counts if count})]
     return (Way(method="prototypes"), Way(method="probe"), *reptile)

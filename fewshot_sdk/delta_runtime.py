@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fewshot_sdk.arrays import from_bytes
 from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.classifier_graph import folded, network_graph
+from fewshot_sdk.config import Conv4
 from fewshot_sdk.deltas import DELTA, DELTA_FORMAT, Arrays, check_base, restored
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
 from fewshot_sdk.files import read_folder, sha256
@@ -46,7 +47,13 @@ class DeltaPredictor:
         self._base = from_bytes(opened.files["model.safetensors"], str(opened.folder / "model.safetensors"))
         graph = network_graph(None, self._recipe.backbone, self._recipe.preprocessing)
         self._session, _ = open_session(graph.SerializeToString(), "the network", threads)
-        self._inputs = {given.name for given in self._session.get_inputs()} - {PIXELS}
+        frozen = {f"norm{i}.{part}" for i in range(1, 5) for part in ("mean", "var")}
+        self._names = {
+            *self._base,
+            "head.weight",
+            "head.bias",
+            *(frozen if isinstance(self._recipe.backbone, Conv4) else ()),
+        }
         self._kept: dict[str, _Kept] = {}
 
     @property
@@ -109,13 +116,10 @@ class DeltaPredictor:
 
     def _run(self, kept: _Kept, pixels: Pixels, what: str) -> NDArray[np.float32]:
         found = restored(kept.delta, self._base, kept.config.precision, what)
-        try:
-            tensors = folded(found, self._recipe.backbone)
-        except KeyError as missing:
-            raise ParamsMismatch(f"{what}: tensor {missing} is missing; adapt again") from None
-        if tensors.keys() != self._inputs:
-            odd = sorted(tensors.keys() ^ self._inputs)[0]
-            raise ParamsMismatch(f"{what}: tensor {odd!r} is missing or unexpected; adapt again")
+        wrong = {name for name, tensor in found.items() if tensor.dtype != np.float32}
+        if odd := sorted(wrong | (found.keys() ^ self._names)):
+            raise ParamsMismatch(f"{what}: tensor {odd[0]!r} is missing, unexpected or not float32; adapt again")
+        tensors = folded(found, self._recipe.backbone)
         for part in ("head.weight", "head.bias"):
             tensors[part] = tensors[part] / np.float32(kept.config.temperature)
         feed = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fewshot_sdk.errors import BundleError, ConfigError, SupportError, TrainingDiverged
 from fewshot_sdk.images import Pixels
-from fewshot_sdk.records import LearnerMetadata
+from fewshot_sdk.metadata import LearnerMetadata
 from fewshot_sdk.runtime import open_session
 from fewshot_sdk.schedules import schedule
 

@@ -22,9 +22,9 @@ from fewshot_sdk.images import Pixels
 from fewshot_sdk.inner_loop import loss_and_grads, one_thread, update
 from fewshot_sdk.learner import Learner
 from fewshot_sdk.learner_graph import learner_graph
+from fewshot_sdk.metadata import LearnerMetadata, Parity
 from fewshot_sdk.onnx_nodes import OPSET
 from fewshot_sdk.params import LearnerState, Params
-from fewshot_sdk.records import LearnerMetadata, Parity
 from fewshot_sdk.runtime import METADATA_KEY
 from fewshot_sdk.tasks import mini_batches
 from fewshot_sdk.version import versions

@@ -10,12 +10,12 @@ from fewshot_sdk.config import InnerLoop
 from fewshot_sdk.errors import BundleError
 from fewshot_sdk.files import sha256
 from fewshot_sdk.hub import Opened, open_named
+from fewshot_sdk.metadata import OnnxMetadata
 from fewshot_sdk.records import (
     ClassifierConfig,
     DeltaConfig,
     Evaluation,
     InitializationConfig,
-    OnnxMetadata,
     Origin,
     Provenance,
 )

@@ -14,8 +14,8 @@ from fewshot_sdk.classifier_graph import network_graph, with_preprocessing
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.files import check_free_file, write_file
 from fewshot_sdk.learner import Learner
+from fewshot_sdk.metadata import OnnxMetadata, Parity
 from fewshot_sdk.onnx_nodes import OPSET
-from fewshot_sdk.records import OnnxMetadata, Parity
 from fewshot_sdk.runtime import FORMAT, METADATA_KEY, Predictor
 from fewshot_sdk.support import SupportSet, read_support
 from fewshot_sdk.version import __version__

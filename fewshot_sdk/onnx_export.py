@@ -11,10 +11,10 @@ from fewshot_sdk.classifier import Classifier
 from fewshot_sdk.classifier_graph import network_graph, with_preprocessing
 from fewshot_sdk.errors import ConfigError, ParityError
 from fewshot_sdk.files import check_free_file, write_file
+from fewshot_sdk.metadata import OnnxMetadata, Parity
 from fewshot_sdk.onnx_nodes import OPSET
 from fewshot_sdk.parity import check_parity
 from fewshot_sdk.precision import Precision, Speed, compare, in_int8
-from fewshot_sdk.records import OnnxMetadata, Parity
 from fewshot_sdk.runtime import FORMAT, METADATA_KEY, Predictor
 from fewshot_sdk.version import versions
 

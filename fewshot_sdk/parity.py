@@ -12,7 +12,7 @@ from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.images import Pixels, preprocess
 from fewshot_sdk.inner_loop import one_thread
-from fewshot_sdk.records import Parity
+from fewshot_sdk.metadata import Parity
 from fewshot_sdk.runtime import Predictor
 
 TOLERANCE, MARGIN = 1e-4, 1e-3

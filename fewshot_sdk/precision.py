@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from fewshot_sdk.classifier import Classifier
-from fewshot_sdk.records import Reduction
+from fewshot_sdk.metadata import Reduction
 from fewshot_sdk.runtime import PIXELS, Predictor, normalized
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]

@@ -14,8 +14,8 @@ from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
 from fewshot_sdk.files import MAX_FILE_BYTES, read_bounded
 from fewshot_sdk.images import MANY_PIXELS, Picture, Pixels, picture, preprocess
+from fewshot_sdk.metadata import OnnxMetadata
 from fewshot_sdk.predictions import Prediction, to_predictions
-from fewshot_sdk.records import OnnxMetadata
 
 METADATA_KEY = "fewshot_sdk"
 FORMAT = "fewshot-sdk onnx 2"

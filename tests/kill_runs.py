@@ -65,11 +65,18 @@ def main(folder: Path, runs: int, seed: int) -> None:
         for attempt in range(3):
             resumed += checkpoint.exists()
             child = start(output, resume=checkpoint.exists())
-            if attempt < 2:
-                time.sleep(rng.uniform(0, duration))
-                os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]
+            began, moment = time.monotonic(), rng.uniform(0, duration)
+            ended, status = os.waitpid(child, os.WNOHANG)
+            while not ended:
+                if attempt < 2 and time.monotonic() - began >= moment:
+                    os.kill(child, signal.SIGKILL)
+                    ended, status = os.waitpid(child, 0)
+                else:
+                    time.sleep(0.002)
+                    ended, status = os.waitpid(child, os.WNOHANG)
             kills += os.WIFSIGNALED(status)
+            if not os.WIFSIGNALED(status):  # the machine may have become faster or slower since
+                duration = time.monotonic() - began
             if not os.WIFSIGNALED(status):
                 assert status == 0, f"run {run}, attempt {attempt}: status {status}"
                 break

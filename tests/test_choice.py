@@ -10,11 +10,12 @@ from fewshot_sdk import Predictor, adapt, export_onnx
 from fewshot_sdk.adaptation import compare_and_adapt, suitable
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.choice import Entrant, HeldOut, Outcome, accuracy_of, plan, simplest_within_error, splits
+from fewshot_sdk.config import Preprocessing, Pretraining, Residual
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.images import preprocess
 from fewshot_sdk.methods import Way
 from fewshot_sdk.parity import TOLERANCE
-from fewshot_sdk.records import Trial
+from fewshot_sdk.records import ClassifierConfig, Trial
 from fewshot_sdk.support import SupportSet
 from tests.conftest import draw_folder, tiny_recipe
 
@@ -104,10 +105,27 @@ def test_of_several_initializations_the_better_is_taken(init: Initialization, dr
     assert seen == [2 * 8, 3]  # 4 folds twice for each, then each of 3 classes left out
 
 
-def test_a_dense_head_is_suitable_for_its_own_number_of_classes(init: Initialization) -> None:
+def test_only_initializations_for_any_number_of_classes_are_tried(init: Initialization) -> None:
     both = {"dense": fresh(tiny_recipe(head="dense"), 0, init.provenance), "zero": init}
-    assert suitable(both, 5).keys() == {"dense", "zero"}
-    assert suitable(both, 7).keys() == {"zero"}
+    assert suitable(both).keys() == {"zero"}
+
+
+def test_with_one_picture_a_class_its_colours_decide(init: Initialization) -> None:
+    recipe = tiny_recipe(backbone=Residual(widths=(4,)), pretraining=Pretraining(epochs=1))
+    seeing = recipe.preprocessing.replace(channels=3, mean=(0.5,) * 3, std=(0.3,) * 3)
+    photo = fresh(recipe.replace(preprocessing=seeing), 0, init.provenance)
+    inits = {"omniglot": init, "photo": photo}
+
+    def chosen(colour: int) -> ClassifierConfig:
+        def read(settings: Preprocessing) -> SupportSet:
+            pixels = np.zeros((3, 16, 16, settings.channels), np.uint8)
+            pixels[..., 0] = colour
+            return SupportSet(images=pixels, targets=np.arange(3), labels=("a", "b", "c"))
+
+        return compare_and_adapt(inits, read).classifier.config
+
+    assert (chosen(200).initialization.sha256, chosen(200).method) == (photo.sha256, "probe")
+    assert (chosen(0).initialization.sha256, chosen(0).method) == (init.sha256, "reptile")
 
 
 def test_calibration_is_recorded_and_identical_in_the_exported_file(init: Initialization, tmp_path: Path) -> None:

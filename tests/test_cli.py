@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_cli import commands
+from fewshot_cli import adapting
 from fewshot_cli.main import app
 from fewshot_sdk import datasets, load, presets, save
 from fewshot_sdk.checkpoint import Initialization
@@ -300,7 +300,7 @@ def test_ctrl_c_is_exit_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "predict", interrupt)
+    monkeypatch.setattr(adapting, "predict", interrupt)
     code, out, err = run("predict", "m.onnx", "p.png")
     assert (code, out, err) == (130, "", "interrupted\n")
 
@@ -309,7 +309,7 @@ def test_where_there_is_no_torch_it_says_so(run: Run, drawings: Path, monkeypatc
     def missing(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(commands, "adapt", missing)
+    monkeypatch.setattr(adapting, "adapt", missing)
     code, _, err = run("adapt", "--support", drawings, "--output", "o")
     assert (code, err) == (1, "error: this command needs torch, which is not installed here; pip install torch\n")
 

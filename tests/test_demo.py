@@ -147,12 +147,12 @@ def test_it_serves_the_site_until_it_is_stopped(learner: Path, site: dict[str, b
             found = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
             assert found
             for name, path in (("index.html", ""), ("worker.js", "worker.js?1"), ("learner.onnx", "learner.onnx")):
-                with urllib.request.urlopen(found[0] + path, timeout=20) as answer:
+                with urllib.request.urlopen(found[0] + path, timeout=60) as answer:
                     assert answer.read() == site[name]
             for path in ("nothing", "../pyproject.toml"):
                 with pytest.raises(urllib.error.HTTPError, match="404"):
-                    urllib.request.urlopen(found[0] + path, timeout=20)
+                    urllib.request.urlopen(found[0] + path, timeout=60)
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
+            assert process.wait(120) == 130
         finally:
             process.kill()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from fewshot_cli.commands import opened
+from fewshot_cli.adapting import opened
 from fewshot_cli.output import emit_json, say
 from fewshot_sdk.files import check_free, check_free_file, write_folder
 

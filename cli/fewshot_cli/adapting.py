@@ -1,4 +1,4 @@
-"""What each command does, once its words are parsed."""
+"""`fewshot adapt` and `predict`, once their words are parsed."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def adapt(job: AdaptJob, json: bool) -> None:
     began = time.perf_counter()
     examined = Examined(job.support, job.label_from)
     if job.extend is None:
-        with open_source(job.support, job.label_from) as files:  # a wrong folder is told before PyTorch is loaded
-            n_way = len({file.label for file in files})
-        made = _adapted(job, examined, n_way)
+        with open_source(job.support, job.label_from):  # a wrong folder is told before PyTorch is loaded
+            pass
+        made = _adapted(job, examined)
     else:
         made = _extended(job, job.extend)
     classifier, config = made.classifier, made.classifier.config
@@ -132,12 +132,12 @@ def _delta(job: AdaptJob, classifier: Classifier) -> Delta:
     return fewshot_sdk.Delta(classifier=classifier, base=base, precision=job.delta or "float16")
 
 
-def _adapted(job: AdaptJob, examined: Examined, n_way: int) -> Adaptation:
+def _adapted(job: AdaptJob, examined: Examined) -> Adaptation:
     from fewshot_sdk.adaptation import compare_and_adapt, suitable
 
     inits = _initializations(job.init)
     return compare_and_adapt(
-        suitable(inits, n_way) or inits,
+        suitable(inits) or inits,
         examined,
         method=job.method or ("auto" if job.steps is None else "reptile"),
         steps=job.steps,

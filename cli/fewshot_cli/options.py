@@ -1,0 +1,42 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that share the tasks. Default: one per core, one alone if the job is short.",
+        show_default=False,
+    ),
+]
+EvaluationMode = Literal["transductive", "inductive", "frozen", "all"]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data set's zips. Default: FEWSHOT_DATA, else a download.", show_default=False),
+]
+Labels = Annotated[
+    Literal["folder", "name"],
+    typer.Option(help="name: all pictures in one folder, named such as cat_001.jpg."),
+]
+INIT_HELP = "A bundled initialization's name, a folder, or user/repo[@revision] on the Hugging Face Hub."
+Vendor = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder dist of the npm package onnxruntime-web, to be copied beside the page, which then needs no "
+        "other host. Default: the page fetches it from a public CDN and checks its hash.",
+        show_default=False,
+    ),
+]
+Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
+Base = Annotated[
+    str | None,
+    typer.Option(help="The initialization that a delta is on. Default: the one it names.", show_default=False),
+]
+Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]
