@@ -1,4 +1,4 @@
-"""`fewshot meta-train`, `evaluate` and `compare`: what makes and judges initializations."""
+"""`fewshot meta-train`, `evaluate`, `compare` and `reproduce`: what makes and judges initializations."""
 
 from __future__ import annotations
 
@@ -180,3 +180,19 @@ def compare(
         plot=plot,
     )
     comparison.compare(job, json)
+
+
+@app.command()
+def reproduce(
+    figure: Annotated[Literal["taylor", "sine"], typer.Argument(help="taylor or sine, of the Reptile paper.")],
+    output: Annotated[Path, typer.Option(help="Folder to write data.json, the pictures and README.md to.")],
+    scale: Annotated[
+        Literal["small", "paper"],
+        typer.Option(help="small: minutes; paper: the paper's outer steps. taylor has but one."),
+    ] = "small",
+    json: Json = False,
+) -> None:
+    """Repeat a figure of the Reptile paper over three seeds, and say whether its shape holds."""
+    from fewshot_cli import reproduction
+
+    reproduction.reproduce(figure, scale, output, json)

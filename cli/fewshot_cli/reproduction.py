@@ -1,0 +1,45 @@
+"""`fewshot reproduce`: the paper's figures, each by one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fewshot_cli.output import emit, emit_json, say
+from fewshot_sdk.files import check_free, write_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fewshot_sdk.figures import Figure
+
+Name = Literal["taylor", "sine"]
+Size = Literal["small", "paper"]
+
+
+def reproduce(name: Name, scale: Size, output: Path, json: bool) -> None:
+    """Makes one figure, and writes its data, pictures and verdict."""
+    from fewshot_sdk.figures import check_can_draw
+
+    check_free(output)
+    check_can_draw()
+    for part in _parts(name, scale, f"fewshot reproduce {name} --scale {scale}"):
+        if isinstance(part, str):
+            say(part)
+            continue
+        write_folder(output, part.files())
+        say(f"wrote {output}")
+        if json:
+            emit_json(part.model_dump(mode="json"))
+        else:
+            emit(part.verdict)
+
+
+def _parts(name: Name, scale: Size, command: str) -> Iterator[Figure | str]:
+    if name == "taylor":
+        from fewshot_sdk.taylor import taylor
+
+        return taylor(command)
+    from fewshot_sdk.sine_waves import sine
+
+    return sine(scale, command)
