@@ -63,7 +63,7 @@ def test_the_whole_line(run: Run, tmp_path: Path, drawings: Path) -> None:
     code, out, err = run("evaluate", init, "--ways", 3, "--shots", 2, "--tasks", 4, "--json")
     assert code == 0
     said = json.loads(out)
-    assert set(said) == {"accuracy", "ci95", "tasks", "ways", "shots", "mode", "seed"}
+    assert set(said) == {"accuracy", "ci95", "tasks", "ways", "shots", "mode", "seed", "part"}
     assert said["accuracy"] * 4 * 3 == pytest.approx(round(said["accuracy"] * 4 * 3), abs=1e-12)  # of 12 queries
     assert (said["tasks"], said["ways"], said["shots"], said["mode"]) == (4, 3, 2, "inductive")
 

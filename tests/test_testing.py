@@ -86,7 +86,7 @@ def test_models_are_found_by_their_tags_and_private_ones_only_by_their_owner(hub
     assert [model.id for model in found] == ["user/ours"]
 
 
-def test_errors_are_the_clients_own(hub: LocalHub) -> None:
+def test_errors_are_the_clients_own(hub: LocalHub, tmp_path: Path) -> None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -108,7 +108,7 @@ def test_errors_are_the_clients_own(hub: LocalHub) -> None:
         stranger.create_repo("user/mine")
     hub.repository("user/repo").gated = True
     with pytest.raises(GatedRepoError):
-        stranger.hf_hub_download("user/repo", "config.json")
+        stranger.hf_hub_download("user/repo", "config.json", cache_dir=tmp_path)  # another test's copy would do, too
 
 
 def test_a_fault_happens_as_often_as_asked(hub: LocalHub) -> None:
