@@ -40,7 +40,7 @@ def adapt(
     init: Initialization,
     support: SupportSet | str | Path,
     *,
-    method: Method | Literal["auto"] = "reptile",
+    method: Method | Literal["auto"] | None = None,
     steps: int | None = None,
     reject_rate: float | None = None,
     seed: int = 0,
@@ -49,12 +49,15 @@ def adapt(
 
     support: a folder of class folders, or a SupportSet preprocessed with the recipe's settings.
     method: `reptile` takes gradient steps, `prototypes` and `probe` only make a new head, and `auto` chooses
-    by cross-validation. steps: of `reptile`; None takes the recipe's. The normalization is frozen to the statistics
+    by cross-validation. None is `reptile`, but `probe` on a pre-trained network for photographs, unless `steps` are
+    given. steps: of `reptile`; None takes the recipe's. The normalization is frozen to the statistics
     of the support set, so that each later picture is judged alone.
     reject_rate: the share of known pictures that may be called unknown; the temperature is then fitted, too, by
     cross-validation. None leaves the temperature at 1 and never says unknown.
     Raises SupportError and ImageError for a folder that cannot be used.
     """
+    if method is None:
+        method = "probe" if steps is None and init.recipe.pretraining else "reptile"
     made = compare_and_adapt(
         {init.recipe.preset: init}, support, method=method, steps=steps, reject_rate=reject_rate, seed=seed
     )

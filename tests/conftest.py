@@ -6,13 +6,15 @@ import io
 import os
 import socket
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fewshot_cli.main import app
+from fewshot_sdk import save
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.config import Conv4, Recipe
@@ -23,6 +25,7 @@ from fewshot_sdk.training import meta_train
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = os.environ.get("FEWSHOT_DATA")
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,6 +55,19 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in this process: exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            app([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
 
 
 def tiny_recipe(**changes: object) -> Recipe:
@@ -91,6 +107,11 @@ def sampler(recipe: Recipe, few_glyphs: ClassImages) -> TaskSampler:
 def init(recipe: Recipe, sampler: TaskSampler) -> Initialization:
     *_, last = meta_train(recipe, sampler)
     return last.initialization
+
+
+@pytest.fixture
+def saved(init: Initialization, tmp_path: Path) -> Path:
+    return save(init, tmp_path / "init")
 
 
 @pytest.fixture

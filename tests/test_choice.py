@@ -110,7 +110,7 @@ def test_only_initializations_for_any_number_of_classes_are_tried(init: Initiali
     assert suitable(both).keys() == {"zero"}
 
 
-def test_with_one_picture_a_class_its_colours_decide(init: Initialization) -> None:
+def test_with_one_picture_a_class_its_colours_decide(init: Initialization, tmp_path: Path) -> None:
     recipe = tiny_recipe(backbone=Residual(widths=(4,)), pretraining=Pretraining(epochs=1))
     seeing = recipe.preprocessing.replace(channels=3, mean=(0.5,) * 3, std=(0.3,) * 3)
     photo = fresh(recipe.replace(preprocessing=seeing), 0, init.provenance)
@@ -124,6 +124,8 @@ def test_with_one_picture_a_class_its_colours_decide(init: Initialization) -> No
 
         return compare_and_adapt(inits, read).classifier.config
 
+    folder = draw_folder(tmp_path / "in")
+    assert [adapt(photo, folder).config.method, adapt(photo, folder, steps=1).config.method] == ["probe", "reptile"]
     assert (chosen(200).initialization.sha256, chosen(200).method) == (photo.sha256, "probe")
     assert (chosen(0).initialization.sha256, chosen(0).method) == (init.sha256, "reptile")
 

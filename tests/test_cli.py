@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +10,10 @@ from PIL import Image
 
 from fewshot_cli import adapting
 from fewshot_cli.main import app
-from fewshot_sdk import datasets, load, presets, save
-from fewshot_sdk.checkpoint import Initialization
+from fewshot_sdk import datasets, load, presets
 from fewshot_sdk.errors import SaveError
 from fewshot_sdk.files import write_folder
-from tests.conftest import draw_folder, tiny_recipe
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            app([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
-
-
-@pytest.fixture
-def saved(init: Initialization, tmp_path: Path) -> Path:
-    return save(init, tmp_path / "init")
+from tests.conftest import Run, draw_folder, tiny_recipe
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from fewshot_cli.main import app
 from fewshot_sdk import datasets, evaluate, save
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.class_images import ClassImages
@@ -20,22 +18,12 @@ from fewshot_sdk.curves import compared
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.records import Pair
 from fewshot_sdk.tasks import TaskSampler
-from tests.conftest import tiny_recipe
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.conftest import Run, tiny_recipe
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+@pytest.fixture(autouse=True)
+def _few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            app([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture

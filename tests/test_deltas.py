@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_cli.main import app
 from fewshot_sdk import Classifier, Delta, DeltaPredictor, adapt, export_onnx, load_classifier, save
 from fewshot_sdk.arrays import from_bytes, to_bytes
 from fewshot_sdk.checkpoint import Initialization, fresh
@@ -23,21 +21,9 @@ from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 from fewshot_sdk.files import read_folder, write_folder
 from fewshot_sdk.lineage import lineage
 from fewshot_sdk.records import Method, Precision
-from tests.conftest import draw_folder, tiny_recipe
+from tests.conftest import Run, draw_folder, tiny_recipe
 
-Run = Callable[..., tuple[int, str, str]]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            app([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture

@@ -13,10 +13,7 @@ from fewshot_sdk import decoding, support
 from fewshot_sdk.doctor import LOOK, Finding, examine
 from fewshot_sdk.support import Reading, ReadPicture, read_pictures
 from fewshot_sdk.thumbnails import likenesses, thumbnail
-from tests.conftest import draw_folder
-from tests.test_cli import Run, run, saved
-
-__all__ = ["run", "saved"]  # fixtures
+from tests.conftest import Run, draw_folder
 
 
 def photograph(seed: int, width: int = 120, height: int = 90) -> Image.Image:

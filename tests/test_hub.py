@@ -7,13 +7,12 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fewshot_cli.main import app
 from fewshot_sdk import adapt, datasets, load, load_classifier, pull, push, save
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.errors import BundleError, ConfigError, HubError, OutputExists
@@ -22,11 +21,10 @@ from fewshot_sdk.hub import address, fetch
 from fewshot_sdk.lineage import lineage
 from fewshot_sdk.testing import LocalHub
 from fewshot_sdk.zoo import bundled
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Run
 from tests.render_reliability import FAULTS, PAGE, row
 
 SECRET = "hf_verysecret"
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -38,17 +36,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
         monkeypatch.setenv("HF_HOME", str(tmp_path / "A"))
         monkeypatch.setenv("FEWSHOT_HUB_SECONDS", "20")
         yield hub
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            app([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 def contents(folder: Path) -> dict[str, bytes]:

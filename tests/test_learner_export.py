@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import onnx
 import pytest
 import torch
 
-from fewshot_cli.main import app
 from fewshot_sdk import Learner, Predictor, adapt, adapt_to_onnx, export_learner, export_onnx, learner_export, save
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization, fresh
@@ -22,10 +20,9 @@ from fewshot_sdk.learner_export import in_pytorch, made_up_task
 from fewshot_sdk.learner_graph import learner_graph
 from fewshot_sdk.onnx_nodes import OPSET
 from fewshot_sdk.params import LearnerState
-from tests.conftest import draw_folder, tiny_recipe
+from tests.conftest import Run, draw_folder, tiny_recipe
 from tests.test_start_up import shell
 
-Run = Callable[..., tuple[int, str, str]]
 TINY = tiny_recipe()
 COLOUR = Preprocessing(height=11, width=14, channels=3, resize="box", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 SGD = TINY.adaptation.replace(optimizer="sgd", learning_rate=0.05)
@@ -189,17 +186,6 @@ def test_a_classifier_written_by_onnx_says_what_the_learner_says(
     made = adapt_to_onnx(learner, folder, tmp_path / "m.onnx", steps=4)
     assert made.metadata.parity.max_difference <= 1e-5
     assert made.metadata.adaptation.steps == 4
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            app([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 def test_the_shell_adapts_without_pytorch(run: Run, init: Initialization, drawings: Path, tmp_path: Path) -> None:

@@ -6,22 +6,21 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fewshot_cli.main import app
 from fewshot_sdk import adapt, load, pull, push, save
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.errors import MissingExtra, SignatureError
 from fewshot_sdk.files import SIGNATURE, read_folder, write_folder
 from fewshot_sdk.signing import check, sign
 from fewshot_sdk.testing import LocalHub
+from tests.conftest import Run
 
-Run = Callable[..., tuple[int, str, str]]
 PLAIN = serialization.NoEncryption()
 PKCS8, PEM = serialization.PrivateFormat.PKCS8, serialization.Encoding.PEM
 
@@ -41,17 +40,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         yield hub
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            app([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture

@@ -92,6 +92,7 @@ def adapt(job: AdaptJob, json: bool) -> None:
                 "steps": config.adaptation.steps,
                 "reason": made.reason,
                 "comparison": trials,
+                "findings": [asdict(finding) for finding in examined.findings or ()],
                 "temperature": config.temperature,
                 "threshold": config.threshold,
                 "calibration": config.calibration.model_dump() if config.calibration else None,

@@ -18,7 +18,10 @@ def adapt(
     ],
     output: Annotated[Path, typer.Option(help="Folder to write the classifier to; with --engine onnx an ONNX file.")],
     init: Annotated[
-        str, typer.Option(help=f"{INIT_HELP} auto tries all bundled ones that fit. With --engine onnx a learner file.")
+        str,
+        typer.Option(
+            help=f"{INIT_HELP} auto: those bundled for any number of classes. With --engine onnx a learner file."
+        ),
     ] = "auto",
     method: Annotated[
         Literal["auto", "prototypes", "probe", "reptile"] | None,
