@@ -8,7 +8,7 @@ FEWSHOT := $(BIN)/fewshot
 demo: .venv/ready  ## the whole line in three minutes, without downloading data
 	rm -rf demo
 	$(FEWSHOT) meta-train --preset glyphs --output demo/init
-	$(FEWSHOT) adapt --support examples/drawings --init demo/init --output demo/model
+	$(FEWSHOT) adapt --support examples/drawings --init demo/init --method reptile --reject-rate 0 --output demo/model
 	$(FEWSHOT) export demo/model --output demo/model.onnx
 	$(FEWSHOT) predict demo/model.onnx examples/new_drawings/*.png
 	@echo
