@@ -165,6 +165,7 @@ class Pretraining(Config):
     """Supervised training of the whole network to tell all training classes apart, before meta-training.
 
     SGD with Nesterov momentum 0.9; the rate rises over a tenth of the steps and falls to 0 along a cosine.
+    pictures: `photographs` or `drawings`, how they are seen differently each time (see `fewshot_sdk.augment`).
     """
 
     epochs: Count
@@ -172,6 +173,7 @@ class Pretraining(Config):
     learning_rate: Positive = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    pictures: Literal["photographs", "drawings"] = "photographs"
 
 
 class DataSource(Config):
@@ -203,7 +205,7 @@ class Recipe(Config):
 
     head: `dense` is a stored layer of `meta.n_way` rows; `zero` starts every task from rows of
     zeros, so that one initialization serves any number of classes.
-    pretraining: what comes before meta-training, for a residual network.
+    pretraining: what comes before meta-training.
     inner: the loop while meta-training; adaptation: the one for a new task.
     """
 
@@ -223,13 +225,6 @@ class Recipe(Config):
         if inner.steps == 0:
             raise ValueError("meta-training needs at least 1 inner step")
         return inner
-
-    @field_validator("pretraining")
-    @classmethod
-    def _has_norms_to_fold(cls, pretraining: Pretraining | None, info: ValidationInfo) -> Pretraining | None:
-        if pretraining and isinstance(info.data.get("backbone"), Conv4):
-            raise ValueError("only a residual network is pre-trained")
-        return pretraining
 
     @field_validator("adaptation")
     @classmethod
