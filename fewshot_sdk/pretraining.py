@@ -26,6 +26,9 @@ from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
 WARM_UP, _MOMENTUM = 0.1, "momentum."
+# Of batch norms, whose features are of any length; so class means tell training characters apart at a temperature
+# of about 1. Meta-training by class means from there gave 89.0 % (20-way 1-shot), from the length as found 87.2 %.
+LENGTH = 12.0
 _LOOKS = {"photographs": photographed, "drawings": redrawn}
 SETTINGS, TENSORS = "config.json", "state.safetensors"
 
@@ -105,11 +108,18 @@ def pretrained(recipe: Recipe, epoch: Epoch, n_classes: int, provenance: Provena
     """The initialization after an epoch: norms of a residual network folded in, no meta-training yet."""
     network = build_network(recipe.backbone, recipe.preprocessing, n_classes, norm=True)
     network.load_state_dict(_of_the_network(epoch.tensors))
-    learned = dict(network.named_parameters()) if isinstance(recipe.backbone, Conv4) else folded(network.eval())
-    params = {name: tensor.detach() for name, tensor in learned.items() if name not in HEAD}
+    learned = _at_length(network) if isinstance(recipe.backbone, Conv4) else folded(network.eval())
+    params = {name: tensor for name, tensor in learned.items() if name not in HEAD}
     init = fresh(recipe, provenance.seed, provenance.replace(seconds=round(epoch.seconds, 1)))
     kept = {name: params.get(name, tensor) for name, tensor in init.state.params.items()}
     return replace(init, state=replace(init.state, params=kept))
+
+
+def _at_length(network: Network) -> Params:
+    """The weights, the last norm's brought to a root mean square of LENGTH, which moves no decision by class means."""
+    params = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    factor = LENGTH / params["norm4.weight"].square().mean().sqrt()
+    return params | {name: params[name] * factor for name in ("norm4.weight", "norm4.bias")}
 
 
 def rate_at(step: int, steps: int, settings: Pretraining) -> float:

@@ -17,7 +17,7 @@ from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.evaluation import accuracies, evaluate
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import frozen_features
-from fewshot_sdk.pretraining import Epoch, load_pretraining, pretrain, pretrained, rate_at, save_pretraining
+from fewshot_sdk.pretraining import LENGTH, Epoch, load_pretraining, pretrain, pretrained, rate_at, save_pretraining
 from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.training import origin
@@ -107,6 +107,7 @@ def test_batch_norms_are_pretrained_too_and_stay_in_the_network(classes: ClassIm
     assert same(again, last)
     init = pretrained(recipe, last, classes.n_classes, origin(TaskSampler(data=classes, n_way=5, k_shot=3), "test"))
     assert torch.equal(init.state.params["norm2.weight"], last.tensors["norm2.weight"])
+    assert init.state.params["norm4.weight"].square().mean().sqrt() == pytest.approx(LENGTH)
     few = TaskSampler(data=classes, n_way=5, k_shot=1, n_query=2)
     raw = pretrained(recipe, first, classes.n_classes, init.provenance)
     known, begun = (
