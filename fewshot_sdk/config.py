@@ -179,7 +179,9 @@ class Pretraining(Config):
     learning_rate: Positive = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    pictures: Literal["photographs", "drawings"] = "photographs"
+    pictures: Annotated[Literal["photographs", "drawings"], Field(exclude_if=lambda it: it == "photographs")] = (
+        "photographs"  # what is older has no such key
+    )
 
 
 class DataSource(Config):

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from fewshot_sdk.backbones import build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization, origin_of
-from fewshot_sdk.config import Conv4, Preprocessing
+from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.files import check_free_file, write_file
 from fewshot_sdk.heads import open_head
@@ -89,7 +89,6 @@ def learner_bytes(init: Initialization) -> bytes:
 
 def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity, floor: float) -> bytes:
     recipe = init.recipe
-    assert isinstance(recipe.backbone, Conv4)
     said = LearnerMetadata(
         format="fewshot-sdk learner 1",
         n_way=recipe.meta.n_way if recipe.head == "dense" else None,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fewshot_sdk.config import Config, Conv4, Count, Fraction, InnerLoop, Listed, Preprocessing
+from fewshot_sdk.config import Backbone, Config, Count, Fraction, InnerLoop, Listed, Preprocessing
 from fewshot_sdk.records import Origin
 
 
@@ -66,7 +66,7 @@ class LearnerMetadata(Config):
     format: Literal["fewshot-sdk learner 1"]
     n_way: int | None
     preprocessing: Preprocessing
-    backbone: Conv4
+    backbone: Backbone
     adaptation: InnerLoop
     initialization: Origin
     opset: int

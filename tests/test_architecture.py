@@ -13,12 +13,12 @@ from tests.conftest import REPOSITORY
 LAYERS = """
 12  cli
 11  extension sine_waves
-10  adaptation training own_networks
-9  rejection onnx_export comparison sharing serving* report* pretraining outer_loop taylor
-8  choice learner_export evaluation parity precision fast_weights onnx_adaptation meta_gradients
-7  datasets* trajectories methods learner_graph classifier forward lineage demo* delta_runtime
-6  doctor* omniglot* mini_imagenet* glyphs* checkpoint inner_loop deployment* learner* classifier_graph
-5  tasks class_cache* support* heads conv4 cards* runtime* deltas*
+10  adaptation training own_networks taylor
+9  rejection onnx_export comparison sharing serving* report* pretraining outer_loop onnx_adaptation
+8  choice learner_export evaluation parity precision fast_weights meta_gradients lineage doctor*
+7  datasets* trajectories methods learner_graph classifier forward demo* delta_runtime deployment*
+6  omniglot* mini_imagenet* glyphs* checkpoint inner_loop learner* classifier_graph residual_learner
+5  tasks class_cache* support* heads conv4 cards* runtime* deltas* conv4_learner
 4  catalogue curves* class_images* bundles* sources* thumbnails* conv4_nodes backbones results* metadata*
 3  hub meta images* presets* records* conv4_tables* residual picture_nodes figures
 2  testing* signing* tensors web_runtime* archives* native* tables* hub_client config*
