@@ -12,10 +12,10 @@ import torch
 from fewshot_sdk.checkpoint import Initialization, origin_of
 from fewshot_sdk.choice import Entrant, Outcome, Watch, cross_validate, plan, simplest_within_error
 from fewshot_sdk.classifier import FORMAT, Classifier
-from fewshot_sdk.config import Preprocessing
+from fewshot_sdk.config import Preprocessing, Timm
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import one_thread
-from fewshot_sdk.methods import Student, Way, class_sums, features, frozen
+from fewshot_sdk.methods import Student, Way, class_sums, frozen
 from fewshot_sdk.native import made_with
 from fewshot_sdk.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.rejection import calibrate
@@ -57,7 +57,7 @@ def adapt(
     Raises SupportError and ImageError for a folder that cannot be used.
     """
     if method is None:
-        method = "probe" if steps is None and init.recipe.pretraining else "reptile"
+        method = "probe" if steps is None and was_pretrained(init) else "reptile"
     made = compare_and_adapt(
         {init.recipe.preset: init}, support, method=method, steps=steps, reject_rate=reject_rate, seed=seed
     )
@@ -145,11 +145,16 @@ def ways_of(
         return (Way(method=method, steps=usual),)
     if method != "auto":
         return (Way(method=method),)
-    if steps is None and init.recipe.pretraining is not None:
+    if steps is None and was_pretrained(init):
         return (Way(method="prototypes"), Way(method="probe"))
     counts = (usual,) if steps is not None or n_pictures > MANY_PICTURES else (usual // 2, usual, 2 * usual)
     reptile = [Way(method="reptile", steps=count) for count in sorted({count for count in counts if count})]
     return (Way(method="prototypes"), Way(method="probe"), *reptile)
+
+
+def was_pretrained(init: Initialization) -> bool:
+    """Whether its features were learned with supervision, so that a head on them may well do."""
+    return init.recipe.pretraining is not None or isinstance(init.recipe.backbone, Timm)
 
 
 def _steps(init: Initialization, steps: int | None) -> int:
@@ -162,11 +167,13 @@ def _finish(entrant: Entrant, way: Way, seed: int, outcomes: tuple[Outcome, ...]
     student = Student(init, len(support.labels))
     images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
     with one_thread():
-        ((_, params),) = student.learn(images, targets, [way], seed)
+        seen = None
+        if way.method != "reptile":
+            seen = entrant.seen.features if entrant.seen else student.features(images)
+        ((_, params),) = student.learn(images, targets, [way], seed, seen)
         whole = frozen(student.network, params, images)
         sums = None
-        if way.method == "prototypes":
-            seen = features(student.network, params, images)
+        if way.method == "prototypes" and seen is not None:
             sums = dict(zip(("sums", "counts"), class_sums(seen, targets, len(support.labels)), strict=True))
     config = ClassifierConfig(
         format=FORMAT,
