@@ -199,7 +199,20 @@ def _stored(recipe: Recipe, params: Params) -> LearnerState:
 
 
 def _template(recipe: Recipe) -> LearnerState:
-    """The shapes that a recipe's tensors must have, without the memory: a config.json may ask for any size."""
+    """The shapes that a recipe's tensors must have, without the memory: a config.json may ask for any size.
+
+    No arithmetic on them: the first on a tensor without memory imports PyTorch's compiler, and sympy with it.
+    """
     with torch.device("meta"):
         network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
-    return _stored(recipe, {name: tensor.detach() for name, tensor in network.named_parameters()})
+    params = {name: tensor.detach() for name, tensor in network.named_parameters()}
+    learned_of = params
+    if recipe.head == "zero":
+        learned_of = {name: tensor[:1] if name in HEAD else tensor for name, tensor in params.items()}
+        params = {name: tensor for name, tensor in params.items() if name not in HEAD}
+    return LearnerState(
+        params=params,
+        second_moments=learned_of if recipe.inner.optimizer == "adam" else {},
+        updates=0,
+        rates=learned_of if recipe.meta.algorithm == "meta-sgd" else {},
+    )

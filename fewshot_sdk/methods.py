@@ -7,6 +7,7 @@ reptile     gradient steps on the whole network, as in meta-training
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -157,6 +158,12 @@ def prototype_head(sums: Tensor, counts: Tensor, kind: str) -> Params:
     }
 
 
+class _Search(torch.optim.LBFGS):
+    """L-BFGS without the wrapper that imports PyTorch's compiler, a second's work, to keep itself out of it."""
+
+    add_param_group = inspect.unwrap(torch.optim.LBFGS.add_param_group)
+
+
 def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
     """Multinomial logistic regression: the least of sum_i cross-entropy_i + PENALTY / 2 |weight|^2, by L-BFGS.
 
@@ -167,7 +174,7 @@ def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
     centred = seen - centre
     weight = torch.zeros(n_way, seen.shape[1], requires_grad=True)
     bias = torch.zeros(n_way, requires_grad=True)
-    search = torch.optim.LBFGS([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
+    search = _Search([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         logits = torch.addmm(bias, centred, weight.T)

@@ -91,14 +91,17 @@ def _fold(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
     Source: Ioffe and Szegedy 2015, section 3.1.
     """
     mean, variance = norm.running_mean, norm.running_var
+    norm.eps, eps, norm.track_running_stats, norm.num_batches_tracked = 0.0, norm.eps, False, None
     weight: Tensor | None = norm.weight
     bias: Tensor | None = norm.bias
     if mean is None or variance is None:
         raise ConfigError("a batch norm without running statistics cannot judge a picture alone")
+    if mean.is_meta:  # shapes alone: arithmetic on them would import PyTorch's compiler
+        norm.weight, norm.bias = (nn.Parameter(torch.empty(mean.shape, device="meta")) for _ in range(2))
+        return
     with torch.no_grad():
-        scale = (variance.double() + norm.eps).rsqrt()
+        scale = (variance.double() + eps).rsqrt()
         scale = scale if weight is None else scale * weight
         shift = -mean * scale if bias is None else bias - mean * scale
         norm.weight, norm.bias = nn.Parameter(scale.to(mean.dtype)), nn.Parameter(shift.to(mean.dtype))
-    norm.eps, norm.track_running_stats, norm.num_batches_tracked = 0.0, False, None
     norm.running_mean, norm.running_var = torch.zeros_like(mean), torch.ones_like(variance)

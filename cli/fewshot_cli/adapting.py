@@ -142,8 +142,10 @@ def _adapted(job: AdaptJob, examined: Examined) -> Adaptation:
     inits = _initializations(job.init)
     if job.trainable:
         inits = {name: _moving(init, job.trainable) for name, init in inits.items()}
+    inits = suitable(inits) or inits
+    examined.expected = tuple(init.recipe.preprocessing for init in inits.values())
     return compare_and_adapt(
-        suitable(inits) or inits,
+        inits,
         examined,
         method=job.method or ("auto" if job.steps is None else "reptile"),
         steps=job.steps,
