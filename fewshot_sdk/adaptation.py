@@ -12,10 +12,10 @@ import torch
 from fewshot_sdk.checkpoint import Initialization, origin_of
 from fewshot_sdk.choice import Entrant, Outcome, Watch, cross_validate, plan, simplest_within_error
 from fewshot_sdk.classifier import FORMAT, Classifier
-from fewshot_sdk.config import Preprocessing, Recipe
+from fewshot_sdk.config import Preprocessing, Recipe, Timm
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import one_thread
-from fewshot_sdk.methods import Student, Way, class_sums, features, frozen
+from fewshot_sdk.methods import Student, Way, class_sums, frozen
 from fewshot_sdk.native import made_with
 from fewshot_sdk.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.rejection import calibrate
@@ -132,7 +132,7 @@ def made_for(recipe: Recipe) -> Method:
     """How an initialization by this recipe is best adapted, where nothing else is known."""
     if recipe.head == "prototype":
         return "prototypes"
-    return "probe" if recipe.pretraining else "reptile"
+    return "probe" if recipe.pretraining or isinstance(recipe.backbone, Timm) else "reptile"
 
 
 def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
@@ -170,11 +170,13 @@ def _finish(entrant: Entrant, way: Way, seed: int, outcomes: tuple[Outcome, ...]
     student = Student(init, len(support.labels))
     images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
     with one_thread():
-        ((_, params),) = student.learn(images, targets, [way], seed)
+        seen = None
+        if way.method != "reptile":
+            seen = entrant.seen.features if entrant.seen else student.features(images)
+        ((_, params),) = student.learn(images, targets, [way], seed, seen)
         whole = frozen(student.network, params, images)
         sums = None
-        if way.method == "prototypes":
-            seen = features(student.network, params, images)
+        if way.method == "prototypes" and seen is not None:
             sums = dict(zip(("sums", "counts"), class_sums(seen, targets, len(support.labels)), strict=True))
     config = ClassifierConfig(
         format=FORMAT,

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from fewshot_sdk.errors import ConfigError
 
 Algorithm = Literal["reptile", "fomaml", "maml", "anil", "boil", "meta-sgd", "protonet"]
-Part = Literal["all", "head", "body"]
+Part = Literal["all", "head", "body", "norm"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 MOVED: dict[Algorithm, Part] = {"anil": "head", "boil": "body"}  # by the steps inside a task
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual
+from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual, Timm
 from fewshot_sdk.params import Params
-from fewshot_sdk.residual import residual_layers
+from fewshot_sdk.residual import EvenLength, residual_layers
+from fewshot_sdk.timm_body import timm_body
 
 HEAD = ("head.weight", "head.bias")
 
@@ -95,6 +96,9 @@ def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, 
     if isinstance(backbone, Residual):
         layers |= residual_layers(backbone, preprocessing.channels, norm=norm)
         features = backbone.widths[-1]
+    elif isinstance(backbone, Timm):
+        layers["body"], features = timm_body(backbone, preprocessing)
+        layers["even"] = EvenLength()
     else:
         layers |= _conv4_layers(backbone, preprocessing.channels)
         height, width = (-(-side // 16) for side in (preprocessing.height, preprocessing.width))
@@ -147,6 +151,8 @@ def norm_statistics(network: nn.Module, params: Params, images: Tensor) -> Param
         for name, module in network.named_modules()
         if isinstance(module, BatchNorm)
     ]
+    if not hooks:
+        return {}
     try:
         with torch.no_grad():
             torch.func.functional_call(network, params, (images,))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fewshot_sdk.algorithms import Algorithm
-from fewshot_sdk.config import Backbone, Conv4, InnerLoop, MetaLoop, Recipe
+from fewshot_sdk.algorithms import Algorithm, Part
+from fewshot_sdk.config import Backbone, Conv4, InnerLoop, MetaLoop, Recipe, Timm
 from fewshot_sdk.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
 from fewshot_sdk.results import baselines_table, model_index, results_table
 
@@ -13,12 +13,20 @@ _DATA = {
     "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
     "mini-imagenet": "mini-ImageNet (Vinyals et al. 2016; photographs from ImageNet, for research)",
     "glyphs": "procedural glyphs, drawn by the library itself",
+    "timm": "what the timm model was trained on: see its own card",
 }
 _DRAWN = "expect it to tell apart things drawn in dark strokes on a light ground,\nnot colour photographs"
 _SUITS = {
     "omniglot": _DRAWN,
     "mini-imagenet": "expect it to tell apart small photographs of single things, and not well:\nsee the results",
     "glyphs": _DRAWN,
+    "timm": "what that suits it for, the model's own card says",
+}
+_PARTS: dict[Part, str] = {
+    "all": "",
+    "head": ", of the head alone",
+    "body": ", of all but the head",
+    "norm": ", of the norms and the head",
 }
 _NAMES: dict[Algorithm, str] = {
     "reptile": "Reptile",
@@ -197,13 +205,15 @@ def _calibration(config: ClassifierConfig) -> str:
 
 def _inner(inner: InnerLoop) -> str:
     name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
-    part = {"all": "", "head": ", of the head alone", "body": ", of all but the head"}[inner.trainable]
+    part = _PARTS[inner.trainable]
     return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}{part}"
 
 
 def _network(backbone: Backbone) -> str:
     if isinstance(backbone, Conv4):
         return f"Conv4, {backbone.filters} filters, {backbone.downsample}"
+    if isinstance(backbone, Timm):
+        return f"timm's {backbone.name}, batch norm folded to scales and shifts"
     return f"residual, stages of {', '.join(map(str, backbone.widths))} filters, batch norm folded in"
 
 
@@ -225,8 +235,9 @@ def _algorithm(meta: MetaLoop) -> str:
 
 def _picture(recipe: Recipe) -> str:
     p = recipe.preprocessing
+    kept = f", {p.kept:.3g} of each side" if p.kept < 1 else ""
     inverted = ", light on dark inverted" if p.polarity == "dark_on_light" else ""
-    return f"{p.height} x {p.width} x {p.channels}, {p.fit}, filter `{p.resize}`{inverted}"
+    return f"{p.height} x {p.width} x {p.channels}, {p.fit}{kept}, filter `{p.resize}`{inverted}"
 
 
 def _turned(recipe: Recipe) -> str:

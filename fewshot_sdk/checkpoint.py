@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from fewshot_sdk import cards
 from fewshot_sdk.archives import read_archive, write_archive
-from fewshot_sdk.backbones import build_network, random_params
+from fewshot_sdk.backbones import HEAD, build_network, random_params
 from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.config import Recipe
 from fewshot_sdk.errors import BundleError, ConfigError
@@ -20,6 +21,8 @@ from fewshot_sdk.meta import no_memory
 from fewshot_sdk.params import RATE, LearnerState, Params, check_alike, learned, named_rates
 from fewshot_sdk.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
+from fewshot_sdk.timm_weights import TIMM, pretrained
+from fewshot_sdk.version import versions
 
 FORMAT = INITIALIZATION
 METRICS = "metrics.jsonl"
@@ -96,17 +99,39 @@ def origin_of(init: Initialization) -> Origin:
 def fresh(recipe: Recipe, seed: int, provenance: Provenance) -> Initialization:
     """An initialization before any meta-training: random weights, empty second moments."""
     network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
-    return Initialization(recipe=recipe, state=_stored(recipe, random_params(network, seed)), provenance=provenance)
+    return begun(recipe, random_params(network, seed), provenance)
+
+
+def begun(recipe: Recipe, params: Params, provenance: Provenance) -> Initialization:
+    """An initialization before any meta-training, of weights that are there; a head that is not is drawn.
+
+    It is a pure function of what it is given, `provenance.seed` among it.
+    """
+    if not params.keys() >= set(HEAD):
+        with torch.device("meta"):
+            network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
+        rows, bias = (torch.zeros(network.get_parameter(name).shape) for name in HEAD)
+        torch.nn.init.xavier_uniform_(rows, generator=torch.Generator().manual_seed(provenance.seed))
+        params = {**params, **dict(zip(HEAD, (rows, bias), strict=True))}
+    return Initialization(recipe=recipe, state=_stored(recipe, params), provenance=provenance)
 
 
 def load(name: str | Path) -> Initialization:
     """The initialization in a folder, a bundled one by its name (such as `omniglot`), or one on the Hub
     as `user/repo` or `user/repo@revision`, which is pulled if need be; in the order bundled, folder, Hub.
+    `timm:NAME` is a model of the timm library, with its weights from the Hub and a zero head.
 
     Every file is checked against the manifest's sha256, every tensor against the recipe.
     Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that
     is missing, unexpected or of another shape, HubError if the Hub refuses.
     """
+    if str(name).startswith(TIMM):
+        found = pretrained(str(name))
+        made = Provenance(
+            command=f"the timm library, as {found.source}", seed=0, meta_steps_done=0, data_sha256="", seconds=0,
+            versions={**versions(), "timm": metadata.version("timm")},
+        )  # fmt: skip
+        return replace(begun(found.recipe, found.params, made), source=found.source)
     opened = open_named(name)
     return replace(_from_files(opened.files, opened.folder), source=opened.source)
 
@@ -174,7 +199,20 @@ def _stored(recipe: Recipe, params: Params) -> LearnerState:
 
 
 def _template(recipe: Recipe) -> LearnerState:
-    """The shapes that a recipe's tensors must have, without the memory: a config.json may ask for any size."""
+    """The shapes that a recipe's tensors must have, without the memory: a config.json may ask for any size.
+
+    No arithmetic on them: the first on a tensor without memory imports PyTorch's compiler, and sympy with it.
+    """
     with torch.device("meta"):
         network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
-    return _stored(recipe, {name: tensor.detach() for name, tensor in network.named_parameters()})
+    params = {name: tensor.detach() for name, tensor in network.named_parameters()}
+    learned_of = params
+    if recipe.head == "zero":
+        learned_of = {name: tensor[:1] if name in HEAD else tensor for name, tensor in params.items()}
+        params = {name: tensor for name, tensor in params.items() if name not in HEAD}
+    return LearnerState(
+        params=params,
+        second_moments=learned_of if recipe.inner.optimizer == "adam" else {},
+        updates=0,
+        rates=learned_of if recipe.meta.algorithm == "meta-sgd" else {},
+    )

@@ -26,6 +26,7 @@ from fewshot_sdk.support import SupportSet
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
 FORMAT = "fewshot-sdk classifier 1"
+AT_ONCE = 256  # pictures: bounds the memory
 SUMS = "class_sums.safetensors"
 EXPECTED = "a folder made by `fewshot adapt`"
 
@@ -69,7 +70,9 @@ class Classifier:
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
-        logits: torch.Tensor = self.network()(torch.from_numpy(np.array(pixels)))
+        network = self.network()
+        parts = torch.split(torch.from_numpy(np.array(pixels)), AT_ONCE)
+        logits = torch.cat([network(few) for few in parts])
         probabilities: NDArray[np.float32] = (logits / self.config.temperature).softmax(1).numpy()
         return probabilities
 

@@ -10,9 +10,10 @@ import onnx
 from numpy.typing import NDArray
 
 from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual
+from fewshot_sdk.errors import ExportError
 from fewshot_sdk.onnx_nodes import OPSET, Nodes, value
 from fewshot_sdk.picture_nodes import network_pixels
-from fewshot_sdk.runtime import INPUT, KNOWN, LABEL, OUTPUT, PIXELS
+from fewshot_sdk.runtime import FEATURES, INPUT, KNOWN, LABEL, OUTPUT, PIXELS
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -48,21 +49,48 @@ def network_graph(
     x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
     if isinstance(backbone, Conv4):
         x = _conv4(g, x, tensor, backbone, (seen.height, seen.width))
-    else:
+    elif isinstance(backbone, Residual):
         x = _residual(g, x, tensor, backbone, kind)
-    head = [tensor("head.weight", 2), tensor("head.bias")]
-    logits = g("Gemm", g("Flatten", x), *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
+    else:
+        raise ExportError(f"a {backbone.kind} network is not written by these nodes; only its classifiers are exported")
+    head = (tensor("head.weight", 2), tensor("head.bias"))
+    _answers(g, g("Flatten", x), head, temperature, threshold, half)
+    pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
+    n_way = "n_way" if tensors is None else len(tensors["head.bias"])
+    return g.model([pixels, *given], _outputs(n_way), opset=opset)
+
+
+def with_head(
+    body: onnx.ModelProto, tensors: Tensors, *, temperature: float = 1.0, threshold: float = 0.0, opset: int = OPSET
+) -> onnx.ModelProto:
+    """The network of a body that was written elsewhere, from `pixels` to `features`: our head behind it."""
+    g = Nodes()
+    rows, bias = tensors["head.weight"], tensors["head.bias"]
+    _answers(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, threshold)
+    features = value(FEATURES, np.float32, "batch", rows.shape[1])
+    head = g.model([features], _outputs(len(bias)), opset=opset)
+    head.ir_version = body.ir_version
+    head = onnx.compose.add_prefix(head, "head_", rename_inputs=False, rename_outputs=False)
+    whole = onnx.compose.merge_models(body, head, [(FEATURES, FEATURES)])
+    whole.producer_name, whole.producer_version, whole.graph.name = "fewshot-sdk", "", "fewshot"
+    onnx.checker.check_model(whole, full_check=True)
+    return whole
+
+
+def _answers(g: Nodes, x: str, head: tuple[str, str], temperature: float, threshold: float, half: bool = False) -> None:
+    """Features (n, n_features) to the outputs of the graph."""
+    logits = g("Gemm", x, *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
     rows = g("Softmax", g("Cast", logits, to=onnx.TensorProto.FLOAT) if half else logits, axis=1)
     best = g("ReduceMax", rows, g.integers(1), keepdims=0)
     g.output(g("ArgMax", rows, axis=1, keepdims=0), LABEL)
     g.output(rows, OUTPUT)
     g.output(g("GreaterOrEqual", best, g.scalar(threshold)), KNOWN)
-    pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
-    n_way = "n_way" if tensors is None else len(tensors["head.bias"])
-    outputs = [
+
+
+def _outputs(n_way: int | str) -> list[onnx.ValueInfoProto]:
+    return [
         value(LABEL, np.int64, "batch"), value(OUTPUT, np.float32, "batch", n_way), value(KNOWN, np.bool_, "batch"),
     ]  # fmt: skip
-    return g.model([pixels, *given], outputs, opset=opset)
 
 
 def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.ModelProto:

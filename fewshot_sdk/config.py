@@ -2,60 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    Strict,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fewshot_sdk.algorithms import Algorithm, Part, check_fits
 from fewshot_sdk.errors import ConfigError
-
-Count = Annotated[int, Field(ge=1, le=100_000_000)]
-Positive = Annotated[float, Field(gt=0)]
-T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], Strict(False)]  # a JSON list is no tuple to a strict reader
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Config(BaseModel):
-    """A group of settings; a wrong, missing or unknown one raises ConfigError and names it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _explain(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(data)
-        except ValidationError as error:
-            found = "; ".join(
-                f"{'.'.join(str(part) for part in e['loc']) or 'value'}: {e['msg'].lower()}"
-                + (f", found {e['input']!r}" if e["type"] != "missing" else "")
-                for e in error.errors()
-            )
-            raise ConfigError(f"{cls.__name__}: {found[:600]}") from None
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """The settings held by a JSON object. Raises ConfigError."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:  # not JSON at all
-            raise ConfigError(f"{cls.__name__}: {error.errors()[0]['msg'].lower()}") from None
-
-    def replace(self, **changes: object) -> Self:
-        """A copy with some settings changed, checked again. Raises ConfigError."""
-        known = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self)(**{**known, **changes})
+from fewshot_sdk.settings import Config as Config
+from fewshot_sdk.settings import Count as Count
+from fewshot_sdk.settings import Fraction as Fraction
+from fewshot_sdk.settings import Listed as Listed
+from fewshot_sdk.settings import Positive as Positive
 
 
 class Preprocessing(Config):
@@ -64,6 +21,7 @@ class Preprocessing(Config):
     polarity: `dark_on_light` inverts a picture whose mean is under one half, so that chalk on a
     blackboard reads like ink on paper; `keep` leaves it. A picture that is not of the network's
     proportions is padded with white (`pad`), cut to the middle (`crop`) or squeezed (`stretch`).
+    kept: the share of each side that is left of what `crop` or `stretch` sees, again in the middle.
     The network then sees (pixel / 255 - mean) / std for each channel.
     """
 
@@ -72,9 +30,19 @@ class Preprocessing(Config):
     channels: Literal[1, 3]
     resize: Literal["nearest", "box", "bilinear", "bicubic"]
     fit: Literal["pad", "crop", "stretch"] = "pad"
+    kept: Annotated[float, Field(ge=0.1, le=1, exclude_if=lambda kept: kept == 1)] = (
+        1.0  # what is older has no such key
+    )
     polarity: Literal["keep", "dark_on_light"] = "keep"
     mean: Listed[float] = (0.0,)
     std: Listed[Positive] = (1.0,)
+
+    @field_validator("kept")
+    @classmethod
+    def _paper_is_no_picture(cls, kept: float, info: ValidationInfo) -> float:
+        if kept < 1 and info.data.get("fit") == "pad":
+            raise ValueError("all of a padded picture is kept")
+        return kept
 
     @field_validator("mean", "std")
     @classmethod
@@ -107,13 +75,24 @@ class Residual(Config):
     widths: Annotated[Listed[Count], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
 
 
-Backbone = Annotated[Conv4 | Residual, Field(discriminator="kind")]
+class Timm(Config):
+    """A model of the timm library before its classifier, each picture judged alone: see `fewshot_sdk.timm_body`.
+
+    name: timm's name of the architecture, without the tag that says which weights, such as `resnet10t`.
+    """
+
+    kind: Literal["timm"] = "timm"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]
+
+
+Backbone = Annotated[Conv4 | Residual | Timm, Field(discriminator="kind")]
 
 
 class InnerLoop(Config):
     """What happens inside one task. `adam` is Adam with beta1 = 0, as in the paper.
 
-    trainable: what the steps move: the whole network, its last layer alone (`head`), or all but that (`body`).
+    trainable: what the steps move: the whole network, its last layer alone (`head`), all but that (`body`), or that
+    and the scales and shifts of the normalization layers (`norm`).
     precision: `bfloat16` lets the products of the convolutions and their gradients take operands
     rounded to 8 significant bits, where the processor is faster with them; sums and all else stay float32.
     """
@@ -188,11 +167,12 @@ class DataSource(Config):
     """Which classes are trained on; the others of the same split are for testing.
 
     split: `paper` or `official` for Omniglot; mini-ImageNet has only `ravi`, the glyphs only `seeded`.
+    `timm` is what the weights of a timm model were trained on, wherever that is: it cannot be opened.
     rotations: each training class turned by 0, 90, 180 and 270 degrees is four classes.
     """
 
-    name: Literal["omniglot", "mini-imagenet", "glyphs"]
-    split: Literal["paper", "official", "ravi", "seeded"]
+    name: Literal["omniglot", "mini-imagenet", "glyphs", "timm"]
+    split: Literal["paper", "official", "ravi", "seeded", "pretrained"]
     rotations: bool = False
 
     def __str__(self) -> str:
@@ -201,7 +181,12 @@ class DataSource(Config):
     @field_validator("split")
     @classmethod
     def _split_exists(cls, split: str, info: ValidationInfo) -> str:
-        splits = {"omniglot": ("paper", "official"), "mini-imagenet": ("ravi",), "glyphs": ("seeded",)}
+        splits = {
+            "omniglot": ("paper", "official"),
+            "mini-imagenet": ("ravi",),
+            "glyphs": ("seeded",),
+            "timm": ("pretrained",),
+        }
         known = splits.get(info.data.get("name", ""), (split,))
         if split not in known:
             raise ValueError(f"{info.data['name']} has the split {' or '.join(known)}")

@@ -46,6 +46,8 @@ def open_dataset(
     Raises DataError if they are missing or corrupt, or if the data set has no such part: only
     mini-ImageNet's split names classes for validation.
     """
+    if source.name == "timm":
+        raise DataError("what a timm model was trained on is not at hand; name other data, in the shell by --data")
     if part == "val" and source.name != "mini-imagenet":
         raise DataError(f"{source.name} has no validation classes; take `test`, or some of `train`")
     if source.name == "glyphs":

@@ -34,11 +34,14 @@ class Decoded:
     size: tuple[int, int]
 
 
-def decode(data: bytes, name: str, at_least: int | None = None) -> Decoded:
+def decode(
+    data: bytes, name: str, at_least: int | None = None, before: dict[tuple[int, int], Decoded] | None = None
+) -> Decoded:
     """The picture in the bytes of a file: upright, transparency on white, 8 bits; a GIF's first frame.
 
     at_least: a JPEG may come at a half, a quarter or an eighth of its size, which is several times
     faster and smaller, as long as neither side gets less than `at_least` pixels; None: whole.
+    before: what was decoded of these bytes already, by its size; added to, and taken from if it is there.
     Raises ImageError, starting with `name`, if it is unreadable, truncated, of another format than
     JPEG, PNG, WebP, BMP, GIF or TIFF, or past 64 MiB, 16,384 pixels a side, 50 million in all, or
     4,096 for each byte of the file if it has more than 4 million; the limits are checked before any
@@ -61,10 +64,16 @@ def decode(data: bytes, name: str, at_least: int | None = None) -> Decoded:
                 whole = image.size
                 if at_least is not None and image.format in ("JPEG", "MPO"):  # MPO: a phone's JPEG with more behind
                     image.draft(None, (at_least, at_least))
+                drafted = image.size
+                if before is not None and drafted in before:
+                    return before[drafted]
                 seen = as_seen(image)
                 # A quarter turn by the camera also turns the size; the reduced sides tell, but for a square.
                 turned = (seen.width > seen.height) != (whole[0] > whole[1])
-                return Decoded(image=seen, size=whole[::-1] if turned else whole)
+                found = Decoded(image=seen, size=whole[::-1] if turned else whole)
+                if before is not None:
+                    before[drafted] = found
+                return found
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture this program reads ({_READ}); convert or remove it") from None
     except Image.DecompressionBombError:

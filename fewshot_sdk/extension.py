@@ -40,7 +40,9 @@ def extend(
     kept = len(classifier.support.targets) > 0
     init = next((init for init in inits.values() if init.sha256 == config.initialization.sha256), None)
     if kept and init is not None:
-        calibration = config.calibration
+        calibration, moved = config.calibration, config.adaptation.trainable
+        loop = init.recipe.adaptation.replace(trainable=moved)
+        init = replace(init, recipe=init.recipe.replace(adaptation=loop))
         made = compare_and_adapt(
             {config.initialization.name: init},
             union(classifier.support, more),

@@ -54,7 +54,9 @@ def enough_pixels(settings: Preprocessing) -> int | None:
     Three times the network's: Pillow's documentation of `reducing_gap` calls the result
     indistinguishable from reading all of them. None: all, for the filter that picks single ones.
     """
-    return None if settings.resize == "nearest" else max(64, 3 * settings.width, 3 * settings.height)
+    if settings.resize == "nearest":
+        return None
+    return max(64, math.ceil(3 * max(settings.width, settings.height) / settings.kept))
 
 
 def picture(source: Picture, settings: Preprocessing) -> Pixels:
@@ -82,8 +84,8 @@ def fit(image: Image.Image, settings: Preprocessing) -> Pixels:
     if settings.polarity == "dark_on_light" and np.asarray(image.convert("L")).mean() < 127.5:
         image = ImageOps.invert(image)
     size = (settings.width, settings.height)
-    if settings.fit == "crop":
-        image = image.crop(_middle(image.size, size))
+    if settings.fit == "crop" or settings.kept < 1:
+        image = image.crop(_middle(image.size, size if settings.fit == "crop" else image.size, settings.kept))
     elif settings.fit == "pad":
         image = _pad(image, size)
     if image.size != size:
@@ -118,11 +120,11 @@ def _bounded(image: Image.Image, settings: Preprocessing) -> Image.Image:
     return image.reduce(factor, (left, top, left + width, top + height))  # squares cut at the edge would shift it
 
 
-def _middle(found: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The largest centred box of the wanted proportions, as left, top, right, bottom."""
+def _middle(found: tuple[int, int], wanted: tuple[int, int], kept: float) -> tuple[int, int, int, int]:
+    """The largest centred box of the wanted proportions, or that share of its sides, as left, top, right, bottom."""
     width, height = found
-    cut_width = min(width, max(1, round(height * wanted[0] / wanted[1])))
-    cut_height = min(height, max(1, round(width * wanted[1] / wanted[0])))
+    cut_width = max(1, round(kept * min(width, max(1, round(height * wanted[0] / wanted[1])))))
+    cut_height = max(1, round(kept * min(height, max(1, round(width * wanted[1] / wanted[0])))))
     left, top = (width - cut_width) // 2, (height - cut_height) // 2
     return left, top, left + cut_width, top + cut_height
 

@@ -136,7 +136,7 @@ def fine_tune_together(
         rows = batches[:, step]
         gradient = vmap(grad_and_value(loss_of))
         grads, losses[:, step] = gradient(state.params, images[each, rows], labels[each, rows])
-        state = update(state, {name: grads[name] for name in moving(state.params, inner.trainable)}, inner)
+        state = update(state, {name: grads[name] for name in moving(network, state.params, inner.trainable)}, inner)
     ends = [part[name].flatten(1) for part in (state.params, state.second_moments) for name in sorted(part)]
     return torch.cat(ends, 1).cpu(), losses.cpu()
 
@@ -146,15 +146,18 @@ def loss_and_grads(
     loss: Loss = cross_entropy,
 ) -> tuple[Tensor, Params]:  # fmt: skip
     """The loss, a scalar, and its gradient with respect to the part of `params` that is trainable."""
-    leaves = {name: params[name].detach().requires_grad_() for name in moving(params, trainable)}
+    leaves = {name: params[name].detach().requires_grad_() for name in moving(network, params, trainable)}
     with torch.enable_grad():
         found = loss(functional_call(network, {**params, **leaves}, (images,)), labels)
     grads = torch.autograd.grad(found, list(leaves.values()))
     return found.detach(), dict(zip(leaves, grads, strict=True))
 
 
-def moving(params: Params, trainable: Part) -> list[str]:
-    """The names of what inner steps move; the head is the layer of that name."""
+def moving(network: nn.Module, params: Params, trainable: Part) -> list[str]:
+    """The names of what inner steps move; the head is the layer of that name, a norm any whose class is called so."""
+    if trainable == "norm":
+        norms = {name for name, module in network.named_modules() if "Norm" in type(module).__name__}
+        return [name for name in params if name.startswith("head.") or name.rpartition(".")[0] in norms]
     return [name for name in params if trainable == "all" or name.startswith("head.") == (trainable == "head")]
 
 

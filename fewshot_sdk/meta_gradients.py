@@ -47,7 +47,7 @@ def meta_gradient(
             state = open_head(state, head, network)
         for start in state.params.values():
             start.requires_grad_()  # also a head's rows of zeros, which are part of no leaf
-        names, losses = moving(state.params, inner.trainable), []
+        names, losses = moving(network, state.params, inner.trainable), []
         for batch in first:
             losses.append(loss_of(state.params, batch))
             moved = [state.params[name] for name in names]

@@ -7,6 +7,7 @@ reptile     gradient steps on the whole network, as in meta-training
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from torch.func import functional_call
 
 from fewshot_sdk.backbones import Network, build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.config import InnerLoop
+from fewshot_sdk.config import Conv4, InnerLoop
 from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.heads import Head, fits, open_any_head
 from fewshot_sdk.inner_loop import fine_tune
@@ -25,8 +26,13 @@ from fewshot_sdk.records import Method
 from fewshot_sdk.tasks import mini_batches
 
 PENALTY = 1.0
+AT_ONCE = 64  # pictures, where each is judged alone: bounds the memory
 PROBE_ITERATIONS = 50
-SHARPNESS = {"conv4": 1.0, "residual": 25.0}  # of class means: with it the best temperature on new classes is about 1
+SHARPNESS = {
+    "conv4": 1.0,
+    "residual": 25.0,
+    "timm": 25.0,
+}  # of class means: with it the best temperature on new classes is about 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +59,27 @@ class Student:
         if self._inner.trainable == "body" and not fits(init.state, recipe.head, n_way):
             self._inner = self._inner.replace(trainable="all")  # a head of zeros has to learn, too
 
-    def learn(self, images: Tensor, targets: Tensor, ways: Sequence[Way], seed: int) -> Iterator[tuple[Way, Params]]:
+    @property
+    def judges_alone(self) -> bool:
+        """Whether the features of a picture depend on nothing else in its batch."""
+        return not isinstance(self.network.backbone, Conv4)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head sees of a support set before any step: (n, n_features)."""
+        return features(self.network, self._start.params, images)
+
+    def learn(
+        self, images: Tensor, targets: Tensor, ways: Sequence[Way], seed: int, seen: Tensor | None = None
+    ) -> Iterator[tuple[Way, Params]]:
         """Yields the network's weights by each of the ways, simplest first; each goes on from what is already there.
 
         images uint8 (n, height, width, channels), targets int64 (n,), each class at least once.
-        seed: what the order of mini-batches is drawn from.
+        seed: what the order of mini-batches is drawn from. seen: the images' `features`, if they are known.
         Raises TrainingDiverged if gradient steps end in a loss that is no number.
         """
         ways = sorted(ways, key=simplicity)
-        seen = (
-            features(self.network, self._start.params, images) if any(way.method != "reptile" for way in ways) else None
-        )
+        if seen is None and any(way.method != "reptile" for way in ways):
+            seen = self.features(images)
         batches = mini_batches(len(targets), self._inner.batch_size, max(way.steps for way in ways), (seed,))
         state, done = self._start, 0
         if any(way.method == "reptile" for way in ways):
@@ -102,7 +118,9 @@ def begin(network: Network, opened: LearnerState, head: Head, images: Tensor, ta
 def features(network: Network, params: Params, images: Tensor) -> Tensor:
     """What the head sees of a support set, by its own statistics: (n, n_features)."""
     network.train()
-    return _before_head(network, params, images)
+    if isinstance(network.backbone, Conv4):
+        return _before_head(network, params, images)
+    return torch.cat([_before_head(network, params, few) for few in torch.split(images, AT_ONCE)])
 
 
 def frozen_features(network: nn.Module, images: Tensor) -> Tensor:
@@ -155,6 +173,12 @@ def spread(n_features: int, kind: str) -> float:
     return 4 * n_features / SHARPNESS[kind]
 
 
+class _Search(torch.optim.LBFGS):
+    """L-BFGS without the wrapper that imports PyTorch's compiler, a second's work, to keep itself out of it."""
+
+    add_param_group = inspect.unwrap(torch.optim.LBFGS.add_param_group)
+
+
 def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
     """Multinomial logistic regression: the least of sum_i cross-entropy_i + PENALTY / 2 |weight|^2, by L-BFGS.
 
@@ -165,7 +189,7 @@ def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
     centred = seen - centre
     weight = torch.zeros(n_way, seen.shape[1], requires_grad=True)
     bias = torch.zeros(n_way, requires_grad=True)
-    search = torch.optim.LBFGS([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
+    search = _Search([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         logits = torch.addmm(bias, centred, weight.T)

@@ -8,7 +8,8 @@ from pathlib import Path
 import onnx
 
 from fewshot_sdk.classifier import Classifier
-from fewshot_sdk.classifier_graph import network_graph, with_preprocessing
+from fewshot_sdk.classifier_graph import network_graph, with_head, with_preprocessing
+from fewshot_sdk.config import Timm
 from fewshot_sdk.errors import ConfigError, ParityError
 from fewshot_sdk.files import check_free_file, write_file
 from fewshot_sdk.metadata import OnnxMetadata, Parity
@@ -16,6 +17,7 @@ from fewshot_sdk.onnx_nodes import OPSET
 from fewshot_sdk.parity import check_parity
 from fewshot_sdk.precision import Precision, Speed, compare, in_int8
 from fewshot_sdk.runtime import FORMAT, METADATA_KEY, Predictor
+from fewshot_sdk.timm_graph import timm_features
 from fewshot_sdk.version import versions
 
 OPSETS = (18, 23)
@@ -59,6 +61,8 @@ def export_onnx(
         raise ConfigError(
             f"{precision} is judged on the support pictures, and this classifier keeps none; adapt again, or take fp32"
         )
+    if precision != "fp32" and isinstance(config.backbone, Timm):
+        raise ConfigError(f"a timm model is exported in fp32 alone, found {precision}; leave --precision out")
 
     def described(network: onnx.ModelProto, **changes: object) -> bytes:
         metadata = OnnxMetadata(
@@ -78,7 +82,13 @@ def export_onnx(
     tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}
     settings = {"temperature": config.temperature, "threshold": config.threshold}
 
+    body = None
+    if isinstance(config.backbone, Timm):
+        body = timm_features(classifier.network(), (seen.height, seen.width), opset)
+
     def network(half: bool = False) -> onnx.ModelProto:
+        if body is not None:
+            return with_head(body, tensors, opset=opset, **settings)
         return network_graph(tensors, config.backbone, seen, half=half, opset=opset, **settings)
 
     parity = check_parity(classifier, Predictor(described(network())))

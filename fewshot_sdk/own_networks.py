@@ -68,7 +68,7 @@ def meta_train_network(
     """
     check_fits(meta.algorithm, inner.optimizer, inner.trainable)
     params = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
-    if not moving(params, inner.trainable):
+    if not moving(network, params, inner.trainable):
         raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
     course = Course(network=network, task=task, inner=inner, meta=meta, loss=loss)
     done, at = 0, _beginning(params, inner, meta)

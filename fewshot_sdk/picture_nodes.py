@@ -41,8 +41,8 @@ def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
     """uint8 (n, any height, any width, 3) -> float32 (n, channels, height, width): whole numbers from 0 to 255."""
     sizes = g("Cast", g("Shape", images, start=1, end=3), to=_DOUBLE)
     found = [g("Gather", sizes, g.constant(axis, np.int64)) for axis in (0, 1)]
-    rows = _side(g, found[0], found[1], seen.height, seen.width, seen.fit)
-    columns = _side(g, found[1], found[0], seen.width, seen.height, seen.fit)
+    rows = _side(g, found[0], found[1], seen.height, seen.width, seen)
+    columns = _side(g, found[1], found[0], seen.width, seen.height, seen)
     x = g("Transpose", images, perm=_CHANNELS_FIRST)
     if seen.channels == 1 or seen.polarity == "dark_on_light":
         grey = _grey(g, x)
@@ -52,7 +52,7 @@ def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
     if seen.resize == "nearest":
         x = _nearest(g, x, columns, seen.width, 3)
         return g("Cast", _nearest(g, x, rows, seen.height, 2), to=_FLOAT)
-    if seen.fit == "crop":
+    if seen.fit == "crop" or seen.kept < 1:
         starts, ends = (
             g("Cast", g("Concat", *(g("Unsqueeze", part, g.integers(0)) for part in parts), axis=0), to=_INT64)
             for parts in (
@@ -68,16 +68,16 @@ def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
     return g("Cast", _eight_bits(g, g("MatMul", weights, x), white), to=_FLOAT)
 
 
-def _side(
-    g: Nodes, size: str, other: str, wanted: int, wanted_other: int, fit: Literal["pad", "crop", "stretch"]
-) -> Side:
+def _side(g: Nodes, size: str, other: str, wanted: int, wanted_other: int, seen: Preprocessing) -> Side:
     """How a side of `size` pixels is used, where the other has `other`, as `images.fit` does it."""
     zero = _double(g, 0)
-    if fit == "stretch":
+    if seen.fit == "stretch" and seen.kept == 1:
         return Side(size, zero, zero, size)
     even = g("Round", g("Div", g("Mul", other, _double(g, wanted)), _double(g, wanted_other)))  # halves to even
-    if fit == "crop":
-        cut = g("Min", size, g("Max", even, _double(g, 1)))
+    if seen.fit != "pad":
+        cut = g("Min", size, g("Max", even, _double(g, 1))) if seen.fit == "crop" else size
+        if seen.kept < 1:
+            cut = g("Max", g("Round", g("Mul", cut, _double(g, seen.kept))), _double(g, 1))
         return Side(cut, zero, _half(g, g("Sub", size, cut)), cut)
     whole = g("Max", size, even)
     return Side(whole, _half(g, g("Sub", whole, size)), zero, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewshot_sdk.algorithms import MOVED, first_order, known
+from fewshot_sdk.algorithms import MOVED, Part, first_order, known
 from fewshot_sdk.config import Conv4, DataSource, InnerLoop, MetaLoop, Preprocessing, Pretraining, Recipe, Residual
 from fewshot_sdk.errors import ConfigError
 
@@ -162,4 +162,16 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
         inner=inner,
         adaptation=inner.replace(steps=10, batch_size=100),
         meta=outer,
+    )
+
+
+def moving_only(recipe: Recipe, trainable: Part) -> Recipe:
+    """The recipe whose inner steps, in training and in adaptation, move one part of the network.
+
+    `body` needs a head that is there before it learns: a dense one.
+    """
+    return recipe.replace(
+        head="dense" if trainable == "body" else recipe.head,
+        inner=recipe.inner.replace(trainable=trainable),
+        adaptation=recipe.adaptation.replace(trainable=trainable),
     )

@@ -86,7 +86,7 @@ def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> 
             learn, queries = rest[split.learn], np.concatenate([rest[split.ask], strangers])
             without = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
             whole = Split(fold=split.fold, learn=learn, ask=queries)
-            for _, logits, _ in ask(student, without, whole, [outcome.way], seed):
+            for _, logits, _ in ask(student, without, whole, [outcome.way], seed, outcome.entrant.seen):
                 confidences = softmax(logits, temperature).max(1)
                 known.append(confidences[: len(split.ask)])
                 unknown.append(confidences[len(split.ask) :])

@@ -20,6 +20,7 @@ from fewshot_sdk.predictions import Prediction, to_predictions
 METADATA_KEY = "fewshot_sdk"
 FORMAT = "fewshot-sdk onnx 2"
 INPUT, PIXELS = "images", "pixels"  # what a file takes: pictures of any size, or with --raw the network's floats
+FEATURES = "features"  # between a network's body and its head
 LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
 BATCH = 64
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_sdk.config import Preprocessing
-from fewshot_sdk.decoding import decode
+from fewshot_sdk.decoding import Decoded, decode
 from fewshot_sdk.errors import ImageError, SupportError
 from fewshot_sdk.images import Pixels, enough_pixels, fit
 from fewshot_sdk.sources import LabelFrom, open_source
@@ -77,26 +78,37 @@ def read_pictures(
 
     The sources and labels are those of `sources.open_source`. Raises SupportError as it does.
     """
-    pictures, unreadable = [], {}
+    return read_for_all(source, [settings], label_from, least)[settings]
+
+
+def read_for_all(
+    source: str | Path, wanted: Sequence[Preprocessing], label_from: LabelFrom = "folder", least: int = 2
+) -> dict[Preprocessing, Reading]:
+    """`read_pictures` by each of several settings, in one pass; a file is decoded once for all of one size."""
+    pictures: dict[Preprocessing, list[ReadPicture]] = {settings: [] for settings in wanted}
+    unreadable: dict[str, str] = {}
     with open_source(source, label_from, least) as files:
         for file in files:
             try:
                 data = file.read()
-                decoded = decode(data, file.name, enough_pixels(settings))
+                before: dict[tuple[int, int], Decoded] = {}
+                decoded = {s: decode(data, file.name, enough_pixels(s), before) for s in pictures}
             except ImageError as error:
                 unreadable[file.name] = str(error)
                 continue
-            pictures.append(
-                ReadPicture(
-                    name=file.name,
-                    label=file.label,
-                    size=decoded.size,
-                    sha256=hashlib.sha256(data).hexdigest(),
-                    pixels=fit(decoded.image, settings),
-                    thumb=thumbnail(decoded.image),
+            sha256, thumbs = hashlib.sha256(data).hexdigest(), {id(d): thumbnail(d.image) for d in before.values()}
+            for settings, found in decoded.items():
+                pictures[settings].append(
+                    ReadPicture(
+                        name=file.name,
+                        label=file.label,
+                        size=found.size,
+                        sha256=sha256,
+                        pixels=fit(found.image, settings),
+                        thumb=thumbs[id(found)],
+                    )
                 )
-            )
-    return Reading(pictures=tuple(pictures), unreadable=unreadable)
+    return {settings: Reading(pictures=tuple(read), unreadable=unreadable) for settings, read in pictures.items()}
 
 
 def read_support(

@@ -41,6 +41,13 @@ def test_the_benchmark_of_the_choice_compares_promises_with_what_was_kept() -> N
     assert {"auroc", "auroc_promised", "unknown_rejected", "unknown_rejected_promised"} < found.keys()
 
 
+def test_the_benchmark_of_the_command_measures_processes_of_their_own() -> None:
+    found = run("adapt_command", "--rounds", "1", "--photos", "0", "--side", "400")
+    for case in ("auto", "reptile"):
+        assert found[f"{case}_processor_seconds"] > 0
+        assert 50 < found[f"{case}_megabytes"] < 1000
+
+
 def test_the_learner_benchmark_compares_two_loops_that_agree() -> None:
     found = run("learner", "--rounds", "1", "--steps", "2")
     assert found["queries_agreed"] == 1

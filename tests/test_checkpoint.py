@@ -147,7 +147,7 @@ def test_what_is_no_safetensors_is_refused(saved: Path, data: bytes) -> None:
     ("path", "value", "says"),
     [
         (("format",), "pickle 9", "expected the format 'fewshot-sdk initialization 1', found 'pickle 9'"),
-        (("recipe", "head"), "magic", "head: input should be 'dense' or 'zero', found 'magic'"),
+        (("recipe", "head"), "magic", "head: input should be 'dense', 'zero' or 'prototype', found 'magic'"),
         (("recipe", "surprise"), 1, "surprise: extra inputs are not permitted"),
         (("recipe", "inner", "learning_rate"), "fast", "learning_rate: .*valid number"),
         (("recipe", "backbone", "filters"), -1, "filters: .*greater than or equal to 1"),

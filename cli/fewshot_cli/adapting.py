@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fewshot_cli.doctor import Examined
     from fewshot_sdk import Initialization
     from fewshot_sdk.adaptation import Adaptation
+    from fewshot_sdk.algorithms import Part
     from fewshot_sdk.choice import Outcome
     from fewshot_sdk.classifier import Classifier
     from fewshot_sdk.fast_weights import Delta
@@ -35,6 +36,7 @@ class AdaptJob:
     init: str
     method: Literal["auto", "prototypes", "probe", "reptile"] | None
     steps: int | None
+    trainable: Part | None
     reject_rate: float | None
     extend: Path | None
     label_from: LabelFrom
@@ -114,7 +116,8 @@ def adapt(job: AdaptJob, json: bool) -> None:
         )
     if "report.html" in files_of:
         say(f"{job.output / 'report.html'} shows it all")
-    base = f" --base {job.init}" if delta and job.init != "auto" else ""
+    named = delta and job.init != "auto" and not job.init.startswith("timm:")
+    base = f" --base {job.init}" if named else ""
     say(f"wrote {job.output}; next: fewshot export {job.output}{base} --output {job.output}.onnx")
 
 
@@ -137,8 +140,12 @@ def _adapted(job: AdaptJob, examined: Examined) -> Adaptation:
     from fewshot_sdk.adaptation import compare_and_adapt, suitable
 
     inits = _initializations(job.init)
+    if job.trainable:
+        inits = {name: _moving(init, job.trainable) for name, init in inits.items()}
+    inits = suitable(inits) or inits
+    examined.expected = tuple(init.recipe.preprocessing for init in inits.values())
     return compare_and_adapt(
-        suitable(inits) or inits,
+        inits,
         examined,
         method=job.method or ("auto" if job.steps is None else "reptile"),
         steps=job.steps,
@@ -152,6 +159,11 @@ def _extended(job: AdaptJob, model: Path) -> Adaptation:
     from fewshot_sdk.extension import extend
 
     return extend(fewshot_sdk.load_classifier(model), job.support, _initializations(job.init), watch=watch)
+
+
+def _moving(init: Initialization, trainable: Part) -> Initialization:
+    recipe = init.recipe
+    return replace(init, recipe=recipe.replace(adaptation=recipe.adaptation.replace(trainable=trainable)))
 
 
 def _initializations(name: str) -> dict[str, Initialization]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fewshot_cli.group import app
-from fewshot_cli.options import INIT_HELP, Base, Init, Json, Labels, Seed, Vendor
+from fewshot_cli.options import INIT_HELP, Base, Init, Json, Labels, Seed, Trainable, Vendor
 
 
 @app.command()
@@ -23,6 +23,14 @@ def adapt(
             help=f"{INIT_HELP} auto: those bundled for any number of classes. With --engine onnx a learner file."
         ),
     ] = "auto",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of --init: timm:NAME or timm:user/repo, a model of the timm library with its weights from "
+            "the Hub; needs fewshot-sdk[timm].",
+            show_default=False,
+        ),
+    ] = None,
     method: Annotated[
         Literal["auto", "prototypes", "probe", "reptile"] | None,
         typer.Option(
@@ -35,6 +43,7 @@ def adapt(
         int | None,
         typer.Option(min=0, help="Gradient steps of reptile. Default: the initialization's.", show_default=False),
     ] = None,
+    trainable: Trainable = None,
     label_from: Labels = "folder",
     reject_rate: Annotated[
         float | None,
@@ -67,25 +76,29 @@ def adapt(
     json: Json = False,
 ) -> None:
     """Adapt an initialization to a few pictures of your own."""
+    if backbone is not None and (init != "auto" or not backbone.startswith("timm:")):
+        raise typer.BadParameter("--backbone takes timm:NAME, and the place of --init")
     if engine == "onnx":
         from fewshot_cli import learner
 
-        if method not in (None, "reptile") or reject_rate is not None or extend or delta or label_from != "folder":
+        others = (reject_rate, extend, delta, backbone, trainable)
+        if method not in (None, "reptile") or any(word is not None for word in others) or label_from != "folder":
             raise typer.BadParameter("--engine onnx takes Reptile's steps on class folders, and no other options")
         learner.adapt(support, output, init, steps, seed, json)
         return
     from fewshot_cli import adapting
 
-    if extend and (method or steps is not None or reject_rate is not None or seed):
+    if extend and (method or trainable or steps is not None or reject_rate is not None or seed):
         raise typer.BadParameter(
-            "--extend takes method, steps, reject rate and seed from the classifier; leave them out"
+            "--extend takes method, steps, what they move, reject rate and seed from the classifier; leave them out"
         )
     job = adapting.AdaptJob(
         support=support,
         output=output,
-        init=init,
+        init=backbone or init,
         method=method,
         steps=steps,
+        trainable=trainable,
         reject_rate=reject_rate,
         extend=extend,
         label_from=label_from,

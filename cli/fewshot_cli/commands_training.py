@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fewshot_cli.group import app
-from fewshot_cli.options import INIT_HELP, EvaluationMode, Init, Json, Root, Seed, Workers
+from fewshot_cli.options import INIT_HELP, EvaluationMode, Init, Json, Root, Seed, Trainable, Workers
 from fewshot_sdk.algorithms import Algorithm
 
 
@@ -29,6 +29,15 @@ def meta_train(
             show_default=False,
         ),
     ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of the preset's network: timm:NAME or timm:user/repo, a model of the timm library with its "
+            "weights from the Hub and pictures as it expects them; needs fewshot-sdk[timm].",
+            show_default=False,
+        ),
+    ] = None,
+    trainable: Trainable = None,
     tail_shots: Annotated[
         int | None,
         typer.Option(
@@ -62,11 +71,15 @@ def meta_train(
     """Meta-train an initialization, with Reptile unless told otherwise. Ctrl-C saves; --resume continues."""
     from fewshot_cli import training
 
+    if backbone is not None and not backbone.startswith("timm:"):
+        raise typer.BadParameter("--backbone takes timm:NAME")
     job = training.Job(
         preset=preset,
         output=output,
         root=root,
         algorithm=algorithm,
+        backbone=backbone,
+        trainable=trainable,
         tail_shots=tail_shots,
         meta_steps=meta_steps,
         seed=seed,

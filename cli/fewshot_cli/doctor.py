@@ -10,7 +10,7 @@ from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.doctor import LOOK, Finding, examine
 from fewshot_sdk.errors import SupportError
 from fewshot_sdk.sources import LabelFrom
-from fewshot_sdk.support import SupportSet, read_pictures
+from fewshot_sdk.support import Reading, SupportSet, read_for_all, read_pictures
 
 
 def doctor(source: Path, query: Path | None, label_from: LabelFrom, json: bool) -> bool:
@@ -32,15 +32,22 @@ def doctor(source: Path, query: Path | None, label_from: LabelFrom, json: bool) 
 
 
 class Examined:
-    """A support set that the doctor looks at when it is first read. Its findings are kept, the warnings told."""
+    """A support set that the doctor looks at when it is first read. Its findings are kept, the warnings told.
+
+    expected: settings that it will be read by; all of them are in one pass.
+    """
 
     def __init__(self, source: Path, label_from: LabelFrom) -> None:
         self._source, self._label_from = source, label_from
         self.findings: list[Finding] | None = None
+        self.expected: tuple[Preprocessing, ...] = ()
+        self._read: dict[Preprocessing, Reading] = {}
 
     def __call__(self, settings: Preprocessing) -> SupportSet:
         """The support set as a recipe sees it. Raises SupportError with all of its errors."""
-        reading = read_pictures(self._source, settings, self._label_from)
+        if settings not in self._read:
+            self._read |= read_for_all(self._source, (settings, *self.expected), self._label_from)
+        reading = self._read[settings]
         if self.findings is None:
             self.findings = examine(reading)
             for finding in self.findings:

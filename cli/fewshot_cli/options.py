@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from fewshot_sdk.algorithms import Part
+
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -38,5 +40,13 @@ Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
 Base = Annotated[
     str | None,
     typer.Option(help="The initialization that a delta is on. Default: the one it names.", show_default=False),
+]
+Trainable = Annotated[
+    Part | None,
+    typer.Option(
+        help="What gradient steps move; norm: the normalization layers' scales and shifts, and the head. Default: all, "
+        "or what the initialization or the algorithm says.",
+        show_default=False,
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.")]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from fewshot_sdk import Initialization, Recipe, TaskSampler
-    from fewshot_sdk.algorithms import Algorithm
+    from fewshot_sdk.algorithms import Algorithm, Part
     from fewshot_sdk.team import Team
     from fewshot_sdk.training import MetaStep
 
@@ -35,6 +35,8 @@ class Job:
     output: Path
     root: Path | None
     algorithm: Algorithm | None
+    backbone: str | None
+    trainable: Part | None
     tail_shots: int | None
     meta_steps: int | None
     seed: int
@@ -56,8 +58,12 @@ class Job:
     def command(self, recipe: Recipe) -> str:
         """What repeats this training."""
         words = f"fewshot meta-train --preset {self.preset}"
+        if self.backbone is not None:
+            words += f" --backbone {self.backbone}"
         if self.algorithm is not None:
             words += f" --algorithm {self.algorithm}"
+        if self.trainable is not None:
+            words += f" --trainable {self.trainable}"
         if self.tail_shots is not None:
             words += f" --tail-shots {self.tail_shots}"
         return f"{words} --meta-steps {recipe.meta.meta_steps} --seed {self.seed}"
@@ -84,13 +90,30 @@ class Job:
     def recipe(self) -> Recipe:
         """The preset, by the algorithm and at the length asked for."""
         import fewshot_sdk
-        from fewshot_sdk.presets import with_algorithm
+        from fewshot_sdk.presets import moving_only, with_algorithm
 
         recipe = fewshot_sdk.preset(self.preset)
+        if self.backbone is not None:
+            recipe = self._on(recipe, self.backbone)
         if self.algorithm is not None:
             recipe = with_algorithm(recipe, self.algorithm)
+        if self.trainable is not None:
+            recipe = moving_only(recipe, self.trainable)
         asked = {"tail_shots": self.tail_shots, "meta_steps": self.meta_steps}
         return recipe.replace(meta=recipe.meta.replace(**{k: v for k, v in asked.items() if v is not None}))
+
+    def _on(self, recipe: Recipe, backbone: str) -> Recipe:
+        """The recipe with a timm model, which is asked of the Hub only before there is a checkpoint."""
+        import fewshot_sdk
+        from fewshot_sdk.checkpoint import load_checkpoint
+        from fewshot_sdk.config import Timm
+        from fewshot_sdk.timm_weights import recipe_for
+
+        known = (load_checkpoint(self.checkpoint) if self.checkpoint.exists() else fewshot_sdk.load(backbone)).recipe
+        if not isinstance(known.backbone, Timm):
+            raise ConfigError(f"{self.checkpoint} is of a training without --backbone; resume it as it was begun")
+        named = recipe.replace(preset=f"{recipe.preset}-{known.backbone.name}")
+        return recipe_for(named, known.backbone, known.preprocessing)
 
 
 def meta_train(job: Job, workers: int | None) -> None:
@@ -109,6 +132,9 @@ def meta_train(job: Job, workers: int | None) -> None:
     if recipe.pretraining and not job.checkpoint.exists():
         pretrain(job, recipe, tasks)
         job = replace(job, resume=True)
+    if job.backbone is not None and not job.checkpoint.exists():
+        begin(job, recipe, tasks, job.backbone)
+        job = replace(job, resume=True)
     meta = recipe.meta
     inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
     run_job(train, job, 1 if job.on() else workers, meta.tasks_per_step, inner_steps)
@@ -121,6 +147,7 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
     """
     from fewshot_sdk import pretraining
     from fewshot_sdk.checkpoint import save_checkpoint
+    from fewshot_sdk.config import Residual
     from fewshot_sdk.training import origin
 
     assert recipe.pretraining is not None
@@ -128,8 +155,9 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
     if job.pretraining.exists():
         start = pretraining.load_pretraining(job.pretraining, recipe, job.seed, tasks.data)
     epoch = start
+    threads = cores() if isinstance(recipe.backbone, Residual) else 1  # a second one does not help networks so small
     if start is None or start.done < total:
-        epochs = pretraining.pretrain(recipe, tasks.data, seed=job.seed, threads=cores(), start=start)
+        epochs = pretraining.pretrain(recipe, tasks.data, seed=job.seed, threads=threads, start=start)
         done = start.done if start else 0
         for epoch in progress(epochs, total, "pre-training", lambda e: f"loss {e.loss:.3f}", done, plain_seconds=0):
             pretraining.save_pretraining(epoch, recipe, job.seed, tasks.data, job.pretraining)
@@ -137,6 +165,17 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
     made = origin(tasks, job.command(recipe), job.on())
     save_checkpoint(pretraining.pretrained(recipe, epoch, tasks.data.n_classes, made), job.checkpoint)
     job.pretraining.unlink()
+
+
+def begin(job: Job, recipe: Recipe, tasks: TaskSampler, backbone: str) -> None:
+    """Leaves a checkpoint of the weights of a timm model, to meta-train from; its command names the commit."""
+    import fewshot_sdk
+    from fewshot_sdk.checkpoint import begun, save_checkpoint
+    from fewshot_sdk.training import origin
+
+    init = fewshot_sdk.load(backbone)
+    made = origin(tasks, replace(job, backbone=init.source).command(recipe), job.on())
+    save_checkpoint(begun(recipe, init.state.params, made), job.checkpoint)
 
 
 def train(team: Team, job: Job) -> str:
@@ -152,9 +191,8 @@ def train(team: Team, job: Job) -> str:
     total = recipe.meta.meta_steps
     start = load_checkpoint(job.checkpoint) if job.resume else None
     curve = Curve(job, recipe, start)
-    steps = fewshot_sdk.meta_train(
-        recipe, job.tasks(recipe), start=start, team=team, device=job.on(), command=job.command(recipe)
-    )
+    command = start.provenance.command if start else job.command(recipe)
+    steps = fewshot_sdk.meta_train(recipe, job.tasks(recipe), start=start, team=team, device=job.on(), command=command)
     if first:
         done = start.provenance.meta_steps_done if start else 0
         steps = progress(steps, total, "meta-training", lambda s: f"loss {s.loss:.3f}", done)

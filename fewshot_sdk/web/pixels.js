@@ -6,7 +6,8 @@ function preprocess(picture, settings) {
   const { channels, width, height } = settings;
   let image = channels === 1 ? grey(picture) : colours(picture);
   if (settings.polarity === "dark_on_light" && average(grey(picture)) < 127.5) image = inverted(image);
-  if (settings.fit === "crop") image = cropped(image, width, height);
+  if (settings.fit === "crop") image = cropped(image, width, height, settings.kept ?? 1);
+  if (settings.fit === "stretch") image = cropped(image, image.width, image.height, settings.kept ?? 1);
   if (settings.fit === "pad") image = padded(image, width, height);
   if (image.width === width && image.height === height) return image.data;
   if (settings.resize === "nearest") return nearest(image, width, height).data;
@@ -49,9 +50,10 @@ function placed(image, width, height, left, top) {
   return { data, width, height, channels };
 }
 
-function cropped(image, width, height) {
-  const w = Math.min(image.width, Math.max(1, halfToEven((image.height * width) / height)));
-  const h = Math.min(image.height, Math.max(1, halfToEven((image.width * height) / width)));
+function cropped(image, width, height, kept) {
+  const widest = Math.min(image.width, Math.max(1, halfToEven((image.height * width) / height)));
+  const highest = Math.min(image.height, Math.max(1, halfToEven((image.width * height) / width)));
+  const [w, h] = [widest, highest].map((side) => Math.max(1, halfToEven(kept * side)));
   return placed(image, w, h, -Math.floor((image.width - w) / 2), -Math.floor((image.height - h) / 2));
 }
 

@@ -1,0 +1,125 @@
+"""What `fewshot adapt` takes from the shell: seconds and memory, each run in a process of its own.
+
+    python -m benchmarks.adapt_command [--rounds N] [--photos N] [--side N] [--against DIR] [--json]
+
+Three commands: `--method auto` on 5 classes of 5 made photographs of 12 megapixels; `--method reptile` on 5 classes of
+5 drawings of Omniglot's size; and `--method auto` on `--photos` photographs, 500 unless told otherwise, in 10 classes,
+once, for its peak of memory. Printed: wall seconds, processor seconds of the process (which other work on the machine
+hardly changes), and the peak in MB. against: another checkout of this project, whose commands are run by turns with
+these. The compiled inner loop is in the cache before anything is measured, as it is from a user's second command on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fewshot_sdk.glyphs import draw, glyph
+
+HERE = Path(__file__).parent.parent
+WIDTH, HEIGHT = 4000, 3000
+
+
+def photographs(folder: Path, classes: int, n: int, width: int = WIDTH) -> Path:
+    """A folder of made photographs: smooth waves of a colour for each class, leaves of noise, JPEG of quality 90."""
+    height = width * HEIGHT // WIDTH
+    for index in range(n):
+        label, rng = index % classes, np.random.default_rng((index, 5))
+        hue = np.random.default_rng((label, 6)).uniform(40, 215, 3)
+        coarse = (hue + rng.normal(0, 40, (12, 16, 3))).clip(0, 255).astype(np.uint8)
+        picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        leaf = Image.fromarray(rng.integers(0, 256, (height // 4, width // 4, 3), np.uint8))
+        picture.paste(leaf, (int(rng.integers(0, width // 2)), int(rng.integers(0, height // 2))))
+        place = folder / f"class{label}" / f"{index}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(place, quality=90)
+    return folder
+
+
+def drawings(folder: Path) -> Path:
+    """Five made characters by five drawers, 105 x 105 pixels, as Omniglot's are."""
+    for index in range(5):
+        (folder / f"character{index}").mkdir(parents=True)
+        for drawer in range(5):
+            picture = draw(glyph(9, index), np.random.default_rng((9, index, drawer)), side=105)
+            picture.save(folder / f"character{index}" / f"{drawer}.png")
+    return folder
+
+
+def run(tree: Path, support: Path, *words: str) -> dict[str, float]:
+    """Wall seconds, processor seconds and peak memory in MB of one `fewshot adapt` of a checkout."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "fewshot_cli.main", "adapt", "--support", str(support), *words]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "cli")])}
+        began = time.perf_counter()
+        child = subprocess.Popen(
+            [*command, "--output", f"{out}/model"], cwd=out, env=environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert child.stderr is not None
+        said = child.stderr.read()
+        _, status, used = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        child.stderr.close()
+    if child.returncode:
+        raise SystemExit(said.decode())
+    return {"seconds": seconds, "processor_seconds": used.ru_utime + used.ru_stime, "megabytes": used.ru_maxrss / 1000}
+
+
+def measure(rounds: int, photos: int, width: int, trees: dict[str, Path]) -> dict[str, float]:
+    """The medians over the rounds, of this checkout and of others by their names."""
+    with tempfile.TemporaryDirectory() as folder:
+        cases: dict[str, Callable[[Path], dict[str, float]]] = {}
+        few, drawn = photographs(Path(folder) / "few", 5, 25, width), drawings(Path(folder) / "drawn")
+        cases["auto"] = lambda tree: run(tree, few, "--method", "auto")
+        cases["reptile"] = lambda tree: run(tree, drawn, "--method", "reptile", "--init", "omniglot")
+        found: dict[str, list[float]] = {}
+        for round_ in range(rounds + 1):
+            for case, command in cases.items():
+                for name, tree in trees.items():
+                    result = command(tree)
+                    if round_:  # the first warms up
+                        for key, value in result.items():
+                            found.setdefault(f"{name}{case}_{key}", []).append(value)
+        medians = {key: statistics.median(values) for key, values in found.items()}
+        if photos:
+            many = photographs(Path(folder) / "many", 10, photos, width)
+            for name, tree in trees.items():
+                medians |= {f"{name}many_{key}": value for key, value in run(tree, many, "--method", "auto").items()}
+    return medians
+
+
+def main() -> None:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(description="Seconds and memory of `fewshot adapt` from the shell.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photos", type=int, default=500, help="for the peak of memory; 0 leaves it out")
+    parser.add_argument("--side", type=int, default=WIDTH, help="the photographs' longer one")
+    parser.add_argument("--against", type=Path, help="another checkout, measured by turns")
+    parser.add_argument("--json", action="store_true")
+    words = parser.parse_args()
+    trees = {"": HERE} if words.against is None else {"": HERE, "other_": words.against.resolve()}
+    found = measure(words.rounds, words.photos, words.side, trees)
+    if words.json:
+        print(json.dumps({key: round(value, 3) for key, value in found.items()}))
+        return
+    for key in (key for key in found if key.endswith("_megabytes")):
+        case = key.removesuffix("_megabytes")
+        seconds, processor = found[f"{case}_seconds"], found[f"{case}_processor_seconds"]
+        print(f"{case}: {seconds:.1f} s, {processor:.1f} s of them the processor's; peak {found[key]:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
