@@ -15,7 +15,7 @@ from fewshot_sdk.algorithms import Algorithm
 @app.command("meta-train")
 def meta_train(
     preset: Annotated[
-        str, typer.Option(help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way or mini-imagenet-5way.")
+        str, typer.Option(help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way or sine.")
     ],
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")],
     root: Root = None,
@@ -86,8 +86,13 @@ def evaluate(
         Literal["test", "val", "train"], typer.Option(help="Which classes of its split; only mini-imagenet has val.")
     ] = "test",
     root: Root = None,
-    ways: Annotated[int, typer.Option(min=2, help="Classes in a task.")] = 5,
-    shots: Annotated[int, typer.Option(min=1, help="Support images of each class.")] = 1,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes in a task. Default: 5.", show_default=False)] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Support images of each class; of numbers, points. Default: 1; 10.", show_default=False
+        ),
+    ] = None,
     tasks: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 1000,
     transductive: Annotated[
         bool | None,
