@@ -12,7 +12,7 @@ import torch
 from fewshot_sdk.checkpoint import Initialization, origin_of
 from fewshot_sdk.choice import Entrant, Outcome, Watch, cross_validate, plan, simplest_within_error
 from fewshot_sdk.classifier import FORMAT, Classifier
-from fewshot_sdk.config import Preprocessing
+from fewshot_sdk.config import Preprocessing, Recipe
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import Student, Way, class_sums, features, frozen
@@ -49,15 +49,16 @@ def adapt(
 
     support: a folder of class folders, or a SupportSet preprocessed with the recipe's settings.
     method: `reptile` takes gradient steps, `prototypes` and `probe` only make a new head, and `auto` chooses
-    by cross-validation. None is `reptile`, but `probe` on a pre-trained network for photographs, unless `steps` are
-    given. steps: of `reptile`; None takes the recipe's. The normalization is frozen to the statistics
-    of the support set, so that each later picture is judged alone.
+    by cross-validation. None is `reptile` if `steps` are given; else what the initialization is made for:
+    `prototypes` of a ProtoNet, `probe` on a pre-trained network, `reptile` otherwise. steps: of `reptile`; None takes
+    the recipe's. The normalization is frozen to the statistics of the support set, so that each later picture is
+    judged alone.
     reject_rate: the share of known pictures that may be called unknown; the temperature is then fitted, too, by
     cross-validation. None leaves the temperature at 1 and never says unknown.
     Raises SupportError and ImageError for a folder that cannot be used.
     """
     if method is None:
-        method = "probe" if steps is None and init.recipe.pretraining else "reptile"
+        method = "reptile" if steps is not None else made_for(init.recipe)
     made = compare_and_adapt(
         {init.recipe.preset: init}, support, method=method, steps=steps, reject_rate=reject_rate, seed=seed
     )
@@ -127,9 +128,16 @@ def _in_colour(entrants: Sequence[Entrant]) -> bool:
     return seen is not None and sum(not is_grey(image) for image in seen) > len(seen) / 2
 
 
+def made_for(recipe: Recipe) -> Method:
+    """How an initialization by this recipe is best adapted, where nothing else is known."""
+    if recipe.head == "prototype":
+        return "prototypes"
+    return "probe" if recipe.pretraining else "reptile"
+
+
 def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
     """Those made for any number of classes; those for one number are the paper's experiments."""
-    return {name: init for name, init in inits.items() if init.recipe.head == "zero"}
+    return {name: init for name, init in inits.items() if init.recipe.head != "dense"}
 
 
 def ways_of(
@@ -138,14 +146,14 @@ def ways_of(
     """What is tried with one initialization, simplest first.
 
     With `auto` reptile is tried with half, all and twice the recipe's steps; over 500 pictures only with all. From a
-    pre-trained network for photographs it is tried only if `steps` are given: one takes as long as all the rest.
+    pre-trained network or a ProtoNet it is tried only if `steps` are given: one takes as long as all the rest.
     """
     usual = _steps(init, steps)
     if method == "reptile":
         return (Way(method=method, steps=usual),)
     if method != "auto":
         return (Way(method=method),)
-    if steps is None and init.recipe.pretraining is not None:
+    if steps is None and made_for(init.recipe) != "reptile":
         return (Way(method="prototypes"), Way(method="probe"))
     counts = (usual,) if steps is not None or n_pictures > MANY_PICTURES else (usual // 2, usual, 2 * usual)
     reptile = [Way(method="reptile", steps=count) for count in sorted({count for count in counts if count})]

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from fewshot_sdk.errors import ConfigError
 
-Algorithm = Literal["reptile", "fomaml", "maml", "anil", "boil", "meta-sgd"]
+Algorithm = Literal["reptile", "fomaml", "maml", "anil", "boil", "meta-sgd", "protonet"]
 Part = Literal["all", "head", "body"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 MOVED: dict[Algorithm, Part] = {"anil": "head", "boil": "body"}  # by the steps inside a task
@@ -27,7 +27,7 @@ def first_order(algorithm: Algorithm) -> bool:
 
 def check_fits(algorithm: Algorithm, optimizer: str, trainable: Part) -> None:
     """Raises ConfigError unless the algorithm works with such an inner loop."""
-    if not first_order(algorithm) and optimizer != "sgd":
+    if not first_order(algorithm) and algorithm != "protonet" and optimizer != "sgd":
         raise ConfigError(f"inner.optimizer: {algorithm} differentiates through sgd, found {optimizer}")
     if trainable != (moved := MOVED.get(algorithm, trainable)):
         raise ConfigError(f"inner.trainable: {algorithm} moves the {moved}, found {trainable}")

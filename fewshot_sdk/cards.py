@@ -27,6 +27,7 @@ ALGORITHM_NAMES: dict[Algorithm, str] = {
     "anil": "ANIL",
     "boil": "BOIL",
     "meta-sgd": "Meta-SGD",
+    "protonet": "ProtoNet",
 }
 
 
@@ -34,7 +35,9 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
     """The README.md of an initialization; a pure function of its config.json."""
     classes = f"{recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
     way, method = "a few gradient steps", ""
-    if recipe.pretraining:
+    if recipe.head == "prototype":
+        way, method = "the class means of its features", ""
+    elif recipe.pretraining:
         way, method = "class means or a linear probe of its features", ', method="auto"'
     return f"""---
 license: apache-2.0

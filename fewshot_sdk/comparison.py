@@ -15,6 +15,7 @@ from fewshot_sdk.evaluation import predict
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
+from fewshot_sdk.methods import begin
 from fewshot_sdk.records import Comparison, Mode, Pair, Point, Rival
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 
@@ -47,9 +48,10 @@ def progressions(
     for index in range(n_tasks):
         shares: dict[str, list[float]] = {name: [] for name in inits}
         for name, init in inits.items():
-            task, inner, state, done = tasks[name].task(index), init.recipe.adaptation, starts[name], 0
+            task, inner, done = tasks[name].task(index), init.recipe.adaptation, 0
             batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
             with one_thread():
+                state = begin(networks[name], starts[name], init.recipe.head, task.support, task.support_labels)
                 for steps in looked_at(init):
                     part = batches[done:steps]
                     state, _ = fine_tune(networks[name], state, task.support, task.support_labels, part, inner)

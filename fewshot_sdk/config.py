@@ -134,7 +134,8 @@ class MetaLoop(Config):
     algorithm: `reptile` moves to where the inner steps end; `fomaml`, first-order MAML, follows only the last of
     them; `maml` goes down the slope of the last mini-batch's loss through all steps before it, in the initial
     weights; so do `anil` and `boil`, whose inner steps move the head alone, and all but the head; and `meta-sgd`, which
-    learns a rate for each weight as well.
+    learns a rate for each weight as well. `protonet` takes no inner steps: it goes down the slope of the loss of
+    the tail's images, told apart by the class means of the others.
     tail_shots: how many images of each class are kept for the last mini-batch alone; 0: it draws like the others.
     optimizer: of the outer loop. `sgd` goes `step_size` of the way, or down the slope at that rate; `adam` takes the
     way for a slope, and `step_size` for Adam's rate (beta1 0.9, beta2 0.999).
@@ -153,6 +154,11 @@ class MetaLoop(Config):
 
     @model_validator(mode="after")
     def _tail_fits(self) -> Self:
+        if self.algorithm == "protonet" and not 0 < self.tail_shots < self.k_shot:
+            raise ConfigError(
+                f"MetaLoop: tail_shots: protonet tells the tail's images apart by the others, expected 1 to "
+                f"{self.k_shot - 1}, fewer than k_shot, found {self.tail_shots}"
+            )
         if self.tail_shots and (self.algorithm == "reptile" or self.tail_shots >= self.k_shot):
             raise ConfigError(
                 f"MetaLoop: tail_shots: expected fewer than k_shot {self.k_shot}, and 0 with reptile, "
@@ -165,6 +171,7 @@ class Pretraining(Config):
     """Supervised training of the whole network to tell all training classes apart, before meta-training.
 
     SGD with Nesterov momentum 0.9; the rate rises over a tenth of the steps and falls to 0 along a cosine.
+    pictures: `photographs` or `drawings`, how they are seen differently each time (see `fewshot_sdk.augment`).
     """
 
     epochs: Count
@@ -172,6 +179,7 @@ class Pretraining(Config):
     learning_rate: Positive = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    pictures: Literal["photographs", "drawings"] = "photographs"
 
 
 class DataSource(Config):
@@ -202,8 +210,8 @@ class Recipe(Config):
     """Everything a preset names: enough to train an initialization again, and to use it.
 
     head: `dense` is a stored layer of `meta.n_way` rows; `zero` starts every task from rows of
-    zeros, so that one initialization serves any number of classes.
-    pretraining: what comes before meta-training, for a residual network.
+    zeros, so that one initialization serves any number of classes; `prototype` from the class means of the features.
+    pretraining: what comes before meta-training.
     inner: the loop while meta-training; adaptation: the one for a new task.
     """
 
@@ -211,7 +219,7 @@ class Recipe(Config):
     data: DataSource
     preprocessing: Preprocessing
     backbone: Backbone
-    head: Literal["dense", "zero"]
+    head: Literal["dense", "zero", "prototype"]
     inner: InnerLoop
     adaptation: InnerLoop
     meta: MetaLoop
@@ -224,13 +232,6 @@ class Recipe(Config):
             raise ValueError("meta-training needs at least 1 inner step")
         return inner
 
-    @field_validator("pretraining")
-    @classmethod
-    def _has_norms_to_fold(cls, pretraining: Pretraining | None, info: ValidationInfo) -> Pretraining | None:
-        if pretraining and isinstance(info.data.get("backbone"), Conv4):
-            raise ValueError("only a residual network is pre-trained")
-        return pretraining
-
     @field_validator("adaptation")
     @classmethod
     def _one_optimizer(cls, adaptation: InnerLoop, info: ValidationInfo) -> InnerLoop:
@@ -241,6 +242,10 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _fits_the_algorithm(self) -> Self:
+        if (self.head == "prototype") != (self.meta.algorithm == "protonet"):
+            raise ConfigError(
+                f"head: expected prototype with protonet, and only there, found {self.head} with {self.meta.algorithm}"
+            )
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
         if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):
             raise ConfigError("head: a head of zeros that does not learn teaches the body nothing; take dense")

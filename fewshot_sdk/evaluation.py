@@ -14,7 +14,7 @@ from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
-from fewshot_sdk.methods import features, prototypes
+from fewshot_sdk.methods import begin, features, prototypes
 from fewshot_sdk.params import LearnerState
 from fewshot_sdk.records import Baseline, Evaluation, Mode
 from fewshot_sdk.tasks import Seed, TaskSampler, mini_batches
@@ -60,9 +60,10 @@ def accuracies(
                 seen = features(network, start.params, task.support)
                 params = {**start.params, **prototypes(seen, task.support_labels, tasks.n_way, network.backbone.kind)}
             else:
-                begin = open_head(_random(init, task.seed), recipe.head, network) if baseline == "random" else start
+                opened = open_head(_random(init, task.seed), recipe.head, network) if baseline == "random" else start
+                state = begin(network, opened, recipe.head, task.support, task.support_labels)
                 batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
-                params = fine_tune(network, begin, task.support, task.support_labels, batches, inner)[0].params
+                params = fine_tune(network, state, task.support, task.support_labels, batches, inner)[0].params
             forward = Forward(network, params)
             predicted = {mode: predict(mode, forward, task.support, task.query) for mode in modes}
         yield {

@@ -3,6 +3,7 @@
 dense   the stored rows; n_way is fixed.  Source: the paper.  `open_any_head` lets it serve another number, too.
 zero    rows of zeros, as many as the task has classes. Only the second moments and learned rates of one row
         are stored, the mean over the rows: the classes of a task come in no particular order.
+prototype  as zero; then each row is set to its class's mean, see `fewshot_sdk.methods.begin`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fewshot_sdk.backbones import HEAD
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.params import LearnerState, Params
 
-Head = Literal["dense", "zero"]
+Head = Literal["dense", "zero", "prototype"]
 
 
 def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerState:
@@ -57,7 +58,7 @@ def open_any_head(stored: LearnerState, head: Head, network: nn.Module) -> Learn
 
 def fits(stored: LearnerState, head: Head, n_way: int) -> bool:
     """Whether the initialization was made for tasks of `n_way` classes."""
-    return head == "zero" or len(stored.params["head.bias"]) == n_way
+    return head != "dense" or len(stored.params["head.bias"]) == n_way
 
 
 def close_head(state: LearnerState, head: Head) -> LearnerState:

@@ -65,6 +65,11 @@ def _conv4(recipe: Recipe) -> Conv4:
             f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for "
             f"conv4 alone; adapt it with PyTorch, and export the classifier"
         )
+    if recipe.head == "prototype":
+        raise ExportError(
+            "an initialization by protonet cannot be exported as a learner: its class means take no steps; adapt it "
+            "with PyTorch, and export the classifier"
+        )
     if recipe.meta.algorithm == "meta-sgd" or recipe.adaptation.trainable != "all":
         raise ExportError(
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: there, all weights move "

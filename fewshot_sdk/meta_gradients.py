@@ -1,14 +1,19 @@
-"""The slope of a task's last loss through the inner steps before it, in what they started from: MAML and its kin."""
+"""The slope of a task's last loss, in what is learned: through inner steps, as MAML and its kin, or class means."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot_sdk.backbones import HEAD, Network
 from fewshot_sdk.config import InnerLoop, MetaLoop
 from fewshot_sdk.heads import Head, open_head
 from fewshot_sdk.inner_loop import Loss, cross_entropy, moving, update
+from fewshot_sdk.methods import spread
 from fewshot_sdk.params import LearnerState, Params, learned, with_learned
 from fewshot_sdk.tasks import Task
 from fewshot_sdk.trajectories import split_batches
@@ -51,3 +56,32 @@ def meta_gradient(
         losses.append(loss_of(state.params, last))
     slopes = torch.autograd.grad(losses[-1], list(leaves.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, slopes, strict=True)), torch.stack(losses).detach()
+
+
+def prototype_gradient(
+    network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop
+) -> tuple[Params, Tensor]:
+    """The slope of the loss of the tail's images, told apart by the class means of the others, and that loss, (1,).
+
+    The logits are minus the squared distances of features, as large as `methods.prototype_head` makes them. All
+    images go through the network together. Of a network that is not ours the output is taken for the features.
+    Source: Snell et al. 2017, Algorithm 1.
+    """
+    body, scale = network, 1.0
+    if isinstance(network, Network):
+        body = nn.Sequential(OrderedDict((name, layer) for name, layer in network.named_children() if name != "head"))
+        scale = spread(network.get_parameter(HEAD[0]).shape[1], network.backbone.kind)
+    leaves = {
+        name: p.detach().requires_grad_() for name, p in stored.params.items() if name not in HEAD or body is network
+    }
+    body.train()
+    with torch.enable_grad():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inner.precision == "bfloat16"):
+            seen = functional_call(body, leaves, (task.support,))
+        by_class = seen.to(next(iter(leaves.values())).dtype).reshape(task.n_way, meta.k_shot, -1)
+        means = by_class[:, : -meta.tail_shots].mean(1)
+        asked = by_class[:, -meta.tail_shots :].flatten(0, 1)
+        logits = -(asked.unsqueeze(1) - means).square().sum(2) / scale
+        loss = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
+    slopes = torch.autograd.grad(loss, list(leaves.values()))
+    return dict(zip(leaves, slopes, strict=True)), loss.detach().unsqueeze(0)

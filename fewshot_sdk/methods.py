@@ -8,7 +8,7 @@ reptile     gradient steps on the whole network, as in meta-training
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,9 @@ from fewshot_sdk.backbones import Network, build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.config import InnerLoop
 from fewshot_sdk.errors import TrainingDiverged
-from fewshot_sdk.heads import fits, open_any_head
+from fewshot_sdk.heads import Head, fits, open_any_head
 from fewshot_sdk.inner_loop import fine_tune
-from fewshot_sdk.params import Params
+from fewshot_sdk.params import LearnerState, Params
 from fewshot_sdk.records import Method
 from fewshot_sdk.tasks import mini_batches
 
@@ -49,7 +49,7 @@ class Student:
         recipe = init.recipe
         self.network: Network = build_network(recipe.backbone, recipe.preprocessing, n_way)
         self._start = open_any_head(init.state, recipe.head, self.network)
-        self._inner = recipe.adaptation
+        self._head, self._inner = recipe.head, recipe.adaptation
         if self._inner.trainable == "body" and not fits(init.state, recipe.head, n_way):
             self._inner = self._inner.replace(trainable="all")  # a head of zeros has to learn, too
 
@@ -66,6 +66,8 @@ class Student:
         )
         batches = mini_batches(len(targets), self._inner.batch_size, max(way.steps for way in ways), (seed,))
         state, done = self._start, 0
+        if any(way.method == "reptile" for way in ways):
+            state = begin(self.network, self._start, self._head, images, targets)
         for way in ways:
             if seen is not None and way.method != "reptile":
                 n_way, kind = self.network.n_way, self.network.backbone.kind
@@ -87,6 +89,14 @@ class Student:
     def inner(self, way: Way) -> InnerLoop:
         """The recipe's adaptation loop with this way's number of steps."""
         return self._inner.replace(steps=way.steps)
+
+
+def begin(network: Network, opened: LearnerState, head: Head, images: Tensor, targets: Tensor) -> LearnerState:
+    """What a task's inner steps start from: `opened`, and with a prototype head the class means as its rows."""
+    if head != "prototype":
+        return opened
+    seen = features(network, opened.params, images)
+    return replace(opened, params={**opened.params, **prototypes(seen, targets, network.n_way, network.backbone.kind)})
 
 
 def features(network: Network, params: Params, images: Tensor) -> Tensor:
@@ -129,15 +139,20 @@ def prototype_head(sums: Tensor, counts: Tensor, kind: str) -> Params:
     """The head: weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s of each class's mean m.
 
     c, the mean of the means, shifts all logits alike and keeps them small, for the sake of rounding.
-    s, 4 n_features / SHARPNESS, moves no decision; with it the best temperature is about 1, on unseen characters
+    s, `spread`, moves no decision; with it the best temperature is about 1, on unseen characters
     and, 5-way 5-shot, on mini-ImageNet's validation classes (0.7; 1-shot 1.5), and of networks of any width alike.
     """
     means = sums / counts.unsqueeze(1)
-    centre, scale = means.mean(0), 4 * sums.shape[1] / SHARPNESS[kind]
+    centre, scale = means.mean(0), spread(sums.shape[1], kind)
     return {
         "head.weight": (2 * (means - centre) / scale).float().contiguous(),
         "head.bias": ((centre.square().sum() - means.square().sum(1)) / scale).float(),
     }
+
+
+def spread(n_features: int, kind: str) -> float:
+    """What squared distances of features are divided by to be logits: 4 n_features / SHARPNESS."""
+    return 4 * n_features / SHARPNESS[kind]
 
 
 def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:

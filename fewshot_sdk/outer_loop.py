@@ -14,7 +14,7 @@ from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.heads import Head, close_head, open_head
 from fewshot_sdk.inner_loop import Loss, Tuner, cross_entropy
 from fewshot_sdk.meta import descend, reptile_step, step_size_at
-from fewshot_sdk.meta_gradients import meta_gradient
+from fewshot_sdk.meta_gradients import meta_gradient, prototype_gradient
 from fewshot_sdk.params import LearnerState, Params, difference, flatten, learned, unflatten, with_learned
 from fewshot_sdk.tasks import Task, mini_batches
 from fewshot_sdk.team import Team
@@ -77,12 +77,13 @@ def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple
 
 
 def _down_the_slope(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
-    """Down the mean slope of the tasks' last losses: MAML, ANIL, BOIL and Meta-SGD."""
-    found = []
+    """Down the mean slope of the tasks' last losses: MAML, ANIL, BOIL, Meta-SGD and ProtoNet."""
+    network, inner, meta, found = course.network, course.inner, course.meta, []
     for task in _share(course, done, team):
-        slope, losses = meta_gradient(
-            course.network, at.state, task, course.inner, course.meta, course.head, course.loss
-        )
+        if meta.algorithm == "protonet":
+            slope, losses = prototype_gradient(network, at.state, task, inner, meta)
+        else:
+            slope, losses = meta_gradient(network, at.state, task, inner, meta, course.head, course.loss)
         found.append((flatten(_as_state(slope)), losses))
     mean, loss = _mean(course, found, done, team)
     now = learned(at.state)

@@ -16,6 +16,7 @@ _DRAWN_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="box", pol
 _WHOLE_SUPPORT_SET = InnerLoop(learning_rate=3e-3, batch_size=50, steps=20)
 
 _RATE = 0.1
+_NO_STEPS = InnerLoop(optimizer="sgd", learning_rate=_RATE, batch_size=100, steps=0)  # class means alone
 
 # Meta-training in bfloat16 (products alone) is 1.6 times faster where the processor has it, and on held-out
 # training characters as good: 2,000 steps of omniglot-5way gave 78.9 ± 1.2 % (1-shot), in float32 79.5 ± 1.2 %.
@@ -88,6 +89,29 @@ PRESETS: dict[str, Recipe] = {
         adaptation=_WHOLE_SUPPORT_SET,
         meta=MetaLoop(meta_steps=40_000, tasks_per_step=4, n_way=5, k_shot=10),
     ),
+    # Our own, beyond the paper: supervised pre-training, then class means that tell unseen characters apart. On
+    # held-out training characters the first alone gave 95.6 % at 5 classes and 85.1 % at 20 (1-shot, transductive),
+    # both 97.4 % and 90.4 %; redrawing the characters in the second as well, 97.4 % and 89.0 %.
+    "omniglot-protonet": Recipe(
+        preset="omniglot-protonet",
+        data=_PAPER_OMNIGLOT,
+        preprocessing=_DRAWN_PIXELS,
+        backbone=Conv4(),
+        head="prototype",
+        inner=_NO_STEPS.replace(batch_size=160, steps=1, precision="bfloat16"),
+        adaptation=_NO_STEPS,
+        meta=MetaLoop(
+            algorithm="protonet",
+            tail_shots=4,
+            meta_steps=1000,
+            tasks_per_step=2,
+            n_way=32,
+            k_shot=5,
+            optimizer="adam",
+            step_size=3e-4,
+        ),
+        pretraining=Pretraining(epochs=15, batch_size=128, pictures="drawings"),
+    ),
     # No data to fetch: about a minute on one core, for trying the line and for tests.
     "glyphs": Recipe(
         preset="glyphs",
@@ -112,8 +136,9 @@ def preset(name: str) -> Recipe:
 def with_algorithm(recipe: Recipe, name: str) -> Recipe:
     """The recipe meta-trained by another algorithm; the data, the network and the number of tasks stay.
 
-    reptile and fomaml keep the loops, too. The others differentiate through plain SGD and have Adam outside, as their
-    papers do: five inner steps on half of each class's images, whose loss on the other half is what is minimized.
+    reptile and fomaml keep the loops, too. protonet takes no inner steps. The others differentiate through plain SGD.
+    All but the first two have Adam outside, as their papers do, and minimize the loss on half of each class's images,
+    after class means or five inner steps on the other half.
     Raises ConfigError, listing the known algorithms, for another name.
     """
     algorithm, meta = known(name), recipe.meta
@@ -122,6 +147,10 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
     if first_order(algorithm):
         return recipe.replace(meta=meta.replace(algorithm=algorithm))
     tail, trainable = meta.k_shot // 2, MOVED.get(algorithm, "all")
+    outer = meta.replace(algorithm=algorithm, tail_shots=tail, optimizer="adam", step_size=1e-3, final_step_size=1e-4)
+    if algorithm == "protonet":
+        inner = _NO_STEPS.replace(batch_size=meta.n_way * meta.k_shot, steps=1, precision=recipe.inner.precision)
+        return recipe.replace(head="prototype", inner=inner, adaptation=_NO_STEPS, meta=outer)
     inner = InnerLoop(
         optimizer="sgd",
         learning_rate=_RATE,
@@ -133,5 +162,5 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
         head="dense" if trainable == "body" else recipe.head,
         inner=inner,
         adaptation=inner.replace(steps=10, batch_size=100),
-        meta=meta.replace(algorithm=algorithm, tail_shots=tail, optimizer="adam", step_size=1e-3, final_step_size=1e-4),
+        meta=outer,
     )

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_sdk.archives import read_archive, write_archive
-from fewshot_sdk.augment import augmented
-from fewshot_sdk.backbones import HEAD, Network, PixelInput, build_network
+from fewshot_sdk.augment import photographed, redrawn
+from fewshot_sdk.backbones import HEAD, Network, PixelInput, build_network, random_params
 from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.class_images import ClassImages
-from fewshot_sdk.config import Config, Pretraining, Recipe
+from fewshot_sdk.config import Config, Conv4, Pretraining, Recipe
 from fewshot_sdk.errors import BundleError, ConfigError, TrainingDiverged
 from fewshot_sdk.params import Params, check_alike
 from fewshot_sdk.records import Provenance
@@ -26,6 +26,10 @@ from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
 WARM_UP, _MOMENTUM = 0.1, "momentum."
+# Of batch norms, whose features are of any length; so class means tell training characters apart at a temperature
+# of about 1. Meta-training by class means from there gave 89.0 % (20-way 1-shot), from the length as found 87.2 %.
+LENGTH = 12.0
+_LOOKS = {"photographs": photographed, "drawings": redrawn}
 SETTINGS, TENSORS = "config.json", "state.safetensors"
 
 
@@ -67,7 +71,10 @@ def pretrain(
     if settings is None:
         raise ConfigError(f"{recipe.preset} is not pre-trained")
     network = build_network(recipe.backbone, recipe.preprocessing, data.n_classes, norm=True)
-    random_residual(network, torch.Generator().manual_seed(seed))
+    if isinstance(recipe.backbone, Conv4):
+        network.load_state_dict(random_params(network, seed), strict=False)
+    else:
+        random_residual(network, torch.Generator().manual_seed(seed))
     for name in HEAD:
         nn.init.zeros_(network.get_parameter(name))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -98,13 +105,21 @@ def pretrain(
 
 
 def pretrained(recipe: Recipe, epoch: Epoch, n_classes: int, provenance: Provenance) -> Initialization:
-    """The initialization after an epoch: norms folded in, no meta-training yet."""
+    """The initialization after an epoch: norms of a residual network folded in, no meta-training yet."""
     network = build_network(recipe.backbone, recipe.preprocessing, n_classes, norm=True)
     network.load_state_dict(_of_the_network(epoch.tensors))
-    params = {name: tensor for name, tensor in folded(network.eval()).items() if name not in HEAD}
+    learned = _at_length(network) if isinstance(recipe.backbone, Conv4) else folded(network.eval())
+    params = {name: tensor for name, tensor in learned.items() if name not in HEAD}
     init = fresh(recipe, provenance.seed, provenance.replace(seconds=round(epoch.seconds, 1)))
     kept = {name: params.get(name, tensor) for name, tensor in init.state.params.items()}
     return replace(init, state=replace(init.state, params=kept))
+
+
+def _at_length(network: Network) -> Params:
+    """The weights, the last norm's brought to a root mean square of LENGTH, which moves no decision by class means."""
+    params = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    factor = LENGTH / params["norm4.weight"].square().mean().sqrt()
+    return params | {name: params[name] * factor for name in ("norm4.weight", "norm4.bias")}
 
 
 def rate_at(step: int, steps: int, settings: Pretraining) -> float:
@@ -163,7 +178,7 @@ def _epoch(
         images = torch.from_numpy(np.concatenate([data.take(int(c), [i]) for c, i in batch]))
         for group in sgd.param_groups:
             group["lr"] = rate_at(seed[1] * per_epoch + step, settings.epochs * per_epoch, settings)
-        logits = _logits(network, augmented(images, generator))
+        logits = _logits(network, _LOOKS[settings.pictures](images, generator))
         loss = F.cross_entropy(logits, torch.from_numpy(batch[:, 0]), label_smoothing=settings.label_smoothing)
         sgd.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

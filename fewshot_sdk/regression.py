@@ -135,9 +135,11 @@ def by_algorithm(recipe: Regression, name: str) -> Regression:
     """The recipe meta-trained by another algorithm; data, network, inner loop and the number of tasks stay.
 
     MAML and its kin keep ten points of a task for the last inner step, and have Adam outside.
-    Raises ConfigError, listing the known algorithms, for another name.
+    Raises ConfigError, listing the known algorithms, for another name, and for protonet.
     """
     algorithm, meta = known(name), recipe.meta
+    if algorithm == "protonet":
+        raise ConfigError(f"protonet tells classes apart, and {recipe.preset} has none; take another algorithm")
     if first_order(algorithm):
         return recipe.replace(meta=meta.replace(algorithm=algorithm))
     inner, adaptation = (

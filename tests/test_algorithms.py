@@ -61,7 +61,7 @@ def test_every_algorithm_goes_down_the_same_line(
     export_onnx(classifier, tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("algorithm", SECOND_ORDER)
+@pytest.mark.parametrize("algorithm", [*SECOND_ORDER, "protonet"])
 def test_a_checkpoint_continues_to_the_bits_of_not_stopping(
     sampler: TaskSampler, tmp_path: Path, algorithm: Algorithm
 ) -> None:
@@ -122,7 +122,7 @@ def test_learned_rates_are_what_adaptation_goes_by(sampler: TaskSampler) -> None
         torch.testing.assert_close(by_rates.params[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("algorithm", ["meta-sgd", "anil"])
+@pytest.mark.parametrize("algorithm", ["meta-sgd", "anil", "protonet"])
 def test_a_learner_of_another_kind_of_step_is_refused_by_name(
     sampler: TaskSampler, tmp_path: Path, algorithm: Algorithm
 ) -> None:

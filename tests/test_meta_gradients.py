@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 from torch.func import functional_call
 
 from fewshot_sdk import inner_loop, meta_gradients
 from fewshot_sdk.algorithms import Algorithm
-from fewshot_sdk.backbones import build_network, random_params
+from fewshot_sdk.backbones import Network, build_network, random_params
 from fewshot_sdk.config import InnerLoop, Recipe
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.inner_loop import Tuner, cross_entropy, fine_tune, one_thread
-from fewshot_sdk.meta_gradients import meta_gradient
+from fewshot_sdk.meta_gradients import meta_gradient, prototype_gradient
+from fewshot_sdk.methods import features, prototypes
 from fewshot_sdk.params import LearnerState, Params, learned, with_learned
 from fewshot_sdk.presets import with_algorithm
 from fewshot_sdk.tasks import TaskSampler
@@ -33,7 +34,7 @@ def recipe_of(algorithm: Algorithm) -> Recipe:
     return recipe.replace(inner=recipe.inner.replace(steps=4, learning_rate=0.05, batch_size=6))
 
 
-def stored_by(recipe: Recipe) -> tuple[nn.Module, LearnerState]:
+def stored_by(recipe: Recipe) -> tuple[Network, LearnerState]:
     """In float64, with rates that differ where they are learned."""
     network = build_network(recipe.backbone, recipe.preprocessing, 5).double()
     params = {name: tensor.double() for name, tensor in random_params(network, 2).items()}
@@ -106,3 +107,28 @@ def test_the_papers_taylor_coefficients_as_the_rate_goes_to_zero(k: int) -> None
         assert found[algorithm].c0 == pytest.approx(c0, rel=0.01), algorithm
         assert found[algorithm].c1 == pytest.approx(c1, rel=0.01), algorithm
         assert found[algorithm].rest < 0.01, algorithm
+
+
+def test_protonets_slope_is_that_of_the_class_means_it_is_adapted_by(sampler: TaskSampler) -> None:
+    """The loss is the cross-entropy of the tail by `methods.prototypes`, and the slope its finite difference."""
+    recipe, task = with_algorithm(tiny_recipe(), "protonet"), sampler.task(0)
+    inner, meta = recipe.inner.replace(precision="float32"), recipe.meta
+    network, stored = stored_by(recipe)
+    slope, (loss,) = prototype_gradient(network, stored, task, inner, meta)
+    assert slope.keys() == stored.params.keys()
+    rows = torch.arange(15).view(5, 3)
+    first, tail = rows[:, : -meta.tail_shots].flatten(), rows[:, -meta.tail_shots :].flatten()
+    seen = features(network, {**dict(network.named_parameters()), **stored.params}, task.support)  # all together
+    head = prototypes(seen[first], task.support_labels[first], 5, "conv4")
+    logits = seen[tail] @ head["head.weight"].double().T + head["head.bias"].double()
+    assert loss.item() == pytest.approx(cross_entropy(logits, task.support_labels[tail]).item(), abs=1e-6)
+
+    generator = torch.Generator().manual_seed(0)
+    way = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in stored.params.items()}
+
+    def at(distance: float) -> float:
+        moved = {name: p + distance * way[name] for name, p in stored.params.items()}
+        return prototype_gradient(network, replace(stored, params=moved), task, inner, meta)[1].item()
+
+    measured = (at(1e-6) - at(-1e-6)) / 2e-6
+    assert sum((slope[name] * way[name]).sum().item() for name in way) == pytest.approx(measured, rel=1e-4)

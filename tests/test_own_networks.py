@@ -29,7 +29,8 @@ def line(i: int) -> Task:
 
 def loops(algorithm: Algorithm, meta_steps: int = 4) -> tuple[InnerLoop, MetaLoop]:
     inner = InnerLoop(optimizer="sgd", learning_rate=0.1, batch_size=4, steps=3, trainable=MOVED.get(algorithm, "all"))
-    meta = MetaLoop(algorithm=algorithm, meta_steps=meta_steps, tasks_per_step=2, n_way=2, k_shot=3)
+    tail = 1 if algorithm == "protonet" else 0
+    meta = MetaLoop(algorithm=algorithm, tail_shots=tail, meta_steps=meta_steps, tasks_per_step=2, n_way=2, k_shot=3)
     return inner, meta if first_order(algorithm) else meta.replace(optimizer="adam", step_size=0.01)
 
 

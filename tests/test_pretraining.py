@@ -2,21 +2,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fewshot_cli import training
 from fewshot_cli.main import app
 from fewshot_sdk import adapt, datasets, export_onnx, load, presets
-from fewshot_sdk.augment import augmented
+from fewshot_sdk.augment import photographed, redrawn
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.config import Pretraining, Recipe, Residual
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
-from fewshot_sdk.evaluation import evaluate
+from fewshot_sdk.evaluation import accuracies, evaluate
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import frozen_features
-from fewshot_sdk.pretraining import Epoch, load_pretraining, pretrain, pretrained, rate_at, save_pretraining
+from fewshot_sdk.pretraining import LENGTH, Epoch, load_pretraining, pretrain, pretrained, rate_at, save_pretraining
 from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.training import origin
@@ -97,6 +98,25 @@ def test_what_is_pretrained_is_adapted_evaluated_and_exported(
     assert export_onnx(classifier, tmp_path / "m.onnx").metadata.parity.max_difference < 1e-5
 
 
+def test_batch_norms_are_pretrained_too_and_stay_in_the_network(classes: ClassImages, tmp_path: Path) -> None:
+    recipe = tiny_recipe(pretraining=SMALL.replace(pictures="drawings"))
+    first, *_, last = pretrain(recipe, classes, seed=3, threads=1)
+    assert last.loss < first.loss - 0.1
+    half = load_pretraining(save_pretraining(first, recipe, 3, classes, tmp_path / "one"), recipe, 3, classes)
+    *_, again = pretrain(recipe, classes, seed=3, threads=1, start=half)
+    assert same(again, last)
+    init = pretrained(recipe, last, classes.n_classes, origin(TaskSampler(data=classes, n_way=5, k_shot=3), "test"))
+    assert torch.equal(init.state.params["norm2.weight"], last.tensors["norm2.weight"])
+    assert init.state.params["norm4.weight"].square().mean().sqrt() == pytest.approx(LENGTH)
+    few = TaskSampler(data=classes, n_way=5, k_shot=1, n_query=2)
+    raw = pretrained(recipe, first, classes.n_classes, init.provenance)
+    known, begun = (
+        np.mean([right["transductive"] for right in accuracies(i, few, n_tasks=40, modes=["transductive"],
+        baseline="prototypes")]) for i in (init, raw)
+    )  # fmt: skip
+    assert known > begun > 0.3
+
+
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     rates = [rate_at(step, 100, SMALL) for step in range(100)]
     assert rates[0] == pytest.approx(0.01)
@@ -107,20 +127,33 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 def test_augmented_pictures_are_in_range_and_drawn_from_the_generator() -> None:
     images = torch.randint(0, 256, (50, 12, 10, 3), dtype=torch.uint8)
-    first, again = (augmented(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    first, again = (photographed(images, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == (50, 3, 12, 10)
     assert first.min() >= 0
     assert first.max() <= 1
     flat = torch.full((40, 8, 8, 3), 128, dtype=torch.uint8)
-    shades = augmented(flat, torch.Generator().manual_seed(1)).mean((1, 2, 3)) * 255 / 128
+    shades = photographed(flat, torch.Generator().manual_seed(1)).mean((1, 2, 3)) * 255 / 128
     assert 0.55 < shades.min() < 0.75
     assert 1.25 < shades.max() < 1.45
 
 
+def test_redrawn_pictures_keep_their_paper_and_are_drawn_from_the_generator() -> None:
+    images = torch.full((50, 28, 28, 1), 255, dtype=torch.uint8)
+    assert torch.equal(redrawn(images, torch.Generator()), torch.ones(50, 1, 28, 28))
+    images[:, 13:15, 13:15] = 0
+    first, again = (redrawn(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    ink = 1 - first
+    assert ink.sum((1, 2, 3)).mean() == pytest.approx(4, rel=0.1)
+    column = (ink * torch.arange(28)).sum((1, 2, 3)) / ink.sum((1, 2, 3)) - 13.5
+    assert 0.5 < column.abs().max() < 2
+    assert column.std() > 0.3
+
+
 def test_what_cannot_be_pretrained_is_told(classes: ClassImages) -> None:
-    with pytest.raises(ConfigError, match="only a residual network is pre-trained"):
-        tiny_recipe(pretraining=SMALL)
     with pytest.raises(ConfigError, match="is not pre-trained"):
         next(pretrain(tiny_recipe(), classes, seed=0, threads=1))
     with pytest.raises(TrainingDiverged, match="not finite in epoch 1"):

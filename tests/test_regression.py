@@ -92,7 +92,7 @@ def test_predicting_numbers_by_onnx_imports_no_torch(sine: RegressionInitializat
     assert not imported & {"torch", "onnx", "huggingface_hub", "safetensors", "matplotlib"}
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a != "protonet"])
 def test_every_algorithm_trains_fits_and_continues_to_the_bits_of_not_stopping(
     algorithm: Algorithm, tmp_path: Path
 ) -> None:
@@ -230,6 +230,7 @@ def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
             ["meta-train", "--preset", "sine", "--root", tmp_path, "--output", out],
             "sine is for numbers: leave out",
         ),
+        (["meta-train", "--preset", "sine", "--algorithm", "protonet", "--output", out], "and sine has none"),
         (["meta-train", "--preset", "cosine", "--output", out], "glyphs, and sine"),
     ):
         code, said, err = run(*words)

@@ -15,7 +15,11 @@ from fewshot_sdk.algorithms import Algorithm
 @app.command("meta-train")
 def meta_train(
     preset: Annotated[
-        str, typer.Option(help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way or sine.")
+        str,
+        typer.Option(
+            help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way, omniglot-protonet; of "
+            "numbers sine."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")],
     root: Root = None,
