@@ -55,7 +55,9 @@ class Initialization:
             "README.md": cards.initialization_card(self.recipe, self.provenance, self.evaluations).encode(),
         }
         if self.metrics:
-            files[METRICS] = "".join(metric.model_dump_json() + "\n" for metric in self.metrics).encode()
+            files[METRICS] = "".join(
+                metric.model_dump_json(exclude_none=True) + "\n" for metric in self.metrics
+            ).encode()
         return files
 
     def with_evaluation(self, result: Evaluation) -> Initialization:

@@ -77,7 +77,7 @@ def plot() -> bytes | None:
 
 def _model(name: str, init: Initialization) -> str:
     lines = [
-        *_made(init.provenance),
+        *_made(init.provenance, init.metrics[-1].memory_mb if init.metrics else None),
         "| task | mode | ours | paper | |",
         "|---|---|---|---|---|",
     ]
@@ -103,9 +103,10 @@ def _fits(name: str, init: RegressionInitialization) -> str:
     return "\n".join([*lines, f"Each row: `fewshot evaluate {name} --shots POINTS --tasks WAVES`."])
 
 
-def _made(made: Provenance) -> list[str]:
-    how = made.versions.get("inner loop", "torch")
-    return [f"`{made.command}`: {made.meta_steps_done:,} outer steps in {made.seconds / 60:.0f} minutes ({how}).", ""]
+def _made(made: Provenance, memory_mb: float | None = None) -> list[str]:
+    how, memory = made.versions.get("inner loop", "torch"), f" and {memory_mb:,.0f} MB" if memory_mb else ""
+    took = f"{made.seconds / 60:.0f} minutes{memory}"
+    return [f"`{made.command}`: {made.meta_steps_done:,} outer steps in {took} ({how}).", ""]
 
 
 if __name__ == "__main__":

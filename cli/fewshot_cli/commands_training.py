@@ -111,10 +111,10 @@ def evaluate(
         typer.Option(help="The same by name; frozen is what an exported file does.", show_default=False),
     ] = None,
     baseline: Annotated[
-        Literal["prototypes", "random", "all"] | None,
+        Literal["prototypes", "probe", "random", "all"] | None,
         typer.Option(
             help="Measure, on the same tasks, what the initialization is worth: class means of its features without "
-            "a gradient step, or the same steps from random weights.",
+            "a gradient step, a linear probe on them, or the same steps from random weights.",
             show_default=False,
         ),
     ] = None,
@@ -142,7 +142,7 @@ def evaluate(
         n_tasks=tasks,
         modes=("transductive", "inductive", "frozen") if chosen == "all" else (chosen,),
         seed=seed,
-        baselines=("prototypes", "random") if baseline == "all" else (baseline,) if baseline else (),
+        baselines=("prototypes", "probe", "random") if baseline == "all" else (baseline,) if baseline else (),
     )
     evaluation.evaluate(job, workers, record=record, json=json)
 

@@ -262,6 +262,7 @@ class Curve:
         """Measures, if it is time to; in a team, each member a share of the tasks."""
         from fewshot_sdk.evaluation import evaluate
         from fewshot_sdk.records import Metric
+        from fewshot_sdk.team import peak_memory
 
         if not self.every or (step.done % self.every and step.done < step.meta_steps):
             return
@@ -269,6 +270,7 @@ class Curve:
         metric = Metric(
             meta_steps=step.done,
             seconds=step.initialization.provenance.seconds,
+            memory_mb=peak_memory(team),
             loss=step.loss,
             **found.model_dump(include={"accuracy", "ci95", "tasks", "ways"}),
         )
