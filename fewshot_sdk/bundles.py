@@ -11,6 +11,10 @@ from fewshot_sdk.errors import BundleError, ConfigError
 from fewshot_sdk.records import BundleConfig
 
 INITIALIZATION = "fewshot-sdk initialization 1"
+_HINTS = {
+    "fewshot-sdk regression 1": ", which is for numbers: adapt it to a CSV of them",
+    "fewshot-sdk regressor 1": ", which predicts numbers, and takes a CSV of them",
+}
 WEIGHTS = ("model.safetensors", "inner_state.safetensors")  # of an initialization
 C = TypeVar("C", bound=BundleConfig)
 
@@ -29,7 +33,7 @@ def open_bundle(
     try:
         config = kind.from_json(files["config.json"])
     except ConfigError as error:
-        _check_format(_format(files["config.json"]), form, where)
+        _check_format(format_of(files["config.json"]), form, where)
         raise BundleError(f"{where / 'config.json'}: {error}") from None
     _check_format(config.format, form, where)
     return config
@@ -37,10 +41,10 @@ def open_bundle(
 
 def _check_format(found: object, form: str, where: Path) -> None:
     if isinstance(found, str) and found != form:
-        raise BundleError(f"{where}: expected the format {form!r}, found {found[:60]!r}")
+        raise BundleError(f"{where}: expected the format {form!r}, found {found[:60]!r}{_HINTS.get(found, '')}")
 
 
-def _format(config: bytes) -> object:
+def format_of(config: bytes | str) -> object:
     """The format that settings name which cannot be read otherwise; None if they name none."""
     try:
         return json.loads(config)["format"]

@@ -28,7 +28,7 @@ _PARTS: dict[Part, str] = {
     "body": ", of all but the head",
     "norm": ", of the norms and the head",
 }
-_NAMES: dict[Algorithm, str] = {
+ALGORITHM_NAMES: dict[Algorithm, str] = {
     "reptile": "Reptile",
     "fomaml": "first-order MAML",
     "maml": "MAML",
@@ -56,7 +56,7 @@ datasets: [{recipe.data.name}]
 {model_index(recipe.preset, evaluations)}---
 # {recipe.preset}
 
-A {_NAMES[recipe.meta.algorithm]} initialization: {way} on a handful of your own pictures make it a
+A {ALGORITHM_NAMES[recipe.meta.algorithm]} initialization: {way} on a handful of your own pictures make it a
 classifier of {classes} classes.
 
 ```python
@@ -87,10 +87,10 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 | picture | {_picture(recipe)} |
 | network | {_network(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}
 | meta-training tasks | {recipe.meta.n_way}-way, {recipe.meta.k_shot} shots{_algorithm(recipe.meta)} |
-| inner loop | {_inner(recipe.inner)} |
+| inner loop | {steps_of(recipe.inner)} |
 | outer step size{", of Adam" if recipe.meta.optimizer == "adam" else ""} \
 | {recipe.meta.step_size:g} to {recipe.meta.final_step_size:g}, linear |
-| adaptation | {_inner(recipe.adaptation)} |
+| adaptation | {steps_of(recipe.adaptation)} |
 
 ## Limits
 It has seen {recipe.data.name} alone: {_SUITS[recipe.data.name]}.
@@ -157,7 +157,7 @@ def _way(config: ClassifierConfig) -> str:
     return {
         "prototypes": "prototypes: the mean of each class's features, no gradient step",
         "probe": "a linear probe: logistic regression on the features, the network itself unchanged",
-        "reptile": _inner(config.adaptation),
+        "reptile": steps_of(config.adaptation),
     }[config.method]
 
 
@@ -203,7 +203,8 @@ def _calibration(config: ClassifierConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _inner(inner: InnerLoop) -> str:
+def steps_of(inner: InnerLoop) -> str:
+    """An inner loop in words."""
     name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
     part = _PARTS[inner.trainable]
     return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}{part}"

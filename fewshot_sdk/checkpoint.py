@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -12,21 +13,18 @@ from fewshot_sdk import cards
 from fewshot_sdk.archives import read_archive, write_archive
 from fewshot_sdk.backbones import HEAD, build_network, random_params
 from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
-from fewshot_sdk.config import Recipe
-from fewshot_sdk.errors import BundleError, ConfigError
+from fewshot_sdk.config import Config, Recipe
 from fewshot_sdk.files import sha256
 from fewshot_sdk.heads import close_head
 from fewshot_sdk.hub import open_named
-from fewshot_sdk.meta import no_memory
-from fewshot_sdk.params import RATE, LearnerState, Params, check_alike, learned, named_rates
+from fewshot_sdk.params import LearnerState, Params
 from fewshot_sdk.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
-from fewshot_sdk.tensors import from_safetensors, to_safetensors
+from fewshot_sdk.states import beginning, outer_files, outer_of, state_files, state_of
 from fewshot_sdk.timm_weights import TIMM, pretrained
 from fewshot_sdk.version import versions
 
 FORMAT = INITIALIZATION
 METRICS = "metrics.jsonl"
-OUTER = "outer_state.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +52,15 @@ class Initialization:
         config = InitializationConfig(
             format=FORMAT, recipe=self.recipe, provenance=self.provenance, evaluations=self.evaluations
         )
-        inner_state = {
-            **self.state.second_moments,
-            **named_rates(self.state),
-            "updates": torch.tensor(self.state.updates),
-        }
         files = {
             "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
-            "model.safetensors": to_safetensors(self.state.params),
-            "inner_state.safetensors": to_safetensors(inner_state),
+            **state_files(self.state),
             "README.md": cards.initialization_card(self.recipe, self.provenance, self.evaluations).encode(),
         }
         if self.metrics:
-            files[METRICS] = "".join(metric.model_dump_json() + "\n" for metric in self.metrics).encode()
+            files[METRICS] = "".join(
+                metric.model_dump_json(exclude_none=True) + "\n" for metric in self.metrics
+            ).encode()
         return files
 
     def with_evaluation(self, result: Evaluation) -> Initialization:
@@ -83,6 +77,29 @@ class Initialization:
         """The identity of what can be adapted: weights and inner state."""
         files = self.files()
         return sha256(files["model.safetensors"] + files["inner_state.safetensors"])
+
+
+class Unfinished(Protocol):
+    """What a checkpoint can be made of: an initialization on its way, for pictures or for numbers."""
+
+    @property
+    def recipe(self) -> Config:
+        """All settings."""
+        ...
+
+    @property
+    def provenance(self) -> Provenance:
+        """How it came to be."""
+        ...
+
+    @property
+    def outer(self) -> Params:
+        """What the outer optimizer remembers."""
+        ...
+
+    def files(self) -> dict[str, bytes]:
+        """File name -> bytes."""
+        ...
 
 
 def origin_of(init: Initialization) -> Origin:
@@ -133,69 +150,36 @@ def load(name: str | Path) -> Initialization:
         )  # fmt: skip
         return replace(begun(found.recipe, found.params, made), source=found.source)
     opened = open_named(name)
-    return replace(_from_files(opened.files, opened.folder), source=opened.source)
+    return replace(from_files(opened.files, opened.folder), source=opened.source)
 
 
-def save_checkpoint(init: Initialization, path: Path) -> Path:
+def save_checkpoint(init: Unfinished, path: Path) -> Path:
     """Write an unfinished training as one file, in place of an older one. Raises SaveError."""
-    outer = {OUTER: to_safetensors(init.outer)} if init.outer else {}
-    return write_archive(path, {**init.files(), **outer})
+    return write_archive(path, {**init.files(), **outer_files(init.outer)})
 
 
 def load_checkpoint(path: Path) -> Initialization:
     """The unfinished training in a file, checked as `load` does. Raises BundleError and ParamsMismatch."""
-    return _from_files(read_archive(path), path)
+    return from_files(read_archive(path), path)
 
 
-def _from_files(files: dict[str, bytes], where: Path) -> Initialization:
+def from_files(files: dict[str, bytes], where: Path) -> Initialization:
+    """The initialization in a folder's files, checked as `load` does. Raises BundleError and ParamsMismatch."""
     expected = "an initialization, such as `omniglot`"
     config = open_bundle(files, where, InitializationConfig, FORMAT, WEIGHTS, expected)
-    params = from_safetensors(files["model.safetensors"], str(where / "model.safetensors"))
-    inner_state = from_safetensors(files["inner_state.safetensors"], str(where / "inner_state.safetensors"))
     template = _template(config.recipe)
-    check_alike(params, template.params, str(where / "model.safetensors"))
-    check_alike(
-        inner_state,
-        {**template.second_moments, **named_rates(template), "updates": torch.tensor(0)},
-        str(where / "inner_state.safetensors"),
-    )
-    updates = int(inner_state.pop("updates"))
-    if updates < 0:
-        raise BundleError(f"{where / 'inner_state.safetensors'}: expected 0 or more updates, found {updates}")
-    outer: Params = {}
-    if OUTER in files:
-        outer = from_safetensors(files[OUTER], str(where / OUTER))
-        check_alike(outer, no_memory(learned(template), config.recipe.meta), str(where / OUTER))
-    rates = {name.removeprefix(RATE): inner_state.pop(name) for name in named_rates(template)}
     return Initialization(
         recipe=config.recipe,
-        state=LearnerState(params=params, second_moments=inner_state, updates=updates, rates=rates),
+        state=state_of(files, where, template),
         provenance=config.provenance,
         evaluations=config.evaluations,
         metrics=tuple(map(Metric.from_json, files.get(METRICS, b"").splitlines())),
-        outer=outer,
+        outer=outer_of(files, where, template, config.recipe.meta),
     )
 
 
-def outer_memory(init: Initialization) -> Params:
-    """What the outer optimizer remembers at this point of a training. Raises ConfigError if it is lost."""
-    memory = no_memory(learned(init.state), init.recipe.meta)
-    if memory and not init.outer and init.provenance.meta_steps_done:
-        raise ConfigError(
-            "this initialization does not hold what the outer optimizer remembers, and its training cannot go on; "
-            "continue from a checkpoint, or start a new one"
-        )
-    return init.outer or memory
-
-
 def _stored(recipe: Recipe, params: Params) -> LearnerState:
-    moments: Params = {}
-    if recipe.inner.optimizer == "adam":
-        moments = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
-    rates: Params = {}
-    if recipe.meta.algorithm == "meta-sgd":
-        rates = {name: torch.full_like(tensor, recipe.inner.learning_rate) for name, tensor in params.items()}
-    return close_head(LearnerState(params=params, second_moments=moments, updates=0, rates=rates), recipe.head)
+    return close_head(beginning(params, recipe.inner, recipe.meta), recipe.head)
 
 
 def _template(recipe: Recipe) -> LearnerState:
@@ -207,7 +191,7 @@ def _template(recipe: Recipe) -> LearnerState:
         network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
     params = {name: tensor.detach() for name, tensor in network.named_parameters()}
     learned_of = params
-    if recipe.head == "zero":
+    if recipe.head != "dense":
         learned_of = {name: tensor[:1] if name in HEAD else tensor for name, tensor in params.items()}
         params = {name: tensor for name, tensor in params.items() if name not in HEAD}
     return LearnerState(

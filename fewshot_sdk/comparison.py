@@ -70,7 +70,12 @@ def summarized(
     for name, init in inits.items():
         middles = [_interval(column) for column in values[name].T]
         points = [Point(steps=k, accuracy=m, ci95=ci) for k, (m, ci) in zip(looked_at(init), middles, strict=True)]
-        rivals.append(Rival(name=name, accuracy=middles[-1][0], ci95=middles[-1][1], points=tuple(points)))
+        rivals.append(
+            Rival(
+                name=name, accuracy=middles[-1][0], ci95=middles[-1][1], points=tuple(points),
+                minutes=init.provenance.seconds / 60, memory_mb=init.metrics[-1].memory_mb if init.metrics else None,
+            )
+        )  # fmt: skip
     pairs = []
     for first, second in combinations(inits, 2):
         ahead = values[first][:, -1] - values[second][:, -1]

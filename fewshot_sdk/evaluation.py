@@ -14,7 +14,7 @@ from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
-from fewshot_sdk.methods import begin, features, prototypes
+from fewshot_sdk.methods import begin, features, new_head
 from fewshot_sdk.params import LearnerState
 from fewshot_sdk.records import Baseline, Evaluation, Mode
 from fewshot_sdk.tasks import Seed, TaskSampler, mini_batches
@@ -56,9 +56,9 @@ def accuracies(
     for index in (team or Team()).share(n_tasks):
         task = tasks.task(index)
         with one_thread():
-            if baseline == "prototypes":
+            if baseline == "prototypes" or baseline == "probe":
                 seen = features(network, start.params, task.support)
-                params = {**start.params, **prototypes(seen, task.support_labels, tasks.n_way, network.backbone.kind)}
+                params = {**start.params, **new_head(baseline, network, seen, task.support_labels)}
             else:
                 opened = open_head(_random(init, task.seed), recipe.head, network) if baseline == "random" else start
                 state = begin(network, opened, recipe.head, task.support, task.support_labels)

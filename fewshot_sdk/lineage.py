@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fewshot_sdk.bundles import format_of
 from fewshot_sdk.config import InnerLoop
 from fewshot_sdk.errors import BundleError
 from fewshot_sdk.files import sha256
 from fewshot_sdk.hub import Opened, open_named
-from fewshot_sdk.metadata import OnnxMetadata
 from fewshot_sdk.records import (
     ClassifierConfig,
     DeltaConfig,
@@ -19,6 +19,7 @@ from fewshot_sdk.records import (
     Origin,
     Provenance,
 )
+from fewshot_sdk.regression import REGRESSION, REGRESSOR, Fit, NumberMetadata, RegressionConfig, RegressorConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Lineage:
     labels: tuple[str, ...] = ()
     adaptation: InnerLoop | None = None
     seed: int | None = None
-    evaluations: tuple[Evaluation, ...] = field(default=())
+    evaluations: tuple[Evaluation | Fit, ...] = field(default=())
 
     def steps(self) -> list[str]:
         """The chain, what was made last first."""
@@ -49,7 +50,8 @@ class Lineage:
         if self.adaptation is not None:
             seed = "" if self.seed is None else f", seed {self.seed}"
             steps = f"{self.adaptation.steps} steps of {self.adaptation.optimizer}{seed}"
-            chain.insert(0, f"{self.kind} of {len(self.labels)} classes ({', '.join(self.labels)}), {steps}")
+            classes = f" of {len(self.labels)} classes ({', '.join(self.labels)})" if self.labels else ""
+            chain.insert(0, f"{self.kind}{classes}, {steps}")
         return chain
 
 
@@ -59,9 +61,7 @@ def lineage(name: str | Path) -> Lineage:
     Raises BundleError for anything else and for files that were changed, HubError if the Hub refuses.
     """
     if Path(name).is_file():
-        from fewshot_sdk.runtime import Predictor
-
-        return _of_onnx(Predictor(Path(name)).metadata)
+        return _of_file(Path(name))
     opened = open_named(name)
     try:
         form = str(json.loads(opened.files["config.json"])["format"])
@@ -71,11 +71,16 @@ def lineage(name: str | Path) -> Lineage:
         kind = ClassifierConfig if form.startswith("fewshot-sdk classifier") else DeltaConfig
         config = kind.from_json(opened.files["config.json"])
         return _adapted("classifier", config.initialization, config.labels, config.adaptation, config.seed)
+    if form == REGRESSOR:
+        curve = RegressorConfig.from_json(opened.files["config.json"])
+        return _adapted(_kind(curve), curve.initialization, (), curve.adaptation, curve.seed)
     return _of_initialization(opened)
 
 
 def _of_initialization(opened: Opened) -> Lineage:
-    config = InitializationConfig.from_json(opened.files["config.json"])
+    text = opened.files["config.json"]
+    kind = RegressionConfig if format_of(text) == REGRESSION else InitializationConfig
+    config = kind.from_json(text)
     weights = opened.files.get("model.safetensors", b"") + opened.files.get("inner_state.safetensors", b"")
     return Lineage(
         kind="initialization",
@@ -88,8 +93,21 @@ def _of_initialization(opened: Opened) -> Lineage:
     )
 
 
-def _of_onnx(metadata: OnnxMetadata) -> Lineage:
-    return _adapted("exported classifier", metadata.initialization, metadata.labels, metadata.adaptation, None)
+def _of_file(path: Path) -> Lineage:
+    from fewshot_sdk.regressor_runtime import NumberPredictor
+    from fewshot_sdk.runtime import Predictor
+
+    try:
+        curve = NumberPredictor(path).metadata
+    except BundleError:
+        found = Predictor(path).metadata
+    else:
+        return _adapted(f"exported {_kind(curve)}", curve.initialization, (), curve.adaptation, None)
+    return _adapted("exported classifier", found.initialization, found.labels, found.adaptation, None)
+
+
+def _kind(curve: RegressorConfig | NumberMetadata) -> str:
+    return f"regressor of {curve.output} from {', '.join(curve.inputs)}"
 
 
 def _adapted(kind: str, origin: Origin, labels: tuple[str, ...], adaptation: InnerLoop, seed: int | None) -> Lineage:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -86,13 +87,7 @@ class Student:
             state = begin(self.network, self._start, self._head, images, targets)
         for way in ways:
             if seen is not None and way.method != "reptile":
-                n_way, kind = self.network.n_way, self.network.backbone.kind
-                head = (
-                    prototypes(seen, targets, n_way, kind)
-                    if way.method == "prototypes"
-                    else probe(seen, targets, n_way)
-                )
-                yield way, {**self._start.params, **head}
+                yield way, {**self._start.params, **new_head(way.method, self.network, seen, targets)}
                 continue
             state, losses = fine_tune(self.network, state, images, targets, batches[done : way.steps], self._inner)
             if not torch.isfinite(losses).all():
@@ -105,6 +100,13 @@ class Student:
     def inner(self, way: Way) -> InnerLoop:
         """The recipe's adaptation loop with this way's number of steps."""
         return self._inner.replace(steps=way.steps)
+
+
+def new_head(method: Literal["prototypes", "probe"], network: Network, seen: Tensor, targets: Tensor) -> Params:
+    """A head for features (n, n_features) of that network, by one of the ways that take no step in it."""
+    if method == "prototypes":
+        return prototypes(seen, targets, network.n_way, network.backbone.kind)
+    return probe(seen, targets, network.n_way)
 
 
 def begin(network: Network, opened: LearnerState, head: Head, images: Tensor, targets: Tensor) -> LearnerState:

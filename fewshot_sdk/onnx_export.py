@@ -9,7 +9,7 @@ import onnx
 
 from fewshot_sdk.classifier import Classifier
 from fewshot_sdk.classifier_graph import network_graph, with_head, with_preprocessing
-from fewshot_sdk.config import Timm
+from fewshot_sdk.config import Config, Timm
 from fewshot_sdk.errors import ConfigError, ParityError
 from fewshot_sdk.files import check_free_file, write_file
 from fewshot_sdk.metadata import OnnxMetadata, Parity
@@ -53,9 +53,7 @@ def export_onnx(
     """
     path = Path(path)
     check_free_file(path)
-    first, last = OPSETS
-    if not first <= opset <= last:
-        raise ConfigError(f"opset: expected {first} to {last}, found {opset}")
+    check_opset(opset)
     config, seen = classifier.config, classifier.config.preprocessing
     if precision != "fp32" and not len(classifier.support.images):
         raise ConfigError(
@@ -108,7 +106,14 @@ def export_onnx(
     return Export(path=path, size=len(data), metadata=Predictor(data).metadata, speed=speed)
 
 
-def with_metadata(graph: onnx.ModelProto, metadata: OnnxMetadata) -> bytes:
+def check_opset(opset: int) -> None:
+    """Raises ConfigError outside 18 to 23."""
+    first, last = OPSETS
+    if not first <= opset <= last:
+        raise ConfigError(f"opset: expected {first} to {last}, found {opset}")
+
+
+def with_metadata(graph: onnx.ModelProto, metadata: Config) -> bytes:
     """The file's bytes: a graph that says of itself what it is."""
     onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.model_dump_json()})
     data: bytes = graph.SerializeToString(deterministic=True)

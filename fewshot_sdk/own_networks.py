@@ -14,7 +14,8 @@ from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import Loss, cross_entropy, fine_tune, moving, one_thread
 from fewshot_sdk.meta import no_memory
 from fewshot_sdk.outer_loop import Course, Position, outer_step
-from fewshot_sdk.params import LearnerState, Params, learned
+from fewshot_sdk.params import Params, learned
+from fewshot_sdk.states import beginning
 from fewshot_sdk.tasks import Seed, Task, mini_batches
 from fewshot_sdk.team import Team
 
@@ -71,7 +72,8 @@ def meta_train_network(
     if not moving(network, params, inner.trainable):
         raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
     course = Course(network=network, task=task, inner=inner, meta=meta, loss=loss)
-    done, at = 0, _beginning(params, inner, meta)
+    state = beginning(params, inner, meta)
+    done, at = 0, Position(state=state, memory=no_memory(learned(state), meta))
     if start is not None:
         done, at = start.done, start.position
     held = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -91,14 +93,3 @@ def meta_train_network(
                     "try track_running_stats=False for batch norm"
                 )
         yield NetworkStep(done=number + 1, loss=last, course=course, position=at)
-
-
-def _beginning(params: Params, inner: InnerLoop, meta: MetaLoop) -> Position:
-    moments: Params = {}
-    rates: Params = {}
-    if inner.optimizer == "adam":
-        moments = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
-    if meta.algorithm == "meta-sgd":
-        rates = {name: torch.full_like(tensor, inner.learning_rate) for name, tensor in params.items()}
-    state = LearnerState(params=params, second_moments=moments, updates=0, rates=rates)
-    return Position(state=state, memory=no_memory(learned(state), meta))

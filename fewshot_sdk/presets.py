@@ -5,6 +5,7 @@ from __future__ import annotations
 from fewshot_sdk.algorithms import MOVED, Part, first_order, known
 from fewshot_sdk.config import Conv4, DataSource, InnerLoop, MetaLoop, Preprocessing, Pretraining, Recipe, Residual
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.regression import PRESETS as FOR_NUMBERS
 
 _PAPER_OMNIGLOT = DataSource(name="omniglot", split="paper", rotations=True)
 _PAPER_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="nearest")
@@ -126,9 +127,9 @@ PRESETS: dict[str, Recipe] = {
 
 
 def preset(name: str) -> Recipe:
-    """The recipe of this name. Raises ConfigError, listing the known ones."""
+    """The recipe of this name, for pictures. Raises ConfigError, listing the known ones."""
     if name not in PRESETS:
-        raise ConfigError(f"no preset {name!r}; the presets are {', '.join(PRESETS)}")
+        raise ConfigError(f"no preset {name!r}; the presets are {', '.join(PRESETS)}, and {', '.join(FOR_NUMBERS)}")
     return PRESETS[name]
 
 

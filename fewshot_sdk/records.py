@@ -20,7 +20,7 @@ from fewshot_sdk.config import (
 
 Mode = Literal["transductive", "inductive", "frozen"]
 Method = Literal["prototypes", "probe", "reptile"]
-Baseline = Literal["prototypes", "random"]
+Baseline = Literal["prototypes", "probe", "random"]
 Precision = Literal["float32", "float16", "int8"]
 
 
@@ -29,7 +29,7 @@ class Evaluation(Config):
 
     part: which of the data's classes the tasks were of.
     baseline: what stood in for the initialization, on the same tasks: `prototypes`, class means of its features
-    and no gradient step, or `random`, fresh weights in each task and the same steps.
+    and no gradient step, `probe`, a linear probe on them, or `random`, fresh weights in each task and the same steps.
     """
 
     data: str
@@ -54,12 +54,17 @@ class Point(Config):
 
 
 class Rival(Config):
-    """How one of several initializations did, after its recipe's steps and on the way there."""
+    """How one of several initializations did, after its recipe's steps and on the way there.
+
+    minutes, memory_mb: what its meta-training took (see `Metric`); memory is None where it was not measured.
+    """
 
     name: str
     accuracy: Fraction
     ci95: Annotated[float, Field(ge=0)]
     points: Listed[Point]
+    minutes: Annotated[float, Field(ge=0)]
+    memory_mb: Annotated[float, Field(ge=0)] | None = None
 
 
 class Pair(Config):
@@ -92,12 +97,14 @@ class Comparison(Config):
 class Metric(Config):
     """One line of metrics.jsonl: how far meta-training was, and how well it did on new classes.
 
-    seconds: of meta-training alone; loss: mean cross-entropy of the last inner mini-batch, in nats;
+    seconds: of meta-training alone; memory_mb: the largest resident sets so far of all processes that shared it,
+    added up, PyTorch's own included; loss: mean cross-entropy of the last inner mini-batch, in nats;
     accuracy and ci95: transductive, one shot, over `tasks` tasks of classes not trained on.
     """
 
     meta_steps: Count
     seconds: Annotated[float, Field(ge=0)]
+    memory_mb: Annotated[float, Field(ge=0)] | None = None
     loss: float
     accuracy: Fraction
     ci95: Annotated[float, Field(ge=0)]

@@ -9,6 +9,7 @@ from fewshot_sdk.records import Baseline, Evaluation
 
 BASELINES: dict[Baseline, str] = {
     "prototypes": "class means of its features, no step",
+    "probe": "linear probe on its features",
     "random": "random initialization, same steps",
 }
 
@@ -35,12 +36,13 @@ def baselines_table(evaluations: Sequence[Evaluation]) -> str:
             rows.setdefault(row, {})[e.baseline] = f"{100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} %"
     if not rows:
         return ""
+    shown = {name: title for name, title in BASELINES.items() if any(name in found for found in rows.values())}
     lines = [
-        f"| {task} | {mode} | {' | '.join(found.get(name, '') for name in BASELINES)} | {tasks:,} | {seed} |"
+        f"| {task} | {mode} | {' | '.join(found.get(name, '') for name in shown)} | {tasks:,} | {seed} |"
         for (task, mode, tasks, seed), found in rows.items()
     ]
-    head = ["", f"| baseline | mode | {' | '.join(BASELINES.values())} | tasks | seed |", "|---|---|---|---|---|---|"]
-    return "\n".join([*head, *lines, ""])
+    head = f"| baseline | mode | {' | '.join(shown.values())} | tasks | seed |"
+    return "\n".join(["", head, "|---|---|" + "---|" * len(shown) + "---|---|", *lines, ""])
 
 
 def model_index(name: str, evaluations: Sequence[Evaluation]) -> str:

@@ -10,12 +10,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from fewshot_sdk.bundles import format_of
 from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
 from fewshot_sdk.files import MAX_FILE_BYTES, read_bounded
 from fewshot_sdk.images import MANY_PIXELS, Picture, Pixels, picture, preprocess
 from fewshot_sdk.metadata import OnnxMetadata
 from fewshot_sdk.predictions import Prediction, to_predictions
+from fewshot_sdk.regression import FILE as FOR_NUMBERS
 
 METADATA_KEY = "fewshot_sdk"
 FORMAT = "fewshot-sdk onnx 2"
@@ -37,6 +39,8 @@ class Predictor:
         self._session, stored = open_session(model, name, threads)
         if stored is None:
             raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export`: it names no labels")
+        if format_of(stored) == FOR_NUMBERS:
+            raise BundleError(f"{name} predicts numbers from numbers, not what is in pictures; give it a CSV of them")
         try:
             self.metadata = OnnxMetadata.from_json(stored)
         except ConfigError as error:

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
+from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, format_of, open_bundle
 from fewshot_sdk.errors import HubError
 from fewshot_sdk.files import MANIFEST, SIGNATURE, check_free, manifest_of, read_folder, write_folder
 from fewshot_sdk.hub import NAMES, address, fetch
 from fewshot_sdk.hub_client import Session, endpoint
 from fewshot_sdk.records import InitializationConfig
+from fewshot_sdk.regression import REGRESSION, RegressionConfig
 from fewshot_sdk.signing import sign
 
 if TYPE_CHECKING:
     from fewshot_sdk.checkpoint import Initialization
+    from fewshot_sdk.regression_init import RegressionInitialization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Pulled:
 
 
 def push(
-    init: Initialization | str | Path,
+    init: Initialization | RegressionInitialization | str | Path,
     name: str,
     *,
     private: bool = False,
@@ -55,13 +57,13 @@ def push(
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.constants import is_offline_mode
 
-    from fewshot_sdk.checkpoint import Initialization, load
+    from fewshot_sdk.regression_init import load_any
 
     wanted = address(name)
     if wanted.revision:
         raise HubError(f"{name!r} names a revision; push to user/repo, and name a branch apart (--revision)")
-    if not isinstance(init, Initialization):
-        load(Path(init).absolute())  # whatever would not load is not uploaded
+    if isinstance(init, str | Path):
+        load_any(Path(init).absolute())  # whatever would not load is not uploaded
         contents = {k: v for k, v in read_folder(Path(init)).items() if k in NAMES}
     else:
         contents = init.files()
@@ -98,6 +100,9 @@ def pull(name: str, output: str | Path | None = None) -> Pulled:
         check_free(Path(output))
     opened = fetch(address(name))
     expected = "an initialization, as `fewshot push` uploads it"
-    open_bundle(opened.files, opened.folder, InitializationConfig, INITIALIZATION, WEIGHTS, expected)
+    if format_of(opened.files.get("config.json", b"")) == REGRESSION:
+        open_bundle(opened.files, opened.folder, RegressionConfig, REGRESSION, WEIGHTS, expected)
+    else:
+        open_bundle(opened.files, opened.folder, InitializationConfig, INITIALIZATION, WEIGHTS, expected)
     folder = opened.folder if output is None else write_folder(Path(output), opened.files)
     return Pulled(folder=folder, source=opened.source)

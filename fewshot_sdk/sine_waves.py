@@ -25,10 +25,10 @@ WAVES: dict[Scale, int] = {"small": 100, "paper": 1000}
 STEPS, POINTS, RATE = (0, 1, 2, 4, 8, 16, 32), 50, 0.02
 
 
-def wave(index: int, seed: int) -> Task:
-    """a sin(x + b): all 50 points of [-5, 5] in some order to train on, ten others to adapt to.
+def wave(index: int, seed: int, n_points: int = 10) -> Task:
+    """a sin(x + b): all 50 points of [-5, 5] in some order to train on, a few others to adapt to.
 
-    The query set is those ten and then all of them in order, so that an error is over the whole wave.
+    The query set is those few and then all of them in order, so that an error is over the whole wave.
     """
     rng = np.random.default_rng((seed, index))
     a, b = rng.uniform(0.1, 5), rng.uniform(0, 2 * np.pi)
@@ -38,7 +38,7 @@ def wave(index: int, seed: int) -> Task:
         return torch.from_numpy(x).float()[:, None], torch.from_numpy(a * np.sin(x + b)).float()[:, None]
 
     x, y = points(rng.permutation(every))
-    query, values = points(np.concatenate([rng.uniform(-5, 5, 10), every]))
+    query, values = points(np.concatenate([rng.uniform(-5, 5, n_points), every]))
     return Task(n_way=1, support=x, support_labels=y, query=query, query_labels=values, seed=(seed, index))
 
 

@@ -138,6 +138,20 @@ def _added(rows: list[Tensor]) -> Tensor:
     return total
 
 
+def peak_memory(team: Team) -> float | None:
+    """The largest resident sets so far of a team's processes, added up, in MB; None where the system does not tell.
+
+    Every process of the team calls it, and gets the same.
+    """
+    if sys.platform == "win32":
+        return None
+    from resource import RUSAGE_SELF, getrusage
+
+    units = 10**6 if sys.platform == "darwin" else 10**6 / 1024  # bytes there, KiB elsewhere
+    mine = torch.tensor([getrusage(RUSAGE_SELF).ru_maxrss / units], dtype=torch.float64)
+    return round(sum(float(each) for each in team.gather([mine], team.size)), 1)
+
+
 def keep_freed_memory() -> None:
     """Let this process's memory, once freed, be used again rather than returned to the system.
 

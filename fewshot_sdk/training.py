@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import torch
 
 from fewshot_sdk.backbones import build_network
-from fewshot_sdk.checkpoint import Initialization, fresh, outer_memory
-from fewshot_sdk.config import Recipe
+from fewshot_sdk.checkpoint import Initialization, Unfinished, fresh
+from fewshot_sdk.config import Config, Recipe
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.native import made_with
 from fewshot_sdk.outer_loop import Course, Position, outer_step
 from fewshot_sdk.records import Provenance
+from fewshot_sdk.states import remembered
 from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.team import Team
 
@@ -68,7 +69,8 @@ def meta_train(
     if device and meta.algorithm != "reptile":
         raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the processor")
     before = start.provenance
-    seconds, at = before.seconds, Position(state=start.state, memory=outer_memory(start))
+    memory = remembered(start.outer, start.state, meta, before.meta_steps_done)
+    seconds, at = before.seconds, Position(state=start.state, memory=memory)
     course = Course(network=network, task=tasks.task, inner=recipe.inner, meta=meta, head=recipe.head, device=device)
     for done in range(before.meta_steps_done, meta.meta_steps):
         began = time.monotonic()
@@ -96,7 +98,7 @@ def origin(tasks: TaskSampler, command: str, device: torch.device | None = None)
     )
 
 
-def check_continues(start: Initialization, recipe: Recipe, provenance: Provenance) -> None:
+def check_continues(start: Unfinished, recipe: Config, provenance: Provenance) -> None:
     """Raises ConfigError, naming each difference, unless `start` is a step of the very same training."""
     old = {**_flat(start.recipe.model_dump()), **_flat(start.provenance.model_dump())}
     new = {**_flat(recipe.model_dump()), **_flat(provenance.model_dump())}

@@ -11,18 +11,19 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-12  cli
-11  extension sine_waves
-10  adaptation training own_networks taylor sharing
-9  rejection onnx_export comparison serving* report* pretraining outer_loop onnx_adaptation lineage
-8  choice learner_export evaluation parity precision fast_weights meta_gradients doctor* timm_graph
-7  datasets* trajectories methods learner_graph classifier forward demo* delta_runtime deployment*
-6  omniglot* mini_imagenet* glyphs* checkpoint inner_loop learner* classifier_graph residual_learner
-5  tasks class_cache* support* heads conv4 cards* runtime* deltas* conv4_learner timm_weights
-4  catalogue curves* class_images* bundles* sources* thumbnails* conv4_nodes backbones results* metadata*
-3  hub meta images* presets* records* conv4_tables* residual picture_nodes figures timm_body
-2  testing* signing* tensors web_runtime* archives* native* tables* hub_client config* zoo*
-1  settings* params team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms*
+13  cli
+12  regression_training
+11  extension sine_waves training
+10  adaptation own_networks sharing serving* report* pretraining taylor regressor_export presets*
+9  rejection onnx_export comparison outer_loop onnx_adaptation lineage regressor learner_export
+8  choice evaluation parity precision fast_weights meta_gradients doctor* datasets* learner_graph demo*
+7  trajectories methods classifier forward delta_runtime regression_init omniglot* mini_imagenet* glyphs*
+6  regressor_runtime* deployment* checkpoint inner_loop learner* classifier_graph regression_cards tasks
+5  class_cache* support* heads conv4 cards* runtime* deltas* curves* conv4_nodes perceptrons states
+4  catalogue class_images* bundles* sources* thumbnails* backbones results* metadata* regression*
+3  hub meta images* records* conv4_tables* residual picture_nodes figures
+2  testing* signing* tensors web_runtime* archives* native* tables* hub_client config*
+1  params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms* fits*
 0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}

@@ -72,10 +72,10 @@ def test_baselines_are_measured_instead_of_the_initialization_and_recorded_besid
     words = ("evaluate", saved, "--ways", 3, "--tasks", 3, "--seed", 5)
     assert run(*words, "--record")[0] == 0
     code, out, _ = run(*words, "--baseline", "all", "--record", "--json")
-    assert (code, [row["baseline"] for row in json.loads(out)]) == (0, ["prototypes", "random"])
+    assert (code, [row["baseline"] for row in json.loads(out)]) == (0, ["prototypes", "probe", "random"])
     code, out, _ = run(*words, "--baseline", "random")
     assert (code, "by random initialization, same steps" in out) == (0, True)
-    assert [e.baseline for e in load(saved).evaluations] == [None, "prototypes", "random"]
+    assert [e.baseline for e in load(saved).evaluations] == [None, "probe", "prototypes", "random"]
     assert run("verify", saved)[0] == 0
 
 
@@ -227,6 +227,7 @@ def test_training_draws_how_it_went(run: Run, tmp_path: Path) -> None:
     found = [json.loads(line) for line in (tmp_path / "init" / "metrics.jsonl").read_text().splitlines()]
     assert [metric["meta_steps"] for metric in found] == [2, 4, 5]
     assert all(0 < m["accuracy"] <= 1 and m["tasks"] == 200 and 0 < m["loss"] < 3 for m in found)
+    assert all(100 < metric["memory_mb"] < 10_000 for metric in found)  # PyTorch alone takes the first
     assert (tmp_path / "init" / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert len(load(tmp_path / "init").metrics) == 3
 

@@ -16,7 +16,7 @@ from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.comparison import looked_at, progressions, summarized
 from fewshot_sdk.curves import compared
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.records import Pair
+from fewshot_sdk.records import Metric, Pair
 from fewshot_sdk.tasks import TaskSampler
 from tests.conftest import Run, tiny_recipe
 
@@ -80,6 +80,8 @@ def test_swapping_the_two_turns_the_sign_and_the_wins(
 
 
 def test_from_the_shell(run: Run, init: Initialization, other: Initialization, tmp_path: Path) -> None:
+    took = Metric(meta_steps=2, seconds=3, memory_mb=412.3, loss=1, accuracy=0.5, ci95=0.1, tasks=9, ways=5)
+    init = replace(init, metrics=(took,))
     one, two, plot = save(init, tmp_path / "one"), save(other, tmp_path / "two"), tmp_path / "plot.png"
     words = ("compare", one, two, "--ways", 3, "--tasks", 3, "--shots", 2, "--shots", 1)
     code, out, err = run(*words, "--plot", plot, "--json")
@@ -93,6 +95,8 @@ def test_from_the_shell(run: Run, init: Initialization, other: Initialization, t
     assert code == 0
     assert "glyphs 3-way 1-shot inductive, the same 3 tasks, seed 0" in out
     assert f"{one} - {two}: " in out
+    assert " %, meta-trained in 0.0 minutes and 412 MB\n" in out
+    assert out.count(" MB") == 2  # at either number of shots; of the other it is not known
     assert "tasks won" in out
 
 

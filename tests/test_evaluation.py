@@ -14,7 +14,7 @@ from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.evaluation import MODES, accuracies, predict, summarize
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.heads import open_head
-from fewshot_sdk.methods import features
+from fewshot_sdk.methods import Student, Way, features
 from fewshot_sdk.records import Baseline, Mode
 from fewshot_sdk.support import SupportSet
 from fewshot_sdk.tasks import TaskSampler, mini_batches
@@ -129,11 +129,11 @@ def test_a_random_network_guesses_on_noise(init: Initialization) -> None:
 def test_the_baselines_are_of_the_same_tasks_and_say_what_the_initialization_is_worth(init: Initialization) -> None:
     """On bars a class mean of any features does; fresh weights are others in each task, and repeatable."""
     tasks = TaskSampler(data=bars(6, noise=20), n_way=5, k_shot=2, n_query=1, seed=3)
-    baselines: tuple[Baseline, ...] = ("prototypes", "random")
+    baselines: tuple[Baseline, ...] = ("prototypes", "probe", "random")
     for baseline in baselines:
         found = list(accuracies(init, tasks, n_tasks=6, modes=MODES, baseline=baseline))
         assert list(accuracies(init, tasks, n_tasks=3, modes=MODES, baseline=baseline)) == found[:3]
-        if baseline == "prototypes":
+        if baseline != "random":
             assert np.mean([right["frozen"] for right in found]) > 0.5
     (said,) = evaluation.summaries(found, tasks, 6, Team())[:1]
     (marked,) = evaluation.summaries(found, tasks, 6, Team(), "random")[:1]
@@ -161,6 +161,16 @@ def test_a_prototype_baseline_takes_the_nearest_class_mean(init: Initialization)
     assert right["inductive"] == pytest.approx((nearest == task.query_labels).double().mean().item(), abs=2 / 15)
 
 
+def test_a_probe_baseline_is_the_probe_that_adapt_makes(init: Initialization) -> None:
+    tasks = TaskSampler(data=bars(6, noise=120), n_way=5, k_shot=2, n_query=5, seed=2)
+    task = tasks.task(0)
+    student = Student(init, 5)
+    ((_, params),) = student.learn(task.support, task.support_labels, [Way(method="probe")], 0)
+    said = Forward(student.network, params).apart(task.query, task.support).argmax(1)
+    (right,) = accuracies(init, tasks, n_tasks=1, modes=["frozen"], baseline="probe")
+    assert right["frozen"] == (said == task.query_labels).double().mean().item()
+
+
 def test_baselines_stand_on_the_card_in_a_table_of_their_own(init: Initialization) -> None:
     tasks = TaskSampler(data=bars(6), n_way=5, k_shot=1)
     card = init
@@ -171,4 +181,9 @@ def test_baselines_stand_on_the_card_in_a_table_of_their_own(init: Initializatio
     text = card.files()["README.md"].decode()
     assert "| bars 5-way 1-shot | frozen | 90.00 ± 0.00 % | 2 | 0 |" in text
     assert "| bars 5-way 1-shot | frozen | 70.00 ± 0.00 % | 50.00 ± 0.00 % | 2 | 0 |" in text
+    assert "linear probe" not in text
+    card = card.with_evaluation(summarize([0.6, 0.6], tasks, "frozen", "probe"))
+    text = card.files()["README.md"].decode()
+    assert "| baseline | mode | class means of its features, no step | linear probe on its features | random" in text
+    assert "| 70.00 ± 0.00 % | 60.00 ± 0.00 % | 50.00 ± 0.00 % | 2 | 0 |" in text
     assert "frozen accuracy, baseline: random initialization, same steps, 50.00" in text

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_sdk import load
+from fewshot_sdk.regression_init import load_any
 from fewshot_sdk.results import results_table
 from fewshot_sdk.zoo import bundled
 from tests.conftest import REPOSITORY
@@ -22,7 +23,7 @@ def test_the_default_is_there() -> None:
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_bundled_initialization_loads_and_its_card_is_what_the_code_renders(name: str) -> None:
     folder = MODELS[name]
-    found = load(name)
+    found = load_any(name)
     assert found.recipe.preset == name
     there = {file.name for file in folder.iterdir()}
     assert there - {"metrics.jsonl"} == NEEDED

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import fewshot_sdk
+from fewshot_cli import numbers
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.files import check_free, write_folder
@@ -47,6 +48,10 @@ class AdaptJob:
 
 def adapt(job: AdaptJob, json: bool) -> None:
     """`fewshot adapt`."""
+    init = numbers.adapts_to_numbers(job)
+    if init is not None:
+        numbers.adapt(job, init, json)
+        return
     from fewshot_cli.doctor import Examined
     from fewshot_sdk.deltas import DELTA
     from fewshot_sdk.sources import open_source
@@ -167,10 +172,11 @@ def _moving(init: Initialization, trainable: Part) -> Initialization:
 
 
 def _initializations(name: str) -> dict[str, Initialization]:
+    from fewshot_sdk.regression import PRESETS
     from fewshot_sdk.zoo import bundled
 
     if name == "auto" and bundled():
-        return {known: fewshot_sdk.load(known) for known in bundled()}
+        return {known: fewshot_sdk.load(known) for known in bundled() if known not in PRESETS}
     init = fewshot_sdk.load(name)
     return {init.recipe.preset: init}
 
@@ -208,6 +214,9 @@ def opened(model: Path, base: str | None) -> Classifier:
 
 def predict(model: Path, images: list[Path], base: str | None, json: bool) -> None:
     """`fewshot predict`: a folder is run by PyTorch, a file by onnxruntime."""
+    if base is None and (numbers.are_numbers(images) or (model.is_dir() and numbers.predicts_numbers(model))):
+        numbers.predict(model, images, json)
+        return
     classifier = opened(model, base) if model.is_dir() else fewshot_sdk.Predictor(model)
     found = classifier.predict(images)
     if json:

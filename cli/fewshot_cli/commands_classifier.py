@@ -14,7 +14,11 @@ from fewshot_cli.options import INIT_HELP, Base, Init, Json, Labels, Seed, Train
 @app.command()
 def adapt(
     support: Annotated[
-        Path, typer.Option(help="Folder or zip with a folder of pictures for each class, or a CSV of path and label.")
+        Path,
+        typer.Option(
+            help="Folder or zip with a folder of pictures for each class, or a CSV of path and label; for an "
+            "initialization for numbers, such as sine, a CSV of x and y."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Folder to write the classifier to; with --engine onnx an ONNX file.")],
     init: Annotated[
@@ -75,7 +79,7 @@ def adapt(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Adapt an initialization to a few pictures of your own."""
+    """Adapt an initialization to a few pictures of your own, or to a few points."""
     if backbone is not None and (init != "auto" or not backbone.startswith("timm:")):
         raise typer.BadParameter("--backbone takes timm:NAME, and the place of --init")
     if engine == "onnx":
@@ -148,7 +152,7 @@ def export(
     base: Base = None,
     json: Json = False,
 ) -> None:
-    """Export an adapted classifier to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
+    """Export what was adapted to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
     from fewshot_cli import exports
 
     if (output is None) == (bundle is None):
@@ -176,11 +180,17 @@ def export_learner(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a folder made by `fewshot adapt`.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures to classify.", metavar="IMAGE...")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pictures to classify; for a model of numbers, numbers (after -- if one is negative) or CSVs of them.",
+            metavar="IMAGE...",
+        ),
+    ],
     base: Base = None,
     json: Json = False,
 ) -> None:
-    """Say what is in pictures. An .onnx file needs no PyTorch."""
+    """Say what is in pictures, or what follows from numbers. An .onnx file needs no PyTorch."""
     from fewshot_cli import adapting
 
     adapting.predict(model, images, base, json)

@@ -17,7 +17,8 @@ def meta_train(
     preset: Annotated[
         str,
         typer.Option(
-            help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way or omniglot-protonet."
+            help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way, omniglot-protonet; of "
+            "numbers sine."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")],
@@ -102,8 +103,13 @@ def evaluate(
         Literal["test", "val", "train"], typer.Option(help="Which classes of its split; only mini-imagenet has val.")
     ] = "test",
     root: Root = None,
-    ways: Annotated[int, typer.Option(min=2, help="Classes in a task.")] = 5,
-    shots: Annotated[int, typer.Option(min=1, help="Support images of each class.")] = 1,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes in a task. Default: 5.", show_default=False)] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Support images of each class; of numbers, points. Default: 1; 10.", show_default=False
+        ),
+    ] = None,
     tasks: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 1000,
     transductive: Annotated[
         bool | None,
@@ -118,10 +124,10 @@ def evaluate(
         typer.Option(help="The same by name; frozen is what an exported file does.", show_default=False),
     ] = None,
     baseline: Annotated[
-        Literal["prototypes", "random", "all"] | None,
+        Literal["prototypes", "probe", "random", "all"] | None,
         typer.Option(
             help="Measure, on the same tasks, what the initialization is worth: class means of its features without "
-            "a gradient step, or the same steps from random weights.",
+            "a gradient step, a linear probe on them, or the same steps from random weights.",
             show_default=False,
         ),
     ] = None,
@@ -149,7 +155,7 @@ def evaluate(
         n_tasks=tasks,
         modes=("transductive", "inductive", "frozen") if chosen == "all" else (chosen,),
         seed=seed,
-        baselines=("prototypes", "random") if baseline == "all" else (baseline,) if baseline else (),
+        baselines=("prototypes", "probe", "random") if baseline == "all" else (baseline,) if baseline else (),
     )
     evaluation.evaluate(job, workers, record=record, json=json)
 

@@ -71,7 +71,10 @@ def table(found: Comparison) -> str:
     width = max(len(rival.name) for rival in found.rivals)
     what = f"{found.data} {found.ways}-way {found.shots}-shot {found.mode}"
     lines = [f"{what}, the same {found.tasks} tasks, seed {found.seed}"]
-    lines += [f"{one.name:<{width}}  {100 * one.accuracy:6.2f} ± {100 * one.ci95:.2f} %" for one in found.rivals]
+    for one in found.rivals:
+        memory = f" and {one.memory_mb:,.0f} MB" if one.memory_mb is not None else ""
+        accuracy = f"{100 * one.accuracy:6.2f} ± {100 * one.ci95:.2f} %"
+        lines.append(f"{one.name:<{width}}  {accuracy}, meta-trained in {one.minutes:.1f} minutes{memory}")
     for pair in found.pairs:
         verdict = "ahead" if pair.difference > 0 else "behind"
         if abs(pair.difference) <= pair.ci95:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -20,17 +21,19 @@ if TYPE_CHECKING:
     from fewshot_sdk.records import Baseline, Evaluation, Mode
     from fewshot_sdk.team import Team
 
+WAYS, SHOTS = 5, 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The command's words, parsed."""
+    """The command's words, parsed; None is the default."""
 
     init: str
     data: str | None
     part: Part
     root: Path | None
-    ways: int
-    shots: int
+    ways: int | None
+    shots: int | None
     n_tasks: int
     modes: tuple[Mode, ...]
     seed: int
@@ -39,17 +42,21 @@ class Job:
 
 def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None:
     """Runs the job, prints and perhaps records its results."""
-    import fewshot_sdk
+    from fewshot_sdk.regression_init import RegressionInitialization, load_any
     from fewshot_sdk.results import BASELINES
-    from fewshot_sdk.zoo import locate
 
-    init = fewshot_sdk.load(job.init)
+    init = load_any(job.init)
     if init.source:
         if record:
             raise ConfigError(
                 f"{job.init} is on the Hub; fewshot pull it --output DIR, then record in DIR and push that"
             )
         job = replace(job, init=init.source)  # each worker gets this very commit, and from the cache
+    if isinstance(init, RegressionInitialization):
+        from fewshot_cli import numbers
+
+        numbers.evaluate(job, init, record, json)
+        return
     inner_steps = job.n_tasks * max(init.recipe.adaptation.steps, 1)
     _test_data(job, init)  # decoded once, for all
     results = run_job(measure, job, workers, job.n_tasks, inner_steps)
@@ -66,13 +73,20 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
     if record:
         for r in results:
             init = init.with_evaluation(r)
-        folder = locate(job.init)
-        before = read_folder(folder)
-        signed = before.pop(SIGNATURE, None)
-        replace_folder(folder, {**before, **init.files()})
-        say(f"added to the card in {folder}")
-        if signed:
-            say(f"its {SIGNATURE} fits no longer and was removed; sign it again with `fewshot push --sign`")
+        replace_card(job.init, init.files())
+
+
+def replace_card(name: str, contents: Mapping[str, bytes]) -> None:
+    """Puts files in place of those of the same names in an initialization's folder, and drops its signature."""
+    from fewshot_sdk.zoo import locate
+
+    folder = locate(name)
+    before = read_folder(folder)
+    signed = before.pop(SIGNATURE, None)
+    replace_folder(folder, {**before, **contents})
+    say(f"added to the card in {folder}")
+    if signed:
+        say(f"its {SIGNATURE} fits no longer and was removed; sign it again with `fewshot push --sign`")
 
 
 def measure(team: Team, job: Job) -> list[Evaluation]:
@@ -81,7 +95,8 @@ def measure(team: Team, job: Job) -> list[Evaluation]:
 
     init = fewshot_sdk.load(job.init)
     data = _test_data(job, init)
-    sampler = fewshot_sdk.TaskSampler(data=data, n_way=job.ways, k_shot=job.shots, n_query=1, seed=job.seed)
+    ways, shots = job.ways or WAYS, job.shots or SHOTS
+    sampler = fewshot_sdk.TaskSampler(data=data, n_way=ways, k_shot=shots, n_query=1, seed=job.seed)
     return [result for baseline in job.baselines or (None,) for result in _measure(team, job, init, sampler, baseline)]
 
 

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from fewshot_cli import numbers
 from fewshot_cli.adapting import opened
 from fewshot_cli.output import emit_json, say
+from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.files import check_free, check_free_file, write_folder
 
 
@@ -40,6 +42,11 @@ def export(
 ) -> None:  # fmt: skip
     """Writes a classifier's folder as one ONNX file, alone or bundled, and says how it compares with PyTorch."""
     files.check()
+    if files.model.is_dir() and numbers.predicts_numbers(files.model):
+        if files.output is None or files.base or raw or precision != "fp32":
+            raise ConfigError(f"{files.model} predicts numbers: export it with --output, and of options --opset alone")
+        numbers.export(files.model, files.output, opset, json)
+        return
     import fewshot_sdk as sdk
 
     classifier = opened(files.model, files.base)

@@ -78,6 +78,8 @@ def info(name: str, json: bool) -> None:
 def verify(folder: Path, key: Path | None, base: str | None) -> None:
     """`fewshot verify`: every file against the manifest, every tensor against the settings, the signature by a key."""
     import fewshot_sdk as sdk
+    from fewshot_sdk.bundles import format_of
+    from fewshot_sdk.regression import REGRESSOR
 
     checked = read_folder(folder)
     others = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*checked, MANIFEST})
@@ -87,10 +89,16 @@ def verify(folder: Path, key: Path | None, base: str | None) -> None:
         from fewshot_sdk.signing import check
 
         check(checked, key, folder)
-    if "support.safetensors" in checked:
+    if format_of(checked["config.json"]) == REGRESSOR:
+        from fewshot_sdk.regressor import load_regressor
+
+        load_regressor(folder)
+    elif "support.safetensors" in checked:
         sdk.load_classifier(folder, sdk.load(base) if base else None)
     else:
-        sdk.load(folder.absolute())
+        from fewshot_sdk.regression_init import load_any
+
+        load_any(folder.absolute())
     emit(f"{folder}: {len(checked)} files are as the manifest says, and load")
     if key is not None:
         emit(f"{folder}: signed by the private half of {key}")

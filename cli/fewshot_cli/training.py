@@ -16,10 +16,16 @@ from fewshot_sdk.errors import ConfigError, MissingExtra, OutputExists, SaveErro
 from fewshot_sdk.files import check_free, write_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from fewshot_sdk import Initialization, Recipe, TaskSampler
     from fewshot_sdk.algorithms import Algorithm, Part
+    from fewshot_sdk.config import MetaLoop
+    from fewshot_sdk.regression import Regression
+    from fewshot_sdk.regression_init import RegressionInitialization
+    from fewshot_sdk.regression_training import RegressionStep
     from fewshot_sdk.team import Team
     from fewshot_sdk.training import MetaStep
 
@@ -46,6 +52,13 @@ class Job:
     device: Device
 
     @property
+    def of_numbers(self) -> bool:
+        """Whether the preset learns from numbers, not from pictures."""
+        from fewshot_sdk.regression import PRESETS
+
+        return self.preset in PRESETS
+
+    @property
     def checkpoint(self) -> Path:
         """Where an unfinished training is kept."""
         return self.output.with_name(f"{self.output.name}.checkpoint")
@@ -55,7 +68,7 @@ class Job:
         """Where an unfinished pre-training is kept."""
         return self.output.with_name(f"{self.output.name}.pretraining")
 
-    def command(self, recipe: Recipe) -> str:
+    def command(self, recipe: Recipe | Regression) -> str:
         """What repeats this training."""
         words = f"fewshot meta-train --preset {self.preset}"
         if self.backbone is not None:
@@ -99,8 +112,22 @@ class Job:
             recipe = with_algorithm(recipe, self.algorithm)
         if self.trainable is not None:
             recipe = moving_only(recipe, self.trainable)
+        return recipe.replace(meta=self._asked(recipe.meta))
+
+    def regression(self) -> Regression:
+        """The same of a preset for numbers. Raises ConfigError for words that are for pictures alone."""
+        from fewshot_sdk.regression import PRESETS, by_algorithm
+
+        if self.root or self.evaluate_every or self.device == "cuda":
+            raise ConfigError(f"{self.preset} is for numbers: leave out --root, --evaluate-every and --device")
+        recipe = PRESETS[self.preset]
+        if self.algorithm is not None:
+            recipe = by_algorithm(recipe, self.algorithm)
+        return recipe.replace(meta=self._asked(recipe.meta))
+
+    def _asked(self, meta: MetaLoop) -> MetaLoop:
         asked = {"tail_shots": self.tail_shots, "meta_steps": self.meta_steps}
-        return recipe.replace(meta=recipe.meta.replace(**{k: v for k, v in asked.items() if v is not None}))
+        return meta.replace(**{k: v for k, v in asked.items() if v is not None})
 
     def _on(self, recipe: Recipe, backbone: str) -> Recipe:
         """The recipe with a timm model, which is asked of the Hub only before there is a checkpoint."""
@@ -124,6 +151,9 @@ def meta_train(job: Job, workers: int | None) -> None:
             raise OutputExists(f"{path} holds an unfinished training; continue it with --resume, or remove it")
     from fewshot_sdk.checkpoint import load_checkpoint
 
+    if job.of_numbers:
+        meta_train_regression(job, workers)
+        return
     recipe = job.recipe()
     if job.resume and not job.pretraining.exists():
         load_checkpoint(job.checkpoint)
@@ -178,6 +208,16 @@ def begin(job: Job, recipe: Recipe, tasks: TaskSampler, backbone: str) -> None:
     save_checkpoint(begun(recipe, init.state.params, made), job.checkpoint)
 
 
+def meta_train_regression(job: Job, workers: int | None) -> None:
+    """The same of a preset for numbers; by one process unless told otherwise, as its tasks are small."""
+    from fewshot_sdk.regression_init import load_regression_checkpoint
+
+    meta, inner = job.regression().meta, job.regression().inner
+    if job.resume:
+        load_regression_checkpoint(job.checkpoint)
+    run_job(train_regression, job, workers or 1, meta.tasks_per_step, meta.meta_steps * inner.steps)
+
+
 def train(team: Team, job: Job) -> str:
     """Meta-trains and saves; returns where to. Only the team's first member writes.
 
@@ -185,37 +225,58 @@ def train(team: Team, job: Job) -> str:
     for a parent that is leaving, too.
     """
     import fewshot_sdk
-    from fewshot_sdk.checkpoint import load_checkpoint, save_checkpoint
+    from fewshot_sdk.checkpoint import load_checkpoint
 
-    recipe, first = job.recipe(), team.rank == 0
-    total = recipe.meta.meta_steps
+    recipe = job.recipe()
     start = load_checkpoint(job.checkpoint) if job.resume else None
-    curve = Curve(job, recipe, start)
     command = start.provenance.command if start else job.command(recipe)
     steps = fewshot_sdk.meta_train(recipe, job.tasks(recipe), start=start, team=team, device=job.on(), command=command)
+    return _train(team, job, Curve(job, recipe, start).measured(steps, team), start)
+
+
+def train_regression(team: Team, job: Job) -> str:
+    """As `train`, for numbers."""
+    from fewshot_sdk.regression_init import load_regression_checkpoint
+    from fewshot_sdk.regression_training import meta_train_regression
+
+    recipe = job.regression()
+    start = load_regression_checkpoint(job.checkpoint) if job.resume else None
+    steps = meta_train_regression(recipe, seed=job.seed, start=start, team=team, command=job.command(recipe))
+    return _train(team, job, steps, start)
+
+
+def _train(
+    team: Team,
+    job: Job,
+    steps: Iterator[MetaStep | RegressionStep],
+    start: Initialization | RegressionInitialization | None,
+) -> str:
+    from fewshot_sdk.checkpoint import save_checkpoint
+
+    first, done = team.rank == 0, start.provenance.meta_steps_done if start else 0
     if first:
-        done = start.provenance.meta_steps_done if start else 0
+        total = (job.regression() if job.of_numbers else job.recipe()).meta.meta_steps
         steps = progress(steps, total, "meta-training", lambda s: f"loss {s.loss:.3f}", done)
     parent = os.getppid()
     with stoppable(patient=team.size > 1) as signals:
         for step in steps:
-            curve.add(step, team)
             orphaned = team.size > 1 and os.getppid() != parent
-            if step.done == total or team.any(orphaned or bool(signals)):
+            if step.done == step.meta_steps or team.any(orphaned or bool(signals)):
                 break
             if first and step.done % job.checkpoint_every == 0:
                 try:
-                    save_checkpoint(curve.on(step), job.checkpoint)
+                    save_checkpoint(step.initialization, job.checkpoint)
                 except SaveError as error:
                     say(f"warning: {error}; training goes on")
-    if first and step.done < total:
-        save_checkpoint(curve.on(step), job.checkpoint)
-        say(f"stopped after {step.done} of {total} outer steps, kept in {job.checkpoint}; --resume continues")
+    if first and step.done < step.meta_steps:
+        save_checkpoint(step.initialization, job.checkpoint)
+        say(f"stopped after {step.done} of {step.meta_steps} outer steps, kept in {job.checkpoint}; --resume continues")
     elif first:
-        _save_or_rescue(curve.on(step), job.output)
+        _save_or_rescue(step.initialization, job.output)
         job.checkpoint.unlink(missing_ok=True)
-        say(f"wrote {job.output}; next: fewshot adapt --init {job.output} --support DIR --output MODEL")
-    if step.done < total:
+        support = "points.csv" if job.of_numbers else "DIR"
+        say(f"wrote {job.output}; next: fewshot adapt --init {job.output} --support {support} --output MODEL")
+    if step.done < step.meta_steps:
         raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
     return str(job.output)
 
@@ -239,6 +300,7 @@ class Curve:
         """Measures, if it is time to; in a team, each member a share of the tasks."""
         from fewshot_sdk.evaluation import evaluate
         from fewshot_sdk.records import Metric
+        from fewshot_sdk.team import peak_memory
 
         if not self.every or (step.done % self.every and step.done < step.meta_steps):
             return
@@ -246,23 +308,27 @@ class Curve:
         metric = Metric(
             meta_steps=step.done,
             seconds=step.initialization.provenance.seconds,
+            memory_mb=peak_memory(team),
             loss=step.loss,
             **found.model_dump(include={"accuracy", "ci95", "tasks", "ways"}),
         )
         self.metrics.append(metric)
 
-    def on(self, step: MetaStep) -> Initialization:
-        """The step's initialization with the metrics up to it."""
-        return replace(step.initialization, metrics=tuple(self.metrics))
+    def measured(self, steps: Iterator[MetaStep], team: Team) -> Iterator[MetaStep]:
+        """The steps, their initializations with the metrics up to each."""
+        for step in steps:
+            self.add(step, team)
+            yield replace(step, initialization=replace(step.initialization, metrics=tuple(self.metrics)))
 
 
-def _save_or_rescue(init: Initialization, output: Path) -> None:
+def _save_or_rescue(init: Initialization | RegressionInitialization, output: Path) -> None:
     """Save; if that disk refuses, keep the hours of training in the temporary folder instead."""
+    from fewshot_sdk.checkpoint import Initialization
     from fewshot_sdk.curves import curve
 
     files = init.files()
     try:
-        if init.metrics:
+        if isinstance(init, Initialization) and init.metrics:
             files["curve.png"] = curve({init.recipe.preset: init.metrics})
     except MissingExtra as error:
         say(f"no curve.png: {error}")
