@@ -11,14 +11,15 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-12  cli
-11  extension sine_waves
+13  cli
+12  combinations overlaps paper_tables
+11  extension sine_waves trials
 10  adaptation training own_networks
 9  rejection onnx_export comparison sharing serving* report* pretraining outer_loop taylor
 8  choice learner_export evaluation parity precision fast_weights onnx_adaptation meta_gradients
 7  datasets* trajectories methods learner_graph classifier forward lineage demo* delta_runtime
 6  doctor* omniglot* mini_imagenet* glyphs* checkpoint inner_loop deployment* learner* classifier_graph
-5  tasks class_cache* support* heads conv4 cards* runtime* deltas*
+5  tasks class_cache* support* heads conv4 cards* runtime* deltas* paper_cells
 4  catalogue curves* class_images* bundles* sources* thumbnails* conv4_nodes backbones results* metadata*
 3  hub meta images* presets* records* conv4_tables* residual picture_nodes figures
 2  testing* signing* tensors web_runtime* archives* native* tables* hub_client config*
