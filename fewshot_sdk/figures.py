@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Scale = Literal["small", "paper"]
 SEEDS = (0, 1, 2)
+FEW = 6  # lines that leave room for their names inside the picture
 T95 = 4.303  # Student's t for the 95 % interval of a mean of three
 
 
@@ -135,14 +136,18 @@ def drawn(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
     from matplotlib.figure import Figure as Canvas
 
     panels = figure.panels
-    canvas = Canvas(figsize=(6.4 if len(panels) == 1 else 5 * len(panels), 4), layout="constrained")
-    for i, (axes, panel) in enumerate(zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)):
+    crowded = len(panels) > 1 or len(figure.lines) > FEW
+    canvas = Canvas(figsize=(4.4 * len(panels) + 2 * (1 + crowded) - 2 * (len(panels) > 1), 4), layout="constrained")
+    every = canvas.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, panel in zip(every, panels, strict=True):
         _cells(axes, panel) if panel.cells else _curves(axes, panel)
         axes.set_xlabel(panel.across)
         axes.grid(alpha=0.3)
-        if i == 0:
-            axes.set_ylabel(figure.up)
-            axes.legend(fontsize="small", ncols=1 + len(panel.lines) // 7)
+    every[0].set_ylabel(figure.up)
+    if crowded:
+        canvas.legend(*every[0].get_legend_handles_labels(), fontsize="small", loc="outside right upper")
+    else:
+        every[0].legend(fontsize="small")
     data = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "fewshot-sdk"}):  # the same bytes each time
         canvas.savefig(data, format=kind, dpi=100, metadata={"Software": None} if kind == "png" else {"Date": None})
@@ -155,7 +160,9 @@ def _curves(axes: Axes, panel: Panel) -> None:
         style = "k--" if line.theory else ".-"
         (shown,) = axes.plot(panel.x, [mean for mean, _ in found], style, label=line.name, linewidth=1)
         low, high = ([mean + sign * half for mean, half in found] for sign in (-1, 1))
-        axes.fill_between(panel.x, low, high, alpha=0.15, color=shown.get_color(), linewidth=0)
+        axes.fill_between(
+            panel.x, low, high, alpha=0.15 if len(panel.lines) <= FEW else 0.06, color=shown.get_color(), linewidth=0
+        )
 
 
 def _cells(axes: Axes, panel: Panel) -> None:

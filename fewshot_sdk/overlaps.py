@@ -144,7 +144,10 @@ def shape(panels: list[Panel]) -> tuple[bool, str]:
             parts[f"{name} does not fall from {panel.x[apart[-1]]:g} to {at} ({_points(kept)})"] = kept[0] > -kept[1]
     holds = all(parts.values())
     said = "; ".join(f"{part}: {'yes' if there else 'NO'}" for part, there in parts.items())
-    return holds, f"The paper's shape {'holds' if holds else 'does NOT hold'}. Test, paired by seed: {said}."
+    return holds, (
+        f"The paper's shape {'holds' if holds else 'does NOT hold'}. Test, paired by seed, where to be behind and to fall "
+        f"is by more than the 95 % interval: {said}."
+    )
 
 
 def shares_of(panels: list[Panel]) -> tuple[list[float], list[float]]:
@@ -200,7 +203,7 @@ def overlap(scale: Scale, command: str) -> Iterator[Figure | str]:
         verdict=(
             f"{verdict} A mini-batch repeats images from 5 steps of {BATCH} on, and with more than {BATCH} in 4 steps: "
             f"a task has {K_SHOT * 5}. 5-way 5-shot on {classes.about}, transductive, {size.n_tasks:,} tasks a seed, "
-            f"10 steps of Adam at {size.rate:g}; {size.filters} filters, {size.meta_steps:,} outer steps of "
-            f"{size.tasks_per_step}, step size 1 to 0."
+            f"10 steps of Adam at {size.rate:g}; {size.filters} filters, {size.meta_steps:,} outer steps "
+            f"(tasks in each: {size.tasks_per_step}), step size 1 to 0."
         ),
     )
