@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config import Conv4, InnerLoop, MetaLoop, Recipe
-from fewshot_sdk.figures import SEEDS, Figure, Line, Scale, ahead
+from fewshot_sdk.figures import SEEDS, Figure, Line, Scale, ahead, judged, points
 from fewshot_sdk.presets import preset
 from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.trials import accuracy, open_classes, trained
@@ -77,20 +77,12 @@ def shape(curves: Mapping[str, Sequence[float]]) -> tuple[bool, str]:
     behind = ahead(curves["g2"], curves["g1+g2"])
     lowest = min(lead, key=lambda name: lead[name][0])
     parts = {
-        f"g1 alone is behind every other (least behind {lowest}, by {_points(lead[lowest])})": lead[lowest][0] > 0,
-        f"each further gradient summed helps (by {', '.join(map(_points, rises))})": all(m > h for m, h in rises),
-        f"g1+g2 is behind g2 (by {_points(behind)})": behind[0] > 0,
+        f"g1 alone is behind every other (least behind {lowest}, by {points(lead[lowest])})": lead[lowest][0] > 0,
+        f"each further gradient summed helps (by {', '.join(map(points, rises))})": all(m > h for m, h in rises),
+        f"g1+g2 is behind g2 (by {points(behind)})": behind[0] > 0,
     }
-    holds = all(parts.values())
-    said = "; ".join(f"{part}: {'yes' if there else 'NO'}" for part, there in parts.items())
-    return holds, (
-        f"The paper's shape {'holds' if holds else 'does NOT hold'}. Test, of accuracy averaged over the curve and "
-        f"paired by seed: {said}. A further gradient must help by more than the 95 % interval, the others in the mean."
-    )
-
-
-def _points(found: tuple[float, float]) -> str:
-    return f"{found[0]:.1f} ± {found[1]:.1f} points"
+    holds, said = judged(parts, "of accuracy averaged over the curve and paired by seed")
+    return holds, f"{said} A further gradient must help by more than the 95 % interval, the others in the mean."
 
 
 def gradient_combinations(scale: Scale, command: str) -> Iterator[Figure | str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +28,18 @@ def interval(each: Sequence[float]) -> tuple[float, float]:
 def ahead(upper: Sequence[float], lower: Sequence[float]) -> tuple[float, float]:
     """`interval` of upper - lower, seed by seed: what one seed gives both (weights, tasks) falls out."""
     return interval([a - b for a, b in zip(upper, lower, strict=True)])
+
+
+def points(found: tuple[float, float]) -> str:
+    """A difference of percentages in words."""
+    return f"{found[0]:.1f} ± {found[1]:.1f} points"
+
+
+def judged(parts: Mapping[str, bool], on: str) -> tuple[bool, str]:
+    """Whether all parts of a test hold, and the sentences that say so of each. on: what they are tested on."""
+    holds = all(parts.values())
+    said = "; ".join(f"{part}: {'yes' if there else 'NO'}" for part, there in parts.items())
+    return holds, f"The paper's shape {'holds' if holds else 'does NOT hold'}. Test, {on}: {said}."
 
 
 class Line(Config):

@@ -13,7 +13,7 @@ import torch
 
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config import Conv4, InnerLoop, MetaLoop, Recipe
-from fewshot_sdk.figures import SEEDS, Figure, Line, Panel, Scale, ahead
+from fewshot_sdk.figures import SEEDS, Figure, Line, Panel, Scale, ahead, judged, points
 from fewshot_sdk.presets import preset
 from fewshot_sdk.records import Mode
 from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
@@ -136,28 +136,19 @@ def shape(panels: list[Panel]) -> tuple[bool, str]:
         after = ahead(separate.each(last), shared.each(last))
         at = f"{panel.x[last]:g} {panel.across}"
         parts[
-            f"at {at} the shared tail is behind the separate one (by {_points(after)}) by more than where its images "
-            f"are new ({_points(before)})"
+            f"at {at} the shared tail is behind the separate one (by {points(after)}) by more than where its images "
+            f"are new ({points(before)})"
         ] = after[0] > max(after[1], before[0])
         for name in ("separate tail", "Reptile"):
             kept = ahead(panel.line(name).each(last), panel.line(name).each(apart[-1]))
-            parts[f"{name} does not fall from {panel.x[apart[-1]]:g} to {at} ({_points(kept)})"] = kept[0] > -kept[1]
-    holds = all(parts.values())
-    said = "; ".join(f"{part}: {'yes' if there else 'NO'}" for part, there in parts.items())
-    return holds, (
-        f"The paper's shape {'holds' if holds else 'does NOT hold'}. Test, paired by seed, where to be behind and to fall "
-        f"is by more than the 95 % interval: {said}."
-    )
+            parts[f"{name} does not fall from {panel.x[apart[-1]]:g} to {at} ({points(kept)})"] = kept[0] > -kept[1]
+    return judged(parts, "paired by seed, where to be behind and to fall is by more than the 95 % interval")
 
 
 def shares_of(panels: list[Panel]) -> tuple[list[float], list[float]]:
     """The overlap at each point of both panels."""
     steps, batches = (panel.x for panel in panels)
     return [overlapping(int(k), BATCH) for k in steps], [overlapping(STEPS, int(b)) for b in batches]
-
-
-def _points(found: tuple[float, float]) -> str:
-    return f"{found[0]:.1f} ± {found[1]:.1f} points"
 
 
 def overlap(scale: Scale, command: str) -> Iterator[Figure | str]:

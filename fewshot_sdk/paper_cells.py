@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from fewshot_sdk.algorithms import Algorithm
-from fewshot_sdk.figures import Line, ahead
+from fewshot_sdk.figures import Line, ahead, judged, points
 from fewshot_sdk.presets import preset
 from fewshot_sdk.records import Mode
 
@@ -67,7 +67,7 @@ def shape(ours: Mapping[str, Line], cells: list[Cell], paper: Mapping[str, Line]
         return all(line.at(upper)[0] > line.at(lower)[0] for line in lines if line.has(upper) and line.has(lower))
 
     parts = {
-        f"transduction helps Reptile (by {gain[0]:.1f} ± {gain[1]:.1f} points over the cells)": gain[0] > gain[1],
+        f"transduction helps Reptile (by {points(gain)} over the cells)": gain[0] > gain[1],
         "five shots give more than one": all(
             higher(i, j) for i, (a, k) in enumerate(cells) for j, (b, m) in enumerate(cells) if a == b and k > m
         ),
@@ -90,6 +90,4 @@ def shape(ours: Mapping[str, Line], cells: list[Cell], paper: Mapping[str, Line]
             paper[name].at(i)[0] - ours[name].at(i)[0] for name in ("Reptile", "Reptile + transduction") for i in every
         )
         parts[f"nor behind the paper's Reptile (most: {off:.1f})"] = off <= NEAR
-    holds = all(parts.values())
-    said = "; ".join(f"{part}: {'yes' if there else 'NO'}" for part, there in parts.items())
-    return holds, f"The paper's shape {'holds' if holds else 'does NOT hold'}. Test, of means over three seeds: {said}."
+    return judged(parts, "of means over the seeds")
