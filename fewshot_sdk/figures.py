@@ -181,11 +181,13 @@ def _cells(axes: Axes, panel: Panel) -> None:
     """Each cell's lines side by side; what others measured hollow, and in the colour that the line before has."""
     apart, colour = 0.8 / len(panel.lines), -1
     for place, line in enumerate(panel.lines):
-        points = [i for i in range(len(panel.x)) if line.has(i)]
-        means, halves = zip(*(line.at(i) for i in points), strict=True)
         colour += not line.theory
+        there = [i for i in range(len(panel.x)) if line.has(i)]
+        if not there:
+            continue
+        means, halves = zip(*(line.at(i) for i in there), strict=True)
         axes.errorbar(
-            [panel.x[i] - 0.4 + apart * (place + 0.5) for i in points],
+            [panel.x[i] - 0.4 + apart * (place + 0.5) for i in there],
             means,
             halves,
             fmt="D" if line.theory else "o",

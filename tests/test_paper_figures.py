@@ -162,6 +162,17 @@ def test_a_table_holds_the_papers_cells_beside_ours(
     assert "| Reptile, paper | 95.39 ± 0.09 |" in (tmp_path / "table" / "README.md").read_text()
 
 
+def test_a_row_that_was_not_measured_stays_empty_beside_the_papers() -> None:
+    paper = paper_lines("table1")["MAML + transduction"]
+    lines = (Line(name="MAML", values=((None, None),) * 3), paper)
+    figure = Figure(
+        name="x", command="", across="", up="", x=(0, 1), cells=("one", "five"), lines=lines, holds=True, verdict=""
+    )
+    files = figure.files()
+    assert b"| MAML |  |  |\n| MAML + transduction, paper | 48.7 \xc2\xb1 1.8 |" in files["README.md"]
+    assert files["figure.png"].startswith(b"\x89PNG")
+
+
 def test_at_paper_scale_a_bundled_initialization_stands_for_its_own_training_alone() -> None:
     kept = load("omniglot-5way")
     recipe = paper_tables.recipe_of("omniglot-5way", "reptile", "paper")
