@@ -11,20 +11,24 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-13  cli
-12  regression_training
-11  extension sine_waves training
-10  adaptation own_networks sharing serving* report* pretraining taylor regressor_export presets*
-9  rejection onnx_export comparison outer_loop onnx_adaptation lineage regressor learner_export
-8  choice evaluation parity precision fast_weights meta_gradients doctor* datasets* learner_graph demo*
-7  trajectories methods classifier forward delta_runtime regression_init omniglot* mini_imagenet* glyphs*
-6  regressor_runtime* deployment* checkpoint inner_loop learner* classifier_graph regression_cards tasks
-5  class_cache* support* heads conv4 cards* runtime* deltas* curves* conv4_nodes perceptrons states
-4  catalogue class_images* bundles* sources* thumbnails* backbones results* metadata* regression*
-3  hub meta images* records* conv4_tables* residual picture_nodes figures
-2  testing* signing* tensors web_runtime* archives* native* tables* hub_client config*
-1  params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms* fits*
-0  predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
+14  cli
+13  regression_training combinations overlaps paper_tables
+12  extension sine_waves trials
+11  training adaptation own_networks regressor_export
+10  taylor rejection onnx_export comparison outer_loop
+9   sharing regressor learner_export choice evaluation parity precision fast_weights meta_gradients
+8   pretraining learner_graph methods classifier regression_init
+7   onnx_adaptation lineage datasets* demo* trajectories delta_runtime checkpoint
+6   serving* report* doctor* forward omniglot* mini_imagenet* glyphs* regressor_runtime* deployment* inner_loop
+6   learner* classifier_graph regression_cards paper_cells residual_learner timm_graph timm_weights
+5   presets* tasks class_cache* support* heads conv4 cards* runtime* perceptrons states conv4_learner
+4   deltas* curves* conv4_nodes catalogue class_images* bundles* sources* thumbnails* backbones results* metadata*
+4   regression*
+3   hub meta images* records* conv4_tables* residual picture_nodes figures timm_body
+2   testing* signing* tensors web_runtime* archives* native* tables* hub_client config*
+1   params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms* fits*
+1   settings
+0   predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 

@@ -206,15 +206,18 @@ def compare(
 
 @app.command()
 def reproduce(
-    figure: Annotated[Literal["taylor", "sine"], typer.Argument(help="taylor or sine, of the Reptile paper.")],
+    figure: Annotated[
+        Literal["taylor", "sine", "gradient-combinations", "overlap", "table1", "table2"],
+        typer.Argument(help="A figure or table of the Reptile paper.", show_default=False),
+    ],
     output: Annotated[Path, typer.Option(help="Folder to write data.json, the pictures and README.md to.")],
     scale: Annotated[
         Literal["small", "paper"],
-        typer.Option(help="small: minutes; paper: the paper's outer steps. taylor has but one."),
+        typer.Option(help="small: minutes; paper: the paper's settings, which take hours. taylor has but one."),
     ] = "small",
     json: Json = False,
 ) -> None:
-    """Repeat a figure of the Reptile paper over three seeds, and say whether its shape holds."""
+    """Repeat a figure or table of the Reptile paper over three seeds, and say whether its shape holds."""
     from fewshot_cli import reproduction
 
     reproduction.reproduce(figure, scale, output, json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from fewshot_sdk.figures import Figure
 
-Name = Literal["taylor", "sine"]
+Name = Literal["taylor", "sine", "gradient-combinations", "overlap", "table1", "table2"]
 Size = Literal["small", "paper"]
 
 
@@ -28,7 +29,7 @@ def reproduce(name: Name, scale: Size, output: Path, json: bool) -> None:
             say(part)
             continue
         write_folder(output, part.files())
-        say(f"wrote {output}")
+        say(f"wrote {output}, after {time.process_time():.0f} seconds of processor time")
         if json:
             emit_json(part.model_dump(mode="json"))
         else:
@@ -40,6 +41,18 @@ def _parts(name: Name, scale: Size, command: str) -> Iterator[Figure | str]:
         from fewshot_sdk.taylor import taylor
 
         return taylor(command)
-    from fewshot_sdk.sine_waves import sine
+    if name == "sine":
+        from fewshot_sdk.sine_waves import sine
 
-    return sine(scale, command)
+        return sine(scale, command)
+    if name == "gradient-combinations":
+        from fewshot_sdk.combinations import gradient_combinations
+
+        return gradient_combinations(scale, command)
+    if name == "overlap":
+        from fewshot_sdk.overlaps import overlap
+
+        return overlap(scale, command)
+    from fewshot_sdk.paper_tables import table
+
+    return table(name, scale, command)

@@ -1,0 +1,182 @@
+"""The paper's two tables of accuracies measured again, with its own figures beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fewshot_sdk.algorithms import Algorithm
+from fewshot_sdk.checkpoint import Initialization, load
+from fewshot_sdk.config import Conv4, Recipe
+from fewshot_sdk.figures import SEEDS, Figure, Line, Scale
+from fewshot_sdk.paper_cells import PRESETS, ROWS, SHOTS, Cell, Name, paper_lines, shape
+from fewshot_sdk.presets import preset, with_algorithm
+from fewshot_sdk.records import Mode
+from fewshot_sdk.tasks import TaskSampler
+from fewshot_sdk.trials import Classes, accuracy, open_classes, trained
+from fewshot_sdk.zoo import bundled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Short:
+    """What stands in for a preset at small scale.
+
+    maml_steps: outer steps of MAML, which costs most; 0 leaves it out. side: of the pictures, in pixels.
+    """
+
+    meta_steps: int
+    maml_steps: int
+    n_tasks: int
+    side: int
+
+
+SHORT = {
+    "omniglot-5way": Short(meta_steps=400, maml_steps=60, n_tasks=100, side=28),
+    "omniglot-20way": Short(meta_steps=200, maml_steps=0, n_tasks=40, side=28),
+    "mini-imagenet-5way": Short(meta_steps=100, maml_steps=0, n_tasks=40, side=42),
+}
+FILTERS, PAPER_TASKS = 16, 10_000
+
+
+def recipe_of(name: str, algorithm: Algorithm, scale: Scale) -> Recipe | None:
+    """A preset by an algorithm; at small scale shorter, on fewer filters and pixels; None if it is left out there."""
+    recipe = preset(name)
+    if scale == "small":
+        short = SHORT[name]
+        steps = short.maml_steps if algorithm == "maml" else short.meta_steps
+        if not steps:
+            return None
+        assert isinstance(recipe.backbone, Conv4)
+        recipe = recipe.replace(
+            backbone=recipe.backbone.replace(filters=FILTERS),
+            preprocessing=recipe.preprocessing.replace(height=short.side, width=short.side),
+            meta=recipe.meta.replace(meta_steps=steps),
+        )
+    return with_algorithm(recipe, algorithm)
+
+
+def recorded(name: str) -> Initialization | None:
+    """The bundled initialization of that preset's name, if there is one and Reptile made it."""
+    if name not in bundled():
+        return None
+    init = load(name)
+    return init if init.recipe.preset == name and init.recipe.meta.algorithm == "reptile" else None
+
+
+def records(init: Initialization, mode: Mode) -> dict[int, tuple[float, float]]:
+    """Its recorded accuracies on the test classes of its own data in percent, with their 95 % intervals, by shots."""
+    own = (init.recipe.data.name, "test", init.recipe.meta.n_way, mode, None)
+    return {
+        e.shots: (100 * e.accuracy, 100 * e.ci95)
+        for e in init.evaluations
+        if (e.data, e.part, e.ways, e.mode, e.baseline) == own
+    }
+
+
+def table(name: Name, scale: Scale, command: str) -> Iterator[Figure | str]:
+    """Yields each training's accuracies as a sentence, then the table: a line for each row, a point for each cell."""
+    cells: list[Cell] = [(recipe, shots) for recipe in PRESETS[name] for shots in SHOTS]
+    found: dict[tuple[str, int, Cell], float] = {}  # by row, seed and cell
+    abouts, notes = [], []
+    for recipe_name in PRESETS[name]:
+        seen = recipe_of(recipe_name, "reptile", scale)
+        assert seen is not None
+        classes = open_classes(seen, scale)
+        yield classes.said
+        abouts.append(classes.about)
+        kept = recorded(recipe_name)
+        for algorithm in dict.fromkeys(algorithm for algorithm, _ in ROWS.values()):
+            recipe = recipe_of(recipe_name, algorithm, scale)
+            if recipe is None:
+                continue
+            modes = {mode: row for row, (by, mode) in ROWS.items() if by == algorithm}
+            for seed in SEEDS:
+                if kept and _is_it(kept, recipe, seed, list(modes)):
+                    each = {mode: {k: value for k, (value, _) in records(kept, mode).items()} for mode in modes}
+                    notes.append(
+                        f"{recipe_name}, seed {seed}: the bundled initialization's records, not trained again."
+                    )
+                else:
+                    each = _measured(recipe, classes, list(modes), seed, scale)
+                for mode, row in modes.items():
+                    found |= {(row, seed, (recipe_name, k)): each[mode][k] for k in SHOTS}
+                shown = ", ".join(f"{mode} {each[mode][1]:.1f} and {each[mode][5]:.1f} %" for mode in modes)
+                yield f"{recipe_name} by {algorithm}, seed {seed}: {shown} (1-shot and 5-shot)"
+    ours = {
+        row: Line(name=row, values=tuple(tuple(found.get((row, seed, cell)) for cell in cells) for seed in SEEDS))
+        for row in ROWS
+    }
+    paper = paper_lines(name)
+    lines = [line for row in ROWS for line in (ours[row], *_bundled(row, cells), paper[row])]
+    holds, verdict = shape(ours, cells, paper if scale == "paper" else None)
+    yield Figure(
+        name=name,
+        command=command,
+        across="classes and shots",
+        up="accuracy on new classes, %",
+        x=tuple(range(len(cells))),
+        cells=tuple(f"{preset(recipe).meta.n_way}-way {shots}-shot" for recipe, shots in cells),
+        lines=tuple(lines),
+        holds=holds,
+        verdict=" ".join(
+            [verdict, f"Tested on {' and '.join(dict.fromkeys(abouts))}.", *_lengths(name, scale), *notes]
+        ),
+    )
+
+
+def _measured(
+    recipe: Recipe, classes: Classes, modes: list[Mode], seed: int, scale: Scale
+) -> dict[Mode, dict[int, float]]:
+    """Trains, and gives the accuracy in percent by mode and shots."""
+    n_tasks = SHORT[recipe.preset].n_tasks if scale == "small" else PAPER_TASKS
+    sampler = TaskSampler(data=classes.train, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=seed)
+    (init,) = trained(recipe, sampler)
+    each: dict[Mode, dict[int, float]] = {mode: {} for mode in modes}
+    for shots in SHOTS:
+        right = accuracy(init, classes.new, modes, shots=shots, n_query=1, n_tasks=n_tasks, seed=1000 + seed)
+        for mode, value in right.items():
+            each[mode][shots] = value
+    return each
+
+
+def _is_it(kept: Initialization, recipe: Recipe, seed: int, modes: list[Mode]) -> bool:
+    """Whether a bundled initialization is what this training would end in, and was measured."""
+    made = kept.provenance
+    same = (kept.recipe, made.seed, made.meta_steps_done) == (recipe, seed, recipe.meta.meta_steps)
+    return same and all(set(SHOTS) <= records(kept, mode).keys() for mode in modes)
+
+
+def _bundled(row: str, cells: list[Cell]) -> list[Line]:
+    """What the bundled initializations are recorded with, beside a row of Reptile's."""
+    algorithm, mode = ROWS[row]
+    if algorithm != "reptile":
+        return []
+    means: list[float | None] = []
+    halves: list[float | None] = []
+    for name, shots in cells:
+        kept = recorded(name)
+        mean, half = records(kept, mode).get(shots, (None, None)) if kept else (None, None)
+        means.append(mean)
+        halves.append(half)
+    if all(mean is None for mean in means):
+        return []
+    return [Line(name=f"{row}, bundled", values=(tuple(means),), theory=True, halves=tuple(halves))]
+
+
+def _lengths(name: Name, scale: Scale) -> Iterator[str]:
+    """What each training was, and what the bundled initializations are."""
+    for preset_name in PRESETS[name]:
+        kept = recorded(preset_name)
+        if scale == "small":
+            short = SHORT[preset_name]
+            maml = f" ({short.maml_steps} by MAML)" if short.maml_steps else ", MAML left out"
+            yield (
+                f"{preset_name}: {short.meta_steps} outer steps{maml} where the paper has "
+                f"{preset(preset_name).meta.meta_steps:,}, {FILTERS} filters, {short.side} pixels a side, "
+                f"{short.n_tasks} tasks a seed."
+            )
+        if kept:
+            yield (
+                f"Bundled: models/{preset_name}, trained for {kept.provenance.meta_steps_done:,} outer steps from seed "
+                f"{kept.provenance.seed}, with its recorded results (their interval is over tasks)."
+            )
