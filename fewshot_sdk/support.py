@@ -84,7 +84,7 @@ def read_pictures(
 def read_for_all(
     source: str | Path, wanted: Sequence[Preprocessing], label_from: LabelFrom = "folder", least: int = 2
 ) -> dict[Preprocessing, Reading]:
-    """`read_pictures` by each of several settings, in one pass; a file is decoded once for all of one size."""
+    """`read_pictures` by each of several settings; a file is read once, and decoded once for all that want one size."""
     pictures: dict[Preprocessing, list[ReadPicture]] = {settings: [] for settings in wanted}
     unreadable: dict[str, str] = {}
     with open_source(source, label_from, least) as files:

@@ -259,14 +259,36 @@ def test_adapting_reads_and_decodes_every_picture_once(
 ) -> None:
     seen: list[str] = []
 
-    def counting(data: bytes, name: str, at_least: int | None = None) -> decoding.Decoded:
+    def counting(
+        data: bytes, name: str, at_least: int | None, before: dict[tuple[int, int], decoding.Decoded]
+    ) -> decoding.Decoded:
         seen.append(name)
-        return decoding.decode(data, name, at_least)
+        return decoding.decode(data, name, at_least, before)
 
     monkeypatch.setattr(support, "decode", counting)
     words = ("adapt", "--support", drawings, "--init", saved, "--output", tmp_path / "model")
     assert run(*words)[0] == 0
     assert len(seen) == len(set(seen)) == 12
+
+
+def test_pictures_for_several_initializations_are_decoded_once_and_seen_as_by_each_alone(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [LOOK, LOOK.replace(height=20, width=24, channels=1, mean=(0.0,), std=(1.0,))]
+    alone = [read_pictures(photos, one) for one in settings]
+    real, seen = decoding.as_seen, []
+
+    def counting(image: Image.Image) -> Image.Image:
+        seen.append(image)
+        return real(image)
+
+    monkeypatch.setattr(decoding, "as_seen", counting)
+    together = support.read_for_all(photos, settings)
+    assert len(seen) == len(alone[0].pictures)
+    for one, reading in zip(settings, alone, strict=True):
+        for expected, found in zip(reading.pictures, together[one].pictures, strict=True):
+            np.testing.assert_array_equal(found.pixels, expected.pixels)
+            np.testing.assert_array_equal(found.thumb, expected.thumb)
 
 
 def test_adapting_takes_labels_from_names(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:

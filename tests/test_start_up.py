@@ -73,3 +73,14 @@ def test_a_broken_support_folder_is_told_before_torch_is_loaded(tmp_path: Path) 
     assert done.returncode == 1
     assert "it is empty" in done.stderr
     assert not any(line.rpartition("|")[2].strip() == "torch" for line in done.stderr.splitlines())
+
+
+def test_adapting_imports_neither_pytorchs_compiler_nor_onnx(saved: Path, drawings: Path, tmp_path: Path) -> None:
+    """A sum of tensors without memory, or an optimizer, imports torch._dynamo, and that sympy and onnx."""
+    words = ["adapt", "--support", str(drawings), "--init", str(saved), "--output", str(tmp_path / "o")]
+    done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words)
+    assert done.returncode == 0, done.stderr
+    assert "probe " in done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "torch" in imported
+    assert not imported & {"torch._dynamo", "sympy", "onnx", "onnxruntime", "huggingface_hub", "timm"}

@@ -146,6 +146,21 @@ def test_from_a_name_to_a_classifier_and_an_onnx_file_that_agree(
     assert run("export", model, "--output", tmp_path / "h.onnx", "--precision", "fp16")[0] == 1
 
 
+def test_it_is_kept_as_a_delta_on_the_hubs_weights_and_extended(hub: LocalHub, run: Run, tmp_path: Path) -> None:
+    drawings, model = draw_folder(tmp_path / "drawings"), tmp_path / "model"
+    words = ("--backbone", CNN, "--support", drawings, "--method", "prototypes", "--reject-rate", 0)
+    assert run("adapt", *words, "--delta", "float32", "--output", model)[0] == 0
+    whole = adapt(load(CNN), drawings, method="prototypes")
+    restored = load_classifier(model)
+    assert all(torch.equal(tensor, whole.params[name]) for name, tensor in restored.params.items())
+    draw_folder(tmp_path / "more", labels=("dog",), first=7)
+    more = ("--extend", model, "--support", tmp_path / "more", "--backbone", CNN, "--output", tmp_path / "larger")
+    code, _, err = run("adapt", *more)
+    assert code == 0, err
+    assert "adapted again to the old pictures and the new" in err
+    assert load_classifier(tmp_path / "larger").labels == ("ant", "bee", "cat", "dog")
+
+
 @pytest.mark.parametrize("part", ["all", "head", "body", "norm"])
 def test_steps_move_the_part_that_they_are_told_to(cnn: Initialization, part: Part) -> None:
     network = build_network(cnn.recipe.backbone, cnn.recipe.preprocessing, 3)
