@@ -213,7 +213,9 @@ def reproduce(
     output: Annotated[Path, typer.Option(help="Folder to write data.json, the pictures and README.md to.")],
     scale: Annotated[
         Literal["small", "paper"],
-        typer.Option(help="small: minutes; paper: the paper's settings, which take hours. taylor has but one."),
+        typer.Option(
+            help="small: minutes; paper: the paper's settings, which take hours to weeks. taylor has but one."
+        ),
     ] = "small",
     json: Json = False,
 ) -> None:
