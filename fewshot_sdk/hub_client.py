@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fewshot_sdk.errors import BundleError, ConfigError, HubError
-from fewshot_sdk.hub_errors import explain, is_passing
+from fewshot_sdk.hub_errors import PUSHED, explain, is_passing
 from fewshot_sdk.version import __version__
 
 if TYPE_CHECKING:
@@ -42,13 +42,14 @@ def cache() -> Path:
 class Session:
     """Dealings with one repository, over by a deadline: `FEWSHOT_HUB_SECONDS` from now, or 120.
 
-    name: as in user/repo; revision: for messages only. home: the repository's folder in the cache.
+    name: as in user/repo; revision, and expected, what the repository should be and have in it: for messages only.
+    home: the repository's folder in the cache.
     """
 
-    def __init__(self, name: str, revision: str | None = None) -> None:
+    def __init__(self, name: str, revision: str | None = None, expected: tuple[str, str] = PUSHED) -> None:
         from huggingface_hub import HfApi
 
-        self.name, self.revision = name, revision
+        self.name, self.revision, self.expected = name, revision, expected
         self.seconds = _patience()
         self.deadline = time.monotonic() + self.seconds
         self.api = HfApi(endpoint=endpoint(), library_name=LIBRARY, library_version=__version__)
@@ -68,7 +69,7 @@ class Session:
                 if trouble is None or not isinstance(error, TimeoutError):  # a last try cut short tells nothing new
                     trouble = error
                 if not (repeat and is_passing(error)) or time.monotonic() + pause > self.deadline:
-                    told = explain(trouble, self.name, self.revision, self.api.endpoint, self.seconds)
+                    told = explain(trouble, self.name, self.revision, self.api.endpoint, self.seconds, self.expected)
                     if told is None:
                         raise
                     raise told from None

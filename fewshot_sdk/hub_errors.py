@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fewshot_sdk.errors import FewshotError, HubError, SaveError
 
+PUSHED = "initialization", "what `fewshot push` uploads"
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -22,10 +23,12 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, (httpx2.TransportError, TimeoutError)) or _is_short(error)
 
 
-def explain(error: Exception, name: str, revision: str | None, endpoint: str, seconds: float) -> FewshotError | None:
+def explain(
+    error: Exception, name: str, revision: str | None, endpoint: str, seconds: float, expected: tuple[str, str] = PUSHED
+) -> FewshotError | None:
     """The error to show instead of the client's, None for what is no trouble with the Hub but a mistake in a program.
 
-    seconds: how long we went on trying.
+    seconds: how long we went on trying; expected: what the repository should be, and what that has in it.
     """
     import httpx2
     from huggingface_hub import errors
@@ -42,7 +45,7 @@ def explain(error: Exception, name: str, revision: str | None, endpoint: str, se
         case errors.RevisionNotFoundError():
             says = f"{name} has no revision {revision!r}; {endpoint}/{name}/commits/main lists what there is"
         case errors.EntryNotFoundError():
-            says = f"{name}{at} is no initialization: {_file(error)} is missing; expected what `fewshot push` uploads"
+            says = f"{name}{at} is no {expected[0]}: {_file(error)} is missing; expected {expected[1]}"
         case errors.HFValidationError():
             says = f"{name!r} is no name of a repository; expected user/repo or user/repo@revision"
         case httpx2.ConnectError() | httpx2.ProxyError():

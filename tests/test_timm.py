@@ -20,13 +20,16 @@ from fewshot_sdk import adapt, datasets, load, load_classifier
 from fewshot_sdk.algorithms import Part
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.config import Preprocessing, Timm
+from fewshot_sdk.config import InnerLoop, Preprocessing, Timm
 from fewshot_sdk.errors import BundleError, ConfigError, DataError, HubError, MissingExtra
 from fewshot_sdk.evaluation import evaluate
+from fewshot_sdk.heads import open_head
 from fewshot_sdk.images import preprocess
-from fewshot_sdk.inner_loop import moving
+from fewshot_sdk.inner_loop import fine_tune, fine_tune_together, moving
+from fewshot_sdk.meta_gradients import meta_gradient
 from fewshot_sdk.methods import Student
-from fewshot_sdk.tasks import TaskSampler
+from fewshot_sdk.params import flatten
+from fewshot_sdk.tasks import Task, TaskSampler
 from fewshot_sdk.testing import LocalHub
 from fewshot_sdk.timm_body import library
 from tests.conftest import Run, draw_folder, drawn_glyphs
@@ -217,7 +220,7 @@ def test_a_model_that_cannot_be_used_is_told_by_name(hub: LocalHub, cnn: Initial
     assert run("adapt", "--backbone", "resnet10t", "--support", "x", "--output", "y")[0] == 2
     pickled = {name: data for name, data in hub.files("user/small-vit").items() if name == "config.json"}
     hub.commit("user/pickled", {**pickled, "pytorch_model.bin": b"never read"})
-    with pytest.raises(HubError, match=r"model\.safetensors is missing"):
+    with pytest.raises(HubError, match=r"model\.safetensors is missing; expected safetensors, for pickles"):
         load("timm:user/pickled")
 
 
@@ -246,3 +249,24 @@ def test_without_timm_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtra, match=r"timm models need timm; pip install 'fewshot-sdk\[timm\]'"):
         build_network(Timm(name="resnet10t"), Preprocessing(height=32, width=32, channels=3, resize="bilinear"), 2)
+
+
+@pytest.mark.parametrize("name", [CNN, VIT])
+def test_steps_side_by_side_are_those_one_after_the_other_and_have_second_derivatives(hub: LocalHub, name: str) -> None:
+    init = load(name)
+    recipe = init.recipe
+    network = build_network(recipe.backbone, recipe.preprocessing, 2)
+    start, size = open_head(init.state, "zero", network), recipe.preprocessing.height
+    images = torch.randint(0, 256, (2, 4, size, size, 3), dtype=torch.uint8)
+    labels, batches = torch.tensor([[0, 1, 0, 1]] * 2), torch.tensor([[[0, 1]], [[2, 3]]])
+    inner = InnerLoop(optimizer="sgd", learning_rate=0.01, batch_size=2, steps=1)
+    together, _ = fine_tune_together(network, start, images, labels, batches, inner, torch.device("cpu"))
+    for task in range(2):
+        alone, _ = fine_tune(network, start, images[task], labels[task], batches[task], inner)
+        torch.testing.assert_close(together[task], flatten(alone), rtol=1e-4, atol=1e-5)
+    meta = recipe.meta.replace(algorithm="maml", n_way=2, k_shot=2, tail_shots=1)
+    support = {"support": images[0], "support_labels": labels[0]}
+    one = Task(n_way=2, **support, query=images[0], query_labels=labels[0], seed=(0,))
+    loops = inner.replace(steps=2)
+    slope, _ = meta_gradient(network, init.state, one, loops, meta, "zero")
+    assert all(torch.isfinite(tensor).all() for tensor in slope.values())
