@@ -8,7 +8,7 @@ from pathlib import Path
 from fewshot_sdk import regression_cards
 from fewshot_sdk.archives import read_archive
 from fewshot_sdk.bundles import WEIGHTS, format_of, open_bundle
-from fewshot_sdk.checkpoint import Initialization, from_files
+from fewshot_sdk.checkpoint import Initialization, from_files, load
 from fewshot_sdk.files import sha256
 from fewshot_sdk.hub import open_named
 from fewshot_sdk.params import LearnerState, Params
@@ -16,6 +16,7 @@ from fewshot_sdk.perceptrons import perceptron, shapes, weights_of
 from fewshot_sdk.records import Origin, Provenance
 from fewshot_sdk.regression import REGRESSION, Fit, Regression, RegressionConfig
 from fewshot_sdk.states import beginning, outer_of, state_files, state_of
+from fewshot_sdk.timm_weights import TIMM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,8 @@ def fresh_regression(recipe: Regression, provenance: Provenance) -> RegressionIn
 
 def load_any(name: str | Path) -> Initialization | RegressionInitialization:
     """The initialization, for pictures or for numbers, that `checkpoint.load` would find. Raises as that does."""
+    if str(name).startswith(TIMM):
+        return load(name)
     opened = open_named(name)
     of_numbers = format_of(opened.files.get("config.json", b"")) == REGRESSION
     read = _from_files if of_numbers else from_files
@@ -91,8 +94,11 @@ def _from_files(files: dict[str, bytes], where: Path) -> RegressionInitializatio
     config = open_bundle(
         files, where, RegressionConfig, REGRESSION, WEIGHTS, "an initialization for numbers, such as `sine`"
     )
-    recipe = config.recipe
-    like = beginning(shapes(recipe.network, len(recipe.inputs)), recipe.inner, recipe.meta)
+    recipe, params = config.recipe, shapes(config.recipe.network, len(config.recipe.inputs))
+    moments, rates = recipe.inner.optimizer == "adam", recipe.meta.algorithm == "meta-sgd"
+    like = LearnerState(  # no arithmetic: on tensors without memory it would import PyTorch's compiler
+        params=params, second_moments=params if moments else {}, updates=0, rates=params if rates else {}
+    )
     return RegressionInitialization(
         recipe=recipe,
         state=state_of(files, where, like),

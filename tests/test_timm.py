@@ -204,6 +204,11 @@ def test_it_is_evaluated_like_any_initialization_but_on_data_that_is_named(cnn: 
     assert 0 <= evaluate(cnn, tasks, n_tasks=1, mode="frozen").accuracy <= 1
     with pytest.raises(DataError, match="what a timm model was trained on is not at hand"):
         datasets.open_dataset(cnn.recipe.data, cnn.recipe.preprocessing, "test")
+    code, out, err = run(
+        "evaluate", CNN, "--data", "glyphs", "--ways", 2, "--tasks", 1, "--baseline", "probe", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["baseline"] == "probe"
 
 
 def test_a_model_that_cannot_be_used_is_told_by_name(hub: LocalHub, cnn: Initialization, run: Run) -> None:

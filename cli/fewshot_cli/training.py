@@ -118,8 +118,10 @@ class Job:
         """The same of a preset for numbers. Raises ConfigError for words that are for pictures alone."""
         from fewshot_sdk.regression import PRESETS, by_algorithm
 
-        if self.root or self.evaluate_every or self.device == "cuda":
-            raise ConfigError(f"{self.preset} is for numbers: leave out --root, --evaluate-every and --device")
+        if self.root or self.evaluate_every or self.device == "cuda" or self.backbone or self.trainable:
+            raise ConfigError(
+                f"{self.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, --trainable"
+            )
         recipe = PRESETS[self.preset]
         if self.algorithm is not None:
             recipe = by_algorithm(recipe, self.algorithm)
@@ -241,7 +243,8 @@ def train_regression(team: Team, job: Job) -> str:
 
     recipe = job.regression()
     start = load_regression_checkpoint(job.checkpoint) if job.resume else None
-    steps = meta_train_regression(recipe, seed=job.seed, start=start, team=team, command=job.command(recipe))
+    command = start.provenance.command if start else job.command(recipe)
+    steps = meta_train_regression(recipe, seed=job.seed, start=start, team=team, command=command)
     return _train(team, job, steps, start)
 
 
