@@ -178,10 +178,11 @@ def _curves(axes: Axes, panel: Panel) -> None:
 
 
 def _cells(axes: Axes, panel: Panel) -> None:
-    """Each cell's lines side by side; what others measured hollow, and in the colour that the line before has."""
-    apart, colour = 0.8 / len(panel.lines), -1
+    """Each cell's lines side by side; what others measured follows in the same colour, hollow."""
+    apart, colour, others = 0.8 / len(panel.lines), -1, 0
     for place, line in enumerate(panel.lines):
         colour += not line.theory
+        others = others + 1 if line.theory else 0
         there = [i for i in range(len(panel.x)) if line.has(i)]
         if not there:
             continue
@@ -190,7 +191,7 @@ def _cells(axes: Axes, panel: Panel) -> None:
             [panel.x[i] - 0.4 + apart * (place + 0.5) for i in there],
             means,
             halves,
-            fmt="D" if line.theory else "o",
+            fmt="oDs^"[others % 4],
             color=f"C{colour}",
             markerfacecolor="white" if line.theory else None,
             markersize=4,

@@ -107,7 +107,7 @@ def table(name: Name, scale: Scale, command: str) -> Iterator[Figure | str]:
         for row in ROWS
     }
     paper = paper_lines(name)
-    lines = [line for row in ROWS for line in (ours[row], *_bundled(row, cells), paper[row])]
+    lines = [line for row in ROWS for line in (ours[row], paper[row], *_bundled(row, cells))]
     holds, verdict = shape(ours, cells, paper if scale == "paper" else None)
     yield Figure(
         name=name,
@@ -165,14 +165,16 @@ def _bundled(row: str, cells: list[Cell]) -> list[Line]:
 
 def _lengths(name: Name, scale: Scale) -> Iterator[str]:
     """What each training was, and what the bundled initializations are."""
+    if scale == "small":
+        yield "So short a training is far from the paper's accuracies; it is their order that is tested."
     for preset_name in PRESETS[name]:
         kept = recorded(preset_name)
         if scale == "small":
             short = SHORT[preset_name]
-            maml = f" ({short.maml_steps} by MAML)" if short.maml_steps else ", MAML left out"
+            maml = f" ({short.maml_steps} by MAML)" if short.maml_steps else " (MAML is left out)"
             yield (
-                f"{preset_name}: {short.meta_steps} outer steps{maml} where the paper has "
-                f"{preset(preset_name).meta.meta_steps:,}, {FILTERS} filters, {short.side} pixels a side, "
+                f"{preset_name}: {short.meta_steps} outer steps{maml}; the paper has "
+                f"{preset(preset_name).meta.meta_steps:,}. {FILTERS} filters, {short.side} pixels a side, "
                 f"{short.n_tasks} tasks a seed."
             )
         if kept:
