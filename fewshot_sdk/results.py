@@ -19,7 +19,7 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
     if all(e.baseline for e in evaluations):
         return "No result recorded yet: `fewshot evaluate DIR --record` adds one."
     rows = [
-        f"| {_data(e)} {e.ways}-way {e.shots}-shot | {e.mode} | {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} % "
+        f"| {named_data(e)} {e.ways}-way {e.shots}-shot | {e.mode} | {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} % "
         f"| {e.tasks:,} | {e.seed} |"
         for e in evaluations
         if e.baseline is None
@@ -32,7 +32,7 @@ def baselines_table(evaluations: Sequence[Evaluation]) -> str:
     rows: dict[tuple[str, str, int, int], dict[str, str]] = {}
     for e in evaluations:
         if e.baseline is not None:
-            row = (f"{_data(e)} {e.ways}-way {e.shots}-shot", e.mode, e.tasks, e.seed)
+            row = (f"{named_data(e)} {e.ways}-way {e.shots}-shot", e.mode, e.tasks, e.seed)
             rows.setdefault(row, {})[e.baseline] = f"{100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} %"
     if not rows:
         return ""
@@ -72,6 +72,6 @@ def model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _data(e: Evaluation) -> str:
+def named_data(e: Evaluation) -> str:
     """The data, and which of its classes if not those for testing."""
     return e.data if e.part == "test" else f"{e.data} ({e.part} classes)"
