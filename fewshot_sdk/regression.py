@@ -14,6 +14,7 @@ from fewshot_sdk.records import BundleConfig, Origin, Provenance
 REGRESSION, REGRESSOR = "fewshot-sdk regression 1", "fewshot-sdk regressor 1"
 FILE: Literal["fewshot-sdk onnx regressor 1"] = "fewshot-sdk onnx regressor 1"
 Column = Annotated[str, Field(min_length=1, max_length=60)]
+Columns = Annotated[Listed[Column], Field(min_length=1, max_length=1000)]
 SquaredError = Annotated[float, Field(ge=0)]
 
 
@@ -33,7 +34,7 @@ class Regression(Config):
 
     preset: str
     data: Literal["sine"]
-    inputs: Annotated[Listed[Column], Field(min_length=1, max_length=1000)] = ("x",)
+    inputs: Columns = ("x",)
     output: Column = "y"
     network: Perceptron
     inner: InnerLoop
@@ -77,7 +78,7 @@ class RegressorConfig(BundleConfig):
     `held_out`, on parts of them by what the other parts alone make of the initialization.
     """
 
-    inputs: Listed[Column]
+    inputs: Columns
     output: Column
     network: Perceptron
     adaptation: InnerLoop
@@ -106,7 +107,7 @@ class NumberMetadata(Config):
     """What an exported file for numbers says of itself, as JSON under `fewshot_sdk` in its metadata_props."""
 
     format: Literal["fewshot-sdk onnx regressor 1"]
-    inputs: Listed[Column]
+    inputs: Columns
     output: Column
     adaptation: InnerLoop
     initialization: Origin

@@ -130,7 +130,9 @@ def load_regressor(folder: str | Path) -> Regressor:
     config = open_bundle(files, folder, RegressorConfig, REGRESSOR, ("model.safetensors", _POINTS), expected)
     params, points = (from_safetensors(files[name], str(folder / name)) for name in ("model.safetensors", _POINTS))
     check_alike(params, shapes(config.network, len(config.inputs)), str(folder / "model.safetensors"))
-    check_alike(points, {"points": torch.empty(config.points, len(config.inputs) + 1)}, str(folder / _POINTS))
+    check_alike(
+        points, {"points": torch.empty(config.points, len(config.inputs) + 1, device="meta")}, str(folder / _POINTS)
+    )
     return Regressor(config=config, params=params, points=points["points"].numpy())
 
 

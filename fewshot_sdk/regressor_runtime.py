@@ -29,6 +29,12 @@ class NumberPredictor:
             raise BundleError(
                 f"{name} is not a file for numbers, made by `fewshot export` of what was adapted to a CSV of numbers"
             ) from None
+        taken = [(each.name, each.type, each.shape[1:]) for each in self._session.get_inputs()]
+        given = [(each.name, each.type) for each in self._session.get_outputs()]
+        if (taken, given) != ([(INPUT, "tensor(float)", [len(self.inputs)])], [(OUTPUT, "tensor(float)")]):
+            raise BundleError(
+                f"{name} takes {taken} and gives {given}, which is not what it says of itself; export again"
+            )
 
     @property
     def inputs(self) -> tuple[str, ...]:

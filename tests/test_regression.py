@@ -18,6 +18,7 @@ from fewshot_sdk import load, pull, push, save
 from fewshot_sdk.algorithms import ALGORITHMS, Algorithm
 from fewshot_sdk.errors import BundleError, ConfigError, ParityError, SupportError, TrainingDiverged
 from fewshot_sdk.lineage import lineage
+from fewshot_sdk.onnx_export import with_metadata
 from fewshot_sdk.perceptrons import perceptron
 from fewshot_sdk.regression import PRESETS, Regression, by_algorithm
 from fewshot_sdk.regression_init import RegressionInitialization, load_any
@@ -167,6 +168,18 @@ def test_a_file_that_disagrees_with_pytorch_is_refused(sine: RegressionInitializ
     bent = {**made.params, "head.bias": made.params["head.bias"] + 1e-3}
     with pytest.raises(ParityError, match=r"disagree at \[.*\], in batches of 1: they say .*; no file was written"):
         check_numbers(replace(made, params=bent), NumberPredictor(tmp_path / "curve.onnx"))
+
+
+def test_a_file_that_is_not_what_it_says_is_refused(sine: RegressionInitialization, tmp_path: Path) -> None:
+    made = fit(sine, POINTS)
+    metadata = export_regressor(made, tmp_path / "curve.onnx").metadata
+    said = with_metadata(regressor_graph(made), metadata.replace(inputs=("x", "z")))
+    with pytest.raises(BundleError, match="which is not what it says of itself; export again"):
+        NumberPredictor(said)
+    with pytest.raises(BundleError, match="the model is not a file for numbers"):
+        NumberPredictor(regressor_graph(made).SerializeToString())
+    with pytest.raises(SupportError, match=r"inputs: expected float32 \(n, 1\), found float32 \(5, 2\)"):
+        NumberPredictor(tmp_path / "curve.onnx").predict(POINTS)
 
 
 @pytest.mark.parametrize("opset", [18, 23])
