@@ -163,8 +163,10 @@ def ask(
     seen: the features of the whole support set, if one pass serves all splits.
     """
     images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
-    learn, queries = images[torch.from_numpy(split.learn)], images[torch.from_numpy(split.ask)]
-    with one_thread():
+    with (
+        one_thread()
+    ):  # taking rows, too: that waits for a second thread, if the machine is busy, for a tenth of a second
+        learn, queries = images[torch.from_numpy(split.learn)], images[torch.from_numpy(split.ask)]
         known = None if seen is None else seen.features[torch.from_numpy(split.learn)]
         spent, started = {True: 0.0, False: 0.0 if seen is None else seen.seconds * len(learn)}, time.perf_counter()
         for way, params in student.learn(learn, targets[torch.from_numpy(split.learn)], ways, seed, known):
