@@ -71,10 +71,11 @@ def meta_train(
 ) -> None:
     """Meta-train an initialization, with Reptile unless told otherwise. Ctrl-C saves; --resume continues."""
     from fewshot_cli import training
+    from fewshot_cli.training_job import Job
 
     if backbone is not None and not backbone.startswith("timm:"):
         raise typer.BadParameter("--backbone takes timm:NAME")
-    job = training.Job(
+    job = Job(
         preset=preset,
         output=output,
         root=root,

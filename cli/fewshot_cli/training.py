@@ -5,144 +5,27 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fewshot_cli.output import progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import cores, run_job
-from fewshot_sdk.errors import ConfigError, MissingExtra, OutputExists, SaveError
+from fewshot_cli.training_job import Job
+from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
 from fewshot_sdk.files import check_free, write_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
-
     from fewshot_sdk import Initialization, Recipe, TaskSampler
-    from fewshot_sdk.algorithms import Algorithm, Part
-    from fewshot_sdk.config import MetaLoop
-    from fewshot_sdk.regression import Regression
     from fewshot_sdk.regression_init import RegressionInitialization
     from fewshot_sdk.regression_training import RegressionStep
     from fewshot_sdk.team import Team
     from fewshot_sdk.training import MetaStep
 
-Device = Literal["auto", "cpu", "cuda"]
 CURVE_POINTS, LEAST_APART, CURVE_TASKS = 20, 500, 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """The command's words, parsed."""
-
-    preset: str
-    output: Path
-    root: Path | None
-    algorithm: Algorithm | None
-    backbone: str | None
-    trainable: Part | None
-    tail_shots: int | None
-    meta_steps: int | None
-    seed: int
-    checkpoint_every: int
-    evaluate_every: int | None
-    resume: bool
-    device: Device
-
-    @property
-    def of_numbers(self) -> bool:
-        """Whether the preset learns from numbers, not from pictures."""
-        from fewshot_sdk.regression import PRESETS
-
-        return self.preset in PRESETS
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where an unfinished training is kept."""
-        return self.output.with_name(f"{self.output.name}.checkpoint")
-
-    @property
-    def pretraining(self) -> Path:
-        """Where an unfinished pre-training is kept."""
-        return self.output.with_name(f"{self.output.name}.pretraining")
-
-    def command(self, recipe: Recipe | Regression) -> str:
-        """What repeats this training."""
-        words = f"fewshot meta-train --preset {self.preset}"
-        if self.backbone is not None:
-            words += f" --backbone {self.backbone}"
-        if self.algorithm is not None:
-            words += f" --algorithm {self.algorithm}"
-        if self.trainable is not None:
-            words += f" --trainable {self.trainable}"
-        if self.tail_shots is not None:
-            words += f" --tail-shots {self.tail_shots}"
-        return f"{words} --meta-steps {recipe.meta.meta_steps} --seed {self.seed}"
-
-    def tasks(self, recipe: Recipe) -> TaskSampler:
-        """The stream of tasks that it trains on."""
-        import fewshot_sdk
-
-        data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, "train", self.root)
-        return fewshot_sdk.TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=self.seed)
-
-    def on(self) -> torch.device | None:
-        """The GPU to train on, or None. Raises ConfigError if one is asked for and there is none."""
-        import torch
-
-        if self.device == "auto" and self.recipe().meta.algorithm != "reptile":
-            return None  # no other has a side-by-side form
-        if self.device == "cpu" or not torch.cuda.is_available():
-            if self.device == "cuda":
-                raise ConfigError("--device cuda: PyTorch finds no GPU here; leave the option out to use the processor")
-            return None
-        return torch.device("cuda")
-
-    def recipe(self) -> Recipe:
-        """The preset, by the algorithm and at the length asked for."""
-        import fewshot_sdk
-        from fewshot_sdk.presets import moving_only, with_algorithm
-
-        recipe = fewshot_sdk.preset(self.preset)
-        if self.backbone is not None:
-            recipe = self._on(recipe, self.backbone)
-        if self.algorithm is not None:
-            recipe = with_algorithm(recipe, self.algorithm)
-        if self.trainable is not None:
-            recipe = moving_only(recipe, self.trainable)
-        return recipe.replace(meta=self._asked(recipe.meta))
-
-    def regression(self) -> Regression:
-        """The same of a preset for numbers. Raises ConfigError for words that are for pictures alone."""
-        from fewshot_sdk.regression import PRESETS, by_algorithm
-
-        if self.root or self.evaluate_every or self.device == "cuda" or self.backbone or self.trainable:
-            raise ConfigError(
-                f"{self.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, --trainable"
-            )
-        recipe = PRESETS[self.preset]
-        if self.algorithm is not None:
-            recipe = by_algorithm(recipe, self.algorithm)
-        return recipe.replace(meta=self._asked(recipe.meta))
-
-    def _asked(self, meta: MetaLoop) -> MetaLoop:
-        asked = {"tail_shots": self.tail_shots, "meta_steps": self.meta_steps}
-        return meta.replace(**{k: v for k, v in asked.items() if v is not None})
-
-    def _on(self, recipe: Recipe, backbone: str) -> Recipe:
-        """The recipe with a timm model, which is asked of the Hub only before there is a checkpoint."""
-        import fewshot_sdk
-        from fewshot_sdk.checkpoint import load_checkpoint
-        from fewshot_sdk.config import Timm
-        from fewshot_sdk.timm_weights import recipe_for
-
-        known = (load_checkpoint(self.checkpoint) if self.checkpoint.exists() else fewshot_sdk.load(backbone)).recipe
-        if not isinstance(known.backbone, Timm):
-            raise ConfigError(f"{self.checkpoint} is of a training without --backbone; resume it as it was begun")
-        named = recipe.replace(preset=f"{recipe.preset}-{known.backbone.name}")
-        return recipe_for(named, known.backbone, known.preprocessing)
 
 
 def meta_train(job: Job, workers: int | None) -> None:
