@@ -33,7 +33,7 @@ class Short:
 SHORT = {
     "omniglot-5way": Short(meta_steps=400, maml_steps=60, n_tasks=100, side=28),
     "omniglot-20way": Short(meta_steps=200, maml_steps=0, n_tasks=40, side=28),
-    "mini-imagenet-5way": Short(meta_steps=100, maml_steps=0, n_tasks=40, side=42),
+    "mini-imagenet-5way": Short(meta_steps=150, maml_steps=0, n_tasks=100, side=42),
 }
 FILTERS, PAPER_TASKS = 16, 10_000
 
