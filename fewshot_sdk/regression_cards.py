@@ -40,7 +40,8 @@ Mean squared error over whole waves that it was not trained on, with its 95 % in
 ## How it was made
     {provenance.command}
 
-{provenance.meta_steps_done:,} outer steps of {meta.tasks_per_step} task{"s" if meta.tasks_per_step > 1 else ""} in {provenance.seconds / 60:.1f} minutes;
+{provenance.meta_steps_done:,} outer steps of {meta.tasks_per_step} task{"s" if meta.tasks_per_step > 1 else ""} in \
+{provenance.seconds / 60:.1f} minutes;
 seed {provenance.seed}; {made}.
 
 | | |
