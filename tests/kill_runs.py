@@ -38,9 +38,9 @@ def start(output: Path, *, resume: bool) -> int:
 
 
 def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
-    """What must not depend on interruptions: weights, inner state, and the metrics but for the seconds."""
+    """What must not depend on interruptions: weights, inner state, and the metrics but for seconds and memory."""
     lines = (output / "metrics.jsonl").read_bytes().splitlines()
-    metrics = [Metric.from_json(line).replace(seconds=0.0) for line in lines]
+    metrics = [Metric.from_json(line).replace(seconds=0.0, memory_mb=None) for line in lines]
     return (output / "model.safetensors").read_bytes(), (output / "inner_state.safetensors").read_bytes(), metrics
 
 
