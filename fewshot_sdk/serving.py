@@ -180,7 +180,14 @@ class Impatient(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock."""
         super().connection_made(transport)
-        self.loop.call_later(SECONDS, lambda: transport.close() if self.conn.their_state is h11.IDLE else None)
+        self._clock = self.loop.call_later(
+            SECONDS, lambda: transport.close() if self.conn.their_state is h11.IDLE else None
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stops the clock, which would keep the connection in memory."""
+        self._clock.cancel()
+        super().connection_lost(exc)
 
 
 def serve(model: Path, *, host: str, port: int, token: str, allowed: Sequence[str], max_bytes: int) -> None:

@@ -223,6 +223,7 @@ def test_a_signal_stops_it_after_the_answers_under_way(model: Path, drawing: byt
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_memory_stays_flat_over_many_requests(server: Server, drawing: bytes) -> None:
     def resident() -> int:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
@@ -232,7 +233,7 @@ def test_memory_stays_flat_over_many_requests(server: Server, drawing: bytes) ->
         for _ in range(n):
             assert server.ask("/predict", drawing)[0] == 200
 
-    many(2000)
+    many(10_000)
     before = resident()
-    many(20_000)
+    many(90_000)
     assert resident() < before + 5_000
