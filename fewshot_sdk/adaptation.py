@@ -78,9 +78,10 @@ def compare_and_adapt(
     """As `adapt`, choosing among several initializations, by name; and with the reason for the choice.
 
     Where no two classes have a second picture nothing can be compared: then `auto` is `reptile` with the recipe's
-    steps, or `probe` where `ways_of` tries no steps; of several initializations it takes `photo` if most pictures are
-    in colour, else `omniglot`; the temperature is 1 and nothing is unknown. (With one picture a class the three ways
-    are within a point of each other on characters; on drawings foreign to the initialization Reptile was ahead.)
+    steps, or where `ways_of` tries none what the initialization is `made_for`; of several initializations it takes
+    `photo` if most pictures are in colour, else `omniglot`; the temperature is 1 and nothing is unknown. (With one
+    picture a class the three ways are within a point of each other on characters; on drawings foreign to the
+    initialization Reptile was ahead.)
     support: as for `adapt`, or a function that reads it for a recipe's preprocessing, called once for each.
     watch: handed every longer piece of work, an item for each part of it, and their number.
     """
@@ -99,7 +100,8 @@ def compare_and_adapt(
         wanted = PHOTOGRAPHS if _in_colour(entrants) else DRAWINGS
         entrant = next((e for e in entrants if e.name == wanted), entrants[0])
         stepping = Way(method="reptile", steps=_steps(entrant.init, steps))
-        way = stepping if method == "auto" and stepping in entrant.ways else entrant.ways[-1]
+        usual = stepping if stepping in entrant.ways else Way(method=made_for(entrant.init.recipe))
+        way = usual if method == "auto" else entrant.ways[-1]
         reason = (
             "cannot cross-validate with one picture a class (two classes with a second picture would do): "
             f"took {way.method if method == 'auto' else 'the method as told'} from {entrant.name}, "

@@ -163,9 +163,8 @@ def ask(
     seen: the features of the whole support set, if one pass serves all splits.
     """
     images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
-    with (
-        one_thread()
-    ):  # taking rows, too: that waits for a second thread, if the machine is busy, for a tenth of a second
+    # Taking rows, too: that waits for a second thread, if the machine is busy, for a tenth of a second.
+    with one_thread():
         learn, queries = images[torch.from_numpy(split.learn)], images[torch.from_numpy(split.ask)]
         known = None if seen is None else seen.features[torch.from_numpy(split.learn)]
         spent, started = {True: 0.0, False: 0.0 if seen is None else seen.seconds * len(learn)}, time.perf_counter()

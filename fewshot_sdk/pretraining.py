@@ -26,8 +26,9 @@ from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
 WARM_UP, _MOMENTUM = 0.1, "momentum."
-# Of batch norms, whose features are of any length; so class means tell training characters apart at a temperature
-# of about 1. Meta-training by class means from there gave 89.0 % (20-way 1-shot), from the length as found 87.2 %.
+# Of batch norms, whose features are of any length; at 12 class means tell training characters apart at a temperature
+# of about 1. On held-out training characters, 20-way 1-shot, meta-training by class means on redrawn characters gave
+# 87.2 % from the 4.1 that pre-training ends at and 89.0 % from 16; on characters as they are 90.4 % from 12.
 LENGTH = 12.0
 _LOOKS = {"photographs": photographed, "drawings": redrawn}
 SETTINGS, TENSORS = "config.json", "state.safetensors"

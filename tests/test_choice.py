@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fewshot_sdk import Predictor, adapt, export_onnx
 from fewshot_sdk.adaptation import compare_and_adapt, suitable
@@ -15,6 +16,7 @@ from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.images import preprocess
 from fewshot_sdk.methods import Way
 from fewshot_sdk.parity import TOLERANCE
+from fewshot_sdk.presets import with_algorithm
 from fewshot_sdk.records import ClassifierConfig, Trial
 from fewshot_sdk.support import SupportSet
 from tests.conftest import draw_folder, tiny_recipe
@@ -171,6 +173,19 @@ def test_one_picture_of_each_class_falls_back(init: Initialization, few_support:
     config = made.classifier.config
     assert (config.method, config.adaptation.steps, config.temperature, config.threshold) == ("reptile", 20, 1, 0)
     assert "from omniglot, temperature 1, and nothing will be called unknown" in made.reason
+
+
+def test_a_protonet_is_adapted_by_class_means_unless_told_otherwise(
+    init: Initialization, few_support: SupportSet, tmp_path: Path
+) -> None:
+    made = fresh(with_algorithm(init.recipe, "protonet"), 0, init.provenance)
+    assert compare_and_adapt({"it": made}, few_support).classifier.config.method == "prototypes"
+    drawings = draw_folder(tmp_path / "in")
+    assert adapt(made, drawings).config.method == "prototypes"
+    assert adapt(made, drawings, steps=2).config.method == "reptile"
+    means, none = (adapt(made, drawings, method=method, steps=0) for method in ("prototypes", "reptile"))
+    for name, tensor in means.params.items():
+        assert torch.equal(tensor, none.params[name]), name  # no steps from the class means are the class means
 
 
 @pytest.fixture

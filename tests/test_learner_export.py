@@ -12,7 +12,7 @@ import torch
 from fewshot_sdk import Learner, Predictor, adapt, adapt_to_onnx, export_learner, export_onnx, learner_export, save
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Conv4, Preprocessing, Recipe, Residual
+from fewshot_sdk.config import Conv4, Preprocessing, Recipe, Residual, Timm
 from fewshot_sdk.errors import BundleError, ConfigError, ExportError, OutputExists, SupportError
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import loss_and_grads
@@ -176,6 +176,13 @@ def test_adapting_by_onnx_gives_the_classifier_that_pytorch_gives(
         assert left.label == right.label
         assert left.probabilities == pytest.approx(right.probabilities, abs=5e-3)
     assert (made.images, made.metadata.parity.images) == (12, 12)
+
+
+def test_a_network_whose_backward_pass_is_not_written_is_refused_by_name(init: Initialization, tmp_path: Path) -> None:
+    other = init.recipe.replace(backbone=Timm(name="resnet10t"))
+    with pytest.raises(ExportError, match="a timm network cannot be exported as a learner: the backward pass"):
+        export_learner(replace(init, recipe=other), tmp_path / "learner.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_classifier_written_by_onnx_says_what_the_learner_says(

@@ -74,6 +74,7 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
     if start is None or start.done < total:
         epochs = pretraining.pretrain(recipe, tasks.data, seed=job.seed, threads=threads, start=start)
         done = start.done if start else 0
+        say(f"pre-training for {total - done} epochs; the first tells how long it takes")
         for epoch in progress(epochs, total, "pre-training", lambda e: f"loss {e.loss:.3f}", done, plain_seconds=0):
             pretraining.save_pretraining(epoch, recipe, job.seed, tasks.data, job.pretraining)
     assert epoch is not None
