@@ -21,7 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from benchmarks.meta_training import CORES, start_of, stream, usual_adaptation
+from benchmarks.meta_training import CORES, start_of, stream
+from benchmarks.usual_loop import usual_adaptation
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.evaluation import accuracies

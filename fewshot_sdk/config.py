@@ -14,6 +14,8 @@ from fewshot_sdk.settings import Fraction as Fraction
 from fewshot_sdk.settings import Listed as Listed
 from fewshot_sdk.settings import Positive as Positive
 
+Arithmetic = Literal["float32", "bfloat16"]
+
 
 class Preprocessing(Config):
     """How any picture becomes the network's uint8 array (height, width, channels).
@@ -103,7 +105,7 @@ class InnerLoop(Config):
     epsilon: Positive = 1e-8
     batch_size: Count
     steps: Annotated[int, Field(ge=0, le=1_000_000)]
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Arithmetic = "float32"
     trainable: Part = "all"
 
 

@@ -137,14 +137,13 @@ static void pair_columns(const float *in, long n, float *out) {
     }
 }
 
-/* (groups x rows x cols) units -> (groups x cols x rows). */
-static void transpose(const float *in, int groups, int rows, int cols, float *out) {
-    enum { B = 16 };
+/* (groups x rows x cols) units -> (groups x cols x rows), all but groups multiples of 4. */
+static void transpose(const float *restrict in, int groups, int rows, int cols, float *restrict out) {
     for (int g = 0; g < groups; g++, in += rows * cols, out += rows * cols)
-        for (int r0 = 0; r0 < rows; r0 += B)
-            for (int c0 = 0; c0 < cols; c0 += B)
-                for (int c = c0; c < c0 + B && c < cols; c++)
-                    for (int r = r0; r < r0 + B && r < rows; r++) out[c * rows + r] = in[r * cols + c];
+        for (int r = 0; r < rows; r += 4)
+            for (int c = 0; c < cols; c += 4)
+                for (int k = 0; k < 4; k++)
+                    for (int j = 0; j < 4; j++) out[(c + k) * rows + r + j] = in[(r + j) * cols + c + k];
 }
 
 /* ---- the network ---- */

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,8 @@ from fewshot_sdk.params import LearnerState, Params, difference, flatten, learne
 from fewshot_sdk.tasks import Task, mini_batches
 from fewshot_sdk.team import Team
 from fewshot_sdk.trajectories import goal
+
+Result = tuple[Tensor, Tensor]  # of a task: a vector to take the mean of, and the losses of its steps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,8 +64,9 @@ def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple
     opened = stored if course.head is None else open_head(stored, course.head, course.network)
     tuner = Tuner(course.network, opened, inner, course.device, course.loss)
     mine = _share(course, done, team)
+    goals: Iterable[Result]
     if course.device is None:
-        goals = [goal(tuner, task, inner, meta) for task in mine]
+        goals = (goal(tuner, task, inner, meta) for task in mine)
     else:
         goals = tuner.tune_all([_inputs(task, inner) for task in mine])
     end, loss = _mean(course, goals, done, team)
@@ -78,29 +81,31 @@ def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple
 
 def _down_the_slope(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
     """Down the mean slope of the tasks' last losses: MAML, ANIL, BOIL, Meta-SGD and ProtoNet."""
-    network, inner, meta, found = course.network, course.inner, course.meta, []
-    for task in _share(course, done, team):
+    network, inner, meta = course.network, course.inner, course.meta
+
+    def slope_of(task: Task) -> Result:
         if meta.algorithm == "protonet":
             slope, losses = prototype_gradient(network, at.state, task, inner, meta)
         else:
             slope, losses = meta_gradient(network, at.state, task, inner, meta, course.head, course.loss)
-        found.append((flatten(_as_state(slope)), losses))
-    mean, loss = _mean(course, found, done, team)
+        return flatten(_as_state(slope)), losses
+
+    mean, loss = _mean(course, map(slope_of, _share(course, done, team)), done, team)
     now = learned(at.state)
     slope = unflatten(mean, _as_state(now), 0).params
     moved, memory = descend(now, slope, at.memory, done, course.meta)
     return Position(state=with_learned(at.state, moved), memory=memory), loss
 
 
-def _share(course: Course, done: int, team: Team) -> list[Task]:
+def _share(course: Course, done: int, team: Team) -> Iterator[Task]:
     n = course.meta.tasks_per_step
-    return [course.task(done * n + i) for i in team.share(n)]
+    return (course.task(done * n + i) for i in team.share(n))
 
 
-def _mean(course: Course, mine: list[tuple[Tensor, Tensor]], done: int, team: Team) -> tuple[Tensor, float]:
+def _mean(course: Course, mine: Iterable[Result], done: int, team: Team) -> tuple[Tensor, float]:
     """The mean over all tasks of the vectors, and of the last losses."""
     n = course.meta.tasks_per_step
-    total = team.total([_with_loss(*found, i, n) for i, found in zip(team.share(n), mine, strict=True)], n)
+    total = team.total((_with_loss(*found, i, n) for i, found in zip(team.share(n), mine, strict=True)), n)
     losses = total[:n]
     for i, loss in enumerate(losses):
         if not torch.isfinite(loss):

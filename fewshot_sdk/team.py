@@ -11,12 +11,13 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_sdk.errors import TeamError, TeamStopped
@@ -46,26 +47,32 @@ class Team:
         dist.all_gather(received, sent)
         return [received[i % self.size][i // self.size] for i in range(n)]
 
-    def total(self, mine: list[Tensor], n: int) -> Tensor:
+    def total(self, mine: Iterable[Tensor], n: int) -> Tensor:
         """The sum of everybody's n results, in task order: `mine` are those of `share(n)`, all (length,) and alike.
 
-        Each process is sent its part of every result, adds that up, and hands the sum round.
+        Each process is sent its part of every result, while `mine` makes the next one; adds that up, and hands
+        the sum round.
         """
         if self.size == 1:
             return _added(mine)
-        part = -(-len(mine[0]) // self.size)
-        sent = torch.zeros(self.size, len(mine), part)
-        for i, result in enumerate(mine):
-            for rank, row in enumerate(sent[:, i]):
-                chunk = result[rank * part : (rank + 1) * part]
-                row[: len(chunk)] = chunk
-        theirs = [Team(rank=rank, size=self.size).share(n) for rank in range(self.size)]
-        received = torch.empty(n, part)
-        dist.all_to_all_single(received, sent.flatten(0, 1), [len(tasks) for tasks in theirs], [len(mine)] * self.size)
-        row_of = {i: row for row, i in enumerate(i for tasks in theirs for i in tasks)}
+        results, sent, received, under_way = iter(mine), [], [], []
+        length = part = 0
+        for first in range(0, n, self.size):
+            there = [int(first + rank < n) for rank in range(self.size)]
+            if there[self.rank]:
+                result = next(results)
+                length, part = len(result), -(-len(result) // self.size)
+                sent.append(F.pad(result, (0, part * self.size - length)).view(self.size, part))
+            else:
+                sent.append(torch.empty(0, part))
+            received.append(torch.empty(sum(there), part))
+            shares = there, [there[self.rank]] * self.size
+            under_way.append(dist.all_to_all_single(received[-1], sent[-1], *shares, async_op=True))
+        for exchange in under_way:
+            exchange.wait()
         sums = torch.empty(self.size, part)
-        dist.all_gather(list(sums), _added([received[row_of[i]] for i in range(n)]))
-        whole: Tensor = sums.flatten()[: len(mine[0])]
+        dist.all_gather(list(sums), _added(torch.cat(received)))
+        whole: Tensor = sums.flatten()[:length]
         return whole
 
     def any(self, flag: bool) -> bool:
@@ -130,10 +137,11 @@ def loopback_works() -> bool:
         return False
 
 
-def _added(rows: list[Tensor]) -> Tensor:
+def _added(rows: Iterable[Tensor]) -> Tensor:
     """Their sum, one after the other."""
-    total = rows[0].clone()
-    for row in rows[1:]:
+    first, *others = rows
+    total = first.clone()
+    for row in others:
         total.add_(row)
     return total
 

@@ -21,7 +21,7 @@ def run(module: str, *words: str) -> dict[str, float]:
 def test_the_meta_training_benchmark_compares_two_loops_that_agree() -> None:
     """It stops by itself if the usual loop and ours end in other weights; the figures are not judged here."""
     found = run("meta_training", "--rounds", "1", "--steps", "1", "--workers", "1")
-    assert found.keys() == {"ratio", "ratio_min", "ratio_max", "tasks_per_second", "share_of_peak"}
+    assert {"ratio", "ratio_min", "ratio_max", "tasks_per_second", "share_of_peak"} < found.keys()
     assert found["ratio_min"] <= found["ratio"] <= found["ratio_max"]
     assert 0 < found["share_of_peak"] < 1
     assert found["tasks_per_second"] > 0
