@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from fewshot_sdk.checkpoint import Initialization, origin_of
-from fewshot_sdk.choice import Entrant, Outcome, Watch, cross_validate, plan, simplest_within_error
+from fewshot_sdk.choice import Entrant, Outcome, Watch, cross_validate, plan, surest_within_error
 from fewshot_sdk.classifier import FORMAT, Classifier
 from fewshot_sdk.config import Preprocessing, Recipe, Timm
 from fewshot_sdk.errors import ConfigError
@@ -111,7 +111,7 @@ def compare_and_adapt(
     if len(entrants) == 1 and len(entrants[0].ways) == 1 and reject_rate is None:
         return Adaptation(classifier=_finish(entrants[0], entrants[0].ways[0], seed), reason="as told")
     outcomes = cross_validate(entrants, seed=seed, watch=watch)
-    chosen, reason = simplest_within_error(outcomes)
+    chosen, reason = surest_within_error(outcomes)
     classifier = _finish(chosen.entrant, chosen.way, seed, tuple(outcomes))
     if reject_rate is not None:
         classifier = _calibrated(classifier, *calibrate(chosen, reject_rate=reject_rate, seed=seed, watch=watch))
@@ -176,7 +176,8 @@ def _finish(entrant: Entrant, way: Way, seed: int, outcomes: tuple[Outcome, ...]
         if way.method != "reptile":
             seen = entrant.seen.features if entrant.seen else student.features(images)
         ((_, params),) = student.learn(images, targets, [way], seed, seen)
-        whole = frozen(student.network, params, images)
+        network = student.network_of(way)
+        whole = frozen(network, params, images)
         sums = None
         if way.method == "prototypes" and seen is not None:
             sums = dict(zip(("sums", "counts"), class_sums(seen, targets, len(support.labels)), strict=True))
@@ -184,7 +185,7 @@ def _finish(entrant: Entrant, way: Way, seed: int, outcomes: tuple[Outcome, ...]
         format=FORMAT,
         labels=support.labels,
         preprocessing=init.recipe.preprocessing,
-        backbone=init.recipe.backbone,
+        backbone=network.backbone,
         adaptation=student.inner(way),
         seed=seed,
         initialization=origin_of(init),

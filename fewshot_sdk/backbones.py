@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual, Timm
 from fewshot_sdk.params import Params
-from fewshot_sdk.residual import EvenLength, residual_layers
+from fewshot_sdk.residual import Block, EvenLength, Statistics, n_features, residual_layers
 from fewshot_sdk.timm_body import timm_body
 
 HEAD = ("head.weight", "head.bias")
@@ -86,6 +86,20 @@ class Network(nn.Sequential):
         super().__init__(layers)
         self.backbone, self.preprocessing, self.n_way = backbone, preprocessing, n_way
 
+    def forward(self, input: Tensor) -> Tensor:
+        """uint8 (n, height, width, channels) -> logits (n, n_way)."""
+        blocks: list[Tensor] = []
+        for layer in self:
+            input = layer(blocks[-2:] if isinstance(layer, Statistics) else input)
+            if isinstance(layer, Block):
+                blocks.append(input)
+        return input
+
+    def before_head(self) -> Network:
+        """The same layers, without the head: to features (n, n_features)."""
+        layers = OrderedDict((name, layer) for name, layer in self.named_children() if name != "head")
+        return Network(layers, self.backbone, self.preprocessing, self.n_way)
+
 
 def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, *, norm: bool = False) -> Network:
     """An untrained network, in training mode: `pixels`, the backbone's layers, `head`.
@@ -95,7 +109,7 @@ def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, 
     layers: OrderedDict[str, nn.Module] = OrderedDict(pixels=PixelInput(preprocessing))
     if isinstance(backbone, Residual):
         layers |= residual_layers(backbone, preprocessing.channels, norm=norm)
-        features = backbone.widths[-1]
+        features = n_features(backbone)
     elif isinstance(backbone, Timm):
         layers["body"], features = timm_body(backbone, preprocessing)
         layers["even"] = EvenLength()

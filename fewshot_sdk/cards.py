@@ -146,10 +146,11 @@ card says how its weights were made. This page is rendered from their config.jso
 def comparison_table(trials: Sequence[Trial]) -> str:
     """Cross-validated accuracies as a Markdown table; nothing if there are none."""
     rows = [
-        f"| {t.method} | {t.init} | {t.steps} | {100 * t.accuracy:.1f} ± {100 * t.standard_error:.1f} % |"
+        f"| {t.method} | {t.init} | {t.steps} | {100 * t.accuracy:.1f} ± {100 * t.standard_error:.1f} % "
+        f"| {'' if t.log_loss is None else round(t.log_loss, 3)} |"
         for t in trials
     ]
-    head = "| method | initialization | steps | accuracy ± standard error |\n|---|---|---|---|\n"
+    head = "| method | initialization | steps | accuracy ± standard error | log loss |\n|---|---|---|---|---|\n"
     return f"\n## What was compared\n{head}{chr(10).join(rows)}\n" if rows else ""
 
 

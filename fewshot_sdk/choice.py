@@ -1,4 +1,4 @@
-"""Which way to adapt: cross-validation on the support set, and the simplest within one standard error of the best."""
+"""Which way to adapt: cross-validation on the support set, and of those within one standard error the surest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from fewshot_sdk.calibration import Floats, Ints
+from fewshot_sdk.calibration import Floats, Ints, fit_temperature, softmax
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.inner_loop import one_thread
@@ -20,6 +20,7 @@ from fewshot_sdk.methods import Student, Way, simplicity
 from fewshot_sdk.records import Trial
 from fewshot_sdk.support import SupportSet
 
+LEAST = 1e-12  # of a probability, so that its logarithm is a number
 Watch = Callable[[Iterator[str], int], Iterable[str]]
 
 
@@ -148,7 +149,12 @@ def cross_validate(entrants: Sequence[Entrant], *, seed: int, watch: Watch) -> l
         held_out = HeldOut(logits=np.concatenate(found), targets=targets[rows], rows=rows, folds=folds)
         accuracy, error = accuracy_of(held_out)
         trial = Trial(
-            method=way.method, init=entrants[i].name, steps=way.steps, accuracy=accuracy, standard_error=error
+            method=way.method,
+            init=entrants[i].name,
+            steps=way.steps,
+            accuracy=accuracy,
+            standard_error=error,
+            log_loss=log_loss_of(held_out),
         )
         took = seconds[i, way] / len(parts)
         outcomes.append(Outcome(entrant=entrants[i], way=way, trial=trial, seconds=took, held_out=held_out))
@@ -172,7 +178,7 @@ def ask(
             stepping = way.method == "reptile"  # a longer run goes on from a shorter one, and counts it
             spent[stepping] += time.perf_counter() - started
             if seen is None or stepping:
-                logits = Forward(student.network, params).apart(queries, learn)
+                logits = Forward(student.network_of(way), params).apart(queries, learn)
             else:
                 its = seen.features[torch.from_numpy(split.ask)]
                 logits = linear(its, params["head.weight"], params["head.bias"])
@@ -188,24 +194,32 @@ def accuracy_of(held_out: HeldOut) -> tuple[float, float]:
     return float(each.mean()), float(each.std(ddof=1) / len(each) ** 0.5)
 
 
-def simplest_within_error(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
-    """The choice, and why in one sentence: the simplest way within one standard error of the best accuracy.
+def log_loss_of(held_out: HeldOut) -> float:
+    """The mean cross-entropy at the temperature that fits, in nats: how far from certain of the right answers."""
+    logits, targets = held_out.logits, held_out.targets
+    probabilities = softmax(logits, fit_temperature(logits, targets, len(np.unique(held_out.rows))))
+    return float(-np.log(np.maximum(probabilities[np.arange(len(targets)), targets], LEAST)).mean())
 
-    Simple is prototypes before a probe before gradient steps, and fewer steps before more; of two initializations
-    in the same way the more accurate one, then the first, is taken.
-    Source: Breiman et al. 1984, section 3.4.3 (the 1 SE rule).
+
+def surest_within_error(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
+    """The choice, and why in one sentence: of the ways within one standard error of the best accuracy the surest.
+
+    The standard error over a few pictures spans most ways. Among these the log loss decides, which also knows how near
+    a wrong answer was to the right one; if that is the same, the simpler way: prototypes before a probe before
+    gradient steps, and fewer steps before more. The simplest of them (the 1 SE rule: Breiman et al. 1984, section
+    3.4.3) costs accuracy on pictures foreign to the initialization; see CONTRIBUTING.md.
     """
     best = min(outcomes, key=lambda o: (-o.trial.accuracy, simplicity(o.way)))
     near = [o for o in outcomes if o.trial.accuracy >= best.trial.accuracy - best.trial.standard_error - 1e-12]
-    chosen = min(near, key=lambda o: (simplicity(o.way), -o.trial.accuracy))
+    chosen = min(near, key=lambda o: (o.trial.log_loss or 0.0, simplicity(o.way)))
     about = f"{described(chosen.trial)}: {chosen.trial.accuracy:.1%} in cross-validation"
     if len(outcomes) == 1:
         return chosen, f"{about}; nothing else was compared"
     if chosen is best:
-        return chosen, f"chose {about}, the best, and nothing simpler is within its standard error"
+        return chosen, f"chose {about}, the best, and nothing within its standard error is surer of the right answers"
     return chosen, (
-        f"chose {about}, the simplest within one standard error ({best.trial.standard_error:.1%}) of the best, "
-        f"{described(best.trial)} with {best.trial.accuracy:.1%}"
+        f"chose {about}, the surest of the right answers within one standard error ({best.trial.standard_error:.1%}) "
+        f"of the best, {described(best.trial)} with {best.trial.accuracy:.1%}"
     )
 
 

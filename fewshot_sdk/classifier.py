@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from fewshot_sdk import cards
-from fewshot_sdk.backbones import build_network
+from fewshot_sdk.backbones import Network, build_network
 from fewshot_sdk.bundles import open_bundle
 from fewshot_sdk.checkpoint import Initialization, load
 from fewshot_sdk.deltas import DELTA, DELTA_FORMAT, check_base, restored
@@ -52,7 +51,7 @@ class Classifier:
         """The class names, in the order of the outputs."""
         return self.config.labels
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """The network in evaluation mode: uint8 (n, height, width, channels) -> logits (n, n_way)."""
         network = build_network(self.config.backbone, self.config.preprocessing, len(self.labels))
         network.load_state_dict(self.params)

@@ -148,12 +148,13 @@ def _same(sizes: Sequence[int], stride: int) -> list[int]:
 
 
 def _residual(g: Nodes, x: str, tensor: Tensor, backbone: Residual, kind: type[np.floating]) -> str:
-    """The features, (n, filters): the mean over positions, of one length."""
+    """The features, (n, n_features): the summary over positions, of one length."""
 
     def convolution(x: str, name: str, stride: int, padding: int = 1) -> str:
         weights = tensor(f"{name}.conv.weight", 4), tensor(f"{name}.conv.bias")
         return g("Conv", x, *weights, strides=[stride, stride], pads=[padding] * 4)
 
+    blocks: list[str] = []
     x = g("Relu", convolution(x, "stem", 2))
     for i in range(1, len(backbone.widths) + 1):
         block, stride = f"block{i}", 1 if i == 1 else 2
@@ -161,7 +162,23 @@ def _residual(g: Nodes, x: str, tensor: Tensor, backbone: Residual, kind: type[n
         if i > 1:
             x = convolution(x, f"{block}.shortcut", stride, padding=0)
         x = g("Relu", g("Add", y, x))
-    wide = g("Cast", g("Flatten", g("GlobalAveragePool", x)), to=onnx.TensorProto.FLOAT)
-    length = g("Max", g("ReduceL2", wide, g.integers(1), keepdims=1), g.scalar(1e-12))
-    even = g("Mul", g("Div", wide, length), g.scalar(backbone.widths[-1] ** 0.5))
-    return g("Cast", even, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+        blocks.append(x)
+    parts, widths = [g("GlobalAveragePool", x)], backbone.widths[-1:]
+    if backbone.summary == "statistics":
+        parts, widths = [part for x in reversed(blocks[-2:]) for part in _statistics(g, x)], backbone.widths[-2:]
+    even = [_of_length_one(g, g("Cast", g("Flatten", part), to=onnx.TensorProto.FLOAT)) for part in parts]
+    features = g("Concat", *even, axis=1) if len(even) > 1 else even[0]
+    features = g("Mul", features, g.scalar((sum(widths) / len(widths)) ** 0.5))
+    return g("Cast", features, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+
+
+def _statistics(g: Nodes, x: str) -> tuple[str, str]:
+    """Mean and deviation over positions, (n, filters, 1, 1), in 32 bits."""
+    x = g("Cast", x, to=onnx.TensorProto.FLOAT)
+    mean = g("GlobalAveragePool", x)
+    apart = g("Sub", x, mean)
+    return mean, g("Sqrt", g("GlobalAveragePool", g("Mul", apart, apart)))
+
+
+def _of_length_one(g: Nodes, x: str) -> str:
+    return g("Div", x, g("Max", g("ReduceL2", x, g.integers(1), keepdims=1), g.scalar(1e-12)))

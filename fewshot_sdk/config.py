@@ -70,11 +70,13 @@ class Conv4(Config):
 class Residual(Config):
     """A small residual network for photographs, each judged alone: see `fewshot_sdk.residual`.
 
-    widths: filters of the stages; the stem and every stage but the first halve the picture.
+    widths: filters of the stages; the stem and every stage but the first halve the picture. summary: what the head
+    sees: the last stage's `mean` over positions, or `statistics` of the last two, as class means and probes do.
     """
 
     kind: Literal["residual"] = "residual"
     widths: Annotated[Listed[Count], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
+    summary: Annotated[Literal["mean", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = "mean"
 
 
 class Timm(Config):
@@ -228,6 +230,13 @@ class Recipe(Config):
         if adaptation.optimizer != inner.optimizer:
             raise ValueError(f"the optimizer must be the inner loop's, {inner.optimizer}, whose state it continues")
         return adaptation
+
+    @field_validator("backbone")
+    @classmethod
+    def _sees_means(cls, backbone: Backbone) -> Backbone:
+        if isinstance(backbone, Residual) and backbone.summary != "mean":
+            raise ValueError(f"summary: a recipe's head sees the mean, found {backbone.summary}")
+        return backbone
 
     @model_validator(mode="after")
     def _fits_the_algorithm(self) -> Self:

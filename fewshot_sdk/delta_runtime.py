@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from fewshot_sdk.arrays import from_bytes
 from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.classifier_graph import folded, network_graph
-from fewshot_sdk.config import Conv4
+from fewshot_sdk.config import Backbone, Conv4
 from fewshot_sdk.deltas import DELTA, DELTA_FORMAT, Arrays, check_base, restored
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
 from fewshot_sdk.files import read_folder, sha256
@@ -32,8 +33,9 @@ class _Kept:
 class DeltaPredictor:
     """Classifiers kept as deltas (`fewshot adapt --delta`) on one initialization, each by a name of your choice.
 
-    The initialization and the network are there once; of each classifier only the bytes of its delta are, to which
-    the initialization is added, within a millisecond or so, whenever it is asked.
+    The initialization is there once, and the network once for each summary that a residual one's heads see; of each
+    classifier only the bytes of its delta are, to which the initialization is added, within a millisecond or so,
+    whenever it is asked.
     base: an initialization's name, folder or user/repo, as for `load`. threads: how many the runtime may use.
     Raises BundleError for one that is none.
     """
@@ -45,8 +47,8 @@ class DeltaPredictor:
         self._name, self._recipe = str(base), config.recipe
         self._sha256 = sha256(b"".join(opened.files[name] for name in WEIGHTS))
         self._base = from_bytes(opened.files["model.safetensors"], str(opened.folder / "model.safetensors"))
-        graph = network_graph(None, self._recipe.backbone, self._recipe.preprocessing)
-        self._session, _ = open_session(graph.SerializeToString(), "the network", threads)
+        self._threads = threads
+        self._sessions: dict[Backbone, InferenceSession] = {}  # by what the head sees of the one network
         frozen = {f"norm{i}.{part}" for i in range(1, 5) for part in ("mean", "var")}
         self._names = {
             *self._base,
@@ -114,6 +116,12 @@ class DeltaPredictor:
             raise ConfigError(f"no delta {name!r} was added; there are {len(self._kept)}, see `names`")
         return self._kept[name]
 
+    def _session(self, backbone: Backbone) -> InferenceSession:
+        if backbone not in self._sessions:
+            graph = network_graph(None, backbone, self._recipe.preprocessing)
+            self._sessions[backbone], _ = open_session(graph.SerializeToString(), "the network", self._threads)
+        return self._sessions[backbone]
+
     def _run(self, kept: _Kept, pixels: Pixels, what: str) -> NDArray[np.float32]:
         found = restored(kept.delta, self._base, kept.config.precision, what)
         wrong = {name for name, tensor in found.items() if tensor.dtype != np.float32}
@@ -123,5 +131,7 @@ class DeltaPredictor:
         for part in ("head.weight", "head.bias"):
             tensors[part] = tensors[part] / np.float32(kept.config.temperature)
         feed = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
-        (rows,) = self._session.run([OUTPUT], {PIXELS: normalized(pixels, self._recipe.preprocessing), **feed})
+        (rows,) = self._session(kept.config.backbone).run(
+            [OUTPUT], {PIXELS: normalized(pixels, self._recipe.preprocessing), **feed}
+        )
         return np.asarray(rows, np.float32)

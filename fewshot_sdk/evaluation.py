@@ -14,7 +14,7 @@ from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune, one_thread
-from fewshot_sdk.methods import begin, features, new_head
+from fewshot_sdk.methods import begin, features, new_head, seen_still
 from fewshot_sdk.params import LearnerState
 from fewshot_sdk.records import Baseline, Evaluation, Mode
 from fewshot_sdk.tasks import Seed, TaskSampler, mini_batches
@@ -51,20 +51,23 @@ def accuracies(
     Source: the reference implementation's `eval.py` (10,000 tasks, one query per class).
     """
     recipe, inner = init.recipe, init.recipe.adaptation
-    network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way)
+    network, still = (
+        build_network(backbone, recipe.preprocessing, tasks.n_way) for backbone in (recipe.backbone, seen_still(recipe))
+    )
     start = open_head(init.state, recipe.head, network)
     for index in (team or Team()).share(n_tasks):
         task = tasks.task(index)
         with one_thread():
             if baseline == "prototypes" or baseline == "probe":
-                seen = features(network, start.params, task.support)
-                params = {**start.params, **new_head(baseline, network, seen, task.support_labels)}
+                judging, seen = still, features(still, start.params, task.support)
+                params = {**start.params, **new_head(baseline, still, seen, task.support_labels)}
             else:
+                judging = network
                 opened = open_head(_random(init, task.seed), recipe.head, network) if baseline == "random" else start
                 state = begin(network, opened, recipe.head, task.support, task.support_labels)
                 batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
                 params = fine_tune(network, state, task.support, task.support_labels, batches, inner)[0].params
-            forward = Forward(network, params)
+            forward = Forward(judging, params)
             predicted = {mode: predict(mode, forward, task.support, task.query) for mode in modes}
         yield {
             mode: (logits.argmax(1) == task.query_labels).double().mean().item() for mode, logits in predicted.items()

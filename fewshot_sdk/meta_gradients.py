@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,7 +67,7 @@ def prototype_gradient(
     """
     body, scale = network, 1.0
     if isinstance(network, Network):
-        body = nn.Sequential(OrderedDict((name, layer) for name, layer in network.named_children() if name != "head"))
+        body = network.before_head()
         scale = spread(network.get_parameter(HEAD[0]).shape[1], network.backbone.kind)
     leaves = {
         name: p.detach().requires_grad_() for name, p in stored.params.items() if name not in HEAD or body is network

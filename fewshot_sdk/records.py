@@ -155,7 +155,8 @@ class Trial(Config):
     """How a way to adapt did in cross-validation on the support set.
 
     init: name of the initialization; steps: of gradient descent on the whole network;
-    standard_error: of the accuracy, over the pictures.
+    standard_error: of the accuracy, over the pictures. log_loss: the mean cross-entropy, in nats, at
+    the temperature that fits; None in what is older.
     """
 
     method: Method
@@ -163,6 +164,7 @@ class Trial(Config):
     steps: Annotated[int, Field(ge=0)]
     accuracy: Fraction
     standard_error: Annotated[float, Field(ge=0)]
+    log_loss: Annotated[float | None, Field(ge=0, exclude_if=lambda found: found is None)] = None
 
 
 class Calibration(Config):

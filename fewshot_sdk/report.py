@@ -21,11 +21,12 @@ SHOWN_CLASSES, SHOWN_IMAGES, MATRIX_CLASSES, SHOWN_PAIRS, BINS = 60, 12, 30, 6, 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of the comparison; accuracy and error in percent, seconds for one adaptation."""
+    """A line of the comparison; accuracy and error in percent, log loss in nats, seconds for one adaptation."""
 
     way: str
     accuracy: float
     error: float
+    log_loss: float
     seconds: float
     chosen: bool
 

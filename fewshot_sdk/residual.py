@@ -8,6 +8,7 @@ Source: He et al. 2016, for the blocks; Ioffe and Szegedy 2015, section 3.1, for
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -57,8 +58,28 @@ class EvenLength(nn.Module):
         return output
 
 
+class Statistics(nn.Module):
+    """Means and deviations over positions of the last blocks, each of them, and all together, of one length.
+
+    What a block sees early serves pictures unlike those that the network was trained on; deviations tell textures
+    apart. Source of the idea: Huang and Belongie 2017, that a layer's means and deviations are its style.
+    """
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Each (n, channels, h, w) -> (n, n_features), each row with a mean square of 1."""
+        parts = [part for x in reversed(inputs) for part in (x.mean((2, 3)), x.std((2, 3), correction=0))]
+        output: Tensor = torch.cat([F.normalize(part) for part in parts], 1)
+        output *= (output.shape[1] / len(parts)) ** 0.5
+        return output
+
+
+def n_features(backbone: Residual) -> int:
+    """How many features the head sees."""
+    return backbone.widths[-1] if backbone.summary == "mean" else 2 * sum(backbone.widths[-2:])
+
+
 def residual_layers(backbone: Residual, channels: int, *, norm: bool = False) -> OrderedDict[str, nn.Module]:
-    """The layers from pixels to features: a stem that halves the picture, the blocks, the mean over positions.
+    """The layers from pixels to features: a stem that halves the picture, the blocks, the summary over positions.
 
     While it is pre-trained, with `norm`, the features keep their lengths.
     """
@@ -68,6 +89,9 @@ def residual_layers(backbone: Residual, channels: int, *, norm: bool = False) ->
     )
     for i, width in enumerate(rest, 2):
         layers[f"block{i}"] = Block(backbone.widths[i - 2], width, 2, norm=norm)
+    if backbone.summary == "statistics":
+        layers["statistics"] = Statistics()
+        return layers
     layers["mean"] = nn.AdaptiveAvgPool2d(1)
     layers["flat"] = nn.Flatten()
     if not norm:

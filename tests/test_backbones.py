@@ -8,7 +8,7 @@ import torch
 from torch.func import functional_call
 
 from fewshot_sdk.backbones import SameConv, build_network, norm_statistics, random_params
-from fewshot_sdk.config import Conv4, Preprocessing, Recipe
+from fewshot_sdk.config import Conv4, Preprocessing, Recipe, Residual
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.params import LearnerState
@@ -32,6 +32,23 @@ def test_padding_is_tensorflows_same(height: int, width: int) -> None:
     weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()  # type: ignore[union-attr]
     expected = numpy_reptile.conv(x.numpy(), weight, bias)
     np.testing.assert_allclose(conv(x).detach().numpy(), expected, atol=1e-12)
+
+
+def test_statistics_are_means_and_deviations_of_the_last_two_stages_each_of_one_length() -> None:
+    network = build_network(Residual(widths=(3, 4, 5), summary="statistics"), COLOUR, 2)
+    kept: list[np.ndarray] = []
+    for name in ("block2", "block3"):
+        network.get_submodule(name).register_forward_hook(lambda *found: kept.append(found[-1].detach().numpy()))
+    found = network.before_head()(noise(3, COLOUR)).detach().numpy()
+    parts = (kept[1].mean((2, 3)), kept[1].std((2, 3)), kept[0].mean((2, 3)), kept[0].std((2, 3)))
+    whole = np.concatenate([part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], 1)
+    np.testing.assert_allclose(found, whole * np.sqrt(18 / 4), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.square(found).mean(1), 1, rtol=1e-5)
+
+
+def test_a_recipes_head_sees_means() -> None:
+    with pytest.raises(ConfigError, match="a recipe's head sees the mean, found statistics"):
+        preset("photo").replace(backbone=Residual(summary="statistics"))
 
 
 def test_at_even_sizes_it_is_not_pytorchs_padding_of_one() -> None:

@@ -10,7 +10,7 @@ import torch
 from fewshot_sdk import Predictor, adapt, export_onnx
 from fewshot_sdk.adaptation import compare_and_adapt, suitable
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.choice import Entrant, HeldOut, Outcome, accuracy_of, plan, simplest_within_error, splits
+from fewshot_sdk.choice import Entrant, HeldOut, Outcome, accuracy_of, log_loss_of, plan, splits, surest_within_error
 from fewshot_sdk.config import Preprocessing, Pretraining, Residual
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.images import preprocess
@@ -40,31 +40,47 @@ def test_the_work_is_capped_for_large_support_sets() -> None:
     assert [np.prod(plan(np.arange(5).repeat(n))) for n in (1, 5, 100, 101, 1000)] == [0, 10, 5, 3, 2]
 
 
-def trial(method: str, steps: int, accuracy: float, error: float) -> Outcome:
+def trial(method: str, steps: int, accuracy: float, error: float, log_loss: float) -> Outcome:
     way = Way(method=method, steps=steps)  # type: ignore[arg-type]
-    record = Trial(method=way.method, init="i", steps=steps, accuracy=accuracy, standard_error=error)
+    record = Trial(method=way.method, init="i", steps=steps, accuracy=accuracy, standard_error=error, log_loss=log_loss)
     nothing: Entrant = None  # type: ignore[assignment]
     held: HeldOut = None  # type: ignore[assignment]
     return Outcome(entrant=nothing, way=way, trial=record, seconds=0.0, held_out=held)
 
 
-def test_the_simplest_within_one_standard_error_of_the_best_is_chosen() -> None:
+def test_of_those_within_one_standard_error_of_the_best_the_surest_is_chosen() -> None:
     outcomes = [
-        trial("reptile", 20, 0.92, 0.05),
-        trial("probe", 0, 0.88, 0.06),
-        trial("reptile", 10, 0.9, 0.05),
-        trial("prototypes", 0, 0.86, 0.06),
+        trial("reptile", 20, 0.92, 0.05, 0.5),
+        trial("probe", 0, 0.88, 0.06, 0.4),
+        trial("reptile", 10, 0.9, 0.05, 0.45),
+        trial("prototypes", 0, 0.86, 0.06, 0.1),
     ]
-    chosen, why = simplest_within_error(outcomes)
+    chosen, why = surest_within_error(outcomes)
     assert chosen is outcomes[1]
     assert why == (
-        "chose a linear probe on i: 88.0% in cross-validation, the simplest within one standard error (5.0%) "
-        "of the best, 20 reptile steps from i with 92.0%"
+        "chose a linear probe on i: 88.0% in cross-validation, the surest of the right answers within one standard "
+        "error (5.0%) of the best, 20 reptile steps from i with 92.0%"
     )
-    chosen, why = simplest_within_error([trial("reptile", 20, 0.92, 0.01), *outcomes[1:]])
-    assert (chosen.way.steps, "nothing simpler" in why) == (20, True)
-    _, why = simplest_within_error(outcomes[:1])
+    chosen, why = surest_within_error([trial("reptile", 20, 0.92, 0.01, 0.5), *outcomes[1:]])
+    assert (chosen.way.steps, "is surer" in why) == (20, True)
+    _, why = surest_within_error(outcomes[:1])
     assert why == "20 reptile steps from i: 92.0% in cross-validation; nothing else was compared"
+
+
+def test_of_two_as_sure_the_simpler_is_chosen() -> None:
+    ways = [trial("reptile", 20, 1.0, 0.0, 0.2), trial("reptile", 10, 1.0, 0.0, 0.2), trial("probe", 0, 1.0, 0.0, 0.2)]
+    assert surest_within_error(ways)[0] is ways[2]
+
+
+def test_the_log_loss_does_not_depend_on_how_large_the_logits_are() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.5], [0.0, 0.2]] * 25)
+    targets, rows = np.array([0, 1, 0, 0] * 25), np.arange(100)
+    found = [
+        log_loss_of(HeldOut(logits=scale * logits, targets=targets, rows=rows, folds=rows))
+        for scale in (1.0, 3.0, 10.0)
+    ]
+    assert found == pytest.approx([found[0]] * 3, rel=0.02)
+    assert 0 < found[0] < np.log(2)
 
 
 def test_the_standard_error_counts_each_picture_once() -> None:

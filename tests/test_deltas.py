@@ -15,7 +15,7 @@ import torch
 from fewshot_sdk import Classifier, Delta, DeltaPredictor, adapt, export_onnx, load_classifier, save
 from fewshot_sdk.arrays import from_bytes, to_bytes
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Conv4
+from fewshot_sdk.config import Conv4, Residual
 from fewshot_sdk.deltas import DELTA, Arrays, difference, restored
 from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 from fewshot_sdk.files import read_folder, write_folder
@@ -120,6 +120,19 @@ def test_a_dense_base_of_another_number_of_classes_is_restored_too(
         predictor = DeltaPredictor(place)
         predictor.add("it", delta)
         found = predictor.probabilities("it", whole.support.images)
+        np.testing.assert_allclose(found, whole.probabilities(whole.support.images), atol=1e-5)
+
+
+def test_one_predictor_serves_heads_that_see_means_and_heads_that_see_statistics(
+    init: Initialization, drawings: Path, tmp_path: Path
+) -> None:
+    base = fresh(tiny_recipe(backbone=Residual(widths=(4, 6))), 0, init.provenance)
+    predictor = DeltaPredictor(save(base, tmp_path / "base"))
+    methods: tuple[Method, ...] = ("probe", "reptile", "prototypes")
+    for method in methods:
+        whole = adapt(base, drawings, method=method, steps=3 if method == "reptile" else None)
+        predictor.add(method, save(Delta(classifier=whole, base=base, precision="float32"), tmp_path / method))
+        found = predictor.probabilities(method, whole.support.images)
         np.testing.assert_allclose(found, whole.probabilities(whole.support.images), atol=1e-5)
 
 

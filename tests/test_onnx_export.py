@@ -20,6 +20,7 @@ from fewshot_sdk.images import Pixels, preprocess
 from fewshot_sdk.onnx_nodes import OPSET
 from fewshot_sdk.parity import TOLERANCE
 from fewshot_sdk.precision import Precision
+from fewshot_sdk.records import Method
 from fewshot_sdk.runtime import INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, normalized, open_session
 from tests.conftest import draw_folder, tiny_recipe
 
@@ -120,14 +121,21 @@ def test_a_raw_file_takes_the_networks_floats(classifier: Classifier, exported: 
 
 
 @pytest.mark.parametrize(
-    "backbone", [Conv4(filters=5, downsample="pool"), Residual(widths=(4, 6)), Residual(widths=(5, 5, 7))]
+    ("backbone", "method"),
+    [
+        (Conv4(filters=5, downsample="pool"), "reptile"),
+        (Residual(widths=(4, 6)), "reptile"),
+        (Residual(widths=(5, 5, 7)), "reptile"),
+        (Residual(widths=(5, 5, 7)), "probe"),
+        (Residual(widths=(4,)), "prototypes"),
+    ],
 )
 def test_every_network_is_exported_in_every_precision(
-    init: Initialization, drawings: Path, tmp_path: Path, backbone: Backbone
+    init: Initialization, drawings: Path, tmp_path: Path, backbone: Backbone, method: Method
 ) -> None:
     seen = init.recipe.preprocessing.replace(height=17, width=22, channels=3, fit="crop", mean=(0.4,), std=(0.3,))
     other = fresh(tiny_recipe(backbone=backbone, preprocessing=seen), 0, init.provenance)
-    made = adapt(other, drawings, steps=3)
+    made = adapt(other, drawings, method=method, steps=3 if method == "reptile" else None)
     pictures = np.random.default_rng(0).integers(0, 256, (5, 30, 20, 3), np.uint8)
     wanted = made.probabilities(np.stack([preprocess(picture, seen) for picture in pictures]))
     for precision, tolerance in (("fp32", TOLERANCE), ("fp16", 0.02), ("int8", 0.3)):

@@ -189,11 +189,12 @@ def watch(work: Iterator[str], total: int) -> Iterator[str]:
 def comparison(outcomes: Sequence[Outcome]) -> str:
     """What was compared, as a table for people."""
     width = max(14, *(len(o.trial.init) for o in outcomes))
-    lines = [f"{'method':<11} {'initialization':<{width}} steps  accuracy ± s.e.    time"]
+    lines = [f"{'method':<11} {'initialization':<{width}} steps  accuracy ± s.e.  log loss    time"]
     for o in outcomes:
         t = o.trial
         accuracy = f"{100 * t.accuracy:5.1f} ± {100 * t.standard_error:4.1f} %"
-        lines.append(f"{t.method:<11} {t.init:<{width}} {t.steps:>5}  {accuracy}  {1000 * o.seconds:5.0f} ms")
+        told = f"{accuracy}  {t.log_loss:8.3f}  {1000 * o.seconds:5.0f} ms"
+        lines.append(f"{t.method:<11} {t.init:<{width}} {t.steps:>5}  {told}")
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ def adapt(
     method: Annotated[
         Literal["auto", "prototypes", "probe", "reptile"] | None,
         typer.Option(
-            help="auto compares the others by cross-validation and takes the simplest within one standard error "
+            help="auto compares the others by cross-validation and takes the surest within one standard error "
             "of the best. Default: auto; with --steps reptile.",
             show_default=False,
         ),

@@ -32,6 +32,7 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
             way=described(outcome.trial),
             accuracy=100 * outcome.trial.accuracy,
             error=100 * outcome.trial.standard_error,
+            log_loss=outcome.trial.log_loss or 0.0,
             seconds=outcome.seconds,
             chosen=outcome is chosen,
         )
