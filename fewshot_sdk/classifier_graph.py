@@ -97,8 +97,11 @@ def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.Mo
     """The same behind the preprocessing: `images`, uint8 (batch, height, width, 3) of any size, instead of `pixels`."""
     g = Nodes()
     x = g("Div", network_pixels(g, INPUT, seen), g.scalar(255))
-    mean, std = (g.constant(np.reshape(values, (1, -1, 1, 1))) for values in (seen.mean, seen.std))
-    g.output(g("Div", g("Sub", x, mean), std), PIXELS)
+    if any(seen.mean):
+        x = g("Sub", x, g.constant(np.reshape(seen.mean, (1, -1, 1, 1))))
+    if set(seen.std) != {1}:
+        x = g("Div", x, g.constant(np.reshape(seen.std, (1, -1, 1, 1))))
+    g.output(x, PIXELS)
     opset = next(entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx"))
     images = value(INPUT, np.uint8, "batch", "height", "width", 3)
     pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)

@@ -2,7 +2,8 @@
 
 A resize is two products, with a matrix for the columns and one for the rows, made from the picture's size when the
 graph runs. Their entries are Pillow's: whole multiples of 2**-22, rounded to 8 bits between the passes and after. In
-double precision all sums are exact, so that no order of adding changes a bit.  Source: Pillow, `Resample.c`.
+double precision all sums are exact, so that no order of adding changes a bit; for the box filter whole numbers do, see
+`box_nodes`.  Source: Pillow, `Resample.c`.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from typing import Literal
 import numpy as np
 import onnx
 
+from fewshot_sdk.box_nodes import box_resized
 from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.onnx_nodes import Nodes
 
 _DOUBLE, _FLOAT, _INT64 = onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+_UINT8 = onnx.TensorProto.UINT8
 _GREY = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's share of red, green and blue in grey; source: `Convert.c`
 _STEPS = 2.0**22  # Pillow keeps that many steps between 0 and 1 of each weight
-_REACH = {"box": 0.5, "bilinear": 1.0, "bicubic": 2.0}  # how far a filter looks, in pixels of the smaller picture
+_REACH = {"bilinear": 1.0, "bicubic": 2.0}  # how far a filter looks, in pixels of the smaller picture
 _CHANNELS_FIRST = (0, 3, 1, 2)
+_ONE = onnx.helper.make_tensor("one", onnx.TensorProto.INT8, [1], [1])
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a picture, as names of float64 scalars.
+    """One side of a picture, as names of float64 scalars; or both sides, as names of (2, 1, 1).
 
     whole: what of it is resized, or the canvas that it lies on; offset: where its first pixel that is used lies on
     that canvas; first: which pixel that is; used: how many are.
@@ -39,28 +43,26 @@ class Side:
 
 def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
     """uint8 (n, any height, any width, 3) -> float32 (n, channels, height, width): whole numbers from 0 to 255."""
+    wanted = (seen.height, seen.width)
     sizes = g("Cast", g("Shape", images, start=1, end=3), to=_DOUBLE)
-    found = [g("Gather", sizes, g.constant(axis, np.int64)) for axis in (0, 1)]
-    rows = _side(g, found[0], found[1], seen.height, seen.width, seen)
-    columns = _side(g, found[1], found[0], seen.width, seen.height, seen)
-    x = g("Transpose", images, perm=_CHANNELS_FIRST)
-    if seen.channels == 1 or seen.polarity == "dark_on_light":
-        grey = _grey(g, x)
-        x = grey if seen.channels == 1 else g("Cast", x, to=_FLOAT)
-        if seen.polarity == "dark_on_light":
-            x = _light(g, x, grey, g("Mul", *found))
+    sides = _sides(g, sizes, seen)
+    grey = _grey(g, images) if seen.channels == 1 or seen.polarity == "dark_on_light" else ""
+    dark = _dark(g, grey, g("ReduceProd", sizes)) if seen.polarity == "dark_on_light" else None
+    x = grey if seen.channels == 1 else g("Transpose", images, perm=_CHANNELS_FIRST)
+    if (seen.fit == "crop" or seen.kept < 1) and seen.resize != "nearest":
+        starts, ends = (
+            g("Cast", g("Reshape", part, g.integers(2)), to=_INT64)
+            for part in (sides.first, g("Add", sides.first, sides.used))
+        )
+        x = g("Slice", x, starts, ends, g.integers(2, 3))
+    if seen.resize == "box":
+        return box_resized(g, x, sides.whole, sides.offset, sides.used, wanted, dark, seen.fit == "pad")
+    if dark is not None:
+        x = g("Abs", g("Sub", g("Cast", x, to=_FLOAT), g("Mul", g("Cast", dark, to=_FLOAT), g.scalar(255))))
+    rows, columns = (_one_side(g, sides, axis) for axis in (0, 1))
     if seen.resize == "nearest":
         x = _nearest(g, x, columns, seen.width, 3)
         return g("Cast", _nearest(g, x, rows, seen.height, 2), to=_FLOAT)
-    if seen.fit == "crop" or seen.kept < 1:
-        starts, ends = (
-            g("Cast", g("Concat", *(g("Unsqueeze", part, g.integers(0)) for part in parts), axis=0), to=_INT64)
-            for parts in (
-                (rows.first, columns.first),
-                (g("Add", rows.first, rows.used), g("Add", columns.first, columns.used)),
-            )
-        )
-        x = g("Slice", x, starts, ends, g.integers(2, 3))
     x = g("Cast", x, to=_DOUBLE)
     weights, white = _weights(g, columns, seen.width, seen)
     x = _eight_bits(g, g("MatMul", x, g("Transpose", weights, perm=[1, 0])), g("Transpose", white, perm=[1, 0]))
@@ -68,37 +70,49 @@ def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
     return g("Cast", _eight_bits(g, g("MatMul", weights, x), white), to=_FLOAT)
 
 
-def _side(g: Nodes, size: str, other: str, wanted: int, wanted_other: int, seen: Preprocessing) -> Side:
-    """How a side of `size` pixels is used, where the other has `other`, as `images.fit` does it."""
-    zero = _double(g, 0)
+def _sides(g: Nodes, found: str, seen: Preprocessing) -> Side:
+    """How sides of so many pixels, float64 (2,), are used, as `images.fit` does it."""
+    sizes, others = (
+        g("Gather", found, g.constant(np.reshape(order, (2, 1, 1)), np.int64)) for order in ((0, 1), (1, 0))
+    )
+    zero = _double(g, np.zeros((2, 1, 1)))
     if seen.fit == "stretch" and seen.kept == 1:
-        return Side(size, zero, zero, size)
-    even = g("Round", g("Div", g("Mul", other, _double(g, wanted)), _double(g, wanted_other)))  # halves to even
+        return Side(sizes, zero, zero, sizes)
+    even = others
+    if seen.height != seen.width:
+        wanted = np.reshape((seen.height, seen.width), (2, 1, 1))
+        even = g("Div", g("Mul", others, _double(g, wanted)), _double(g, wanted[::-1]))
+        even = g("Round", even)  # halves to even
     if seen.fit != "pad":
-        cut = g("Min", size, g("Max", even, _double(g, 1))) if seen.fit == "crop" else size
+        cut = g("Min", sizes, g("Max", even, _double(g, 1))) if seen.fit == "crop" else sizes
         if seen.kept < 1:
             cut = g("Max", g("Round", g("Mul", cut, _double(g, seen.kept))), _double(g, 1))
-        return Side(cut, zero, _half(g, g("Sub", size, cut)), cut)
-    whole = g("Max", size, even)
-    return Side(whole, _half(g, g("Sub", whole, size)), zero, size)
+        return Side(cut, zero, _half(g, g("Sub", sizes, cut)), cut)
+    whole = g("Max", sizes, even)
+    return Side(whole, _half(g, g("Sub", whole, sizes)), zero, sizes)
 
 
-def _grey(g: Nodes, x: str) -> str:
-    """(n, 3, h, w) -> float32 (n, 1, h, w); all sums are exact, as whole numbers of 65536ths under 2**24."""
-    floats = g("Reshape", g("Cast", x, to=_FLOAT), g.integers(0, 3, -1))
-    shares = g(
-        "MatMul", g.constant([[share / 65536 for share in _GREY]]), floats
-    )  # a convolution does the same more slowly
-    grey = g("Floor", g("Add", shares, g.scalar(0.5)))
-    return g("Reshape", grey, g("Concat", g.integers(0, 1), g("Shape", x, start=2), axis=0))
+def _one_side(g: Nodes, sides: Side, axis: int) -> Side:
+    def part(name: str) -> str:
+        return g("Squeeze", g("Gather", name, g.constant(axis, np.int64)))
+
+    return Side(part(sides.whole), part(sides.offset), part(sides.first), part(sides.used))
 
 
-def _light(g: Nodes, x: str, grey: str, area: str) -> str:
-    """A picture whose mean grey is under 127.5, inverted; others as they are."""
-    lines = g("Cast", g("ReduceSum", grey, g.integers(3), keepdims=1), to=_DOUBLE)  # each is under 2**24
-    total = g("ReduceSum", lines, g.integers(1, 2, 3), keepdims=1)
-    dark = g("Less", total, g("Mul", area, _double(g, 127.5)))
-    return g("Abs", g("Sub", x, g("Mul", g("Cast", dark, to=_FLOAT), g.scalar(255))))
+def _grey(g: Nodes, images: str) -> str:
+    """uint8 (n, h, w, 3) -> uint8 (n, 1, h, w); all sums are exact, as whole numbers of 65536ths up to 2**24."""
+    colours = g("Transpose", g("Reshape", images, g.integers(-1, 3)), perm=[1, 0])
+    shares = g.constant([[share / 65536 for share in _GREY]])
+    grey = g("Cast", g("Gemm", shares, g("Cast", colours, to=_FLOAT), g.constant([0.5])), to=_UINT8)  # rounds down
+    shape = g("Concat", g("Shape", images, end=1), g.integers(1), g("Shape", images, start=1, end=3), axis=0)
+    return g("Reshape", grey, shape)
+
+
+def _dark(g: Nodes, grey: str, area: str) -> str:
+    """bool (n, 1, 1, 1): whether a picture's mean grey is under 127.5."""
+    ones = g("ConstantOfShape", g("Concat", g("Shape", grey, start=3), g.integers(1), axis=0), value=_ONE)
+    lines = g("Cast", g("MatMulInteger", grey, ones), to=_DOUBLE)
+    return g("Less", g("ReduceSum", lines, g.integers(2), keepdims=1), g("Mul", area, _double(g, 127.5)))
 
 
 def _weights(g: Nodes, side: Side, wanted: int, seen: Preprocessing) -> tuple[str, str]:
@@ -129,9 +143,6 @@ def _weights(g: Nodes, side: Side, wanted: int, seen: Preprocessing) -> tuple[st
 
 def _filter(g: Nodes, apart: str, resize: Literal["nearest", "box", "bilinear", "bicubic"]) -> str:
     """What a pixel counts that is so far from the middle, before scaling to a sum of 1."""
-    if resize == "box":
-        inside = g("And", g("Greater", apart, _double(g, -0.5)), g("LessOrEqual", apart, _double(g, 0.5)))
-        return g("Cast", inside, to=_DOUBLE)
     x = g("Abs", apart)
     if resize == "bilinear":
         return g("Max", g("Sub", _double(g, 1), x), _double(g, 0))

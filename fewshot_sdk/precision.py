@@ -45,6 +45,7 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             return next(self._batches, None)
 
+    _own_biases(network)
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # it recommends a preparation that these graphs do not need
     try:
@@ -59,6 +60,22 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
             return onnx.load(str(target))
     finally:
         logging.getLogger().setLevel(level)
+
+
+def _own_biases(network: onnx.ModelProto) -> None:
+    """Gives each convolution a bias of its own: onnxruntime computes one that shares another's, such as the zeros
+
+    of an untrained network, in 32 bits, for its step would have to fit inputs of different ranges.
+    """
+    held = {tensor.name: tensor for tensor in network.graph.initializer}
+    taken: set[str] = set()
+    for node in network.graph.node:
+        if node.op_type == "Conv" and node.input[2] in taken:
+            own = network.graph.initializer.add()
+            own.CopyFrom(held[node.input[2]])
+            own.name = node.input[2] = f"{node.output[0]}_bias"
+        elif node.op_type == "Conv":
+            taken.add(node.input[2])
 
 
 def compare(classifier: Classifier, whole: bytes, fewer: bytes) -> tuple[Reduction, Speed]:

@@ -25,7 +25,7 @@ LAYERS = """
 4   deltas* curves* conv4_nodes catalogue class_images* bundles* sources* thumbnails* backbones results* metadata*
 4   regression*
 3   hub meta images* records* conv4_tables* residual picture_nodes figures timm_body
-2   testing* signing* tensors web_runtime* archives* native* tables* hub_client config*
+2   testing* signing* tensors web_runtime* archives* native* tables* hub_client config* box_nodes
 1   params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms* fits*
 1   settings*
 0   predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment

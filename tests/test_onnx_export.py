@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -141,6 +142,21 @@ def test_every_network_is_exported_in_every_precision(
     for precision, tolerance in (("fp32", TOLERANCE), ("fp16", 0.02), ("int8", 0.3)):
         file = export_onnx(made, tmp_path / f"{precision}.onnx", precision=precision, max_drop=1).path  # type: ignore[arg-type]
         np.testing.assert_allclose(Predictor(file).probabilities(pictures), wanted, atol=tolerance)
+
+
+def test_an_untrained_network_too_is_wholly_computed_in_8_bits(
+    init: Initialization, drawings: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(backbone=Residual(widths=(8, 16)), head="zero")
+    made = adapt(fresh(recipe, 0, init.provenance), drawings, steps=1)
+    assert not any(tensor.any() for name, tensor in made.params.items() if name.endswith("conv.bias"))
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    data = export_onnx(made, tmp_path / "int8.onnx", precision="int8", raw=True, max_drop=1).path.read_bytes()
+    onnxruntime.InferenceSession(data, options)
+    operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    assert operators.count("QLinearConv") == 6
+    assert "Conv" not in operators
 
 
 @pytest.mark.parametrize("opset", [18, 23])

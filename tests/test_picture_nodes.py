@@ -73,6 +73,18 @@ def test_a_grey_picture_stays_grey_and_inverted_exactly_at_the_middle() -> None:
     np.testing.assert_array_equal(by_onnx(session, half[None, :, :, None].repeat(3, 3))[0, :, :, 0], half)
 
 
+def test_boxes_of_thousands_of_pixels_are_counted_exactly() -> None:
+    rng = np.random.default_rng(0)
+    cases: tuple[tuple[Literal["pad", "stretch"], int], ...] = (("pad", 1999), ("stretch", 16399), ("stretch", 60001))
+    for fit_, width in cases:
+        seen = Preprocessing(height=4, width=5, channels=1, resize="box", fit=fit_, polarity="dark_on_light")
+        session = session_of(seen)
+        for strip in (rng.choice(np.array([0, 255], np.uint8), (6, width)), np.full((6, width), 255, np.uint8)):
+            for one in (strip, strip.T):
+                found = by_onnx(session, np.repeat(one[None, :, :, None], 3, 3))[0]
+                np.testing.assert_array_equal(found, fit(Image.fromarray(one), seen), f"{seen} {one.shape}")
+
+
 @pytest.mark.skipif(not REAL_DATA, reason="FEWSHOT_DATA names no data")
 @pytest.mark.parametrize(("resize", "fit_"), [("bilinear", "crop"), ("bicubic", "stretch"), ("box", "pad")])
 def test_real_photographs_give_the_same_bits(
