@@ -147,7 +147,7 @@ def ways_of(
 ) -> tuple[Way, ...]:
     """What is tried with one initialization, simplest first.
 
-    With `auto` reptile is tried with half, all and twice the recipe's steps; over 500 pictures only with all. From a
+    With `auto` reptile is tried with a quarter, half and all of the recipe's steps; over 500 pictures only with all. From a
     pre-trained network or a ProtoNet it is tried only if `steps` are given: one takes as long as all the rest.
     """
     usual = _steps(init, steps)
@@ -157,7 +157,7 @@ def ways_of(
         return (Way(method=method),)
     if steps is None and made_for(init.recipe) != "reptile":
         return (Way(method="prototypes"), Way(method="probe"))
-    counts = (usual,) if steps is not None or n_pictures > MANY_PICTURES else (usual // 2, usual, 2 * usual)
+    counts = (usual,) if steps is not None or n_pictures > MANY_PICTURES else (usual // 4, usual // 2, usual)
     reptile = [Way(method="reptile", steps=count) for count in sorted({count for count in counts if count})]
     return (Way(method="prototypes"), Way(method="probe"), *reptile)
 
