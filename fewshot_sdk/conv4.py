@@ -79,7 +79,7 @@ class CompiledConv4:
         self, start: LearnerState, rates: Params, images: Tensor, labels: Tensor, first: Tensor, last: Tensor
     ) -> tuple[Params, Params, Tensor]:
         """Of the loss of the rows `last` after a step of plain SGD on each of `first`, (steps, batch_size): its slope
-        by the start's weights, by the rates, and the losses of all mini-batches, (steps + 1,).
+        by the start's weights, by the rates if the start has any, and all mini-batches' losses, (steps + 1,).
 
         rates: of each single weight that the steps move.
         """
@@ -96,8 +96,8 @@ class CompiledConv4:
             *(_at(theta), _at(rate), deep, _at(images), _at(labels), _at(first), size, steps, _at(last), len(last)),
             *(_at(self._values), _at(slope), _at(by_rates), _at(losses), _at(self._room(needed))),
         )
-        moved = self._unpack(by_rates, start.params)
-        return self._unpack(slope, start.params), {name: moved[name] for name in rates}, losses
+        found = self._unpack(by_rates, start.params) if start.rates else {}
+        return self._unpack(slope, start.params), {name: found[name] for name in rates if name in found}, losses
 
     def logits(self, theta: Tensor, images: Tensor, norms: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (n, n_way) by packed weights, and each layer's norm statistics, (4, mean and var, filters).

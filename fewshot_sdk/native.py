@@ -15,7 +15,7 @@ from pathlib import Path
 from fewshot_sdk.files import cache_folder, sha256
 from fewshot_sdk.version import versions
 
-SOURCES = [Path(__file__).with_name(name) for name in ("conv4_second_order.c", "conv4.c")]  # which it includes
+SOURCES = [Path(__file__).with_name(name) for name in ("conv4_second_order.c", "conv4.c")]  # it includes this
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 SWITCH = "FEWSHOT_NATIVE"
 
