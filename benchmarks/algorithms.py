@@ -4,10 +4,9 @@
 
 The network and the tasks are those of omniglot-5way, the pictures are glyphs (nothing to download; the arithmetic is
 the same); each algorithm has the inner loop that `fewshot meta-train --algorithm` gives it, or, with --same-loop,
-all have five steps of SGD on batches of 10. `reptile-torch` is Reptile without the compiled inner loop: the
-others differentiate twice, which is for PyTorch alone. A round runs each of them in turn, on one thread, so that a busy
-machine slows all alike; ratios are to Reptile, of the same round: medians. Memory is the largest resident set of the
-process, of which some 300 MB are PyTorch itself.
+all have five steps of SGD on batches of 10. `reptile-torch` is Reptile without the compiled inner loop, protonet has
+none. A round runs each of them in turn, on one thread, so that a busy machine slows all alike; ratios are to Reptile,
+of the same round: medians. Memory is the largest resident set of the process, of which some 300 MB are PyTorch itself.
 """
 
 from __future__ import annotations

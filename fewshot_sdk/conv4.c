@@ -1,4 +1,5 @@
 /* Conv4's inner loop: forward, backward and update, one small mini-batch after another, on one thread.
+   conv4_second_order.c, which includes this file and is what is compiled, goes back through its steps.
 
    Activations lie as [position][image][channel], so that at each output position a convolution is a sum
    over its taps of plain products (image x channel) (channel x filter): no patches are copied, and none
@@ -207,6 +208,7 @@ typedef struct {
     float *y, *z;         /* after the convolution; after norm, pool and ReLU */
     uint8_t *chosen;      /* the pool's argmax, 0 to 3 */
     float *mean, *scale;  /* scale: 1 / sqrt(var + epsilon) */
+    float *g, *d;         /* the slope by what the norm gives, and by y; one memory for all where they are not kept */
     int *table;           /* (positions, taps): which input position, or -1 */
     int *turned;          /* (input positions, taps): which output position, or -1 */
 } Work;
@@ -236,12 +238,32 @@ typedef struct {
     double *sums;
 } Run;
 
-/* Lays out the memory for n images; with a NULL arena only counts the bytes. */
-static void prepare(Run *run, const Network *net, int n, Arena *arena, int real) {
-    run->net = *net, run->n = n;
+/* Lays out the memory that n images pass through; from a NULL arena only the bytes are counted. */
+static void lay_out_scratch(Run *run, const Network *net, int n, Arena *arena) {
+    run->net = *net;
     lay_out(net, run->layers);
     int F = net->filters;
     long biggest = 0, widest = 0, most = 0, kernel = 0;
+    for (int i = 0; i < LAYERS; i++) {
+        Layer *l = &run->layers[i];
+        long positions = (long)l->h * l->w, inputs = i ? (long)l->in_h * l->in_w : positions;
+        biggest = imax(biggest, positions * n * F), widest = imax(widest, inputs * ((n + 1) / 2) * imax(l->rows, LANES));
+        most = imax(most, imax(positions, TAPS)), kernel = imax(kernel, (long)l->taps * l->rows * F);
+    }
+    run->pixels = TAKE(float, (long)n * net->height * net->width * net->channels);
+    run->d = TAKE(float, biggest), run->dx = TAKE(float, biggest);
+    run->d_units = net->pairs ? TAKE(float, biggest) : NULL;
+    run->x_pairs = net->pairs ? TAKE(float, widest) : NULL;
+    run->w_units = TAKE(float, kernel), run->w_turned = TAKE(float, kernel);
+    run->terms = TAKE(Term, 2 * most);
+    run->sums = TAKE(double, 2 * F);
+}
+
+/* Lays out what n images leave behind, with keep also the slopes; the scratch is for as many images or more. */
+static void lay_out_traces(Run *run, int n, int keep, Arena *arena, int real) {
+    const Network *net = &run->net;
+    int F = net->filters;
+    run->n = n;
     for (int i = 0; i < LAYERS; i++) {
         Layer *l = &run->layers[i];
         Work *k = &run->work[i];
@@ -252,10 +274,10 @@ static void prepare(Run *run, const Network *net, int n, Arena *arena, int real)
         k->z = TAKE(float, (long)l->out_h * l->out_w * n * F);
         k->chosen = net->pool ? TAKE(uint8_t, (long)l->out_h * l->out_w * n * F) : NULL;
         k->mean = TAKE(float, F), k->scale = TAKE(float, F);
+        k->g = keep ? TAKE(float, positions * n * F) : run->d;
+        k->d = keep ? TAKE(float, positions * n * F) : run->d;
         k->table = TAKE(int, positions * l->taps);
         k->turned = TAKE(int, inputs * l->taps);
-        biggest = imax(biggest, positions * n * F), widest = imax(widest, inputs * ((n + 1) / 2) * imax(l->rows, LANES));
-        most = imax(most, imax(positions, TAPS)), kernel = imax(kernel, (long)l->taps * l->rows * F);
         if (!real) continue;
         if (i == 0) {
             for (int p = 0; p < positions; p++) k->table[p] = k->turned[p] = p;
@@ -271,14 +293,12 @@ static void prepare(Run *run, const Network *net, int n, Arena *arena, int real)
                 if (q >= 0) k->turned[q * TAPS + t] = p;
             }
     }
-    run->pixels = TAKE(float, (long)n * net->height * net->width * net->channels);
     run->logits = TAKE(float, n * net->ways), run->delta = TAKE(float, n * net->ways);
-    run->d = TAKE(float, biggest), run->dx = TAKE(float, biggest);
-    run->d_units = net->pairs ? TAKE(float, biggest) : NULL;
-    run->x_pairs = net->pairs ? TAKE(float, widest) : NULL;
-    run->w_units = TAKE(float, kernel), run->w_turned = TAKE(float, kernel);
-    run->terms = TAKE(Term, most);
-    run->sums = TAKE(double, 2 * F);
+}
+
+static void prepare(Run *run, const Network *net, int n, Arena *arena, int real) {
+    lay_out_scratch(run, net, n, arena);
+    lay_out_traces(run, n, 0, arena, real);
 }
 
 long conv4_bytes(const Network *net, int n) {
@@ -320,18 +340,42 @@ INLINE long cell(const Layer *l, int n, int F, int a, int b, int o, int m) {
     return r < l->h && c < l->w ? ((long)(r * l->w + c) * n + m) * F : -F;
 }
 
+/* y = the sum of x by kernel and, unless x2 is NULL, of x2 by kernel2 */
 static void convolve(Run *run, const int *table, int positions, int taps, int rows, int cols,
-                     const float *x, const float *kernel, float *y) {
+                     const float *x, const float *kernel, const float *x2, const float *kernel2, float *y) {
     int n = run->n;
     Layout at = {rows, rows, 1, cols, run->net.pairs};
     for (int p = 0; p < positions; p++) {
         int n_terms = 0;
         for (int t = 0; t < taps; t++) {
             int q = table[p * taps + t];
-            if (q >= 0) run->terms[n_terms++] = (Term){x + (long)q * n * rows, kernel + (long)t * rows * cols};
+            if (q < 0) continue;
+            run->terms[n_terms++] = (Term){x + (long)q * n * rows, kernel + (long)t * rows * cols};
+            if (x2) run->terms[n_terms++] = (Term){x2 + (long)q * n * rows, kernel2 + (long)t * rows * cols};
         }
         product(run->terms, n_terms, at, n, cols, y + (long)p * n * cols, cols, 0);
     }
+}
+
+/* The kernel's gradient: for each tap (channel x image) (image x filter), summed over positions; of left and
+   right and, unless left2 is NULL, of these two as well. depth: units that the images of a position take. */
+static void by_kernel(Run *run, const Layer *l, const int *table, int depth, const float *left, const float *right,
+                      const float *left2, const float *right2, float *out) {
+    int F = run->net.filters;
+    long positions = (long)l->h * l->w, each = (long)depth * F;
+    Layout at = {depth, 1, l->rows, F, run->net.pairs};
+    long chunk = 65536 / (left2 ? 2 * each : each) + 1; /* as many positions as the cache holds */
+    for (long first = 0; first < positions; first += chunk)
+        for (int t = 0; t < l->taps; t++) {
+            int n_terms = 0;
+            for (long p = first; p < first + chunk && p < positions; p++) {
+                long q = table[p * l->taps + t];
+                if (q < 0) continue;
+                run->terms[n_terms++] = (Term){left + q * depth * l->rows, right + p * each};
+                if (left2) run->terms[n_terms++] = (Term){left2 + q * depth * l->rows, right2 + p * each};
+            }
+            product(run->terms, n_terms, at, l->rows, F, out + (long)t * l->rows * F, F, first > 0);
+        }
 }
 
 /* Each channel's sum over rows x F, in double across blocks of n rows. */
@@ -391,6 +435,24 @@ static void activate(Run *run, int i, const float *theta) {
                     }
 }
 
+static long head_at(const Run *run) { return run->layers[LAYERS - 1].beta + run->net.filters; }
+static long head_size(const Run *run) { /* without its biases, which follow it */
+    const Layer *last = &run->layers[LAYERS - 1];
+    return (long)run->net.ways * last->out_h * last->out_w * run->net.filters;
+}
+
+/* total + the product of image m's features and the head's row c. */
+static float along(const Run *run, const float *z, const float *head, int m, int c, float total) {
+    int F = run->net.filters;
+    long places = (long)run->layers[LAYERS - 1].out_h * run->layers[LAYERS - 1].out_w;
+    vec sum = {0};
+    for (long p = 0; p < places; p++)
+        for (int f = 0; f < F; f += LANES)
+            sum += load(z + (p * run->n + m) * F + f) * load(head + (c * places + p) * F + f);
+    for (int k = 0; k < LANES; k++) total += sum[k];
+    return total;
+}
+
 /* norms: NULL takes the batch's statistics; else (LAYERS, 2, F) means and variances; found, if given, receives them. */
 static void forward(Run *run, const float *theta, const float *norms, float *found) {
     int F = run->net.filters, n = run->n;
@@ -406,7 +468,7 @@ static void forward(Run *run, const float *theta, const float *norms, float *fou
             kernel = run->w_units;
             if (i) pair_columns(k->x, (long)l->in_h * l->in_w * n * F, k->x_units);
         }
-        convolve(run, k->table, positions, l->taps, units, F, k->x_units, kernel, k->y);
+        convolve(run, k->table, positions, l->taps, units, F, k->x_units, kernel, NULL, NULL, k->y);
         /* The bias is left out of y: the norm takes it away again, so it only moves the mean. */
         if (norms) {
             for (int f = 0; f < F; f++) k->mean[f] = norms[2 * i * F + f] - bias[f], var[f] = norms[(2 * i + 1) * F + f];
@@ -417,19 +479,10 @@ static void forward(Run *run, const float *theta, const float *norms, float *fou
         }
         activate(run, i, theta);
     }
-    Layer *last = &run->layers[LAYERS - 1];
-    long places = (long)last->out_h * last->out_w;
-    const float *head = theta + last->beta + F, *bias = head + run->net.ways * places * F;
+    const float *head = theta + head_at(run), *bias = head + head_size(run);
     for (int m = 0; m < n; m++)
-        for (int c = 0; c < run->net.ways; c++) {
-            vec sum = {0};
-            for (long p = 0; p < places; p++)
-                for (int f = 0; f < F; f += LANES)
-                    sum += load(run->work[3].z + (p * n + m) * F + f) * load(head + (c * places + p) * F + f);
-            float total = bias[c];
-            for (int k = 0; k < LANES; k++) total += sum[k];
-            run->logits[m * run->net.ways + c] = total;
-        }
+        for (int c = 0; c < run->net.ways; c++)
+            run->logits[m * run->net.ways + c] = along(run, run->work[3].z, head, m, c, bias[c]);
 }
 
 /* Mean cross-entropy; run->delta becomes its gradient by the logits. */
@@ -448,49 +501,80 @@ static float cross_entropy(Run *run, const int64_t *labels, const int64_t *batch
     return loss / n;
 }
 
-static void backward(Run *run, const float *theta, float *grads) {
+/* The slopes by the head's rows, [more: added,] from those by the logits. */
+static void by_rows(const Run *run, const float *delta, const float *z, float *out, int more) {
     int F = run->net.filters, n = run->n, ways = run->net.ways;
-    Layer *last = &run->layers[LAYERS - 1];
-    long places = (long)last->out_h * last->out_w, head_at = last->beta + F;
-    const float *head = theta + head_at, *z = run->work[3].z;
-    float *dhead = grads + head_at, *dbias = dhead + ways * places * F, *d = run->d, *dx = run->dx;
-    for (int c = 0; c < ways; c++) {
-        dbias[c] = 0;
-        for (int m = 0; m < n; m++) dbias[c] += run->delta[m * ways + c];
-    }
+    long places = head_size(run) / ways / F;
+    for (int c = 0; c < ways; c++)
+        for (long p = 0; p < places; p++, out += F)
+            for (int f = 0; f < F; f += LANES) {
+                vec sum = more ? load(out + f) : (vec){0};
+                for (int m = 0; m < n; m++) sum += delta[m * ways + c] * load(z + (p * n + m) * F + f);
+                store(out + f, sum);
+            }
+}
+
+/* The same by the features. */
+static void by_features(const Run *run, const float *delta, const float *head, float *out, int more) {
+    int F = run->net.filters, n = run->n, ways = run->net.ways;
+    long places = head_size(run) / ways / F;
     for (long p = 0; p < places; p++)
-        for (int f = 0; f < F; f += LANES) {
-            for (int c = 0; c < ways; c++) {
-                vec sum = {0};
-                for (int m = 0; m < n; m++) sum += run->delta[m * ways + c] * load(z + (p * n + m) * F + f);
-                store(dhead + (c * places + p) * F + f, sum);
+        for (int m = 0; m < n; m++, out += F)
+            for (int f = 0; f < F; f += LANES) {
+                vec sum = more ? load(out + f) : (vec){0};
+                for (int c = 0; c < ways; c++) sum += delta[m * ways + c] * load(head + (c * places + p) * F + f);
+                store(out + f, sum);
             }
-            for (int m = 0; m < n; m++) {
-                vec sum = {0};
-                for (int c = 0; c < ways; c++) sum += run->delta[m * ways + c] * load(head + (c * places + p) * F + f);
-                store(dx + (p * n + m) * F + f, sum);
-            }
-        }
-    for (int i = LAYERS - 1; i >= 0; i--) { /* dx: by this layer's z; d: by its y */
+}
+
+static void by_head_bias(const Run *run, const float *delta, float *out) {
+    int ways = run->net.ways;
+    for (int c = 0; c < ways; c++) {
+        out[c] = 0;
+        for (int m = 0; m < run->n; m++) out[c] += delta[m * ways + c];
+    }
+}
+
+/* dz, back through ReLU and pool, to what the norm gave. */
+static void by_norm(const Run *run, int i, const float *dz, float *g) {
+    const Layer *l = &run->layers[i];
+    const Work *k = &run->work[i];
+    int F = run->net.filters, n = run->n;
+    if (!run->net.pool)
+        for (long at = 0; at < (long)l->h * l->w * n * F; at += LANES)
+            store(g + at, where(load(k->z + at) > 0, load(dz + at), (vec){0}));
+    else
+        for (int a = 0; a < l->out_h; a++)
+            for (int b = 0; b < l->out_w; b++)
+                for (int m = 0; m < n; m++)
+                    for (int f = 0; f < F; f += LANES) {
+                        long at = ((long)(a * l->out_w + b) * n + m) * F + f;
+                        ivec which = __builtin_convertvector(*(bytes *)(k->chosen + at), ivec);
+                        vec passed = where(load(k->z + at) > 0, load(dz + at), (vec){0});
+                        for (int o = 0; o < 4; o++) {
+                            long to = cell(l, n, F, a, b, o, m) + f;
+                            if (to >= 0) store(g + to, where(which == o, passed, (vec){0}));
+                        }
+                    }
+}
+
+static void backward_head(Run *run, const float *theta, float *grads) { /* run->dx: by the features */
+    long at = head_at(run);
+    by_rows(run, run->delta, run->work[LAYERS - 1].z, grads + at, 0);
+    by_features(run, run->delta, theta + at, run->dx, 0);
+    by_head_bias(run, run->delta, grads + at + head_size(run));
+}
+
+static void backward_body(Run *run, const float *theta, float *grads) {
+    int F = run->net.filters, n = run->n;
+    float *dx = run->dx;
+    for (int i = LAYERS - 1; i >= 0; i--) { /* dx: by this layer's z */
         Layer *l = &run->layers[i];
         Work *k = &run->work[i];
         long positions = (long)l->h * l->w;
-        if (run->net.pool)
-            for (int a = 0; a < l->out_h; a++)
-                for (int b = 0; b < l->out_w; b++)
-                    for (int m = 0; m < n; m++)
-                        for (int f = 0; f < F; f += LANES) {
-                            long at = ((long)(a * l->out_w + b) * n + m) * F + f;
-                            ivec which = __builtin_convertvector(*(bytes *)(k->chosen + at), ivec);
-                            vec passed = where(load(k->z + at) > 0, load(dx + at), (vec){0});
-                            for (int o = 0; o < 4; o++) {
-                                long to = cell(l, n, F, a, b, o, m) + f;
-                                if (to >= 0) store(d + to, where(which == o, passed, (vec){0}));
-                            }
-                        }
-        else
-            for (long at = 0; at < positions * n * F; at += LANES)
-                store(d + at, where(load(k->z + at) > 0, load(dx + at), (vec){0}));
+        const float *g = k->g;
+        float *d = k->d;
+        by_norm(run, i, dx, k->g);
         double *sums = run->sums;
         for (int f = 0; f < 2 * F; f++) sums[f] = 0;
         for (long p = 0; p < positions; p++)
@@ -498,8 +582,8 @@ static void backward(Run *run, const float *theta, float *grads) {
                 vec plain = {0}, scaled = {0}, mean = load(k->mean + f);
                 for (int m = 0; m < n; m++) {
                     long at = (p * n + m) * F + f;
-                    plain += load(d + at);
-                    scaled += load(d + at) * (load(k->y + at) - mean);
+                    plain += load(g + at);
+                    scaled += load(g + at) * (load(k->y + at) - mean);
                 }
                 for (int s = 0; s < LANES; s++) sums[f + s] += plain[s], sums[F + f + s] += scaled[s];
             }
@@ -518,9 +602,8 @@ static void backward(Run *run, const float *theta, float *grads) {
         for (long at = 0; at < positions * n * F; at += F)
             for (int f = 0; f < F; f += LANES) {
                 vec centred = load(k->y + at + f) - load(k->mean + f);
-                store(d + at + f, load(slope + f) * (load(d + at + f) - load(by_beta + f) - centred * load(by_y + f)));
+                store(d + at + f, load(slope + f) * (load(g + at + f) - load(by_beta + f) - centred * load(by_y + f)));
             }
-        /* the kernel's gradient: for each tap (channel x image) (image x filter), summed over positions */
         long inputs = i ? (long)l->in_h * l->in_w : positions;
         const float *left = k->x, *right = d;
         int depth = n;
@@ -530,18 +613,7 @@ static void backward(Run *run, const float *theta, float *grads) {
             pair_rows(d, positions, n, F, run->d_units);
             left = run->x_pairs, right = run->d_units;
         }
-        Layout at = {depth, 1, l->rows, F, run->net.pairs};
-        long chunk = 65536 / ((long)depth * F) + 1; /* as many positions as the cache holds */
-        for (long first = 0; first < positions; first += chunk)
-            for (int t = 0; t < l->taps; t++) {
-                int n_terms = 0;
-                for (long p = first; p < first + chunk && p < positions; p++) {
-                    int q = k->table[p * l->taps + t];
-                    if (q < 0) continue;
-                    run->terms[n_terms++] = (Term){left + (long)q * depth * l->rows, right + p * depth * F};
-                }
-                product(run->terms, n_terms, at, l->rows, F, grads + l->kernel + (long)t * l->rows * F, F, first > 0);
-            }
+        by_kernel(run, l, k->table, depth, left, right, NULL, NULL, grads + l->kernel);
         if (i == 0) break;
         const float *units = d, *kernel = theta + l->kernel;
         int width = F;
@@ -552,7 +624,7 @@ static void backward(Run *run, const float *theta, float *grads) {
             units = run->d_units, kernel = run->w_units;
         }
         transpose(kernel, TAPS, F, width, run->w_turned);
-        convolve(run, k->turned, inputs, TAPS, width, F, units, run->w_turned, dx);
+        convolve(run, k->turned, inputs, TAPS, width, F, units, run->w_turned, NULL, NULL, dx);
     }
 }
 
@@ -582,7 +654,8 @@ void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t u
         read_images(&run, images, batches, values);
         forward(&run, theta, NULL, NULL);
         losses[step] = cross_entropy(&run, labels, batches);
-        backward(&run, theta, grads);
+        backward_head(&run, theta, grads);
+        backward_body(&run, theta, grads);
         float rate = rule->rate, keep = rule->beta2, add = 1 - rule->beta2, epsilon = rule->epsilon;
         float unbias = sqrt(1 - pow(rule->beta2, updates + step + 1));
         for (long i = 0; i < size; i++) {

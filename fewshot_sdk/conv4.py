@@ -1,4 +1,4 @@
-"""Conv4 in C: the same laws as `inner_loop` and `backbones`, several times faster; float32 only."""
+"""Conv4 in C: the same laws as `inner_loop`, `meta_gradients` and `backbones`, several times faster; float32 only."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ class CompiledConv4:
         self, packed: Tensor, updates: int, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop
     ) -> tuple[Tensor, Tensor]:
         """`inner_loop.fine_tune` on a packed state, up to rounding; biases under a norm do not move at all."""
-        self._check(images, batches)
-        if len(labels) != len(images) or not ((labels >= 0) & (labels < self.n_way)).all():
-            raise ValueError(f"expected {len(images)} labels under {self.n_way}, found {labels.tolist()}")
+        self._check(images, batches, labels)
         (steps, size), adam = batches.shape, inner.optimizer == "adam"
         end = packed.clone()
         theta, moments = end.chunk(2) if adam else (end, end)
@@ -73,9 +71,33 @@ class CompiledConv4:
             ctypes.byref(network),
             *(_at(theta), _at(moments), ctypes.c_int64(updates), ctypes.byref(rule)),
             *(_at(images), _at(labels), _at(batches), size, steps, _at(self._values)),
-            *(_at(grads), _at(losses), _at(self._room(network, size))),
+            *(_at(grads), _at(losses), _at(self._room(self._code.conv4_bytes(ctypes.byref(network), size)))),
         )
         return end, losses
+
+    def slopes(
+        self, start: LearnerState, rates: Params, images: Tensor, labels: Tensor, first: Tensor, last: Tensor
+    ) -> tuple[Params, Params, Tensor]:
+        """Of the loss of the rows `last` after a step of plain SGD on each of `first`, (steps, batch_size): its slope
+        by the start's weights, by the rates if the start has any, and all mini-batches' losses, (steps + 1,).
+
+        rates: of each single weight that the steps move.
+        """
+        for rows in (first, last):
+            self._check(images, rows, labels)
+        everywhere = {name: rates.get(name, torch.zeros_like(p)) for name, p in start.params.items()}
+        theta, rate = self._pack(start.params), self._pack(everywhere)
+        (steps, size), slope, by_rates = first.shape, torch.empty_like(theta), torch.empty_like(theta)
+        losses, network, deep = torch.empty(steps + 1), self._network(pairs=False), not rates.keys() <= set(HEAD)
+        images, labels, first, last = (part.contiguous() for part in (images, labels, first, last))
+        needed = self._code.conv4_slope_bytes(ctypes.byref(network), size, steps, len(last), deep)
+        self._code.conv4_slope(
+            ctypes.byref(network),
+            *(_at(theta), _at(rate), deep, _at(images), _at(labels), _at(first), size, steps, _at(last), len(last)),
+            *(_at(self._values), _at(slope), _at(by_rates), _at(losses), _at(self._room(needed))),
+        )
+        found = self._unpack(by_rates, start.params) if start.rates else {}
+        return self._unpack(slope, start.params), {name: found[name] for name in rates if name in found}, losses
 
     def logits(self, theta: Tensor, images: Tensor, norms: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (n, n_way) by packed weights, and each layer's norm statistics, (4, mean and var, filters).
@@ -90,7 +112,8 @@ class CompiledConv4:
         self._code.conv4_predict(
             ctypes.byref(network),
             *(_at(theta), _at(images), _at(rows), len(images), _at(self._values)),
-            *(None if norms is None else _at(norms), _at(found), _at(logits), _at(self._room(network, len(images)))),
+            *(None if norms is None else _at(norms), _at(found), _at(logits)),
+            _at(self._room(self._code.conv4_bytes(ctypes.byref(network), len(images)))),
         )
         return logits, found
 
@@ -156,19 +179,22 @@ class CompiledConv4:
             *(self.n_way, pairs and b"bf16" in self._code.conv4_instructions(), self._backbone.norm_epsilon),
         )
 
-    def _room(self, network: _Network, n: int) -> Tensor:
-        needed = self._code.conv4_bytes(ctypes.byref(network), n)
+    def _room(self, needed: int) -> Tensor:
         if len(self._memory) < needed:
             self._memory = torch.empty(needed, dtype=torch.uint8)
         return self._memory
 
-    def _check(self, images: Tensor, rows: Tensor) -> None:
+    def _check(self, images: Tensor, rows: Tensor, labels: Tensor | None = None) -> None:
         seen = self._preprocessing
         expected = (seen.height, seen.width, seen.channels)
         if images.dtype != torch.uint8 or images.shape[1:] != expected:
             raise ValueError(f"expected uint8 images (n, {expected}), found {images.dtype} {list(images.shape)}")
         if rows.dtype != torch.int64 or (rows.numel() and not (rows.min() >= 0 and rows.max() < len(images))):
             raise ValueError(f"expected int64 rows under {len(images)}, found {rows.dtype} up to {rows.max()}")
+        if labels is None:
+            return
+        if len(labels) != len(images) or not ((labels >= 0) & (labels < self.n_way)).all():
+            raise ValueError(f"expected {len(images)} labels under {self.n_way}, found {labels.tolist()}")
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:

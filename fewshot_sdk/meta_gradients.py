@@ -9,12 +9,15 @@ from torch.func import functional_call
 
 from fewshot_sdk.backbones import HEAD, Network
 from fewshot_sdk.config import InnerLoop, MetaLoop
+from fewshot_sdk.conv4 import CompiledConv4, compiled
 from fewshot_sdk.heads import Head, open_head
 from fewshot_sdk.inner_loop import Loss, cross_entropy, moving, update
 from fewshot_sdk.methods import spread
 from fewshot_sdk.params import LearnerState, Params, learned, with_learned
 from fewshot_sdk.tasks import Task
 from fewshot_sdk.trajectories import split_batches
+
+Slopes = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
 
 
 def meta_gradient(
@@ -29,20 +32,48 @@ def meta_gradient(
     """d L_k(U_{k-1}(phi)) / d phi of all that is `learned`, and the losses of all k mini-batches, (k,).
 
     phi is what is stored, U the inner steps on all mini-batches but the last, L_k the loss of the last one; see
-    `split_batches`. The terms with second derivatives are all there.
+    `split_batches`. The terms with second derivatives are all there. Runs the compiled twin where there is one.
     Source: Finn et al. 2017, Algorithm 1; Raghu et al. 2020 (ANIL); Oh et al. 2021 (BOIL); Li et al. 2017 (Meta-SGD).
     """
-    first, (last,) = split_batches(task, inner, meta)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in learned(stored).items()}
+    with torch.enable_grad():
+        state = with_learned(stored, leaves)
+        if head is not None:
+            state = open_head(state, head, network)
+    twin = compiled(network, state.params) if loss is cross_entropy and inner.optimizer == "sgd" else None
+    if twin:
+        ends, slopes, losses = _by_twin(twin, network, state, task, inner, meta)
+    else:
+        ends, slopes, losses = _by_autograd(network, state, task, inner, meta, loss)
+    found = torch.autograd.grad(ends, list(leaves.values()), slopes, allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True)), losses
+
+
+def _by_twin(
+    twin: CompiledConv4, network: nn.Module, state: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop
+) -> Slopes:
+    first, (last,) = split_batches(task, inner, meta)
+    names = moving(network, state.params, inner.trainable)
+    same = inner.learning_rate
+    rates = {name: state.rates[name] if state.rates else torch.full_like(state.params[name], same) for name in names}
+    with torch.no_grad():
+        by_params, by_rates, losses = twin.slopes(state, rates, task.support, task.support_labels, first, last)
+    ends = [(state.params[name], slope) for name, slope in by_params.items()]
+    ends += [(rates[name], slope) for name, slope in by_rates.items()]
+    of_leaves = [(end, slope) for end, slope in ends if end.requires_grad]  # not so a head's rows of zeros
+    return [end for end, _ in of_leaves], [slope for _, slope in of_leaves], losses
+
+
+def _by_autograd(
+    network: nn.Module, state: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop, loss: Loss
+) -> Slopes:
+    first, (last,) = split_batches(task, inner, meta)
     network.train()
 
     def loss_of(params: Params, batch: Tensor) -> Tensor:
         return loss(functional_call(network, params, (task.support[batch],)), task.support_labels[batch])
 
     with torch.enable_grad():
-        state = with_learned(stored, leaves)
-        if head is not None:
-            state = open_head(state, head, network)
         for start in state.params.values():
             start.requires_grad_()  # also a head's rows of zeros, which are part of no leaf
         names, losses = moving(network, state.params, inner.trainable), []
@@ -52,8 +83,7 @@ def meta_gradient(
             slopes = torch.autograd.grad(losses[-1], moved, create_graph=True)
             state = update(state, dict(zip(names, slopes, strict=True)), inner)
         losses.append(loss_of(state.params, last))
-    slopes = torch.autograd.grad(losses[-1], list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, slopes, strict=True)), torch.stack(losses).detach()
+    return [losses[-1]], [torch.ones_like(losses[-1])], torch.stack(losses).detach()
 
 
 def prototype_gradient(

@@ -15,21 +15,22 @@ from pathlib import Path
 from fewshot_sdk.files import cache_folder, sha256
 from fewshot_sdk.version import versions
 
-SOURCE = Path(__file__).with_name("conv4.c")
+SOURCES = [Path(__file__).with_name(name) for name in ("conv4_second_order.c", "conv4.c")]  # it includes this
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 SWITCH = "FEWSHOT_NATIVE"
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """conv4.c, compiled; None where there is no C compiler that can, or `FEWSHOT_NATIVE=0` says not to.
+    """The C code, compiled; None where there is no C compiler that can, or `FEWSHOT_NATIVE=0` says not to.
 
     The compiler is `$CC`, cc, gcc or clang. What it makes is kept under the hash of all it depends on.
     """
     compiler = shlex.split(os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), ""))
     if os.environ.get(SWITCH) == "0" or not compiler:
         return None
-    made_from = b"\n".join([SOURCE.read_bytes(), shlex.join([*compiler, *FLAGS]).encode(), _processor()])
+    source = b"".join(path.read_bytes() for path in SOURCES)
+    made_from = b"\n".join([source, shlex.join([*compiler, *FLAGS]).encode(), _processor()])
     compiled = cache_folder() / "native" / f"conv4-{sha256(made_from)[:16]}.so"
     try:
         if not compiled.exists():
@@ -37,7 +38,7 @@ def library() -> ctypes.CDLL | None:
         code = ctypes.CDLL(str(compiled))
     except (OSError, subprocess.SubprocessError):
         return None
-    code.conv4_parameters.restype = code.conv4_bytes.restype = ctypes.c_long
+    code.conv4_parameters.restype = code.conv4_bytes.restype = code.conv4_slope_bytes.restype = ctypes.c_long
     code.conv4_instructions.restype = ctypes.c_char_p
     return code
 
@@ -60,7 +61,7 @@ def _compile(compiler: list[str], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".compiling-", dir=target.parent) as draft:
         made = Path(draft) / target.name
-        command = [*compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+        command = [*compiler, *FLAGS, "-o", str(made), str(SOURCES[0]), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
         made.replace(target)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fewshot_sdk.native import SOURCES
 from fewshot_sdk.zoo import bundled
 from tests.conftest import REPOSITORY
 
@@ -27,6 +28,7 @@ def test_its_top_level_is_exactly_the_two_packages(wheel: Path) -> None:
     assert {name for name in top if not name.endswith(".dist-info")} == {"fewshot_sdk", "fewshot_cli"}
     assert "fewshot_sdk/py.typed" in names
     assert "fewshot_cli/py.typed" in names
+    assert {f"fewshot_sdk/{source.name}" for source in SOURCES} <= set(names)  # it is compiled where it is used
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name for name in names if "test" in name} == {"fewshot_sdk/testing.py"}  # for users' tests
 
