@@ -147,8 +147,8 @@ def ways_of(
 ) -> tuple[Way, ...]:
     """What is tried with one initialization, simplest first.
 
-    With `auto` reptile is tried with a quarter, half and all of the recipe's steps; over 500 pictures only with all. From a
-    pre-trained network or a ProtoNet it is tried only if `steps` are given: one takes as long as all the rest.
+    With `auto` reptile is tried with a quarter, half and all of the recipe's steps; over 500 pictures only with all.
+    From a pre-trained network or a ProtoNet it is tried only if `steps` are given: one takes as long as all the rest.
     """
     usual = _steps(init, steps)
     if method == "reptile":

@@ -86,7 +86,7 @@ def test_adapting_tells_what_it_compared_and_why_it_chose(
     assert code == 0
     said = json.loads(out)
     tried = [(trial["method"], trial["steps"]) for trial in said["comparison"]]
-    assert tried == [("prototypes", 0), ("probe", 0), ("reptile", 10), ("reptile", 20), ("reptile", 40)]
+    assert tried == [("prototypes", 0), ("probe", 0), ("reptile", 5), ("reptile", 10), ("reptile", 20)]
     assert (said["method"], said["steps"]) in tried
     assert all(trial["seconds"] > 0 for trial in said["comparison"])
     assert said["calibration"]["reject_rate"] == 0.05
