@@ -100,7 +100,8 @@ def test_auto_ends_as_the_way_that_it_chose_would_alone(init: Initialization, dr
     assert alone.config.replace(comparison=chosen.comparison) == chosen
     assert adapt(init, drawings, method="auto", reject_rate=0.1).files() == found.files()
     best = max(t.accuracy - t.standard_error for t in chosen.comparison if t.accuracy == _best(chosen.comparison))
-    assert next(t for t in chosen.comparison if t.method == chosen.method).accuracy >= best - 1e-9
+    way = (chosen.method, chosen.adaptation.steps)
+    assert next(t for t in chosen.comparison if (t.method, t.steps) == way).accuracy >= best - 1e-9
 
 
 def _best(trials: tuple[Trial, ...]) -> float:
