@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from fewshot_sdk.methods import Student, Way, simplicity
 from fewshot_sdk.records import Trial
 from fewshot_sdk.support import SupportSet
 
+R = TypeVar("R")
 LEAST = 1e-12  # of a probability, so that its logarithm is a number
 Watch = Callable[[Iterator[str], int], Iterable[str]]
 
@@ -133,9 +137,9 @@ def cross_validate(entrants: Sequence[Entrant], *, seed: int, watch: Watch) -> l
 
     def run() -> Iterator[str]:
         for i, entrant in enumerate(entrants):
-            student = Student(entrant.init, len(entrant.support.labels))
-            for split in parts:
-                for way, found, took in ask(student, entrant.support, split, entrant.ways, seed, entrant.seen):
+            asking = (partial(_answers, entrant, entrant.seen, split, seed) for split in parts)
+            for answers in side_by_side(asking):
+                for way, found, took in answers:
                     logits[i, way].append(found)
                     seconds[i, way] += took
                 yield entrant.name
@@ -159,6 +163,20 @@ def cross_validate(entrants: Sequence[Entrant], *, seed: int, watch: Watch) -> l
         took = seconds[i, way] / len(parts)
         outcomes.append(Outcome(entrant=entrants[i], way=way, trial=trial, seconds=took, held_out=held_out))
     return outcomes
+
+
+def _answers(entrant: Entrant, seen: Seen | None, split: Split, seed: int) -> list[tuple[Way, Floats, float]]:
+    student = Student(entrant.init, len(entrant.support.labels))  # one for each thread
+    return list(ask(student, entrant.support, split, entrant.ways, seed, seen))
+
+
+def side_by_side(work: Iterable[Callable[[], R]]) -> Iterator[R]:
+    """What each piece of work gives, in order, by a thread for each processor; the bits are those of one thread."""
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        yield from pool.map(lambda piece: piece(), work)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C no more than what has begun
 
 
 def ask(

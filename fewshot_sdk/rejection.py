@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from fewshot_sdk.calibration import (
     reject_threshold,
     softmax,
 )
-from fewshot_sdk.choice import Outcome, Split, Watch, ask, plan, splits
+from fewshot_sdk.choice import Outcome, Seen, Split, Watch, ask, plan, side_by_side, splits
 from fewshot_sdk.methods import Student
 from fewshot_sdk.records import Calibration
 from fewshot_sdk.support import SupportSet
@@ -73,24 +74,29 @@ def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> 
         return np.empty(0), np.empty(0)
     left_out = np.unique(np.linspace(0, n_way - 1, min(n_way, MOST_LEFT_OUT)).astype(int))
 
-    def run() -> Iterator[str]:
+    def one(number: int, label: int, seen: Seen | None) -> tuple[Floats, Floats] | None:
+        rest = np.flatnonzero(support.targets != label)
+        strangers = np.flatnonzero(support.targets == label)
+        targets = support.targets - (support.targets > label)
+        folds, _ = plan(targets[rest])
+        if not folds:
+            return None
+        split = splits(targets[rest], folds, 1, seed)[number % folds]
+        learn, queries = rest[split.learn], np.concatenate([rest[split.ask], strangers])
+        without = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
+        whole = Split(fold=split.fold, learn=learn, ask=queries)
         student = Student(outcome.entrant.init, n_way - 1)
-        for number, label in enumerate(left_out):
-            rest = np.flatnonzero(support.targets != label)
-            strangers = np.flatnonzero(support.targets == label)
-            targets = support.targets - (support.targets > label)
-            folds, _ = plan(targets[rest])
-            if not folds:
-                continue
-            split = splits(targets[rest], folds, 1, seed)[number % folds]
-            learn, queries = rest[split.learn], np.concatenate([rest[split.ask], strangers])
-            without = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
-            whole = Split(fold=split.fold, learn=learn, ask=queries)
-            for _, logits, _ in ask(student, without, whole, [outcome.way], seed, outcome.entrant.seen):
-                confidences = softmax(logits, temperature).max(1)
-                known.append(confidences[: len(split.ask)])
-                unknown.append(confidences[len(split.ask) :])
-            yield outcome.entrant.name
+        ((_, logits, _),) = ask(student, without, whole, [outcome.way], seed, seen)
+        confidences = softmax(logits, temperature).max(1)
+        return confidences[: len(split.ask)], confidences[len(split.ask) :]
+
+    def run() -> Iterator[str]:
+        seen = outcome.entrant.seen
+        for sure in side_by_side(partial(one, number, label, seen) for number, label in enumerate(left_out)):
+            if sure is not None:
+                known.append(sure[0])
+                unknown.append(sure[1])
+                yield outcome.entrant.name
 
     for _ in watch(run(), len(left_out)):
         pass
