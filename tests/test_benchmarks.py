@@ -23,7 +23,7 @@ def test_the_meta_training_benchmark_compares_two_loops_that_agree() -> None:
     found = run("meta_training", "--rounds", "1", "--steps", "1", "--workers", "1")
     assert {"ratio", "ratio_min", "ratio_max", "tasks_per_second", "share_of_peak"} < found.keys()
     assert found["ratio_min"] <= found["ratio"] <= found["ratio_max"]
-    assert 0 < found["share_of_peak"] < 1
+    assert found["share_of_peak"] > 0  # over 1 is possible: of float32's best, by products in bfloat16
     assert found["tasks_per_second"] > 0
 
 
