@@ -126,13 +126,13 @@ test("a finger draws on a phone, and nothing sticks out of 390 pixels", { timeou
 
 test("pictures can be chosen and dropped; what is none is told", { timeout: 240_000 }, async () => {
   const page = await opened();
-  for (const [name, file] of [["A", "fish1"], ["B", "flower1"], ["C", "star1"]]) {
+  for (const [name, file] of [["A", "fish1"], ["B", "star1"], ["C", "house1"]]) {
     await page.locator(`.pad[data-name="${name}"] input`).setInputFiles(path.join(here, "..", "..", "examples", "new_drawings", `${file}.png`));
   }
-  const data = readFileSync(path.join(here, "..", "..", "examples", "new_drawings", "flower2.png")).toString("base64");
+  const data = readFileSync(path.join(here, "..", "..", "examples", "new_drawings", "star2.png")).toString("base64");
   const dropped = await page.evaluateHandle((base64) => {
     const transfer = new DataTransfer();
-    transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], "flower2.png", { type: "image/png" }));
+    transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], "star2.png", { type: "image/png" }));
     return transfer;
   }, data);
   await page.locator("#asked .pad").dispatchEvent("drop", { dataTransfer: dropped });
