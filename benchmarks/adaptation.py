@@ -58,7 +58,7 @@ def ours(init: Initialization, task: Task) -> Tensor:
     start = open_head(init.state, init.recipe.head, network)
     batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
     with one_thread():
-        state, _ = fine_tune(network, start, task.support, task.support_labels, batches, inner)
+        state, _ = fine_tune(network, start, task.support, task.support_labels, batches, inner, cores=CORES)
         return Forward(network, state.params).together(task.query).argmax(1)
 
 

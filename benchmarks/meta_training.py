@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -34,7 +33,7 @@ from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.config import Arithmetic, Recipe
 from fewshot_sdk.glyphs import glyphs
 from fewshot_sdk.inner_loop import loss_and_grads
-from fewshot_sdk.native import made_with
+from fewshot_sdk.native import cores, made_with
 from fewshot_sdk.params import LearnerState, Params
 from fewshot_sdk.presets import preset
 from fewshot_sdk.records import Provenance
@@ -42,7 +41,7 @@ from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.team import Team, run_team
 from fewshot_sdk.training import MetaStep, meta_train
 
-CORES = os.cpu_count() or 1
+CORES = cores()
 
 
 def stream(recipe: Recipe) -> TaskSampler:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from torch import nn
 
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.config import InnerLoop, Recipe
+from fewshot_sdk.native import cores
 from fewshot_sdk.params import LearnerState
 from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
 
@@ -83,7 +83,7 @@ class UsualLoop:
 
 
 def _usual(wire: Connection, recipe: Recipe, stream: Stream, state: LearnerState) -> None:
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores())
     tasks, done = stream(recipe), 0
     with suppress(EOFError):  # the other end has left
         while True:

@@ -16,7 +16,7 @@ from fewshot_sdk.config import Preprocessing, Recipe, Timm
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import Student, Way, class_sums, frozen
-from fewshot_sdk.native import made_with
+from fewshot_sdk.native import cores, made_with
 from fewshot_sdk.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.rejection import calibrate
 from fewshot_sdk.support import SupportSet, read_support
@@ -175,7 +175,7 @@ def _finish(entrant: Entrant, way: Way, seed: int, outcomes: tuple[Outcome, ...]
         seen = None
         if way.method != "reptile":
             seen = entrant.seen.features if entrant.seen else student.features(images)
-        ((_, params),) = student.learn(images, targets, [way], seed, seen)
+        ((_, params),) = student.learn(images, targets, [way], seed, seen, cores())
         network = student.network_of(way)
         whole = frozen(network, params, images)
         sums = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import Student, Way, simplicity
+from fewshot_sdk.native import cores
 from fewshot_sdk.records import Trial
 from fewshot_sdk.support import SupportSet
 
@@ -172,7 +172,7 @@ def _answers(entrant: Entrant, seen: Seen | None, split: Split, seed: int) -> li
 
 def side_by_side(work: Iterable[Callable[[], R]]) -> Iterator[R]:
     """What each piece of work gives, in order, by a thread for each processor; the bits are those of one thread."""
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(cores())
     try:
         yield from pool.map(lambda piece: piece(), work)
     finally:

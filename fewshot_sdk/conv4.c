@@ -1,4 +1,4 @@
-/* Conv4's inner loop: forward, backward and update, one small mini-batch after another, on one thread.
+/* Conv4's inner loop: forward, backward and update, one small mini-batch after another, by one thread or a few.
    conv4_second_order.c, which includes this file and is what is compiled, goes back through its steps.
 
    Activations lie as [position][image][channel], so that at each output position a convolution is a sum
@@ -9,7 +9,11 @@
    which one instruction multiplies and adds up in float32. All else is float32. Channel counts are
    padded with zeros to a multiple of LANES; the padding's gradients are zero, so it stays so. */
 
+#define _GNU_SOURCE /* for sched_getcpu and its like */
 #include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__AVX512BF16__)
@@ -227,27 +231,35 @@ static int before(int size, int stride) { /* rows of padding before the first; T
 }
 
 static long imax(long a, long b) { return a > b ? a : b; }
+static long imin(long a, long b) { return a < b ? a : b; }
+
+struct Crew;
 
 typedef struct {
     Network net;
     Layer layers[LAYERS];
     Work work[LAYERS];
     int n;
+    int rank, crew_size; /* of the threads that share the work; see below */
+    struct Crew *crew;
     float *pixels, *logits, *delta, *d, *d_units, *dx, *w_units, *w_turned, *x_pairs;
-    Term *terms;
+    Term *terms; /* each thread's own */
+    long n_terms;
     double *sums;
 } Run;
 
 /* Lays out the memory that n images pass through; from a NULL arena only the bytes are counted. */
-static void lay_out_scratch(Run *run, const Network *net, int n, Arena *arena) {
+static void lay_out_scratch(Run *run, const Network *net, int n, int threads, Arena *arena) {
     run->net = *net;
+    run->rank = 0, run->crew_size = 1, run->crew = NULL;
     lay_out(net, run->layers);
     int F = net->filters;
     long biggest = 0, widest = 0, most = 0, kernel = 0;
     for (int i = 0; i < LAYERS; i++) {
         Layer *l = &run->layers[i];
         long positions = (long)l->h * l->w, inputs = i ? (long)l->in_h * l->in_w : positions;
-        biggest = imax(biggest, positions * n * F), widest = imax(widest, inputs * ((n + 1) / 2) * imax(l->rows, LANES));
+        biggest = imax(biggest, positions * n * F);
+        widest = imax(widest, inputs * ((n + 1) / 2) * imax(l->rows, LANES));
         most = imax(most, imax(positions, TAPS)), kernel = imax(kernel, (long)l->taps * l->rows * F);
     }
     run->pixels = TAKE(float, (long)n * net->height * net->width * net->channels);
@@ -255,7 +267,8 @@ static void lay_out_scratch(Run *run, const Network *net, int n, Arena *arena) {
     run->d_units = net->pairs ? TAKE(float, biggest) : NULL;
     run->x_pairs = net->pairs ? TAKE(float, widest) : NULL;
     run->w_units = TAKE(float, kernel), run->w_turned = TAKE(float, kernel);
-    run->terms = TAKE(Term, 2 * most);
+    run->n_terms = 2 * most;
+    run->terms = TAKE(Term, threads * run->n_terms);
     run->sums = TAKE(double, 2 * F);
 }
 
@@ -296,16 +309,38 @@ static void lay_out_traces(Run *run, int n, int keep, Arena *arena, int real) {
     run->logits = TAKE(float, n * net->ways), run->delta = TAKE(float, n * net->ways);
 }
 
-static void prepare(Run *run, const Network *net, int n, Arena *arena, int real) {
-    lay_out_scratch(run, net, n, arena);
+static void prepare(Run *run, const Network *net, int n, int threads, Arena *arena, int real) {
+    lay_out_scratch(run, net, n, threads, arena);
     lay_out_traces(run, n, 0, arena, real);
 }
 
-long conv4_bytes(const Network *net, int n) {
+long conv4_bytes(const Network *net, int n, int threads) {
     Run run;
     Arena arena = {0};
-    prepare(&run, net, n, &arena, 0);
+    prepare(&run, net, n, threads, &arena, 0);
     return (long)(intptr_t)arena.at;
+}
+
+/* ---- a crew ----
+   Threads that go through the same steps together. Each does its part of every loop, and they meet where one reads
+   what another wrote. Every number is computed by one of them as it would be by one alone: the bits do not depend
+   on how many there are. */
+
+struct Crew { _Alignas(128) atomic_int size; _Alignas(128) atomic_int here; _Alignas(128) atomic_int meetings; };
+
+#define OURS(i, n) \
+    for (long i = (long)(n) * run->rank / run->crew_size; i < (long)(n) * (run->rank + 1) / run->crew_size; i++)
+
+static void meet(const Run *run) {
+    if (run->crew_size == 1) return;
+    struct Crew *crew = run->crew;
+    int meeting = atomic_load(&crew->meetings);
+    if (atomic_fetch_add(&crew->here, 1) == run->crew_size - 1) {
+        atomic_store(&crew->here, 0);
+        atomic_store(&crew->meetings, meeting + 1);
+    } else
+        for (int waited = 0; atomic_load(&crew->meetings) == meeting; waited++)
+            if (waited > 10000) sched_yield(); /* the others are not running: the machine is busy */
 }
 
 /* The batch's pixels as numbers, and of these the first layer's patches: work[0].x (position, image, tap x channel). */
@@ -314,12 +349,16 @@ static void read_images(Run *run, const uint8_t *images, const int64_t *batch, c
     int n = run->n, C = run->net.channels, stride = run->net.pool ? 1 : 2;
     int top = before(l->in_h, stride), left = before(l->in_w, stride);
     long line = (long)l->in_w * C, area = l->in_h * line;
-    for (int m = 0; m < n; m++)
-        for (long i = 0; i < area; i += C)
-            for (int k = 0; k < C; k++) run->pixels[m * area + i + k] = values[256 * k + images[batch[m] * area + i + k]];
-    float *out = run->work[0].x;
-    memset(out, 0, sizeof(float) * l->h * l->w * n * l->rows);
-    for (int i = 0; i < l->h; i++)
+    OURS(m, n)
+        for (long i = 0; i < area; i += C) {
+            const uint8_t *seen = images + batch[m] * area + i;
+            for (int k = 0; k < C; k++) run->pixels[m * area + i + k] = values[256 * k + seen[k]];
+        }
+    long across = (long)l->w * n * l->rows;
+    meet(run);
+    OURS(i, l->h) {
+        float *out = run->work[0].x + i * across;
+        memset(out, 0, sizeof(float) * across);
         for (int j = 0; j < l->w; j++) {
             int first = j * stride - left < 0 ? left - j * stride : 0; /* taps of a row that lie on the image */
             int after = j * stride - left + 3 > l->in_w ? l->in_w - (j * stride - left) : 3;
@@ -331,7 +370,8 @@ static void read_images(Run *run, const uint8_t *images, const int64_t *batch, c
                     for (int k = first * C; k < after * C; k++) out[3 * t * C + k] = from[k];
                 }
         }
-    if (run->net.pairs) pair_columns(run->work[0].x, (long)l->h * l->w * n * l->rows, run->work[0].x_units);
+        if (run->net.pairs) pair_columns(run->work[0].x + i * across, across, run->work[0].x_units + i * across / 2);
+    }
 }
 
 /* Where image m's corner o (0 to 3) of pooling window (a, b) begins in y; far below 0 if it is off the edge. */
@@ -345,7 +385,7 @@ static void convolve(Run *run, const int *table, int positions, int taps, int ro
                      const float *x, const float *kernel, const float *x2, const float *kernel2, float *y) {
     int n = run->n;
     Layout at = {rows, rows, 1, cols, run->net.pairs};
-    for (int p = 0; p < positions; p++) {
+    OURS(p, positions) {
         int n_terms = 0;
         for (int t = 0; t < taps; t++) {
             int q = table[p * taps + t];
@@ -353,7 +393,7 @@ static void convolve(Run *run, const int *table, int positions, int taps, int ro
             run->terms[n_terms++] = (Term){x + (long)q * n * rows, kernel + (long)t * rows * cols};
             if (x2) run->terms[n_terms++] = (Term){x2 + (long)q * n * rows, kernel2 + (long)t * rows * cols};
         }
-        product(run->terms, n_terms, at, n, cols, y + (long)p * n * cols, cols, 0);
+        product(run->terms, n_terms, at, n, cols, y + p * n * cols, cols, 0);
     }
 }
 
@@ -365,36 +405,38 @@ static void by_kernel(Run *run, const Layer *l, const int *table, int depth, con
     long positions = (long)l->h * l->w, each = (long)depth * F;
     Layout at = {depth, 1, l->rows, F, run->net.pairs};
     long chunk = 65536 / (left2 ? 2 * each : each) + 1; /* as many positions as the cache holds */
+    long all_rows = (long)l->taps * l->rows;
+    long from = all_rows * run->rank / run->crew_size, to = all_rows * (run->rank + 1) / run->crew_size;
     for (long first = 0; first < positions; first += chunk)
-        for (int t = 0; t < l->taps; t++) {
+        for (long t = from / l->rows; t * l->rows < to; t++) {
+            long row = imax(from - t * l->rows, 0), after = imin(to - t * l->rows, l->rows); /* ours of this tap's */
             int n_terms = 0;
             for (long p = first; p < first + chunk && p < positions; p++) {
                 long q = table[p * l->taps + t];
                 if (q < 0) continue;
-                run->terms[n_terms++] = (Term){left + q * depth * l->rows, right + p * each};
-                if (left2) run->terms[n_terms++] = (Term){left2 + q * depth * l->rows, right2 + p * each};
+                run->terms[n_terms++] = (Term){left + q * depth * l->rows + row, right + p * each};
+                if (left2) run->terms[n_terms++] = (Term){left2 + q * depth * l->rows + row, right2 + p * each};
             }
-            product(run->terms, n_terms, at, l->rows, F, out + (long)t * l->rows * F, F, first > 0);
+            product(run->terms, n_terms, at, after - row, F, out + (t * l->rows + row) * F, F, first > 0);
         }
 }
 
-/* Each channel's sum over rows x F, in double across blocks of n rows. */
-static void statistics(Run *run, const float *y, long positions, float *mean, float *var) {
+/* The mean and variance over rows of the channels f to f + LANES, in double across blocks of n rows. */
+static void statistics(const Run *run, const float *y, long positions, int f, float *mean, float *var) {
     int F = run->net.filters, n = run->n;
-    double *sums = run->sums;
     for (int pass = 0; pass < 2; pass++) {
-        for (int f = 0; f < F; f++) sums[f] = 0;
-        for (long p = 0; p < positions; p++)
-            for (int f = 0; f < F; f += LANES) {
-                vec sum = {0}, m = pass ? load(mean + f) : (vec){0};
-                for (int i = 0; i < n; i++) {
-                    vec v = load(y + (p * n + i) * F + f) - m;
-                    if (pass) v *= v;
-                    sum += v;
-                }
-                for (int k = 0; k < LANES; k++) sums[f + k] += sum[k];
+        double sums[LANES] = {0};
+        vec m = pass ? load(mean + f) : (vec){0};
+        for (long p = 0; p < positions; p++) {
+            vec sum = {0};
+            for (int i = 0; i < n; i++) {
+                vec v = load(y + (p * n + i) * F + f) - m;
+                if (pass) v *= v;
+                sum += v;
             }
-        for (int f = 0; f < F; f++) (pass ? var : mean)[f] = sums[f] / ((double)positions * n);
+            for (int k = 0; k < LANES; k++) sums[k] += sum[k];
+        }
+        for (int k = 0; k < LANES; k++) (pass ? var : mean)[f + k] = sums[k] / ((double)positions * n);
     }
 }
 
@@ -409,13 +451,13 @@ static void activate(Run *run, int i, const float *theta) {
         shift[f] = theta[l->beta + f] - k->mean[f] * slope[f];
     }
     if (!run->net.pool)
-        for (long at = 0; at < (long)l->h * l->w * n * F; at += F)
+        OURS(row, (long)l->h * l->w * n)
             for (int f = 0; f < F; f += LANES) {
-                vec v = load(k->y + at + f) * load(slope + f) + load(shift + f);
-                store(k->z + at + f, where(v <= 0, (vec){0}, v));
+                vec v = load(k->y + row * F + f) * load(slope + f) + load(shift + f);
+                store(k->z + row * F + f, where(v <= 0, (vec){0}, v));
             }
     else
-        for (int a = 0; a < l->out_h; a++)
+        OURS(a, l->out_h)
             for (int b = 0; b < l->out_w; b++)
                 for (int m = 0; m < n; m++)
                     for (int f = 0; f < F; f += LANES) {
@@ -464,23 +506,29 @@ static void forward(Run *run, const float *theta, const float *norms, float *fou
         const float *kernel = theta + l->kernel, *bias = theta + l->bias;
         int units = run->net.pairs ? l->rows / 2 : l->rows;
         if (run->net.pairs) {
-            pair_rows(kernel, l->taps, l->rows, F, run->w_units);
+            long each = (long)l->rows * F;
+            OURS(t, l->taps) pair_rows(kernel + t * each, 1, l->rows, F, run->w_units + t * each / 2);
             kernel = run->w_units;
-            if (i) pair_columns(k->x, (long)l->in_h * l->in_w * n * F, k->x_units);
+            if (i) OURS(q, l->in_h * l->in_w) pair_columns(k->x + q * n * F, n * F, k->x_units + q * n * F / 2);
         }
+        meet(run);
         convolve(run, k->table, positions, l->taps, units, F, k->x_units, kernel, NULL, NULL, k->y);
+        meet(run);
         /* The bias is left out of y: the norm takes it away again, so it only moves the mean. */
-        if (norms) {
-            for (int f = 0; f < F; f++) k->mean[f] = norms[2 * i * F + f] - bias[f], var[f] = norms[(2 * i + 1) * F + f];
-        } else statistics(run, k->y, positions, k->mean, var);
-        for (int f = 0; f < F; f++) {
-            k->scale[f] = 1 / sqrtf(var[f] + run->net.epsilon);
-            if (found) found[2 * i * F + f] = k->mean[f] + bias[f], found[(2 * i + 1) * F + f] = var[f];
+        OURS(v, F / LANES) {
+            if (!norms) statistics(run, k->y, positions, v * LANES, k->mean, var);
+            for (long f = v * LANES; f < (v + 1) * LANES; f++) {
+                if (norms) k->mean[f] = norms[2 * i * F + f] - bias[f], var[f] = norms[(2 * i + 1) * F + f];
+                k->scale[f] = 1 / sqrtf(var[f] + run->net.epsilon);
+                if (found) found[2 * i * F + f] = k->mean[f] + bias[f], found[(2 * i + 1) * F + f] = var[f];
+            }
         }
+        meet(run);
         activate(run, i, theta);
+        meet(run);
     }
     const float *head = theta + head_at(run), *bias = head + head_size(run);
-    for (int m = 0; m < n; m++)
+    OURS(m, n)
         for (int c = 0; c < run->net.ways; c++)
             run->logits[m * run->net.ways + c] = along(run, run->work[3].z, head, m, c, bias[c]);
 }
@@ -505,31 +553,33 @@ static float cross_entropy(Run *run, const int64_t *labels, const int64_t *batch
 static void by_rows(const Run *run, const float *delta, const float *z, float *out, int more) {
     int F = run->net.filters, n = run->n, ways = run->net.ways;
     long places = head_size(run) / ways / F;
-    for (int c = 0; c < ways; c++)
-        for (long p = 0; p < places; p++, out += F)
-            for (int f = 0; f < F; f += LANES) {
-                vec sum = more ? load(out + f) : (vec){0};
-                for (int m = 0; m < n; m++) sum += delta[m * ways + c] * load(z + (p * n + m) * F + f);
-                store(out + f, sum);
-            }
+    OURS(row, ways * places) {
+        long c = row / places, p = row % places;
+        for (int f = 0; f < F; f += LANES) {
+            vec sum = more ? load(out + row * F + f) : (vec){0};
+            for (int m = 0; m < n; m++) sum += delta[m * ways + c] * load(z + (p * n + m) * F + f);
+            store(out + row * F + f, sum);
+        }
+    }
 }
 
 /* The same by the features. */
 static void by_features(const Run *run, const float *delta, const float *head, float *out, int more) {
     int F = run->net.filters, n = run->n, ways = run->net.ways;
     long places = head_size(run) / ways / F;
-    for (long p = 0; p < places; p++)
-        for (int m = 0; m < n; m++, out += F)
-            for (int f = 0; f < F; f += LANES) {
-                vec sum = more ? load(out + f) : (vec){0};
-                for (int c = 0; c < ways; c++) sum += delta[m * ways + c] * load(head + (c * places + p) * F + f);
-                store(out + f, sum);
-            }
+    OURS(row, places * n) {
+        long p = row / n, m = row % n;
+        for (int f = 0; f < F; f += LANES) {
+            vec sum = more ? load(out + row * F + f) : (vec){0};
+            for (int c = 0; c < ways; c++) sum += delta[m * ways + c] * load(head + (c * places + p) * F + f);
+            store(out + row * F + f, sum);
+        }
+    }
 }
 
 static void by_head_bias(const Run *run, const float *delta, float *out) {
     int ways = run->net.ways;
-    for (int c = 0; c < ways; c++) {
+    OURS(c, ways) {
         out[c] = 0;
         for (int m = 0; m < run->n; m++) out[c] += delta[m * ways + c];
     }
@@ -541,10 +591,11 @@ static void by_norm(const Run *run, int i, const float *dz, float *g) {
     const Work *k = &run->work[i];
     int F = run->net.filters, n = run->n;
     if (!run->net.pool)
-        for (long at = 0; at < (long)l->h * l->w * n * F; at += LANES)
-            store(g + at, where(load(k->z + at) > 0, load(dz + at), (vec){0}));
+        OURS(row, (long)l->h * l->w * n)
+            for (long at = row * F; at < (row + 1) * F; at += LANES)
+                store(g + at, where(load(k->z + at) > 0, load(dz + at), (vec){0}));
     else
-        for (int a = 0; a < l->out_h; a++)
+        OURS(a, l->out_h)
             for (int b = 0; b < l->out_w; b++)
                 for (int m = 0; m < n; m++)
                     for (int f = 0; f < F; f += LANES) {
@@ -575,11 +626,14 @@ static void backward_body(Run *run, const float *theta, float *grads) {
         const float *g = k->g;
         float *d = k->d;
         by_norm(run, i, dx, k->g);
-        double *sums = run->sums;
-        for (int f = 0; f < 2 * F; f++) sums[f] = 0;
-        for (long p = 0; p < positions; p++)
-            for (int f = 0; f < F; f += LANES) {
-                vec plain = {0}, scaled = {0}, mean = load(k->mean + f);
+        meet(run);
+        double *sums = run->sums, count = (double)positions * n;
+        OURS(v, F / LANES) {
+            long f = v * LANES;
+            vec mean = load(k->mean + f);
+            for (int s = 0; s < LANES; s++) sums[f + s] = sums[F + f + s] = 0;
+            for (long p = 0; p < positions; p++) {
+                vec plain = {0}, scaled = {0};
                 for (int m = 0; m < n; m++) {
                     long at = (p * n + m) * F + f;
                     plain += load(g + at);
@@ -587,44 +641,52 @@ static void backward_body(Run *run, const float *theta, float *grads) {
                 }
                 for (int s = 0; s < LANES; s++) sums[f + s] += plain[s], sums[F + f + s] += scaled[s];
             }
-        double count = (double)positions * n;
-        for (int f = 0; f < F; f++) {
-            grads[l->beta + f] = sums[f];
-            grads[l->gamma + f] = sums[F + f] * k->scale[f];
-            grads[l->bias + f] = 0; /* the norm takes the bias away */
+            for (long s = f; s < f + LANES; s++) {
+                grads[l->beta + s] = sums[s];
+                grads[l->gamma + s] = sums[F + s] * k->scale[s];
+                grads[l->bias + s] = 0; /* the norm takes the bias away */
+            }
         }
+        meet(run);
         float slope[F], by_beta[F], by_y[F];
         for (int f = 0; f < F; f++) {
             slope[f] = theta[l->gamma + f] * k->scale[f];
             by_beta[f] = sums[f] / count;
             by_y[f] = sums[F + f] * k->scale[f] * k->scale[f] / count;
         }
-        for (long at = 0; at < positions * n * F; at += F)
-            for (int f = 0; f < F; f += LANES) {
-                vec centred = load(k->y + at + f) - load(k->mean + f);
-                store(d + at + f, load(slope + f) * (load(g + at + f) - load(by_beta + f) - centred * load(by_y + f)));
-            }
+        OURS(p, positions)
+            for (long at = p * n * F; at < (p + 1) * n * F; at += F)
+                for (int f = 0; f < F; f += LANES) {
+                    vec centred = load(k->y + at + f) - load(k->mean + f);
+                    vec rest = load(g + at + f) - load(by_beta + f) - centred * load(by_y + f);
+                    store(d + at + f, load(slope + f) * rest);
+                }
         long inputs = i ? (long)l->in_h * l->in_w : positions;
         const float *left = k->x, *right = d;
         int depth = n;
         if (run->net.pairs) {
             depth = (n + 1) / 2;
-            pair_rows(k->x, inputs, n, l->rows, run->x_pairs);
-            pair_rows(d, positions, n, F, run->d_units);
+            if (i) OURS(q, inputs) pair_rows(k->x + q * n * F, 1, n, F, run->x_pairs + q * depth * F);
+            else if (run->rank == 0) pair_rows(k->x, inputs, n, l->rows, run->x_pairs); /* writes past its rows */
+            OURS(p, positions) pair_rows(d + p * n * F, 1, n, F, run->d_units + p * depth * F);
             left = run->x_pairs, right = run->d_units;
         }
+        meet(run);
         by_kernel(run, l, k->table, depth, left, right, NULL, NULL, grads + l->kernel);
+        meet(run);
         if (i == 0) break;
         const float *units = d, *kernel = theta + l->kernel;
         int width = F;
         if (run->net.pairs) {
             width = F / 2;
-            pair_columns(d, positions * n * F, run->d_units);
-            pair_columns(kernel, (long)TAPS * F * F, run->w_units);
+            OURS(p, positions) pair_columns(d + p * n * F, n * F, run->d_units + p * n * width);
+            OURS(t, TAPS) pair_columns(kernel + t * F * F, F * F, run->w_units + t * F * width);
             units = run->d_units, kernel = run->w_units;
         }
-        transpose(kernel, TAPS, F, width, run->w_turned);
+        OURS(t, TAPS) transpose(kernel + t * F * width, 1, F, width, run->w_turned + t * F * width);
+        meet(run);
         convolve(run, k->turned, inputs, TAPS, width, F, units, run->w_turned, NULL, NULL, dx);
+        meet(run);
     }
 }
 
@@ -637,32 +699,86 @@ void conv4_predict(const Network *net, const float *theta, const uint8_t *images
                    const float *values, const float *norms, float *found, float *logits, char *memory) {
     Arena arena = {memory};
     Run run;
-    prepare(&run, net, n, &arena, 1);
+    prepare(&run, net, n, 1, &arena, 1);
     read_images(&run, images, rows, values);
     forward(&run, theta, norms, found);
     memcpy(logits, run.logits, sizeof(float) * n * net->ways);
 }
 
-void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t updates, const Rule *rule,
-                     const uint8_t *images, const int64_t *labels, const int64_t *batches, int n, int steps,
-                     const float *values, float *grads, float *losses, char *memory) {
-    Arena arena = {memory};
+typedef struct { /* what a thread of the crew is told */
     Run run;
-    prepare(&run, net, n, &arena, 1);
-    long size = conv4_parameters(net);
-    for (int step = 0; step < steps; step++, batches += n) {
-        read_images(&run, images, batches, values);
-        forward(&run, theta, NULL, NULL);
-        losses[step] = cross_entropy(&run, labels, batches);
-        backward_head(&run, theta, grads);
-        backward_body(&run, theta, grads);
-        float rate = rule->rate, keep = rule->beta2, add = 1 - rule->beta2, epsilon = rule->epsilon;
-        float unbias = sqrt(1 - pow(rule->beta2, updates + step + 1));
-        for (long i = 0; i < size; i++) {
-            if (rule->adam) {
+    const Rule *rule;
+    float *theta, *moments, *grads, *losses;
+    const uint8_t *images;
+    const int64_t *labels, *batches;
+    const float *values;
+    int64_t updates;
+    int steps;
+} Job;
+
+static void *take_steps(void *told) {
+    Job *job = told;
+    Run *run = &job->run;
+    while (!(run->crew_size = atomic_load(&run->crew->size))) sched_yield();
+    long size = conv4_parameters(&run->net);
+    float *theta = job->theta, *moments = job->moments, *grads = job->grads;
+    float keep = job->rule->beta2, add = 1 - job->rule->beta2, rate = job->rule->rate, epsilon = job->rule->epsilon;
+    for (int step = 0; step < job->steps; step++) {
+        const int64_t *batch = job->batches + (long)step * run->n;
+        read_images(run, job->images, batch, job->values);
+        forward(run, theta, NULL, NULL);
+        meet(run);
+        if (run->rank == 0) job->losses[step] = cross_entropy(run, job->labels, batch);
+        meet(run);
+        backward_head(run, theta, grads);
+        meet(run);
+        backward_body(run, theta, grads);
+        float unbias = sqrt(1 - pow(job->rule->beta2, job->updates + step + 1));
+        OURS(i, size) {
+            if (job->rule->adam) {
                 moments[i] = keep * moments[i] + add * grads[i] * grads[i];
                 theta[i] -= rate * grads[i] / (sqrtf(moments[i]) / unbias + epsilon);
             } else theta[i] -= rate * grads[i];
         }
+        meet(run);
     }
+    return NULL;
+}
+
+/* Elsewhere than here: a new thread is often put where its maker runs, and waits there for the next tick. */
+static void elsewhere(pthread_attr_t *attributes) {
+#if defined(__linux__)
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores)) return;
+    CPU_CLR(sched_getcpu(), &cores);
+    if (CPU_COUNT(&cores)) pthread_attr_setaffinity_np(attributes, sizeof cores, &cores);
+#else
+    (void)attributes;
+#endif
+}
+
+/* threads: how many may share the work; memory: conv4_bytes for as many. */
+void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t updates, const Rule *rule,
+                     const uint8_t *images, const int64_t *labels, const int64_t *batches, int n, int steps,
+                     const float *values, float *grads, float *losses, int threads, char *memory) {
+    Arena arena = {memory};
+    struct Crew crew = {0};
+    pthread_t others[threads];
+    Job jobs[threads];
+    jobs[0] = (Job){{.n = 0}, rule, theta, moments, grads, losses, images, labels, batches, values, updates, steps};
+    prepare(&jobs[0].run, net, n, threads, &arena, 1);
+    jobs[0].run.crew = &crew;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    if (threads > 1) elsewhere(&attributes);
+    int size = 1;
+    for (; size < threads; size++) {
+        jobs[size] = jobs[0];
+        jobs[size].run.rank = size, jobs[size].run.terms += size * jobs[0].run.n_terms;
+        if (pthread_create(&others[size], &attributes, take_steps, &jobs[size])) break; /* then by fewer */
+    }
+    atomic_store(&crew.size, size);
+    take_steps(&jobs[0]);
+    for (int i = 1; i < size; i++) pthread_join(others[i], NULL);
+    pthread_attr_destroy(&attributes);
 }

@@ -56,9 +56,13 @@ class CompiledConv4:
         self._memory = torch.empty(0, dtype=torch.uint8)
 
     def fine_tune(
-        self, packed: Tensor, updates: int, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop
-    ) -> tuple[Tensor, Tensor]:
-        """`inner_loop.fine_tune` on a packed state, up to rounding; biases under a norm do not move at all."""
+        self, packed: Tensor, updates: int, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop,
+        cores: int = 1,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """`inner_loop.fine_tune` on a packed state, up to rounding; biases under a norm do not move at all.
+
+        cores: how many share each step; the bits are the same.
+        """
         self._check(images, batches, labels)
         (steps, size), adam = batches.shape, inner.optimizer == "adam"
         end = packed.clone()
@@ -71,7 +75,8 @@ class CompiledConv4:
             ctypes.byref(network),
             *(_at(theta), _at(moments), ctypes.c_int64(updates), ctypes.byref(rule)),
             *(_at(images), _at(labels), _at(batches), size, steps, _at(self._values)),
-            *(_at(grads), _at(losses), _at(self._room(self._code.conv4_bytes(ctypes.byref(network), size)))),
+            *(_at(grads), _at(losses), cores),
+            _at(self._room(self._code.conv4_bytes(ctypes.byref(network), size, cores))),
         )
         return end, losses
 
@@ -113,7 +118,7 @@ class CompiledConv4:
             ctypes.byref(network),
             *(_at(theta), _at(images), _at(rows), len(images), _at(self._values)),
             *(None if norms is None else _at(norms), _at(found), _at(logits)),
-            _at(self._room(self._code.conv4_bytes(ctypes.byref(network), len(images)))),
+            _at(self._room(self._code.conv4_bytes(ctypes.byref(network), len(images), 1))),
         )
         return logits, found
 

@@ -37,7 +37,7 @@ static void lay_out_tangents(Tangents *t, const Run *run, Arena *arena) {
 static void lay_out_trail(Trail *trail, const Network *net, int n, int steps, int n_last, int deep, Arena *arena, int real) {
     Run shared, counted;
     long size = conv4_parameters(net);
-    lay_out_scratch(&shared, net, imax(n, n_last), arena);
+    lay_out_scratch(&shared, net, imax(n, n_last), 1, arena);
     trail->steps = TAKE(Run, steps);
     for (int k = 0; k < steps; k++) {
         Run *run = real ? &trail->steps[k] : &counted;

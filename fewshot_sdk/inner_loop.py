@@ -22,18 +22,18 @@ cross_entropy: Loss = F.cross_entropy
 
 def fine_tune(
     network: nn.Module, start: LearnerState, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop,
-    loss: Loss = cross_entropy,
+    loss: Loss = cross_entropy, cores: int = 1,
 ) -> tuple[LearnerState, Tensor]:  # fmt: skip
     """The state after one gradient step on the loss of each mini-batch in turn.
 
     images uint8 (n, height, width, channels) and labels int64 (n,); batches: int64 (steps, batch_size),
     rows into them. Also returns the losses, (steps,), each from before its step. Nothing is changed in place.
-    Runs the compiled twin where there is one. The bits depend on which, and on the number of threads:
-    callers pin it with `one_thread`.
+    Runs the compiled twin where there is one, on so many cores, with the bits of one. The bits depend on whether
+    there is, and without it on PyTorch's number of threads: callers pin it with `one_thread`.
     Source: Reptile, Algorithm 1 (U_k); Adam with beta1 = 0 continues from the start's moments.
     """
     tuner = Tuner(network, start, inner, loss=loss)
-    vector, losses = tuner.tune(images, labels, batches)
+    vector, losses = tuner.tune(images, labels, batches, cores=cores)
     return tuner.state(vector, start.updates + len(batches)), losses
 
 
@@ -60,15 +60,17 @@ class Tuner:
         self._packed = self._twin.pack(start) if self._twin else torch.empty(0)
 
     def tune(
-        self, images: Tensor, labels: Tensor, batches: Tensor, middle: Tensor | None = None, done: int = 0
-    ) -> tuple[Tensor, Tensor]:
+        self, images: Tensor, labels: Tensor, batches: Tensor, middle: Tensor | None = None, done: int = 0,
+        cores: int = 1,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """What one task ends with, as a vector, and the losses, (steps,).
 
-        middle: such an end, after `done` steps, to go on from instead of the start.
+        middle: such an end, after `done` steps, to go on from instead of the start. cores: for the compiled twin.
         """
         if self._twin:
             packed = self._packed if middle is None else middle
-            return self._twin.fine_tune(packed, self._start.updates + done, images, labels, batches, self._inner)
+            updates = self._start.updates + done
+            return self._twin.fine_tune(packed, updates, images, labels, batches, self._inner, cores)
         self._network.train()
         begin = self._start if middle is None else self.state(middle, self._start.updates + done)
         state = _in_layout(begin, torch.channels_last)

@@ -75,12 +75,14 @@ class Student:
         return self.network if way.method == "reptile" else self._still
 
     def learn(
-        self, images: Tensor, targets: Tensor, ways: Sequence[Way], seed: int, seen: Tensor | None = None
-    ) -> Iterator[tuple[Way, Params]]:
+        self, images: Tensor, targets: Tensor, ways: Sequence[Way], seed: int, seen: Tensor | None = None,
+        cores: int = 1,
+    ) -> Iterator[tuple[Way, Params]]:  # fmt: skip
         """Yields the network's weights by each of the ways, simplest first; each goes on from what is already there.
 
         images uint8 (n, height, width, channels), targets int64 (n,), each class at least once.
         seed: what the order of mini-batches is drawn from. seen: the images' `features`, if they are known.
+        cores: for the gradient steps, see `fine_tune`.
         Raises TrainingDiverged if gradient steps end in a loss that is no number.
         """
         ways = sorted(ways, key=simplicity)
@@ -94,7 +96,8 @@ class Student:
             if seen is not None and way.method != "reptile":
                 yield way, {**self._start.params, **new_head(way.method, self._still, seen, targets)}
                 continue
-            state, losses = fine_tune(self.network, state, images, targets, batches[done : way.steps], self._inner)
+            rows = batches[done : way.steps]
+            state, losses = fine_tune(self.network, state, images, targets, rows, self._inner, cores=cores)
             if not torch.isfinite(losses).all():
                 raise TrainingDiverged(
                     "adapting to this support set ended in a loss that is no number; try fewer --steps"

@@ -8,6 +8,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from fewshot_sdk.files import cache_folder, sha256
 from fewshot_sdk.version import versions
 
 SOURCES = [Path(__file__).with_name(name) for name in ("conv4_second_order.c", "conv4.c")]  # it includes this
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-pthread")
 SWITCH = "FEWSHOT_NATIVE"
 
 
@@ -41,6 +42,11 @@ def library() -> ctypes.CDLL | None:
     code.conv4_parameters.restype = code.conv4_bytes.restype = code.conv4_slope_bytes.restype = ctypes.c_long
     code.conv4_instructions.restype = ctypes.c_char_p
     return code
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def instructions() -> str:

@@ -66,7 +66,8 @@ def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple
     mine = _share(course, done, team)
     goals: Iterable[Result]
     if course.device is None:
-        goals = (goal(tuner, task, inner, meta) for task in mine)
+        cores = team.cores(meta.tasks_per_step)
+        goals = (goal(tuner, task, inner, meta, n) for task, n in zip(mine, cores, strict=True))
     else:
         goals = tuner.tune_all([_inputs(task, inner) for task in mine])
     end, loss = _mean(course, goals, done, team)

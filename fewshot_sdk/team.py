@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,6 +36,12 @@ class Team:
     def share(self, n: int) -> range:
         """Which of n tasks are this process's."""
         return range(self.rank, n, self.size)
+
+    def cores(self, n: int) -> Iterator[int]:
+        """For each of this process's tasks, on how many cores to do it: in a last round, also those left idle."""
+        for i in self.share(n):
+            round_begins = i - self.rank
+            yield self.size // min(n - round_begins, self.size)
 
     def gather(self, mine: list[Tensor], n: int) -> list[Tensor]:
         """Everybody's results in task order: `mine` are those of `share(n)`, all (length,) and alike."""
@@ -70,9 +76,9 @@ class Team:
             under_way.append(dist.all_to_all_single(received[-1], sent[-1], *shares, async_op=True))
         for exchange in under_way:
             exchange.wait()
-        sums = torch.empty(self.size, part)
-        dist.all_gather(list(sums), _added(torch.cat(received)))
-        whole: Tensor = sums.flatten()[:length]
+        sums = torch.empty(self.size * part)
+        dist.all_to_all_single(sums, _added(torch.cat(received)).repeat(self.size))
+        whole: Tensor = sums[:length]
         return whole
 
     def any(self, flag: bool) -> bool:

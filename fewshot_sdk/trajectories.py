@@ -10,7 +10,7 @@ from fewshot_sdk.inner_loop import Tuner
 from fewshot_sdk.tasks import Task, mini_batches
 
 
-def goal(tuner: Tuner, task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor]:
+def goal(tuner: Tuner, task: Task, inner: InnerLoop, meta: MetaLoop, cores: int = 1) -> tuple[Tensor, Tensor]:
     """The goal of one task as a vector of the tuner's, and the losses of its inner steps, (steps,).
 
     reptile: the weights after all inner steps.
@@ -21,10 +21,10 @@ def goal(tuner: Tuner, task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Te
     """
     if meta.algorithm == "reptile":
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
-        return tuner.tune(task.support, task.support_labels, batches)
+        return tuner.tune(task.support, task.support_labels, batches, cores=cores)
     first, last = split_batches(task, inner, meta)
-    middle, losses = tuner.tune(task.support, task.support_labels, first)
-    end, last_loss = tuner.tune(task.support, task.support_labels, last, middle, len(first))
+    middle, losses = tuner.tune(task.support, task.support_labels, first, cores=cores)
+    end, last_loss = tuner.tune(task.support, task.support_labels, last, middle, len(first), cores)
     return tuner.shifted(middle, end), torch.cat([losses, last_loss])
 
 

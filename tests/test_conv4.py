@@ -129,6 +129,20 @@ def test_the_same_bits_each_time_and_the_start_is_left_alone(precision: Literal[
     assert all(torch.equal(start.params[name], tensor) for name, tensor in before.items())
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_same_bits_on_any_number_of_cores(name: str, precision: Literal["float32", "bfloat16"]) -> None:
+    network, start, images, labels = case(name)
+    inner, batches = (
+        InnerLoop(learning_rate=0.01, batch_size=7, steps=2, precision=precision),
+        torch.arange(14).view(2, 7),
+    )
+    alone = Tuner(network, start, inner).tune(images, labels, batches)
+    for cores in (2, 3, 8):
+        shared = Tuner(network, start, inner).tune(images, labels, batches, cores=cores)
+        assert all(torch.equal(one, other) for one, other in zip(alone, shared, strict=True))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_packed_state_unpacks_to_itself(name: str) -> None:
     network, start, _, _ = case(name)

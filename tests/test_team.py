@@ -95,6 +95,12 @@ def test_shares_are_disjoint_and_together_everything() -> None:
         assert sorted(i for share in shares for i in share) == list(range(5))
 
 
+def test_a_last_round_also_takes_the_cores_left_idle() -> None:
+    assert [list(Team(rank=rank, size=2).cores(5)) for rank in range(2)] == [[1, 1, 2], [1, 1]]
+    assert [list(Team(rank=rank, size=4).cores(6)) for rank in range(4)] == [[1, 2], [1, 2], [1], [1]]
+    assert list(Team().cores(3)) == [1, 1, 1]
+
+
 def test_alone_nothing_is_sent() -> None:
     mine = [torch.ones(2), torch.zeros(2)]
     assert Team().gather(mine, 2) is mine

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -44,16 +42,12 @@ def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: 
 
 def team_size(n_tasks: int, inner_steps: int) -> int:
     """One worker for each core, but no more than tasks; one alone if there is little to do, or no loopback."""
+    from fewshot_sdk.native import cores
     from fewshot_sdk.team import loopback_works
 
     if inner_steps < WORTH_A_TEAM or not loopback_works():
         return 1
     return min(cores(), n_tasks)
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _member(team: Team, work: Callable[[Team, J], R], job: J) -> tuple[R | None, FewshotError | None]:

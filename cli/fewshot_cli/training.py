@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fewshot_cli.output import progress, say
 from fewshot_cli.signals import stoppable
-from fewshot_cli.teams import cores, run_job
+from fewshot_cli.teams import run_job
 from fewshot_cli.training_job import Job
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
 from fewshot_sdk.files import check_free, write_folder
@@ -63,6 +63,7 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
     from fewshot_sdk import pretraining
     from fewshot_sdk.checkpoint import save_checkpoint
     from fewshot_sdk.config import Residual
+    from fewshot_sdk.native import cores
     from fewshot_sdk.training import origin
 
     assert recipe.pretraining is not None
