@@ -33,9 +33,10 @@ from fewshot_sdk.checkpoint import Initialization, fresh
 from fewshot_sdk.config import Arithmetic, Recipe
 from fewshot_sdk.glyphs import glyphs
 from fewshot_sdk.inner_loop import loss_and_grads
-from fewshot_sdk.native import cores, made_with
+from fewshot_sdk.native import made_with
 from fewshot_sdk.params import LearnerState, Params
 from fewshot_sdk.presets import preset
+from fewshot_sdk.processors import cores
 from fewshot_sdk.records import Provenance
 from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.team import Team, run_team

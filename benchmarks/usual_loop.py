@@ -15,8 +15,8 @@ from torch import nn
 
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.config import InnerLoop, Recipe
-from fewshot_sdk.native import cores
 from fewshot_sdk.params import LearnerState
+from fewshot_sdk.processors import cores
 from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
 
 Stream = Callable[[Recipe], TaskSampler]

@@ -16,7 +16,8 @@ from fewshot_sdk.config import Preprocessing, Recipe, Timm
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import Student, Way, class_sums, frozen
-from fewshot_sdk.native import cores, made_with
+from fewshot_sdk.native import made_with
+from fewshot_sdk.processors import cores
 from fewshot_sdk.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.rejection import calibrate
 from fewshot_sdk.support import SupportSet, read_support
@@ -96,7 +97,7 @@ def compare_and_adapt(
         its = seen[seeing]
         ways = ways_of(init, method, steps, len(its.targets))
         entrants.append(Entrant(name=name, init=init, support=its, ways=ways))
-    if not plan(entrants[0].support.targets)[0]:
+    if not plan(entrants[0].support.targets, 1)[0]:
         wanted = PHOTOGRAPHS if _in_colour(entrants) else DRAWINGS
         entrant = next((e for e in entrants if e.name == wanted), entrants[0])
         stepping = Way(method="reptile", steps=_steps(entrant.init, steps))

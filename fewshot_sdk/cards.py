@@ -187,7 +187,7 @@ def _calibration(config: ClassifierConfig) -> str:
         return f"Its probabilities were not cross-validated: temperature {config.temperature:.3g}, {rule}.\n"
     lines = [
         "## How far to believe it",
-        f"Cross-validated on its own {found.pictures} pictures ({found.folds} folds, {found.repeats} times):\n",
+        f"Cross-validated on its own {found.pictures} pictures ({found.folds} folds):\n",
         "| | |",
         "|---|---|",
         f"| accuracy ± standard error | {100 * found.accuracy:.1f} ± {100 * found.standard_error:.1f} % |",

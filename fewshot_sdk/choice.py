@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +17,10 @@ from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.forward import Forward
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import Student, Way, simplicity
-from fewshot_sdk.native import cores
+from fewshot_sdk.processors import side_by_side
 from fewshot_sdk.records import Trial
 from fewshot_sdk.support import SupportSet
 
-R = TypeVar("R")
 LEAST = 1e-12  # of a probability, so that its logarithm is a number
 Watch = Callable[[Iterator[str], int], Iterable[str]]
 
@@ -87,18 +84,18 @@ class Split:
     ask: Ints
 
 
-def plan(targets: Ints) -> tuple[int, int]:
+def plan(targets: Ints, n_ways: int) -> tuple[int, int]:
     """How many folds, and how often: the cap on the work for large support sets.
 
-    Up to 100 pictures 5 folds twice, up to 500 once, up to 2,000 3 folds, more: 2; never more folds than
-    the largest class has pictures. 0 folds if no two classes have a second picture.
+    Up to 100 pictures 5 folds, twice if more than one way is compared, up to 500 once, up to 2,000 3 folds, more: 2;
+    never more folds than the largest class has pictures. 0 folds if no two classes have a second picture.
     """
     counts = np.bincount(targets)
     if (counts > 1).sum() < 2:
         return 0, 0
     n = len(targets)
     folds = 5 if n <= 500 else 3 if n <= 2000 else 2
-    return min(folds, int(counts.max())), 2 if n <= 100 else 1
+    return min(folds, int(counts.max())), 2 if n <= 100 and n_ways > 1 else 1
 
 
 def splits(targets: Ints, folds: int, repeats: int, seed: int) -> list[Split]:
@@ -131,13 +128,13 @@ def cross_validate(entrants: Sequence[Entrant], *, seed: int, watch: Watch) -> l
     Source: Hastie, Tibshirani and Friedman 2009, section 7.10.
     """
     targets = entrants[0].support.targets
-    parts = splits(targets, *plan(targets), seed)
+    parts = splits(targets, *plan(targets, sum(len(entrant.ways) for entrant in entrants)), seed)
     logits: dict[tuple[int, Way], list[Floats]] = {(i, way): [] for i, e in enumerate(entrants) for way in e.ways}
     seconds = dict.fromkeys(logits, 0.0)
 
     def run() -> Iterator[str]:
         for i, entrant in enumerate(entrants):
-            asking = (partial(_answers, entrant, entrant.seen, split, seed) for split in parts)
+            asking = [partial(_answers, entrant, entrant.seen, split, seed) for split in parts]
             for answers in side_by_side(asking):
                 for way, found, took in answers:
                     logits[i, way].append(found)
@@ -165,26 +162,17 @@ def cross_validate(entrants: Sequence[Entrant], *, seed: int, watch: Watch) -> l
     return outcomes
 
 
-def _answers(entrant: Entrant, seen: Seen | None, split: Split, seed: int) -> list[tuple[Way, Floats, float]]:
+def _answers(entrant: Entrant, seen: Seen | None, split: Split, seed: int, n: int) -> list[tuple[Way, Floats, float]]:
     student = Student(entrant.init, len(entrant.support.labels))  # one for each thread
-    return list(ask(student, entrant.support, split, entrant.ways, seed, seen))
-
-
-def side_by_side(work: Iterable[Callable[[], R]]) -> Iterator[R]:
-    """What each piece of work gives, in order, by a thread for each processor; the bits are those of one thread."""
-    pool = ThreadPoolExecutor(cores())
-    try:
-        yield from pool.map(lambda piece: piece(), work)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C no more than what has begun
+    return list(ask(student, entrant.support, split, entrant.ways, seed, seen, n))
 
 
 def ask(
-    student: Student, support: SupportSet, split: Split, ways: Sequence[Way], seed: int, seen: Seen | None
+    student: Student, support: SupportSet, split: Split, ways: Sequence[Way], seed: int, seen: Seen | None, n: int = 1
 ) -> Iterator[tuple[Way, Floats, float]]:
     """Yields each way, its logits (len(split.ask), n_way), and the seconds its learning took.
 
-    seen: the features of the whole support set, if one pass serves all splits.
+    seen: the features of the whole support set, if one pass serves all splits. n: cores for gradient steps.
     """
     images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
     # Taking rows, too: that waits for a second thread, if the machine is busy, for a tenth of a second.
@@ -192,7 +180,7 @@ def ask(
         learn, queries = images[torch.from_numpy(split.learn)], images[torch.from_numpy(split.ask)]
         known = None if seen is None else seen.features[torch.from_numpy(split.learn)]
         spent, started = {True: 0.0, False: 0.0 if seen is None else seen.seconds * len(learn)}, time.perf_counter()
-        for way, params in student.learn(learn, targets[torch.from_numpy(split.learn)], ways, seed, known):
+        for way, params in student.learn(learn, targets[torch.from_numpy(split.learn)], ways, seed, known, n):
             stepping = way.method == "reptile"  # a longer run goes on from a shorter one, and counts it
             spent[stepping] += time.perf_counter() - started
             if seen is None or stepping:

@@ -8,7 +8,6 @@ import platform
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -42,11 +41,6 @@ def library() -> ctypes.CDLL | None:
     code.conv4_parameters.restype = code.conv4_bytes.restype = code.conv4_slope_bytes.restype = ctypes.c_long
     code.conv4_instructions.restype = ctypes.c_char_p
     return code
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def instructions() -> str:

@@ -170,7 +170,7 @@ class Trial(Config):
 class Calibration(Config):
     """What cross-validation on the support set says of a classifier's probabilities.
 
-    pictures: held out, each `repeats` times, in `folds` parts; accuracy: on them, `unknown` not being an answer.
+    pictures: held out once each, in `folds` parts; accuracy: on them, `unknown` not being an answer.
     ece_before, ece: expected calibration error at temperature 1, and at temperatures fitted on the other folds.
     auroc: of the highest probability as a sign that a picture is of a known class, where each class in turn
     is left out and plays the unknown; None under 3 classes. known_lost, unknown_rejected: shares under the
@@ -180,7 +180,6 @@ class Calibration(Config):
     reject_rate: Fraction
     pictures: Count
     folds: Count
-    repeats: Count
     accuracy: Fraction
     standard_error: Annotated[float, Field(ge=0)]
     ece_before: Fraction

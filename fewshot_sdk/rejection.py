@@ -15,8 +15,9 @@ from fewshot_sdk.calibration import (
     reject_threshold,
     softmax,
 )
-from fewshot_sdk.choice import Outcome, Seen, Split, Watch, ask, plan, side_by_side, splits
+from fewshot_sdk.choice import HeldOut, Outcome, Seen, Split, Watch, accuracy_of, ask, plan, splits
 from fewshot_sdk.methods import Student
+from fewshot_sdk.processors import side_by_side
 from fewshot_sdk.records import Calibration
 from fewshot_sdk.support import SupportSet
 
@@ -27,9 +28,10 @@ def calibrate(outcome: Outcome, *, reject_rate: float, seed: int, watch: Watch) 
     """The temperature and the threshold that fit the outcome's held-out predictions, and their record.
 
     reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1. The record's errors
-    and shares are of each fold by the temperature and threshold that fit the others.
+    and shares are of each fold by the temperature and threshold that fit the others. Of repeated folds only the first
+    count, so that a way compared with others ends as it would alone.
     """
-    held, support = outcome.held_out, outcome.entrant.support
+    held = _first_repeat(outcome.held_out)
     temperature, threshold = _fit(held.logits, held.targets, held.rows, reject_rate)
     probabilities, rejected = np.empty_like(held.logits), np.zeros(len(held.targets), bool)
     for fold in np.unique(held.folds):
@@ -37,15 +39,14 @@ def calibrate(outcome: Outcome, *, reject_rate: float, seed: int, watch: Watch) 
         its, limit = _fit(held.logits[others], held.targets[others], held.rows[others], reject_rate)
         probabilities[asked] = softmax(held.logits[asked], its)
         rejected[asked] = probabilities[asked].max(1) < limit
-    folds, repeats = plan(support.targets)
     known, unknown = _left_out(outcome, temperature, seed, watch)
+    accuracy, error = accuracy_of(held)
     record = Calibration(
         reject_rate=reject_rate,
         pictures=len(np.unique(held.rows)),
-        folds=folds,
-        repeats=repeats,
-        accuracy=outcome.trial.accuracy,
-        standard_error=outcome.trial.standard_error,
+        folds=len(np.unique(held.folds)),
+        accuracy=accuracy,
+        standard_error=error,
         ece_before=expected_calibration_error(softmax(held.logits), held.targets),
         ece=expected_calibration_error(probabilities, held.targets),
         known_lost=float(rejected.mean()),
@@ -53,6 +54,13 @@ def calibrate(outcome: Outcome, *, reject_rate: float, seed: int, watch: Watch) 
         unknown_rejected=float((unknown < threshold).mean()) if len(unknown) else None,
     )
     return temperature, threshold, record
+
+
+def _first_repeat(held: HeldOut) -> HeldOut:
+    first = slice(len(np.unique(held.rows)))
+    return HeldOut(
+        logits=held.logits[first], targets=held.targets[first], rows=held.rows[first], folds=held.folds[first]
+    )
 
 
 def _fit(logits: Floats, targets: np.ndarray, rows: np.ndarray, reject_rate: float) -> tuple[float, float]:
@@ -74,11 +82,11 @@ def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> 
         return np.empty(0), np.empty(0)
     left_out = np.unique(np.linspace(0, n_way - 1, min(n_way, MOST_LEFT_OUT)).astype(int))
 
-    def one(number: int, label: int, seen: Seen | None) -> tuple[Floats, Floats] | None:
+    def one(number: int, label: int, seen: Seen | None, n: int) -> tuple[Floats, Floats] | None:
         rest = np.flatnonzero(support.targets != label)
         strangers = np.flatnonzero(support.targets == label)
         targets = support.targets - (support.targets > label)
-        folds, _ = plan(targets[rest])
+        folds, _ = plan(targets[rest], 1)
         if not folds:
             return None
         split = splits(targets[rest], folds, 1, seed)[number % folds]
@@ -86,13 +94,13 @@ def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> 
         without = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
         whole = Split(fold=split.fold, learn=learn, ask=queries)
         student = Student(outcome.entrant.init, n_way - 1)
-        ((_, logits, _),) = ask(student, without, whole, [outcome.way], seed, seen)
+        ((_, logits, _),) = ask(student, without, whole, [outcome.way], seed, seen, n)
         confidences = softmax(logits, temperature).max(1)
         return confidences[: len(split.ask)], confidences[len(split.ask) :]
 
     def run() -> Iterator[str]:
         seen = outcome.entrant.seen
-        for sure in side_by_side(partial(one, number, label, seen) for number, label in enumerate(left_out)):
+        for sure in side_by_side([partial(one, number, label, seen) for number, label in enumerate(left_out)]):
             if sure is not None:
                 known.append(sure[0])
                 unknown.append(sure[1])

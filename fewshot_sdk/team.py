@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_sdk.errors import TeamError, TeamStopped
+from fewshot_sdk.processors import cores_of
 
 R = TypeVar("R")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
@@ -38,10 +39,8 @@ class Team:
         return range(self.rank, n, self.size)
 
     def cores(self, n: int) -> Iterator[int]:
-        """For each of this process's tasks, on how many cores to do it: in a last round, also those left idle."""
-        for i in self.share(n):
-            round_begins = i - self.rank
-            yield self.size // min(n - round_begins, self.size)
+        """For each of this process's tasks, on how many cores to do it."""
+        return (cores_of(i, n, self.size) for i in self.share(n))
 
     def gather(self, mine: list[Tensor], n: int) -> list[Tensor]:
         """Everybody's results in task order: `mine` are those of `share(n)`, all (length,) and alike."""

@@ -28,7 +28,7 @@ LAYERS = """
 2   testing* signing* tensors web_runtime* archives* native* tables* hub_client config* box_nodes
 1   params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms* fits*
 1   settings*
-0   predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment
+0   predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment processors
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 

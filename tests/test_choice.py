@@ -25,7 +25,7 @@ from tests.conftest import draw_folder, tiny_recipe
 @pytest.mark.parametrize("counts", [(5, 5, 5), (2, 2, 2), (2, 5, 1, 9), (3, 40), (1, 1, 2, 2)])
 def test_every_picture_is_asked_about_once_a_repeat_and_every_class_is_learned_from(counts: tuple[int, ...]) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
-    folds, repeats = plan(targets)
+    folds, repeats = plan(targets, 2)
     found = splits(targets, folds, repeats, seed=0)
     asked = np.bincount(np.concatenate([split.ask for split in found]), minlength=len(targets))
     lone = np.isin(targets, [label for label, n in enumerate(counts) if n == 1])
@@ -37,7 +37,8 @@ def test_every_picture_is_asked_about_once_a_repeat_and_every_class_is_learned_f
 
 
 def test_the_work_is_capped_for_large_support_sets() -> None:
-    assert [np.prod(plan(np.arange(5).repeat(n))) for n in (1, 5, 100, 101, 1000)] == [0, 10, 5, 3, 2]
+    assert [np.prod(plan(np.arange(5).repeat(n), 2)) for n in (1, 5, 100, 101, 1000)] == [0, 10, 5, 3, 2]
+    assert plan(np.arange(5).repeat(5), 1) == (5, 1)
 
 
 def trial(method: str, steps: int, accuracy: float, error: float, log_loss: float) -> Outcome:
@@ -154,7 +155,7 @@ def test_calibration_is_recorded_and_identical_in_the_exported_file(init: Initia
     made = adapt(init, folder, method="probe", reject_rate=0.3)
     record = made.config.calibration
     assert record is not None
-    assert (record.pictures, record.folds, record.repeats) == (20, 5, 2)
+    assert (record.pictures, record.folds) == (20, 5)
     assert 0 < made.config.threshold < 1
     assert made.config.temperature != 1
     assert record.auroc is not None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot_cli.main import app
-from fewshot_sdk import adapt, datasets, export_onnx, load, native, presets
+from fewshot_sdk import adapt, datasets, export_onnx, load, presets, processors
 from fewshot_sdk.augment import photographed, redrawn
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.class_images import ClassImages
@@ -162,7 +162,7 @@ def test_what_cannot_be_pretrained_is_told(classes: ClassImages) -> None:
 def test_the_command_pretrains_then_meta_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", small_recipe())
     monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
-    monkeypatch.setattr(native, "cores", lambda: 1)
+    monkeypatch.setattr(processors, "cores", lambda: 1)
     words = ["meta-train", "--preset", "glyphs", "--output"]
     with pytest.raises(SystemExit, match="0"):
         app([*words, str(tmp_path / "whole")])

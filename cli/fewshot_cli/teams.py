@@ -42,7 +42,7 @@ def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: 
 
 def team_size(n_tasks: int, inner_steps: int) -> int:
     """One worker for each core, but no more than tasks; one alone if there is little to do, or no loopback."""
-    from fewshot_sdk.native import cores
+    from fewshot_sdk.processors import cores
     from fewshot_sdk.team import loopback_works
 
     if inner_steps < WORTH_A_TEAM or not loopback_works():

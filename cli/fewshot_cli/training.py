@@ -63,7 +63,7 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
     from fewshot_sdk import pretraining
     from fewshot_sdk.checkpoint import save_checkpoint
     from fewshot_sdk.config import Residual
-    from fewshot_sdk.native import cores
+    from fewshot_sdk.processors import cores
     from fewshot_sdk.training import origin
 
     assert recipe.pretraining is not None
