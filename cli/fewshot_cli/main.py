@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from typing import Annotated
 
 import typer
@@ -10,6 +12,8 @@ import fewshot_sdk
 from fewshot_cli import commands_classifier, commands_hub, commands_training  # in the order in which --help lists them
 from fewshot_cli.group import DEBUG, app
 from fewshot_cli.output import emit
+
+atexit.register(gc.freeze)  # else Python looks for garbage among all of PyTorch as it ends, for a third of a second
 
 __all__ = ["app", "commands_classifier", "commands_hub", "commands_training"]
 
