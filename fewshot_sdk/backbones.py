@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual, Timm
+from fewshot_sdk.architectures import GROUP
+from fewshot_sdk.config import Backbone, Conv4, Mlp, Preprocessing, Residual, Timm
 from fewshot_sdk.params import Params
 from fewshot_sdk.residual import Block, EvenLength, Statistics, n_features, residual_layers
 from fewshot_sdk.timm_body import timm_body
@@ -72,7 +73,7 @@ class BatchNorm(nn.Module):
         self.var: Tensor
 
     def forward(self, input: Tensor) -> Tensor:
-        """(n, c, h, w), each channel brought to mean `bias` and standard deviation `weight`."""
+        """(n, c, h, w) or (n, c), each channel brought to mean `bias` and standard deviation `weight`."""
         mean, var = (None, None) if self.training else (self.mean, self.var)
         return F.batch_norm(input, mean, var, self.weight, self.bias, self.training, 0.0, self.epsilon)
 
@@ -113,6 +114,9 @@ def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, 
     elif isinstance(backbone, Timm):
         layers["body"], features = timm_body(backbone, preprocessing)
         layers["even"] = EvenLength()
+    elif isinstance(backbone, Mlp):
+        layers |= _mlp_layers(backbone, preprocessing.height * preprocessing.width * preprocessing.channels)
+        features = backbone.widths[-1]
     else:
         layers |= _conv4_layers(backbone, preprocessing.channels)
         height, width = (-(-side // 16) for side in (preprocessing.height, preprocessing.width))
@@ -129,13 +133,32 @@ def _conv4_layers(backbone: Conv4, channels: int) -> OrderedDict[str, nn.Module]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(1, 5):
         layers[f"conv{i}"] = SameConv(channels, backbone.filters, 2 if backbone.downsample == "stride" else 1)
-        layers[f"norm{i}"] = BatchNorm(backbone.filters, backbone.norm_epsilon)
+        layers |= _norm(i, backbone.filters, backbone)
         if backbone.downsample == "pool":
             layers[f"pool{i}"] = nn.MaxPool2d(2, ceil_mode=True)
         layers[f"relu{i}"] = nn.ReLU()
         channels = backbone.filters
     layers["flat"] = nn.Flatten()
     return layers
+
+
+def _mlp_layers(backbone: Mlp, inputs: int) -> OrderedDict[str, nn.Module]:
+    """`flat`, `hidden1`, `norm1`, `relu1`, ...; a batch norm takes the place of the bias before it."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flat=nn.Flatten())
+    for i, width in enumerate(backbone.widths, 1):
+        layers[f"hidden{i}"] = nn.Linear(inputs, width, bias=backbone.judges_alone)
+        layers |= _norm(i, width, backbone)
+        layers[f"relu{i}"] = nn.ReLU()
+        inputs = width
+    return layers
+
+
+def _norm(i: int, channels: int, backbone: Conv4 | Mlp) -> OrderedDict[str, nn.Module]:
+    if backbone.norm == "none":
+        return OrderedDict()
+    if backbone.norm == "group":
+        return OrderedDict({f"norm{i}": nn.GroupNorm(channels // GROUP, channels, backbone.norm_epsilon)})
+    return OrderedDict({f"norm{i}": BatchNorm(channels, backbone.norm_epsilon)})
 
 
 def random_params(network: nn.Module, seed: int) -> Params:
@@ -178,5 +201,6 @@ def norm_statistics(network: nn.Module, params: Params, images: Tensor) -> Param
 
 def _record(found: Params, prefix: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
     (input,) = inputs
-    found[f"{prefix}mean"] = input.mean((0, 2, 3))
-    found[f"{prefix}var"] = input.var((0, 2, 3), correction=0)
+    others = [dimension for dimension in range(input.dim()) if dimension != 1]
+    found[f"{prefix}mean"] = input.mean(others)
+    found[f"{prefix}var"] = input.var(others, correction=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fewshot_sdk.algorithms import Algorithm, Part
-from fewshot_sdk.config import Backbone, Conv4, InnerLoop, MetaLoop, Recipe, Timm
+from fewshot_sdk.architectures import described
+from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
 from fewshot_sdk.results import baselines_table, model_index, results_table
 
@@ -85,7 +86,7 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 | data | {_DATA[recipe.data.name]}, split `{recipe.data.split}`{_turned(recipe)} |
 | classes and pixels, sha256 | `{provenance.data_sha256}` |
 | picture | {_picture(recipe)} |
-| network | {_network(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}
+| network | {described(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}
 | meta-training tasks | {recipe.meta.n_way}-way, {recipe.meta.k_shot} shots{_algorithm(recipe.meta)} |
 | inner loop | {steps_of(recipe.inner)} |
 | outer step size{", of Adam" if recipe.meta.optimizer == "adam" else ""} \
@@ -133,7 +134,7 @@ def zoo_card(zoo: Mapping[str, tuple[Recipe, Sequence[Evaluation]]]) -> str:
     rows = []
     for name, (recipe, evaluations) in sorted(zoo.items()):
         ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
-        about = f"{recipe.data.name}, {ways}, {_network(recipe.backbone)}"
+        about = f"{recipe.data.name}, {ways}, {described(recipe.backbone)}"
         tables = f"{results_table(evaluations)}\n{baselines_table(evaluations)}"
         rows.append(f"## [{name}]({name}/README.md)\n{about}.\n\n{tables}")
     return f"""# Models
@@ -209,14 +210,6 @@ def steps_of(inner: InnerLoop) -> str:
     name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
     part = _PARTS[inner.trainable]
     return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}{part}"
-
-
-def _network(backbone: Backbone) -> str:
-    if isinstance(backbone, Conv4):
-        return f"Conv4, {backbone.filters} filters, {backbone.downsample}"
-    if isinstance(backbone, Timm):
-        return f"timm's {backbone.name}, batch norm folded to scales and shifts"
-    return f"residual, stages of {', '.join(map(str, backbone.widths))} filters, batch norm folded in"
 
 
 def _pretraining(recipe: Recipe) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from fewshot_sdk.config import Backbone, Conv4, Preprocessing, Residual
+from fewshot_sdk.architectures import GROUP
+from fewshot_sdk.config import Backbone, Conv4, Mlp, Preprocessing, Residual
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.onnx_nodes import OPSET, Nodes, value
 from fewshot_sdk.picture_nodes import network_pixels
@@ -48,7 +49,9 @@ def network_graph(
 
     x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
     if isinstance(backbone, Conv4):
-        x = _conv4(g, x, tensor, backbone, (seen.height, seen.width))
+        x = _conv4(g, x, tensor, backbone, (seen.height, seen.width), kind)
+    elif isinstance(backbone, Mlp):
+        x = _mlp(g, x, tensor, backbone, kind)
     elif isinstance(backbone, Residual):
         x = _residual(g, x, tensor, backbone, kind)
     else:
@@ -116,32 +119,58 @@ def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.Mo
 
 
 def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floating]]:
-    """The tensors that the graph takes: a frozen norm becomes part of the kernel and bias of the convolution before."""
-    if not isinstance(backbone, Conv4):
+    """The tensors that the graph takes: a frozen norm becomes part of the kernel and bias of the layer before."""
+    if not isinstance(backbone, Conv4 | Mlp) or backbone.judges_alone:
         return dict(tensors)
     found: dict[str, NDArray[np.floating]] = {name: tensors[name] for name in ("head.weight", "head.bias")}
-    for i in range(1, 5):
-        kernel, bias, gamma, beta, mean, variance = (
-            tensors[f"{name}{i}.{part}"].astype(np.float64)
-            for name, parts in (("conv", ("weight", "bias")), ("norm", ("weight", "bias", "mean", "var")))
-            for part in parts
+    for i in range(1, len(backbone.widths) + 1):
+        layer = f"conv{i}" if isinstance(backbone, Conv4) else f"hidden{i}"
+        gamma, beta, mean, variance = (
+            tensors[f"norm{i}.{part}"].astype(np.float64) for part in ("weight", "bias", "mean", "var")
         )
         scale = gamma / np.sqrt(variance + backbone.norm_epsilon)
-        found[f"conv{i}.weight"] = kernel * scale[:, None, None, None]
-        found[f"conv{i}.bias"] = (bias - mean) * scale + beta
+        kernel, bias = tensors[f"{layer}.weight"].astype(np.float64), tensors.get(f"{layer}.bias", np.zeros(1))
+        found[f"{layer}.weight"] = kernel * scale.reshape(-1, *[1] * (kernel.ndim - 1))
+        found[f"{layer}.bias"] = (bias - mean) * scale + beta
     return found
 
 
-def _conv4(g: Nodes, x: str, tensor: Tensor, backbone: Conv4, sizes: Sequence[int]) -> str:
+def _conv4(
+    g: Nodes, x: str, tensor: Tensor, backbone: Conv4, sizes: Sequence[int], kind: type[np.floating]
+) -> str:  # fmt: skip
     """The features; ReLU comes before the pool, which is the same."""
     stride = 2 if backbone.downsample == "stride" else 1
     for i in range(1, 5):
         weights = tensor(f"conv{i}.weight", 4), tensor(f"conv{i}.bias")
-        x = g("Relu", g("Conv", x, *weights, strides=[stride, stride], pads=_same(sizes, stride)))
+        x = g("Conv", x, *weights, strides=[stride, stride], pads=_same(sizes, stride))
+        x = g("Relu", _normed(g, x, tensor, i, backbone, kind))
         if backbone.downsample == "pool":
             x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
         sizes = [-(-size // 2) for size in sizes]
     return x
+
+
+def _mlp(g: Nodes, x: str, tensor: Tensor, backbone: Mlp, kind: type[np.floating]) -> str:
+    """The features, (n, n_features)."""
+    x = g("Flatten", x)
+    for i in range(1, len(backbone.widths) + 1):
+        x = g("Gemm", x, tensor(f"hidden{i}.weight", 2), tensor(f"hidden{i}.bias"), transB=1)
+        x = g("Relu", _normed(g, x, tensor, i, backbone, kind))
+    return x
+
+
+def _normed(g: Nodes, x: str, tensor: Tensor, i: int, backbone: Conv4 | Mlp, kind: type[np.floating]) -> str:
+    """Group norm; of the others nothing is left."""
+    if backbone.norm != "group":
+        return x
+    groups = backbone.widths[i - 1] // GROUP
+    one, zero = (g.constant(np.full(groups, value), kind) for value in (1, 0))
+    parts = g("Reshape", x, g.integers(0, groups, -1))
+    units = g("InstanceNormalization", parts, one, zero, epsilon=backbone.norm_epsilon)
+    scale, shift = tensor(f"norm{i}.weight"), tensor(f"norm{i}.bias")
+    if isinstance(backbone, Conv4):
+        scale, shift = (g("Unsqueeze", row, g.integers(1, 2)) for row in (scale, shift))
+    return g("Add", g("Mul", g("Reshape", units, g("Shape", x)), scale), shift)
 
 
 def _same(sizes: Sequence[int], stride: int) -> list[int]:

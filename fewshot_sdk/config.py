@@ -7,6 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fewshot_sdk.algorithms import Algorithm, Part, check_fits
+from fewshot_sdk.architectures import Backbone as Backbone
+from fewshot_sdk.architectures import Conv4 as Conv4
+from fewshot_sdk.architectures import Mlp as Mlp
+from fewshot_sdk.architectures import Residual as Residual
+from fewshot_sdk.architectures import Timm as Timm
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.settings import Config as Config
 from fewshot_sdk.settings import Count as Count
@@ -53,43 +58,6 @@ class Preprocessing(Config):
         if len(values) not in (1, channels):
             raise ValueError(f"expected 1 or {channels} values")
         return values
-
-
-class Conv4(Config):
-    """The paper's network: four 3x3 convolutions with batch norm, then a linear layer.
-
-    `stride` halves by strided convolutions (Omniglot), `pool` by 2x2 max-pooling (mini-ImageNet).
-    """
-
-    kind: Literal["conv4"] = "conv4"
-    filters: Annotated[int, Field(ge=1, le=4096)] = 64
-    downsample: Literal["stride", "pool"] = "stride"
-    norm_epsilon: Positive = 1e-3
-
-
-class Residual(Config):
-    """A small residual network for photographs, each judged alone: see `fewshot_sdk.residual`.
-
-    widths: filters of the stages; the stem and every stage but the first halve the picture. summary: what the head
-    sees: the last stage's `mean` over positions, or `statistics` of the last two, as class means and probes do.
-    """
-
-    kind: Literal["residual"] = "residual"
-    widths: Annotated[Listed[Count], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
-    summary: Annotated[Literal["mean", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = "mean"
-
-
-class Timm(Config):
-    """A model of the timm library before its classifier, each picture judged alone: see `fewshot_sdk.timm_body`.
-
-    name: timm's name of the architecture, without the tag that says which weights, such as `resnet10t`.
-    """
-
-    kind: Literal["timm"] = "timm"
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]
-
-
-Backbone = Annotated[Conv4 | Residual | Timm, Field(discriminator="kind")]
 
 
 class InnerLoop(Config):
@@ -244,6 +212,10 @@ class Recipe(Config):
             raise ConfigError(
                 f"head: expected prototype with protonet, and only there, found {self.head} with {self.meta.algorithm}"
             )
+        if self.pretraining and not (isinstance(self.backbone, Residual) or self.backbone.kind == "conv4"):
+            raise ConfigError(f"pretraining: expected a conv4 or residual network, found {self.backbone.kind}")
+        if self.pretraining and isinstance(self.backbone, Conv4) and self.backbone.judges_alone:
+            raise ConfigError(f"pretraining: expected a conv4 network with batch norm, found norm {self.backbone.norm}")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
         if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):
             raise ConfigError("head: a head of zeros that does not learn teaches the body nothing; take dense")

@@ -19,10 +19,10 @@ _opened: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
 
 def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
     """The compiled twin of a network; None where nothing can be compiled, for another
-    backbone than Conv4, or for weights other than float32."""
+    backbone than Conv4 with batch norm, or for weights other than float32."""
     if not isinstance(network, Network) or not isinstance(backbone := network.backbone, Conv4):
         return None
-    if any(tensor.dtype != torch.float32 for tensor in params.values()):
+    if backbone.judges_alone or any(tensor.dtype != torch.float32 for tensor in params.values()):
         return None
     if network not in _opened:
         code = library()

@@ -79,12 +79,12 @@ def shrink(g: Nodes, z: str, layer: Layer, filters: int) -> tuple[str, str]:
     return g("Relu", z), chosen
 
 
-def unshrink(g: Nodes, slope: str, trace: Trace, layer: Layer, filters: int) -> str:
+def unshrink(g: Nodes, slope: str, output: str, chosen: str, layer: Layer, filters: int) -> str:
     """The way back through `shrink`: the slope by its output -> by its input, as rows."""
-    slope = g("Mul", slope, g("Cast", g("Greater", trace.output, g.scalar(0)), to=1))  # faster than Where and Sign
+    slope = g("Mul", slope, g("Cast", g("Greater", output, g.scalar(0)), to=1))  # faster than Where and Sign
     if layer.corners is not None:
         which = g("Reshape", g.integers(0, 1, 2, 3), g.integers(4, 1))
-        mine = g("Cast", g("Equal", trace.chosen, which), to=1)
+        mine = g("Cast", g("Equal", chosen, which), to=1)
         spread = g("Mul", g("Unsqueeze", slope, g.integers(2)), mine)
         spread = g("Reshape", spread, g.integers(0, -1, filters))
         slope = g("Gather", spread, g.integers(*layer.corners), axis=1)
@@ -136,7 +136,7 @@ def forward(g: Nodes, x: str, layer: Layer, w: Weights, backbone: Conv4) -> Trac
 
 def backward(g: Nodes, slope: str, trace: Trace, layer: Layer, w: Weights, filters: int) -> tuple[str, str, str, str]:
     """The slopes by the layer's input, kernel, gamma and beta, from the one by its output."""
-    d = unshrink(g, slope, trace, layer, filters)
+    d = unshrink(g, slope, trace.output, trace.chosen, layer, filters)
     by_beta = g("ReduceSum", d, g.integers(0), keepdims=1)
     by_gamma = g("Mul", g("ReduceSum", g("Mul", d, trace.centred), g.integers(0), keepdims=1), trace.inverse)
     rows = g("Cast", g("Shape", d, start=0, end=1), to=1)
@@ -145,14 +145,18 @@ def backward(g: Nodes, slope: str, trace: Trace, layer: Layer, w: Weights, filte
     inner = g("Sub", g("Sub", d, of_mean), g("Mul", trace.centred, of_variance))
     d = g("Mul", inner, trace.scale)
     by_kernel = g("Gemm", trace.patches, d, transA=1)
+    return by_patches(g, d, layer, w.kernel, filters), by_kernel, by_gamma, by_beta
+
+
+def by_patches(g: Nodes, d: str, layer: Layer, kernel: str, filters: int) -> str:
+    """The slope by a convolution's input, (n, positions before, channels), from the one by its output, as rows."""
     # a row of zeros for each image gives the zero patches that the table points to where there is no tap
     padded = g("Pad", g("Reshape", d, g.integers(-1, len(layer.patches), filters)), g.integers(0, 0, 0, 0, 1, 0))
-    by_patches = g("Gemm", as_rows(g, padded, filters), w.kernel, transB=1)
-    by_patches = g("Reshape", by_patches, g.integers(-1, TAPS * (len(layer.patches) + 1), filters))
-    taken = g("Gather", by_patches, g.integers(*layer.folds.ravel()), axis=1)
+    spread = g("Gemm", as_rows(g, padded, filters), kernel, transB=1)
+    spread = g("Reshape", spread, g.integers(-1, TAPS * (len(layer.patches) + 1), filters))
+    taken = g("Gather", spread, g.integers(*layer.folds.ravel()), axis=1)
     taken = g("Reshape", taken, g.integers(-1, len(layer.folds), layer.folds.shape[1] * filters))  # long rows add fast
-    by_input = g("Reshape", g("ReduceSum", taken, g.integers(1), keepdims=0), g.integers(0, -1, filters))
-    return by_input, by_kernel, by_gamma, by_beta
+    return g("Reshape", g("ReduceSum", taken, g.integers(1), keepdims=0), g.integers(0, -1, filters))
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ def backward_first(
     g: Nodes, slope: str, trace: Trace, layer: Layer, w: Weights, filters: int, columns: int
 ) -> tuple[str, str, str]:
     """The slopes by the first layer's kernel, gamma and beta."""
-    d = unshrink(g, slope, trace, layer, filters)
+    d = unshrink(g, slope, trace.output, trace.chosen, layer, filters)
     by_folded, by_beta = g.several("Split", 2, g("Gemm", trace.patches, d, transA=1), g.integers(columns, 1), axis=0)
     by_gamma = g("Mul", g("ReduceSum", g("Mul", w.kernel, by_folded), g.integers(0), keepdims=1), trace.inverse)
     of_variance = g("Mul", trace.centred, g("Mul", by_gamma, trace.inverse))

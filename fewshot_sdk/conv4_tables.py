@@ -26,6 +26,9 @@ class Layer:
     corners: NDArray[np.int64] | None
 
 
+DENSE = Layer(patches=np.zeros((1, 1), np.int64), folds=np.zeros((1, 1), np.int64), windows=None, corners=None)
+
+
 def layers(backbone: Conv4, seen: Preprocessing) -> list[Layer]:
     """The four layers' tables."""
     found: list[Layer] = []

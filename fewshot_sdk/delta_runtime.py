@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
+from fewshot_sdk.architectures import norm_buffers
 from fewshot_sdk.arrays import from_bytes
 from fewshot_sdk.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.classifier_graph import folded, network_graph
-from fewshot_sdk.config import Backbone, Conv4
+from fewshot_sdk.config import Backbone
 from fewshot_sdk.deltas import DELTA, DELTA_FORMAT, Arrays, check_base, restored
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
 from fewshot_sdk.files import read_folder, sha256
@@ -49,13 +50,7 @@ class DeltaPredictor:
         self._base = from_bytes(opened.files["model.safetensors"], str(opened.folder / "model.safetensors"))
         self._threads = threads
         self._sessions: dict[Backbone, InferenceSession] = {}  # by what the head sees of the one network
-        frozen = {f"norm{i}.{part}" for i in range(1, 5) for part in ("mean", "var")}
-        self._names = {
-            *self._base,
-            "head.weight",
-            "head.bias",
-            *(frozen if isinstance(self._recipe.backbone, Conv4) else ()),
-        }
+        self._names = {*self._base, "head.weight", "head.bias", *norm_buffers(self._recipe.backbone)}
         self._kept: dict[str, _Kept] = {}
 
     @property

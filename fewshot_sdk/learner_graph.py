@@ -9,13 +9,14 @@ import onnx
 
 from fewshot_sdk.backbones import HEAD
 from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.config import Conv4, InnerLoop, Recipe, Residual
+from fewshot_sdk.config import Conv4, InnerLoop, Mlp, Recipe, Residual
 from fewshot_sdk.conv4_learner import Conv4Form
 from fewshot_sdk.errors import ExportError
+from fewshot_sdk.layered_learner import LayeredForm
 from fewshot_sdk.onnx_nodes import ROUND, Nodes, value
 from fewshot_sdk.residual_learner import ResidualForm
 
-Form = Conv4Form | ResidualForm
+Form = Conv4Form | LayeredForm | ResidualForm
 
 
 def learner_graph(init: Initialization) -> onnx.ModelProto:
@@ -70,13 +71,15 @@ def _form(recipe: Recipe) -> Form:
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: there, all weights move "
             f"at one rate; {advice}"
         )
-    if isinstance(recipe.backbone, Conv4):
+    if isinstance(recipe.backbone, Conv4) and not recipe.backbone.judges_alone:
         return Conv4Form(recipe.backbone, recipe.preprocessing)
+    if isinstance(recipe.backbone, Conv4 | Mlp):
+        return LayeredForm(recipe.backbone, recipe.preprocessing)
     if isinstance(recipe.backbone, Residual):
         return ResidualForm(recipe.backbone, recipe.preprocessing)
     raise ExportError(
-        f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for conv4 "
-        f"and residual ones; {advice}"
+        f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for conv4, "
+        f"mlp and residual ones; {advice}"
     )
 
 

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from fewshot_sdk.backbones import HEAD, Network, build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.config import Backbone, Conv4, InnerLoop, Recipe, Residual
+from fewshot_sdk.config import Backbone, InnerLoop, Recipe, Residual
 from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.heads import Head, fits, open_any_head
 from fewshot_sdk.inner_loop import fine_tune
@@ -30,8 +30,8 @@ PENALTY = 1.0
 AT_ONCE = 64  # pictures, where each is judged alone: bounds the memory
 PROBE_ITERATIONS = 50
 # Of class means: with it the best temperature on new classes is about 1. For timm models it is that of `residual`,
-# whose features have the same length; not measured, for want of their weights.
-SHARPNESS = {"conv4": 1.0, "residual": 25.0, "timm": 25.0}
+# whose features have the same length, for fully connected ones that of `conv4`; not measured, for want of weights.
+SHARPNESS = {"conv4": 1.0, "mlp": 1.0, "residual": 25.0, "timm": 25.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Student:
     @property
     def judges_alone(self) -> bool:
         """Whether the features of a picture depend on nothing else in its batch."""
-        return not isinstance(self.network.backbone, Conv4)
+        return self.network.backbone.judges_alone
 
     def features(self, images: Tensor) -> Tensor:
         """What class means and probes see of a support set: (n, n_features)."""
@@ -140,7 +140,7 @@ def begin(network: Network, opened: LearnerState, head: Head, images: Tensor, ta
 def features(network: Network, params: Params, images: Tensor) -> Tensor:
     """What the head sees of a support set, by its own statistics: (n, n_features)."""
     network.train()
-    if isinstance(network.backbone, Conv4):
+    if not network.backbone.judges_alone:
         return _before_head(network, params, images)
     return torch.cat([_before_head(network, params, few) for few in torch.split(images, AT_ONCE)])
 

@@ -11,21 +11,23 @@ import fewshot_sdk
 from tests.conftest import REPOSITORY
 
 LAYERS = """
-14  cli
-13  regression_training combinations overlaps paper_tables
-12  extension sine_waves trials
-11  training adaptation own_networks regressor_export
-10  taylor rejection onnx_export comparison outer_loop
-9   sharing regressor learner_export choice evaluation parity precision fast_weights meta_gradients
-8   pretraining learner_graph methods classifier regression_init
-7   onnx_adaptation lineage datasets* demo* trajectories delta_runtime checkpoint
-6   serving* report* doctor* forward omniglot* mini_imagenet* glyphs* regressor_runtime* deployment* inner_loop
-6   learner* classifier_graph regression_cards paper_cells residual_learner timm_graph timm_weights
-5   presets* tasks class_cache* support* heads conv4 cards* runtime* perceptrons states conv4_learner
-4   deltas* curves* conv4_nodes catalogue class_images* bundles* sources* thumbnails* backbones results* metadata*
-4   regression*
-3   hub meta images* records* conv4_tables* residual picture_nodes figures timm_body
-2   testing* signing* tensors web_runtime* archives* native* tables* hub_client config* box_nodes
+15  cli
+14  regression_training combinations overlaps paper_tables
+13  extension sine_waves trials
+12  training adaptation own_networks regressor_export
+11  taylor rejection onnx_export comparison outer_loop
+10  sharing regressor learner_export choice evaluation parity precision fast_weights meta_gradients
+9   pretraining learner_graph methods classifier regression_init
+8   onnx_adaptation lineage datasets* demo* trajectories delta_runtime checkpoint
+7   serving* report* doctor* forward omniglot* mini_imagenet* glyphs* regressor_runtime* deployment* inner_loop
+7   learner* classifier_graph regression_cards paper_cells residual_learner timm_graph timm_weights
+7   layered_learner
+6   presets* tasks class_cache* support* heads conv4 cards* runtime* perceptrons states conv4_learner
+5   deltas* curves* conv4_nodes class_images* bundles* sources* thumbnails* backbones results* metadata*
+5   regression*
+4   catalogue meta images* records* conv4_tables* residual picture_nodes figures timm_body
+3   hub config*
+2   testing* signing* tensors web_runtime* archives* native* tables* hub_client box_nodes architectures
 1   params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms* fits*
 1   settings*
 0   predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment processors

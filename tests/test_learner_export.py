@@ -12,7 +12,7 @@ import torch
 from fewshot_sdk import Learner, Predictor, adapt, adapt_to_onnx, export_learner, export_onnx, learner_export, save
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Conv4, Preprocessing, Recipe, Residual, Timm
+from fewshot_sdk.config import Conv4, Mlp, Preprocessing, Recipe, Residual, Timm
 from fewshot_sdk.errors import BundleError, ConfigError, ExportError, OutputExists, SupportError
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import loss_and_grads
@@ -44,6 +44,33 @@ RECIPES: dict[str, Recipe] = {
         head="dense",
         inner=TINY.inner.replace(optimizer="sgd"),
         adaptation=SGD.replace(batch_size=4),
+    ),
+    "stride, group norm, Adam, mini-batches": tiny_recipe(
+        preprocessing=COLOUR, backbone=Conv4(filters=16, norm="group"), adaptation=TINY.adaptation.replace(batch_size=4)
+    ),
+    "pool, group norm, dense head, SGD": tiny_recipe(
+        preprocessing=COLOUR,
+        backbone=Conv4(filters=8, downsample="pool", norm="group"),
+        head="dense",
+        inner=TINY.inner.replace(optimizer="sgd"),
+        adaptation=SGD,
+    ),
+    "stride, no norm, zero head, Adam": tiny_recipe(backbone=Conv4(filters=6, norm="none")),
+    "pool, no norm, dense head, mini-batches": tiny_recipe(
+        preprocessing=COLOUR,
+        backbone=Conv4(filters=5, downsample="pool", norm="none"),
+        head="dense",
+        adaptation=TINY.adaptation.replace(batch_size=4),
+    ),
+    "fully connected, batch norm, Adam": tiny_recipe(preprocessing=COLOUR, backbone=Mlp(widths=(12, 9))),
+    "fully connected, group norm, dense head, SGD, mini-batches": tiny_recipe(
+        backbone=Mlp(widths=(24, 16, 8), norm="group"),
+        head="dense",
+        inner=TINY.inner.replace(optimizer="sgd"),
+        adaptation=SGD.replace(batch_size=4),
+    ),
+    "fully connected, no norm, Adam, mini-batches": tiny_recipe(
+        backbone=Mlp(widths=(7,), norm="none"), adaptation=TINY.adaptation.replace(batch_size=4)
     ),
     "stride, odd sizes, Adam that forgets at once": tiny_recipe(
         preprocessing=COLOUR, inner=TINY.inner.replace(beta2=0.5), adaptation=TINY.adaptation.replace(beta2=0.5)
