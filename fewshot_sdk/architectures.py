@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.settings import Config, Count, Listed, Positive
 
 Norm = Literal["batch", "group", "none"]
@@ -121,4 +122,6 @@ def described(backbone: Backbone) -> str:
 def _check_groups(widths: tuple[int, ...], norm: Norm) -> None:
     odd = [width for width in widths if width % GROUP]
     if norm == "group" and odd:
-        raise ValueError(f"group norm takes {GROUP} channels at a time: expected a multiple of it, found {odd[0]}")
+        raise ConfigError(
+            f"norm: group norm takes {GROUP} channels at a time: expected a multiple of it, found {odd[0]}"
+        )

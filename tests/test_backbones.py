@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from fewshot_sdk.architectures import Norm
 from fewshot_sdk.backbones import SameConv, build_network, norm_statistics, random_params
-from fewshot_sdk.config import Conv4, Preprocessing, Recipe, Residual
+from fewshot_sdk.config import Conv4, Mlp, Preprocessing, Recipe, Residual
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.heads import close_head, open_head
 from fewshot_sdk.params import LearnerState
@@ -113,6 +114,46 @@ def test_with_the_statistics_of_a_set_evaluation_mode_repeats_training_mode_on_i
         training = functional_call(network, params, (images,))
         frozen = functional_call(network.eval(), {**params, **statistics}, (images,))
     torch.testing.assert_close(frozen, training, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["group", "none"])
+@pytest.mark.parametrize("kind", [Conv4, Mlp])
+def test_without_batch_norm_each_picture_is_judged_alone(kind: type[Conv4] | type[Mlp], norm: Norm) -> None:
+    backbone = kind(norm=norm)
+    assert backbone.judges_alone
+    network = build_network(backbone, GREY, 5)
+    network.load_state_dict(random_params(network, 0))
+    images = noise(6, GREY)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images)[:1], network(images[:1]), rtol=1e-4, atol=1e-5)
+    assert norm_statistics(network, {}, images) == {}
+
+
+def test_group_norm_takes_eight_channels_of_one_picture_at_a_time() -> None:
+    network = build_network(Conv4(filters=16, norm="group"), GREY, 5)
+    with torch.no_grad():
+        seen = network.get_submodule("norm1")(torch.randn(3, 16, 6, 6) * 5 + 2)
+    parts = seen.view(3, 2, 8 * 36)
+    torch.testing.assert_close(parts.mean(2), torch.zeros(3, 2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(parts.var(2, correction=0), torch.ones(3, 2), rtol=0, atol=1e-3)
+    for kind in (lambda: Conv4(filters=12, norm="group"), lambda: Mlp(widths=(16, 12), norm="group")):
+        with pytest.raises(ConfigError, match="8 channels at a time: expected a multiple of it, found 12"):
+            kind()
+
+
+def test_fully_connected_layers_have_no_bias_before_a_batch_norm() -> None:
+    sizes = {name: tuple(p.shape) for name, p in build_network(Mlp(widths=(7, 6)), GREY, 5).named_parameters()}
+    assert sizes == {
+        "hidden1.weight": (7, GREY.height * GREY.width), "norm1.weight": (7,), "norm1.bias": (7,),
+        "hidden2.weight": (6, 7), "norm2.weight": (6,), "norm2.bias": (6,),
+        "head.weight": (5, 6), "head.bias": (5,),
+    }  # fmt: skip
+
+
+def test_what_was_written_before_there_was_a_choice_of_norm_is_read_and_written_alike() -> None:
+    assert Conv4.model_validate_json(Conv4().model_dump_json()) == Conv4()
+    assert "norm" not in Conv4().model_dump()
+    assert Conv4.model_validate_json(Conv4(norm="none").model_dump_json()).norm == "none"
 
 
 def state_of(head: str, n_way: int) -> tuple[Recipe, torch.nn.Module, LearnerState]:

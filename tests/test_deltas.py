@@ -15,7 +15,7 @@ import torch
 from fewshot_sdk import Classifier, Delta, DeltaPredictor, adapt, export_onnx, load_classifier, save
 from fewshot_sdk.arrays import from_bytes, to_bytes
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Conv4, Residual
+from fewshot_sdk.config import Backbone, Conv4, Mlp, Residual
 from fewshot_sdk.deltas import DELTA, Arrays, difference, restored
 from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 from fewshot_sdk.files import read_folder, write_folder
@@ -134,6 +134,20 @@ def test_one_predictor_serves_heads_that_see_means_and_heads_that_see_statistics
         predictor.add(method, save(Delta(classifier=whole, base=base, precision="float32"), tmp_path / method))
         found = predictor.probabilities(method, whole.support.images)
         np.testing.assert_allclose(found, whole.probabilities(whole.support.images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "backbone", [Conv4(filters=8, norm="group"), Mlp(widths=(12, 7)), Mlp(widths=(8,), norm="group")]
+)
+def test_a_delta_on_a_network_of_any_norm_answers_as_its_classifier(
+    init: Initialization, drawings: Path, tmp_path: Path, backbone: Backbone
+) -> None:
+    base = fresh(tiny_recipe(backbone=backbone), 0, init.provenance)
+    whole = adapt(base, drawings, steps=3)
+    predictor = DeltaPredictor(save(base, tmp_path / "base"))
+    predictor.add("it", save(Delta(classifier=whole, base=base, precision="float32"), tmp_path / "it"))
+    found = predictor.probabilities("it", whole.support.images)
+    np.testing.assert_allclose(found, whole.probabilities(whole.support.images), atol=1e-5)
 
 
 def test_one_predictor_answers_for_many_users_as_their_classifiers_do(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fewshot_sdk import Classifier, Predictor, adapt, export_onnx
 from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Backbone, Conv4, Residual
+from fewshot_sdk.config import Backbone, Conv4, Mlp, Residual
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError, OutputExists, ParityError
 from fewshot_sdk.images import Pixels, preprocess
 from fewshot_sdk.onnx_nodes import OPSET
@@ -129,6 +129,11 @@ def test_a_raw_file_takes_the_networks_floats(classifier: Classifier, exported: 
         (Residual(widths=(5, 5, 7)), "reptile"),
         (Residual(widths=(5, 5, 7)), "probe"),
         (Residual(widths=(4,)), "prototypes"),
+        (Conv4(filters=8, norm="group"), "reptile"),
+        (Conv4(filters=5, downsample="pool", norm="none"), "probe"),
+        (Mlp(widths=(12, 7)), "reptile"),
+        (Mlp(widths=(16, 8), norm="group"), "prototypes"),
+        (Mlp(widths=(9,), norm="none"), "reptile"),
     ],
 )
 def test_every_network_is_exported_in_every_precision(

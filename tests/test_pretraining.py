@@ -11,7 +11,7 @@ from fewshot_sdk import adapt, datasets, export_onnx, load, presets, processors
 from fewshot_sdk.augment import photographed, redrawn
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.class_images import ClassImages
-from fewshot_sdk.config import Pretraining, Recipe, Residual
+from fewshot_sdk.config import Conv4, Mlp, Pretraining, Recipe, Residual
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.evaluation import accuracies, evaluate
 from fewshot_sdk.inner_loop import one_thread
@@ -153,6 +153,10 @@ def test_redrawn_pictures_keep_their_paper_and_are_drawn_from_the_generator() ->
 
 
 def test_what_cannot_be_pretrained_is_told(classes: ClassImages) -> None:
+    with pytest.raises(ConfigError, match="expected a conv4 network with batch norm, found norm group"):
+        small_recipe().replace(backbone=Conv4(filters=8, norm="group"))
+    with pytest.raises(ConfigError, match="expected a conv4 or residual network, found mlp"):
+        small_recipe().replace(backbone=Mlp())
     with pytest.raises(ConfigError, match="is not pre-trained"):
         next(pretrain(tiny_recipe(), classes, seed=0, threads=1))
     with pytest.raises(TrainingDiverged, match="not finite in epoch 1"):
