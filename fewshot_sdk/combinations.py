@@ -85,7 +85,7 @@ def shape(curves: Mapping[str, Sequence[float]]) -> tuple[bool, str]:
     return holds, f"{said} A further gradient must help by more than the 95 % interval, the others in the mean."
 
 
-def gradient_combinations(scale: Scale, command: str) -> Iterator[Figure | str]:
+def gradient_combinations(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Iterator[Figure | str]:
     """Yields what each training ended in, as a sentence, then the figure: accuracy against outer steps."""
     size = SIZES[scale]
     classes = open_classes(preset("omniglot-5way"), scale)
@@ -95,7 +95,7 @@ def gradient_combinations(scale: Scale, command: str) -> Iterator[Figure | str]:
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in COMBINATIONS}
     for name in COMBINATIONS:
         recipe = recipe_of(name, size)
-        for seed in SEEDS:
+        for seed in seeds:
             tasks = TaskSampler(data=classes.train, n_way=5, k_shot=recipe.meta.k_shot, seed=seed)
             on_the_way = []
             for init in trained(recipe, tasks, every):
@@ -110,6 +110,7 @@ def gradient_combinations(scale: Scale, command: str) -> Iterator[Figure | str]:
     yield Figure(
         name="gradient-combinations",
         command=command,
+        seeds=tuple(seeds),
         across="outer steps",
         up="accuracy on new classes, %",
         x=across,

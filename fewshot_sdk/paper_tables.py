@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fewshot_sdk.algorithms import Algorithm
@@ -73,7 +73,7 @@ def records(init: Initialization, mode: Mode) -> dict[int, tuple[float, float]]:
     }
 
 
-def table(name: Name, scale: Scale, command: str) -> Iterator[Figure | str]:
+def table(name: Name, scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Iterator[Figure | str]:
     """Yields each training's accuracies as a sentence, then the table: a line for each row, a point for each cell."""
     cells: list[Cell] = [(recipe, shots) for recipe in PRESETS[name] for shots in SHOTS]
     found: dict[tuple[str, int, Cell], float] = {}  # by row, seed and cell
@@ -90,7 +90,7 @@ def table(name: Name, scale: Scale, command: str) -> Iterator[Figure | str]:
             if recipe is None:
                 continue
             modes = {mode: row for row, (by, mode) in ROWS.items() if by == algorithm}
-            for seed in SEEDS:
+            for seed in seeds:
                 if kept and _is_it(kept, recipe, seed, list(modes)):
                     each = {mode: {k: value for k, (value, _) in records(kept, mode).items()} for mode in modes}
                     notes.append(
@@ -103,7 +103,7 @@ def table(name: Name, scale: Scale, command: str) -> Iterator[Figure | str]:
                 shown = ", ".join(f"{mode} {each[mode][1]:.1f} and {each[mode][5]:.1f} %" for mode in modes)
                 yield f"{recipe_name} by {algorithm}, seed {seed}: {shown} (1-shot and 5-shot)"
     ours = {
-        row: Line(name=row, values=tuple(tuple(found.get((row, seed, cell)) for cell in cells) for seed in SEEDS))
+        row: Line(name=row, values=tuple(tuple(found.get((row, seed, cell)) for cell in cells) for seed in seeds))
         for row in ROWS
     }
     paper = paper_lines(name)
@@ -112,6 +112,7 @@ def table(name: Name, scale: Scale, command: str) -> Iterator[Figure | str]:
     yield Figure(
         name=name,
         command=command,
+        seeds=tuple(seeds),
         across="classes and shots",
         up="accuracy on new classes, %",
         x=tuple(range(len(cells))),

@@ -150,9 +150,9 @@ def test_a_table_holds_the_papers_cells_beside_ours(
     for name, short in paper_tables.SHORT.items():
         tiny = replace(short, meta_steps=1, maml_steps=min(1, short.maml_steps), n_tasks=2)
         monkeypatch.setitem(paper_tables.SHORT, name, tiny)
-    monkeypatch.setattr(paper_tables, "SEEDS", (0, 1))
-    assert run("reproduce", "table2", "--output", tmp_path / "table")[0] == 0
+    assert run("reproduce", "table2", "--seeds", 4, "--output", tmp_path / "table")[0] == 0
     data = json.loads((tmp_path / "table" / "data.json").read_text())
+    assert (data["seeds"], data["command"][-10:]) == ([0, 1, 2, 3], " --seeds 4")
     assert data["cells"] == ["5-way 1-shot", "5-way 5-shot", "20-way 1-shot", "20-way 5-shot"]
     figure = Figure.from_json((tmp_path / "table" / "data.json").read_bytes())
     assert figure.line("Reptile, paper").at(0) == (95.39, 0.09)

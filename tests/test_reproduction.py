@@ -7,7 +7,7 @@ import pytest
 
 from fewshot_cli.main import app
 from fewshot_sdk import sine_waves, taylor
-from fewshot_sdk.figures import Figure, Line
+from fewshot_sdk.figures import Figure, Line, interval
 from fewshot_sdk.taylor import COMPARED, Coefficients, theory
 
 
@@ -60,8 +60,10 @@ def test_an_unknown_figure_lists_the_known_ones(tmp_path: Path, capsys: pytest.C
     assert "'taylor', 'sine'" in capsys.readouterr().err
 
 
-def test_the_interval_is_students_over_three_seeds() -> None:
+def test_the_interval_is_students_over_the_seeds() -> None:
     mean, half = Line(name="a", values=((1.0,), (2.0,), (3.0,))).at(0)
     assert mean == 2
     assert half == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+    assert interval([1.0, 2.0])[1] == pytest.approx(12.706 / 2, rel=1e-3)
+    assert interval([-1.0, 1.0] * 15)[1] == pytest.approx(2.045 * (30 / 29 / 30) ** 0.5, rel=1e-3)
     assert Line(name="b", values=((1.5,),), theory=True).at(0) == (1.5, 0)

@@ -218,9 +218,12 @@ def reproduce(
             help="small: minutes; paper: the paper's settings, which take hours to weeks. taylor has but one."
         ),
     ] = "small",
+    seeds: Annotated[
+        int, typer.Option(min=3, max=30, help="How many trainings of each kind; more of them narrow the intervals.")
+    ] = 3,
     json: Json = False,
 ) -> None:
-    """Repeat a figure or table of the Reptile paper over three seeds, and say whether its shape holds."""
+    """Repeat a figure or table of the Reptile paper over several seeds, and say whether its shape holds."""
     from fewshot_cli import reproduction
 
-    reproduction.reproduce(figure, scale, output, json)
+    reproduction.reproduce(figure, scale, seeds, output, json)

@@ -18,13 +18,14 @@ Name = Literal["taylor", "sine", "gradient-combinations", "overlap", "table1", "
 Size = Literal["small", "paper"]
 
 
-def reproduce(name: Name, scale: Size, output: Path, json: bool) -> None:
+def reproduce(name: Name, scale: Size, n_seeds: int, output: Path, json: bool) -> None:
     """Makes one figure, and writes its data, pictures and verdict."""
-    from fewshot_sdk.figures import check_can_draw
+    from fewshot_sdk.figures import SEEDS, check_can_draw
 
     check_free(output)
     check_can_draw()
-    for part in _parts(name, scale, f"fewshot reproduce {name} --scale {scale}"):
+    more = f" --seeds {n_seeds}" if n_seeds != len(SEEDS) else ""
+    for part in _parts(name, scale, f"fewshot reproduce {name} --scale {scale}{more}", range(n_seeds)):
         if isinstance(part, str):
             say(part)
             continue
@@ -36,23 +37,23 @@ def reproduce(name: Name, scale: Size, output: Path, json: bool) -> None:
             emit(part.verdict)
 
 
-def _parts(name: Name, scale: Size, command: str) -> Iterator[Figure | str]:
+def _parts(name: Name, scale: Size, command: str, seeds: range) -> Iterator[Figure | str]:
     if name == "taylor":
         from fewshot_sdk.taylor import taylor
 
-        return taylor(command)
+        return taylor(command, seeds)
     if name == "sine":
         from fewshot_sdk.sine_waves import sine
 
-        return sine(scale, command)
+        return sine(scale, command, seeds)
     if name == "gradient-combinations":
         from fewshot_sdk.combinations import gradient_combinations
 
-        return gradient_combinations(scale, command)
+        return gradient_combinations(scale, command, seeds)
     if name == "overlap":
         from fewshot_sdk.overlaps import overlap
 
-        return overlap(scale, command)
+        return overlap(scale, command, seeds)
     from fewshot_sdk.paper_tables import table
 
-    return table(name, scale, command)
+    return table(name, scale, command, seeds)
