@@ -130,7 +130,7 @@ def taylor(command: str, seeds: Sequence[int] = SEEDS) -> Iterator[Figure | str]
         holds=holds,
         verdict=(
             f"The paper's coefficients {'hold' if holds else 'do NOT hold'}: c0, c1 and what the two terms leave "
-            f"unexplained are all within {worst:.2%} of theory (test: 1 %), for k = 2 to 5, {len(seeds)} random networks "
-            "of tanh units in float64 and inner rate 1e-5."
+            f"unexplained are all within {worst:.2%} of theory (test: 1 %), for k = 2 to 5, {len(seeds)} random "
+            "networks of tanh units in float64 and inner rate 1e-5."
         ),
     )
