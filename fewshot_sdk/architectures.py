@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,17 @@ from fewshot_sdk.settings import Config, Count, Listed, Positive
 
 Norm = Literal["batch", "group", "none"]
 GROUP = 8  # channels that group norm takes together
+Layered = TypeVar("Layered", "Conv4", "Mlp")
 _NORMS: dict[Norm, str] = {"batch": "", "group": ", group norm", "none": ", no norm"}
+
+
+def _check_groups(backbone: Layered) -> Layered:
+    odd = [width for width in backbone.widths if width % GROUP]
+    if backbone.norm == "group" and odd:
+        raise ConfigError(
+            f"norm: group norm takes {GROUP} channels at once: expected a multiple of it, found {odd[0]}"
+        )
+    return backbone
 
 
 class Conv4(Config):
@@ -33,15 +43,7 @@ class Conv4(Config):
         """Filters of each layer."""
         return (self.filters,) * 4
 
-    @property
-    def judges_alone(self) -> bool:
-        """Whether the features of a picture depend on nothing else in its batch."""
-        return self.norm != "batch"
-
-    @model_validator(mode="after")
-    def _groups_fit(self) -> Self:
-        _check_groups(self.widths, self.norm)
-        return self
+    _groups_fit = model_validator(mode="after")(_check_groups)
 
 
 class Mlp(Config):
@@ -55,15 +57,7 @@ class Mlp(Config):
     norm_epsilon: Positive = 1e-3
     norm: Norm = "batch"
 
-    @property
-    def judges_alone(self) -> bool:
-        """Whether the features of a picture depend on nothing else in its batch."""
-        return self.norm != "batch"
-
-    @model_validator(mode="after")
-    def _groups_fit(self) -> Self:
-        _check_groups(self.widths, self.norm)
-        return self
+    _groups_fit = model_validator(mode="after")(_check_groups)
 
 
 class Residual(Config):
@@ -77,11 +71,6 @@ class Residual(Config):
     widths: Annotated[Listed[Count], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
     summary: Annotated[Literal["mean", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = "mean"
 
-    @property
-    def judges_alone(self) -> bool:
-        """A picture's features depend on nothing else in its batch."""
-        return True
-
 
 class Timm(Config):
     """A model of the timm library before its classifier, each picture judged alone: see `fewshot_sdk.timm_body`.
@@ -92,18 +81,18 @@ class Timm(Config):
     kind: Literal["timm"] = "timm"
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]
 
-    @property
-    def judges_alone(self) -> bool:
-        """A picture's features depend on nothing else in its batch."""
-        return True
-
 
 Backbone = Annotated[Conv4 | Mlp | Residual | Timm, Field(discriminator="kind")]
 
 
+def judges_alone(backbone: Backbone) -> bool:
+    """Whether the features of a picture depend on nothing else in its batch."""
+    return not isinstance(backbone, Conv4 | Mlp) or backbone.norm != "batch"
+
+
 def norm_buffers(backbone: Backbone) -> tuple[str, ...]:
     """The names of the statistics that batch norms are frozen to."""
-    if not isinstance(backbone, Conv4 | Mlp) or backbone.judges_alone:
+    if not isinstance(backbone, Conv4 | Mlp) or backbone.norm != "batch":
         return ()
     return tuple(f"norm{i}.{part}" for i in range(1, len(backbone.widths) + 1) for part in ("mean", "var"))
 
@@ -117,11 +106,3 @@ def described(backbone: Backbone) -> str:
     if isinstance(backbone, Timm):
         return f"timm's {backbone.name}, batch norm folded to scales and shifts"
     return f"residual, stages of {', '.join(map(str, backbone.widths))} filters, batch norm folded in"
-
-
-def _check_groups(widths: tuple[int, ...], norm: Norm) -> None:
-    odd = [width for width in widths if width % GROUP]
-    if norm == "group" and odd:
-        raise ConfigError(
-            f"norm: group norm takes {GROUP} channels at a time: expected a multiple of it, found {odd[0]}"
-        )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.architectures import GROUP
+from fewshot_sdk.architectures import GROUP, judges_alone
 from fewshot_sdk.config import Backbone, Conv4, Mlp, Preprocessing, Residual, Timm
 from fewshot_sdk.params import Params
 from fewshot_sdk.residual import Block, EvenLength, Statistics, n_features, residual_layers
@@ -146,7 +146,7 @@ def _mlp_layers(backbone: Mlp, inputs: int) -> OrderedDict[str, nn.Module]:
     """`flat`, `hidden1`, `norm1`, `relu1`, ...; a batch norm takes the place of the bias before it."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(flat=nn.Flatten())
     for i, width in enumerate(backbone.widths, 1):
-        layers[f"hidden{i}"] = nn.Linear(inputs, width, bias=backbone.judges_alone)
+        layers[f"hidden{i}"] = nn.Linear(inputs, width, bias=judges_alone(backbone))
         layers |= _norm(i, width, backbone)
         layers[f"relu{i}"] = nn.ReLU()
         inputs = width

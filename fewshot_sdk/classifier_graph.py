@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from fewshot_sdk.architectures import GROUP
+from fewshot_sdk.architectures import GROUP, judges_alone
 from fewshot_sdk.config import Backbone, Conv4, Mlp, Preprocessing, Residual
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.onnx_nodes import OPSET, Nodes, value
@@ -120,7 +120,7 @@ def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.Mo
 
 def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floating]]:
     """The tensors that the graph takes: a frozen norm becomes part of the kernel and bias of the layer before."""
-    if not isinstance(backbone, Conv4 | Mlp) or backbone.judges_alone:
+    if not isinstance(backbone, Conv4 | Mlp) or judges_alone(backbone):
         return dict(tensors)
     found: dict[str, NDArray[np.floating]] = {name: tensors[name] for name in ("head.weight", "head.bias")}
     for i in range(1, len(backbone.widths) + 1):

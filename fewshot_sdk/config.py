@@ -12,6 +12,7 @@ from fewshot_sdk.architectures import Conv4 as Conv4
 from fewshot_sdk.architectures import Mlp as Mlp
 from fewshot_sdk.architectures import Residual as Residual
 from fewshot_sdk.architectures import Timm as Timm
+from fewshot_sdk.architectures import judges_alone
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.settings import Config as Config
 from fewshot_sdk.settings import Count as Count
@@ -214,7 +215,7 @@ class Recipe(Config):
             )
         if self.pretraining and not (isinstance(self.backbone, Residual) or self.backbone.kind == "conv4"):
             raise ConfigError(f"pretraining: expected a conv4 or residual network, found {self.backbone.kind}")
-        if self.pretraining and isinstance(self.backbone, Conv4) and self.backbone.judges_alone:
+        if self.pretraining and isinstance(self.backbone, Conv4) and judges_alone(self.backbone):
             raise ConfigError(f"pretraining: expected a conv4 network with batch norm, found norm {self.backbone.norm}")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
         if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_sdk.architectures import judges_alone
 from fewshot_sdk.backbones import HEAD, Network
 from fewshot_sdk.config import Conv4, InnerLoop
 from fewshot_sdk.native import library
@@ -22,7 +23,7 @@ def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
     backbone than Conv4 with batch norm, or for weights other than float32."""
     if not isinstance(network, Network) or not isinstance(backbone := network.backbone, Conv4):
         return None
-    if backbone.judges_alone or any(tensor.dtype != torch.float32 for tensor in params.values()):
+    if judges_alone(backbone) or any(tensor.dtype != torch.float32 for tensor in params.values()):
         return None
     if network not in _opened:
         code = library()

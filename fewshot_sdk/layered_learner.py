@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_sdk import conv4_nodes as conv4
-from fewshot_sdk.architectures import GROUP
+from fewshot_sdk.architectures import GROUP, judges_alone
 from fewshot_sdk.backbones import HEAD
 from fewshot_sdk.config import Conv4, Mlp, Preprocessing
 from fewshot_sdk.conv4_learner import array
@@ -112,7 +112,7 @@ class LayeredForm:
     ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:  # fmt: skip
         """The queries' logits, and the classifier's tensors by their names in PyTorch: results and their sizes."""
         statistics: list[Statistics] = []
-        if not self._backbone.judges_alone:
+        if not judges_alone(self._backbone):
             self.forward(g, self._patches(g, x, 0), ends)
             statistics = [trace.normed.statistics for trace in self._traces]
         features = self._forward(g, self._patches(g, queries, 0), ends, statistics, "transductive")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from fewshot_sdk.architectures import judges_alone
 from fewshot_sdk.backbones import HEAD
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.config import Conv4, InnerLoop, Mlp, Recipe, Residual
@@ -71,7 +72,7 @@ def _form(recipe: Recipe) -> Form:
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: there, all weights move "
             f"at one rate; {advice}"
         )
-    if isinstance(recipe.backbone, Conv4) and not recipe.backbone.judges_alone:
+    if isinstance(recipe.backbone, Conv4) and not judges_alone(recipe.backbone):
         return Conv4Form(recipe.backbone, recipe.preprocessing)
     if isinstance(recipe.backbone, Conv4 | Mlp):
         return LayeredForm(recipe.backbone, recipe.preprocessing)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot_sdk.architectures import judges_alone
 from fewshot_sdk.backbones import HEAD, Network, build_network, norm_statistics
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.config import Backbone, InnerLoop, Recipe, Residual
@@ -64,7 +65,7 @@ class Student:
     @property
     def judges_alone(self) -> bool:
         """Whether the features of a picture depend on nothing else in its batch."""
-        return self.network.backbone.judges_alone
+        return judges_alone(self.network.backbone)
 
     def features(self, images: Tensor) -> Tensor:
         """What class means and probes see of a support set: (n, n_features)."""
@@ -140,7 +141,7 @@ def begin(network: Network, opened: LearnerState, head: Head, images: Tensor, ta
 def features(network: Network, params: Params, images: Tensor) -> Tensor:
     """What the head sees of a support set, by its own statistics: (n, n_features)."""
     network.train()
-    if not network.backbone.judges_alone:
+    if not judges_alone(network.backbone):
         return _before_head(network, params, images)
     return torch.cat([_before_head(network, params, few) for few in torch.split(images, AT_ONCE)])
 

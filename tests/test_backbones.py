@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from fewshot_sdk.architectures import Norm
+from fewshot_sdk.architectures import Norm, judges_alone
 from fewshot_sdk.backbones import SameConv, build_network, norm_statistics, random_params
 from fewshot_sdk.config import Conv4, Mlp, Preprocessing, Recipe, Residual
 from fewshot_sdk.errors import ConfigError
@@ -120,7 +120,7 @@ def test_with_the_statistics_of_a_set_evaluation_mode_repeats_training_mode_on_i
 @pytest.mark.parametrize("kind", [Conv4, Mlp])
 def test_without_batch_norm_each_picture_is_judged_alone(kind: type[Conv4] | type[Mlp], norm: Norm) -> None:
     backbone = kind(norm=norm)
-    assert backbone.judges_alone
+    assert judges_alone(backbone)
     network = build_network(backbone, GREY, 5)
     network.load_state_dict(random_params(network, 0))
     images = noise(6, GREY)
@@ -137,7 +137,7 @@ def test_group_norm_takes_eight_channels_of_one_picture_at_a_time() -> None:
     torch.testing.assert_close(parts.mean(2), torch.zeros(3, 2), rtol=0, atol=1e-5)
     torch.testing.assert_close(parts.var(2, correction=0), torch.ones(3, 2), rtol=0, atol=1e-3)
     for kind in (lambda: Conv4(filters=12, norm="group"), lambda: Mlp(widths=(16, 12), norm="group")):
-        with pytest.raises(ConfigError, match="8 channels at a time: expected a multiple of it, found 12"):
+        with pytest.raises(ConfigError, match="8 channels at once: expected a multiple of it, found 12"):
             kind()
 
 
