@@ -326,7 +326,15 @@ long conv4_bytes(const Network *net, int n, int threads) {
    what another wrote. Every number is computed by one of them as it would be by one alone: the bits do not depend
    on how many there are. */
 
-struct Crew { _Alignas(128) atomic_int size; _Alignas(128) atomic_int here; _Alignas(128) atomic_int meetings; };
+#define SPINS 200000 /* about half a millisecond: longer than a wait is if all run, shorter than a turn of the scheduler */
+
+struct Crew {
+    _Alignas(128) atomic_int size;
+    _Alignas(128) atomic_int here;
+    _Alignas(128) atomic_int meetings;
+    _Alignas(128) pthread_mutex_t lock; /* for those who sleep, and whoever comes last */
+    pthread_cond_t met;
+};
 
 #define OURS(i, n) \
     for (long i = (long)(n) * run->rank / run->crew_size; i < (long)(n) * (run->rank + 1) / run->crew_size; i++)
@@ -337,10 +345,17 @@ static void meet(const Run *run) {
     int meeting = atomic_load(&crew->meetings);
     if (atomic_fetch_add(&crew->here, 1) == run->crew_size - 1) {
         atomic_store(&crew->here, 0);
+        pthread_mutex_lock(&crew->lock);
         atomic_store(&crew->meetings, meeting + 1);
-    } else
-        for (int waited = 0; atomic_load(&crew->meetings) == meeting; waited++)
-            if (waited > 10000) sched_yield(); /* the others are not running: the machine is busy */
+        pthread_mutex_unlock(&crew->lock);
+        pthread_cond_broadcast(&crew->met);
+        return;
+    }
+    for (int waited = 0; waited < SPINS; waited++)
+        if (atomic_load(&crew->meetings) != meeting) return;
+    pthread_mutex_lock(&crew->lock); /* the others are not running: the machine is busy */
+    while (atomic_load(&crew->meetings) == meeting) pthread_cond_wait(&crew->met, &crew->lock);
+    pthread_mutex_unlock(&crew->lock);
 }
 
 /* The batch's pixels as numbers, and of these the first layer's patches: work[0].x (position, image, tap x channel). */
@@ -762,7 +777,7 @@ void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t u
                      const uint8_t *images, const int64_t *labels, const int64_t *batches, int n, int steps,
                      const float *values, float *grads, float *losses, int threads, char *memory) {
     Arena arena = {memory};
-    struct Crew crew = {0};
+    struct Crew crew = {.lock = PTHREAD_MUTEX_INITIALIZER, .met = PTHREAD_COND_INITIALIZER};
     pthread_t others[threads];
     Job jobs[threads];
     jobs[0] = (Job){{.n = 0}, rule, theta, moments, grads, losses, images, labels, batches, values, updates, steps};
