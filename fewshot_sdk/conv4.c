@@ -326,7 +326,7 @@ long conv4_bytes(const Network *net, int n, int threads) {
    what another wrote. Every number is computed by one of them as it would be by one alone: the bits do not depend
    on how many there are. */
 
-#define SPINS 200000 /* about half a millisecond: longer than a wait is if all run, shorter than a turn of the scheduler */
+#define SPINS 200000 /* half a millisecond: longer than any wait if all run, shorter than a turn of the scheduler */
 
 struct Crew {
     _Alignas(128) atomic_int size;
