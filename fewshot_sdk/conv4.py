@@ -15,6 +15,7 @@ from fewshot_sdk.config import Conv4, InnerLoop
 from fewshot_sdk.native import library
 from fewshot_sdk.params import LearnerState, Params
 
+CREW = 4  # threads that share a step: of 28 x 28 pixels the last layer has four positions
 _opened: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
 
 
@@ -62,8 +63,9 @@ class CompiledConv4:
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """`inner_loop.fine_tune` on a packed state, up to rounding; biases under a norm do not move at all.
 
-        cores: how many share each step; the bits are the same.
+        cores: how many share each step, four at most; the bits are the same.
         """
+        cores = min(cores, CREW)
         self._check(images, batches, labels)
         (steps, size), adam = batches.shape, inner.optimizer == "adam"
         end = packed.clone()
