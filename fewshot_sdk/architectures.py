@@ -18,9 +18,7 @@ _NORMS: dict[Norm, str] = {"batch": "", "group": ", group norm", "none": ", no n
 def _check_groups(backbone: Layered) -> Layered:
     odd = [width for width in backbone.widths if width % GROUP]
     if backbone.norm == "group" and odd:
-        raise ConfigError(
-            f"norm: group norm takes {GROUP} channels at once: expected a multiple of it, found {odd[0]}"
-        )
+        raise ConfigError(f"norm: group norm takes {GROUP} channels at once: expected a multiple of it, found {odd[0]}")
     return backbone
 
 
