@@ -64,6 +64,9 @@ class Preprocessing(Config):
 class InnerLoop(Config):
     """What happens inside one task. `adam` is Adam with beta1 = 0, as in the paper.
 
+    loss_divisor: what the sum of a mini-batch's losses is divided by; None: its number of pictures, which is the mean.
+    The reference implementation adapts on sums: Adam, to which a constant factor is nothing, has its second moments
+    from meta-training's mini-batches, and the slopes of a smaller one are as many times smaller.
     trainable: what the steps move: the whole network, its last layer alone (`head`), all but that (`body`), or that
     and the scales and shifts of the normalization layers (`norm`).
     precision: `bfloat16` lets the products of the convolutions and their gradients take operands
@@ -78,6 +81,9 @@ class InnerLoop(Config):
     steps: Annotated[int, Field(ge=0, le=1_000_000)]
     precision: Arithmetic = "float32"
     trainable: Part = "all"
+    loss_divisor: Annotated[Count | None, Field(exclude_if=lambda divisor: divisor is None)] = (
+        None  # what is older has no such key
+    )
 
 
 class MetaLoop(Config):
@@ -190,6 +196,8 @@ class Recipe(Config):
     def _learns_something(cls, inner: InnerLoop) -> InnerLoop:
         if inner.steps == 0:
             raise ValueError("meta-training needs at least 1 inner step")
+        if inner.loss_divisor is not None:
+            raise ValueError("loss_divisor is for adaptation: meta-training's mini-batches are all of one size")
         return inner
 
     @field_validator("adaptation")

@@ -37,7 +37,7 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 INLINE vec load(const float *p) { return *(const vec *)p; }
 INLINE void store(float *p, vec v) { *(vec *)p = v; }
-INLINE vec all(float x) { return (vec){0} + x; }
+INLINE vec all(float x) { return x - (vec){0}; }
 INLINE vec where(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
 
 /* ---- products ---- */
@@ -419,7 +419,7 @@ static void by_kernel(Run *run, const Layer *l, const int *table, int depth, con
     int F = run->net.filters;
     long positions = (long)l->h * l->w, each = (long)depth * F;
     Layout at = {depth, 1, l->rows, F, run->net.pairs};
-    long chunk = 65536 / (left2 ? 2 * each : each) + 1; /* as many positions as the cache holds */
+    long chunk = 10240 / (left2 ? 2 * each : each) + 1; /* as many positions as the nearest caches hold */
     long all_rows = (long)l->taps * l->rows;
     long from = all_rows * run->rank / run->crew_size, to = all_rows * (run->rank + 1) / run->crew_size;
     for (long first = 0; first < positions; first += chunk)
@@ -548,8 +548,8 @@ static void forward(Run *run, const float *theta, const float *norms, float *fou
             run->logits[m * run->net.ways + c] = along(run, run->work[3].z, head, m, c, bias[c]);
 }
 
-/* Mean cross-entropy; run->delta becomes its gradient by the logits. */
-static float cross_entropy(Run *run, const int64_t *labels, const int64_t *batch) {
+/* Mean cross-entropy; run->delta becomes the gradient by the logits of the sum over the batch divided by divisor. */
+static float cross_entropy(Run *run, const int64_t *labels, const int64_t *batch, int divisor) {
     int ways = run->net.ways, n = run->n;
     double loss = 0;
     for (int m = 0; m < n; m++) {
@@ -559,7 +559,7 @@ static float cross_entropy(Run *run, const int64_t *labels, const int64_t *batch
         for (int c = 0; c < ways; c++) sum += d[c] = expf(z[c] - most);
         int64_t label = labels[batch[m]];
         loss += logf(sum) + most - z[label];
-        for (int c = 0; c < ways; c++) d[c] = (d[c] / sum - (c == label)) / n;
+        for (int c = 0; c < ways; c++) d[c] = (d[c] / sum - (c == label)) / divisor;
     }
     return loss / n;
 }
@@ -706,7 +706,7 @@ static void backward_body(Run *run, const float *theta, float *grads) {
 }
 
 typedef struct {
-    int adam;
+    int adam, divisor; /* of the summed losses of a batch */
     double rate, beta2, epsilon;
 } Rule;
 
@@ -743,7 +743,7 @@ static void *take_steps(void *told) {
         read_images(run, job->images, batch, job->values);
         forward(run, theta, NULL, NULL);
         meet(run);
-        if (run->rank == 0) job->losses[step] = cross_entropy(run, job->labels, batch);
+        if (run->rank == 0) job->losses[step] = cross_entropy(run, job->labels, batch, job->rule->divisor);
         meet(run);
         backward_head(run, theta, grads);
         meet(run);

@@ -40,7 +40,10 @@ class _Network(ctypes.Structure):
 
 
 class _Rule(ctypes.Structure):
-    _fields_ = (("adam", ctypes.c_int), *((name, ctypes.c_double) for name in ("rate", "beta2", "epsilon")))
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("adam", "divisor")),
+        *((name, ctypes.c_double) for name in ("rate", "beta2", "epsilon")),
+    )
 
 
 class CompiledConv4:
@@ -72,7 +75,7 @@ class CompiledConv4:
         theta, moments = end.chunk(2) if adam else (end, end)
         grads, losses = torch.empty_like(theta), torch.empty(steps)
         network = self._network(inner.precision == "bfloat16")
-        rule = _Rule(adam, inner.learning_rate, inner.beta2, inner.epsilon)
+        rule = _Rule(adam, inner.loss_divisor or size, inner.learning_rate, inner.beta2, inner.epsilon)
         images, labels, batches = images.contiguous(), labels.contiguous(), batches.contiguous()
         self._code.conv4_fine_tune(
             ctypes.byref(network),

@@ -225,7 +225,7 @@ void conv4_slope(const Network *net, const float *theta, const float *rates, int
         float *now = trail.thetas + k * size, *grads = k < steps ? trail.grads + k * size : slope;
         read_images(run, images, batch, values);
         forward(run, now, NULL, NULL);
-        losses[k] = cross_entropy(run, labels, batch);
+        losses[k] = cross_entropy(run, labels, batch, run->n);
         backward_head(run, now, grads);
         if (deep || k == steps) backward_body(run, now, grads);
         else memset(grads, 0, sizeof(float) * head);

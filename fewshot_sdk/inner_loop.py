@@ -80,7 +80,7 @@ class Tuner:
                 self._network, state.params, images[batch], labels[batch], self._inner.trainable, self._loss
             )
             losses.append(loss)
-            state = update(state, grads, self._inner)
+            state = update(state, summed(grads, len(batch), self._inner), self._inner)
         return flatten(state), torch.stack(losses) if losses else torch.zeros(0)
 
     def shifted(self, middle: Tensor, end: Tensor) -> Tensor:
@@ -138,7 +138,8 @@ def fine_tune_together(
         rows = batches[:, step]
         gradient = vmap(grad_and_value(loss_of))
         grads, losses[:, step] = gradient(state.params, images[each, rows], labels[each, rows])
-        state = update(state, {name: grads[name] for name in moving(network, state.params, inner.trainable)}, inner)
+        grads = {name: grads[name] for name in moving(network, state.params, inner.trainable)}
+        state = update(state, summed(grads, rows.shape[1], inner), inner)
     ends = [part[name].flatten(1) for part in (state.params, state.second_moments) for name in sorted(part)]
     return torch.cat(ends, 1).cpu(), losses.cpu()
 
@@ -161,6 +162,13 @@ def moving(network: nn.Module, params: Params, trainable: Part) -> list[str]:
         norms = {name for name, module in network.named_modules() if "Norm" in type(module).__name__}
         return [name for name in params if name.startswith("head.") or name.rpartition(".")[0] in norms]
     return [name for name in params if trainable == "all" or name.startswith("head.") == (trainable == "head")]
+
+
+def summed(grads: Params, n: int, inner: InnerLoop) -> Params:
+    """The slopes of n pictures' mean loss as those of their losses' sum over `inner.loss_divisor`."""
+    if inner.loss_divisor in (None, n):
+        return grads
+    return {name: g * (n / inner.loss_divisor) for name, g in grads.items()}
 
 
 def update(state: LearnerState, grads: Params, inner: InnerLoop) -> LearnerState:

@@ -19,7 +19,7 @@ from fewshot_sdk.errors import ExportError
 from fewshot_sdk.files import check_free_file, write_file
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.images import Pixels
-from fewshot_sdk.inner_loop import loss_and_grads, one_thread, update
+from fewshot_sdk.inner_loop import loss_and_grads, one_thread, summed, update
 from fewshot_sdk.learner import Learner
 from fewshot_sdk.learner_graph import learner_graph
 from fewshot_sdk.metadata import LearnerMetadata, Parity
@@ -174,7 +174,7 @@ def in_pytorch(
     with one_thread():
         for batch in batches:
             _, slopes = loss_and_grads(network, state.params, support[batch], labels[batch])
-            state = update(state, slopes, recipe.adaptation)
+            state = update(state, summed(slopes, len(batch), recipe.adaptation), recipe.adaptation)
         params: Params = dict(state.params)
         if not transductive:
             params |= norm_statistics(network, params, support)

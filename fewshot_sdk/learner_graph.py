@@ -95,9 +95,9 @@ def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, star
     head = states[n_body]
     batch = b("Gather", schedule, b("Mod", ROUND, n_rows), axis=0)
     features = form.forward(b, b("Gather", prepared, batch, axis=0), states[:n_body])
-    # the slope of the mean cross-entropy by the logits
+    # the slope of the cross-entropy, summed and divided, by the logits
     wrong = b("Sub", b("Softmax", b("MatMul", features, head), axis=1), b("Gather", targets, batch, axis=0))
-    wrong = b("Div", wrong, size)
+    wrong = b("Div", wrong, b.scalar(inner.loss_divisor) if inner.loss_divisor else size)
     by_head = b("Gemm", features, wrong, transA=1)
     rows = b("Slice", head, b.integers(0), b.integers(form.n_features), b.integers(0))
     slopes = [*form.backward(b, b("Gemm", wrong, rows, transB=1)), by_head]

@@ -11,7 +11,7 @@ from fewshot_sdk.backbones import HEAD, Network
 from fewshot_sdk.config import InnerLoop, MetaLoop
 from fewshot_sdk.conv4 import CompiledConv4, compiled
 from fewshot_sdk.heads import Head, open_head
-from fewshot_sdk.inner_loop import Loss, cross_entropy, moving, update
+from fewshot_sdk.inner_loop import Loss, cross_entropy, moving, summed, update
 from fewshot_sdk.methods import spread
 from fewshot_sdk.params import LearnerState, Params, learned, with_learned
 from fewshot_sdk.tasks import Task
@@ -40,7 +40,8 @@ def meta_gradient(
         state = with_learned(stored, leaves)
         if head is not None:
             state = open_head(state, head, network)
-    twin = compiled(network, state.params) if loss is cross_entropy and inner.optimizer == "sgd" else None
+    plain = loss is cross_entropy and inner.optimizer == "sgd" and inner.loss_divisor is None
+    twin = compiled(network, state.params) if plain else None
     if twin:
         ends, slopes, losses = _by_twin(twin, network, state, task, inner, meta)
     else:
@@ -81,7 +82,7 @@ def _by_autograd(
             losses.append(loss_of(state.params, batch))
             moved = [state.params[name] for name in names]
             slopes = torch.autograd.grad(losses[-1], moved, create_graph=True)
-            state = update(state, dict(zip(names, slopes, strict=True)), inner)
+            state = update(state, summed(dict(zip(names, slopes, strict=True)), len(batch), inner), inner)
         losses.append(loss_of(state.params, last))
     return [losses[-1]], [torch.ones_like(losses[-1])], torch.stack(losses).detach()
 

@@ -20,16 +20,21 @@ from fewshot_sdk.params import Params
 
 
 class Convolution(nn.Module):
-    """A convolution with "same" padding, and batch norm while it is pre-trained."""
+    """A convolution with "same" padding, and batch norm while it is pre-trained.
+
+    A 1x1 one is given every stride-th pixel: with a stride of its own oneDNN's backward pass writes past its memory
+    where channels are few. Source: github.com/uxlfoundation/oneDNN/issues/6035.
+    """
 
     def __init__(self, channels: int, filters: int, size: int, stride: int, *, norm: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, filters, size, stride, size // 2, bias=not norm)
+        self._apart = stride if size == 1 else 1
+        self.conv = nn.Conv2d(channels, filters, size, stride // self._apart, size // 2, bias=not norm)
         self.norm = nn.BatchNorm2d(filters) if norm else nn.Identity()
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, channels, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
-        output: Tensor = self.norm(self.conv(input))
+        output: Tensor = self.norm(self.conv(input[..., :: self._apart, :: self._apart]))
         return output
 
 

@@ -84,10 +84,10 @@ def test_gradients_are_those_of_float64(name: str, size: int) -> None:
     assert end.second_moments == {}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_adam_continues_from_its_moments_as_in_float64(name: str) -> None:
+@pytest.mark.parametrize(("name", "divisor"), [*((name, None) for name in NETWORKS), ("narrow", 10)])
+def test_adam_continues_from_its_moments_as_in_float64(name: str, divisor: int | None) -> None:
     network, start, images, labels = case(name)
-    adam = InnerLoop(learning_rate=1e-3, batch_size=7, steps=4)
+    adam = InnerLoop(learning_rate=1e-3, batch_size=7, steps=4, loss_divisor=divisor)
     batches = torch.stack([torch.randperm(23, generator=torch.Generator().manual_seed(i))[:7] for i in range(4)])
     end, losses = fine_tune(network, start, images, labels, batches, adam)
     exact, exact_losses = fine_tune(*in_float64(network, start), images, labels, batches, adam)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 
 from fewshot_sdk.backbones import Network, build_network, random_params
 from fewshot_sdk.config import InnerLoop, Recipe
+from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import fine_tune, fine_tune_together, loss_and_grads, one_thread, update
 from fewshot_sdk.params import LearnerState, flatten
 from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
@@ -59,6 +61,37 @@ def test_adam_is_torch_adam_with_beta1_zero_also_when_it_continues(recipe: Recip
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(end.params[name], parameter.detach(), rtol=1e-7, atol=1e-9)
         torch.testing.assert_close(end.second_moments[name], adam.state[parameter]["exp_avg_sq"], rtol=1e-9, atol=1e-20)
+
+
+def test_a_loss_divisor_makes_sums_of_means(recipe: Recipe, task: Task) -> None:
+    network, start = start_of(recipe)
+    batches = mini_batches(15, 5, 3, task.seed)
+    sums = InnerLoop(optimizer="sgd", learning_rate=0.1, batch_size=5, steps=3, loss_divisor=1)
+    means = InnerLoop(optimizer="sgd", learning_rate=0.5, batch_size=5, steps=3)
+    found, losses = fine_tune(network, start, task.support, task.support_labels, batches, sums)
+    expected, their_losses = fine_tune(network, start, task.support, task.support_labels, batches, means)
+    for name, tensor in expected.params.items():
+        torch.testing.assert_close(found.params[name], tensor, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(losses, their_losses)  # reported as means
+
+
+def test_adam_on_sums_is_adam_whose_moments_are_of_smaller_slopes(recipe: Recipe, task: Task) -> None:
+    network, start = start_of(recipe)
+    moments = {name: torch.full_like(tensor, 1e-3) for name, tensor in start.params.items()}
+    batches = mini_batches(15, 5, 3, task.seed)
+    means = InnerLoop(learning_rate=0.01, batch_size=5, steps=3, epsilon=1e-300)
+    start = replace(start, second_moments=moments, updates=9000)
+    twice = replace(start, second_moments={name: 4 * tensor for name, tensor in moments.items()})
+    found, _ = fine_tune(network, start, task.support, task.support_labels, batches, means.replace(loss_divisor=10))
+    expected, _ = fine_tune(network, twice, task.support, task.support_labels, batches, means)
+    for name, tensor in expected.params.items():
+        torch.testing.assert_close(found.params[name], tensor, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(4 * found.second_moments[name], expected.second_moments[name])
+
+
+def test_meta_training_takes_no_loss_divisor(recipe: Recipe) -> None:
+    with pytest.raises(ConfigError, match="loss_divisor is for adaptation"):
+        recipe.replace(inner=recipe.inner.replace(loss_divisor=10))
 
 
 def test_no_step_gives_back_the_start(recipe: Recipe, task: Task) -> None:
@@ -114,7 +147,7 @@ def test_tasks_side_by_side_are_tasks_one_by_one(
     sampler: TaskSampler, recipe: Recipe, optimizer: Literal["adam", "sgd"], device: str
 ) -> None:
     network, start = start_of(recipe)
-    inner = InnerLoop(optimizer=optimizer, learning_rate=0.01, batch_size=4, steps=5)
+    inner = InnerLoop(optimizer=optimizer, learning_rate=0.01, batch_size=4, steps=5, loss_divisor=8)
     drawn = [sampler.task(i) for i in range(3)]
     batches = torch.stack([mini_batches(15, 4, 5, task.seed) for task in drawn])
     alone = [

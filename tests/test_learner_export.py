@@ -29,6 +29,9 @@ SGD = TINY.adaptation.replace(optimizer="sgd", learning_rate=0.05)
 RECIPES: dict[str, Recipe] = {
     "stride, zero head, Adam": TINY,
     "stride, dense head, mini-batches": tiny_recipe(head="dense", adaptation=TINY.adaptation.replace(batch_size=4)),
+    "stride, dense head, mini-batches, sums": tiny_recipe(
+        head="dense", adaptation=TINY.adaptation.replace(batch_size=4, loss_divisor=2)
+    ),
     "pool, colours, dense head": tiny_recipe(
         preprocessing=COLOUR, backbone=Conv4(filters=5, downsample="pool"), head="dense"
     ),
