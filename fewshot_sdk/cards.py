@@ -209,7 +209,8 @@ def steps_of(inner: InnerLoop) -> str:
     """An inner loop in words."""
     name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
     part = _PARTS[inner.trainable]
-    return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}{part}"
+    sums = f" on the sum of its losses / {inner.loss_divisor}" if inner.loss_divisor else ""
+    return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}{sums}{part}"
 
 
 def _pretraining(recipe: Recipe) -> str:

@@ -65,13 +65,14 @@ def test_the_python_of_the_readme_is_that_example() -> None:
     assert len(example.splitlines()) <= 13
 
 
-def test_every_command_of_the_readme_exists() -> None:
+def test_every_command_of_the_pages_exists() -> None:
     from typer.main import get_command
 
     from fewshot_cli.main import app
 
     known = get_command(app).commands  # type: ignore[attr-defined]
-    text = "\n".join((REPOSITORY / name).read_text() for name in ("README.md", "Makefile"))
+    pages = [REPOSITORY / "README.md", REPOSITORY / "Makefile", *(REPOSITORY / "docs").glob("*.md")]
+    text = "\n".join(page.read_text() for page in pages)
     used = re.findall(r"^\s*(?:\$\(FEWSHOT\)|fewshot) ([a-z-]+)(.*)$", text, re.MULTILINE)
     assert {command for command, _ in used} == known.keys()
     for command, rest in used:
@@ -79,3 +80,9 @@ def test_every_command_of_the_readme_exists() -> None:
             option for parameter in known[command].params for option in parameter.opts + parameter.secondary_opts
         }
         assert set(re.findall(r"(?<=\s)--[a-z-]+", rest)) <= options, command
+
+
+def test_the_pages_link_to_what_is_there() -> None:
+    for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
