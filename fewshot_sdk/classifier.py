@@ -98,17 +98,19 @@ class Classifier:
         return files
 
 
-def load_classifier(folder: str | Path, base: Initialization | None = None) -> Classifier:
+def load_classifier(folder: str | Path, base: Initialization | str | Path | None = None) -> Classifier:
     """The classifier in a folder, every file checked against its hash, every tensor by name.
 
-    base: what a delta (`fast_weights.Delta`) is added to; None looks for it by the name that the delta has of it.
+    base: what a delta (`fast_weights.Delta`) is added to, or what `load` takes for it; None looks for it by the name
+    that the delta has of it.
     Raises BundleError for a folder that is none or was changed, or a delta on another base, ParamsMismatch for a
     tensor that is missing, unexpected or of another shape.
     """
     folder = Path(folder)
     files = read_folder(folder)
     if DELTA in files:
-        config, params = _on_base(files, folder, base)
+        given = base if base is None or isinstance(base, Initialization) else load(str(base))
+        config, params = _on_base(files, folder, given)
     else:
         needed = ("model.safetensors", "support.safetensors")
         config = open_bundle(files, folder, ClassifierConfig, FORMAT, needed, EXPECTED)

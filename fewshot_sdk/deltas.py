@@ -72,8 +72,8 @@ def check_base(what: str, origin: Origin, name: str, sha256: str) -> None:
     """Raises BundleError, with both hashes, unless the initialization called `name` is the one of `origin`."""
     if sha256 != origin.sha256:
         raise BundleError(
-            f"{what} was adapted from {origin.name} with sha256 {origin.sha256[:16]}..., not from {name} with sha256 "
-            f"{sha256[:16]}...; name the former (--base)"
+            f"{what} was adapted from {origin.name} with sha256 {origin.sha256[:16]}..., not from the given {name} "
+            f"with sha256 {sha256[:16]}...; name the former (--base)"
         )
 
 

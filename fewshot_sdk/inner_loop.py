@@ -152,7 +152,7 @@ def loss_and_grads(
     leaves = {name: params[name].detach().requires_grad_() for name in moving(network, params, trainable)}
     with torch.enable_grad():
         found = loss(functional_call(network, {**params, **leaves}, (images,)), labels)
-    grads = torch.autograd.grad(found, list(leaves.values()))
+    grads = torch.autograd.grad(found, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return found.detach(), dict(zip(leaves, grads, strict=True))
 
 

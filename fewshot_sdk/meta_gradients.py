@@ -15,7 +15,7 @@ from fewshot_sdk.inner_loop import Loss, cross_entropy, moving, summed, update
 from fewshot_sdk.methods import spread
 from fewshot_sdk.params import LearnerState, Params, learned, with_learned
 from fewshot_sdk.tasks import Task
-from fewshot_sdk.trajectories import split_batches
+from fewshot_sdk.trajectories import check_grouped, split_batches
 
 Slopes = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
 
@@ -81,7 +81,9 @@ def _by_autograd(
         for batch in first:
             losses.append(loss_of(state.params, batch))
             moved = [state.params[name] for name in names]
-            slopes = torch.autograd.grad(losses[-1], moved, create_graph=True)
+            slopes = torch.autograd.grad(
+                losses[-1], moved, create_graph=True, allow_unused=True, materialize_grads=True
+            )
             state = update(state, summed(dict(zip(names, slopes, strict=True)), len(batch), inner), inner)
         losses.append(loss_of(state.params, last))
     return [losses[-1]], [torch.ones_like(losses[-1])], torch.stack(losses).detach()
@@ -94,8 +96,9 @@ def prototype_gradient(
 
     The logits are minus the squared distances of features, as large as `methods.prototype_head` makes them. All
     images go through the network together. Of a network that is not ours the output is taken for the features.
-    Source: Snell et al. 2017, Algorithm 1.
+    Raises DataError for a support set that is not grouped by class.  Source: Snell et al. 2017, Algorithm 1.
     """
+    check_grouped(task)
     body, scale = network, 1.0
     if isinstance(network, Network):
         body = network.before_head()
@@ -112,5 +115,5 @@ def prototype_gradient(
         asked = by_class[:, -meta.tail_shots :].flatten(0, 1)
         logits = -(asked.unsqueeze(1) - means).square().sum(2) / scale
         loss = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
-    slopes = torch.autograd.grad(loss, list(leaves.values()))
+    slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, slopes, strict=True)), loss.detach().unsqueeze(0)

@@ -52,7 +52,7 @@ def outer_step(course: Course, at: Position, done: int, team: Team) -> tuple[Pos
     """Where outer step number `done` leads, and the mean over its tasks of the last mini-batch's loss.
 
     Tasks `done * tasks_per_step` and following; the bits do not depend on the size of the team.
-    Raises TrainingDiverged, naming step and task, when a loss is not finite.
+    Raises TrainingDiverged, naming step and task, when a loss or a weight is not finite.
     """
     step = _towards_goals if first_order(course.meta.algorithm) else _down_the_slope
     return step(course, at, done, team)
@@ -110,9 +110,12 @@ def _mean(course: Course, mine: Iterable[Result], done: int, team: Team) -> tupl
     losses = total[:n]
     for i, loss in enumerate(losses):
         if not torch.isfinite(loss):
+            lower = f"inner learning rate than {course.inner.learning_rate}"
+            if course.meta.algorithm == "protonet":
+                lower = f"step_size than {course.meta.step_size}, and look at the task's numbers"
             raise TrainingDiverged(
-                f"the loss of task {done * n + i} is not finite at outer step {done + 1}; "
-                f"try a lower inner learning rate than {course.inner.learning_rate}"
+                f"the loss, or a weight, of task {done * n + i} is not finite at outer step {done + 1}; "
+                f"try a lower {lower}"
             )
     return total[n:].div_(n), losses.mean().item()
 
@@ -127,7 +130,7 @@ def _as_state(params: Params) -> LearnerState:
 
 
 def _with_loss(end: Tensor, losses: Tensor, i: int, n: int) -> Tensor:
-    """The last loss, NaN if any was not finite, as number i of n, the others 0; and the end."""
+    """The last loss, NaN if any or a number of the end was not finite, as number i of n, the others 0; and the end."""
     last = torch.zeros(n)
-    last[i] = losses[-1] if torch.isfinite(losses).all() else torch.nan
+    last[i] = losses[-1] if torch.isfinite(losses).all() and torch.isfinite(end).all() else torch.nan
     return torch.cat([last, end])

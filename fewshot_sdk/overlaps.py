@@ -195,7 +195,8 @@ def overlap(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Iterato
         holds=holds,
         verdict=(
             f"{verdict} A mini-batch repeats images from 5 steps of {BATCH} on, and with more than {BATCH} in 4 steps: "
-            f"a task has {K_SHOT * 5}. 5-way 5-shot on {classes.about}, transductive, {size.n_tasks:,} tasks a seed, "
+            f"a task has {K_SHOT * 5}. The separate tail is always {BATCH} images, and the batches before it are of at "
+            f"most {K_SHOT * 5 - BATCH}. 5-way 5-shot on {classes.about}, transductive, {size.n_tasks:,} tasks a seed, "
             f"10 steps of Adam at {size.rate:g}; {size.filters} filters, {size.meta_steps:,} outer steps "
             f"(tasks in each: {size.tasks_per_step}), step size 1 to 0."
         ),

@@ -38,7 +38,13 @@ class NetworkStep:
         """The weights after inner steps on a few examples, for `torch.func.functional_call(network, params, (x,))`.
 
         inner: None takes the loop of meta-training. seed: what the order of mini-batches is drawn from.
+        Raises ConfigError for a ProtoNet, which takes no steps: it tells classes apart by the means of its outputs.
         """
+        if self.course.meta.algorithm == "protonet":
+            raise ConfigError(
+                "a protonet takes no steps on a task: with its params call the network on the examples, and give a new "
+                "one to the class with the nearest mean"
+            )
         course, loop = self.course, inner or self.course.inner
         batches = mini_batches(len(inputs), loop.batch_size, loop.steps, seed)
         with one_thread():
@@ -59,16 +65,21 @@ def meta_train_network(
     """Yields one NetworkStep for each outer step up to `meta.meta_steps`, by `meta.algorithm`.
 
     network: called in training mode with a batch of a task's support set, whatever that is; its own weights are where
-    meta-training starts, and stay as they are. For anil and boil its last layer is named `head`.
+    meta-training starts, and stay as they are; those with `requires_grad=False` are no part of it. For anil and boil
+    its last layer is named `head`; of protonet its output is taken for the features.
     task: task number i, a pure function of i; the same number of examples in each, grouped by class.
-    loss: of the network's output and the labels, a scalar. start: an earlier step, to go on from.
+    loss: of the network's output and the labels, a scalar; protonet has its own. start: an earlier step, to go on from.
     team: the processes that each run this same function and share the tasks.
     Same arguments, same bits: so a network may not draw random numbers (dropout) or change what it holds (running
     averages) while it is called. Raises ConfigError, naming step, tasks and what to try, if it does, and for loops that
     do not fit the algorithm; TrainingDiverged, naming step and task, if a loss is not finite.
     """
     check_fits(meta.algorithm, inner.optimizer, inner.trainable)
-    params = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    if meta.algorithm == "protonet" and loss is not cross_entropy:
+        raise ConfigError("loss: protonet has its own, the cross-entropy of distances to class means; leave loss out")
+    params = {name: tensor.detach().clone() for name, tensor in network.named_parameters() if tensor.requires_grad}
+    if not params:
+        raise ConfigError("the network has no weight with requires_grad=True; expected one that is to be learned")
     if not moving(network, params, inner.trainable):
         raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
     course = Course(network=network, task=task, inner=inner, meta=meta, loss=loss)
@@ -80,16 +91,21 @@ def meta_train_network(
     team = team or Team()
     for number in range(done, meta.meta_steps):
         random = torch.get_rng_state()
+        before = learned(at.state)
+        kept = {name: tensor.clone() for name, tensor in before.items()}
         with one_thread():
             at, last = outer_step(course, at, number, team)
         first = number * meta.tasks_per_step
         where = f"at outer step {number + 1}, in tasks {first} to {first + meta.tasks_per_step - 1}"
         if not torch.equal(random, torch.get_rng_state()):
             raise ConfigError(f"the network or a task drew from PyTorch's global generator {where}; leave dropout out")
-        for name, tensor in network.state_dict().items():
-            if name not in held or not torch.equal(tensor, held[name]):
-                raise ConfigError(
-                    f"the network changed its {name!r} {where}; a network must stay what it is while it is called: "
-                    "try track_running_stats=False for batch norm"
-                )
+        for name in _changed(before, kept) + _changed(network.state_dict(), held):
+            raise ConfigError(
+                f"the network changed its {name!r} {where}; a network must stay what it is while it is called: "
+                "try track_running_stats=False for batch norm"
+            )
         yield NetworkStep(done=number + 1, loss=last, course=course, position=at)
+
+
+def _changed(now: Params, before: Params) -> list[str]:
+    return [name for name, tensor in now.items() if name not in before or not torch.equal(tensor, before[name])]

@@ -178,7 +178,7 @@ def _lengths(name: Name, scale: Scale) -> Iterator[str]:
                 f"{preset(preset_name).meta.meta_steps:,}. {FILTERS} filters, {short.side} pixels a side, "
                 f"{short.n_tasks} tasks a seed."
             )
-        if kept:
+        if kept and any(records(kept, mode) for by, mode in ROWS.values() if by == "reptile"):
             yield (
                 f"Bundled: models/{preset_name}, trained for {kept.provenance.meta_steps_done:,} outer steps from seed "
                 f"{kept.provenance.seed}, with its recorded results (their interval is over tasks)."

@@ -135,7 +135,7 @@ PRESETS: dict[str, Regression] = {
 def by_algorithm(recipe: Regression, name: str) -> Regression:
     """The recipe meta-trained by another algorithm; data, network, inner loop and the number of tasks stay.
 
-    MAML and its kin keep ten points of a task for the last inner step, and have Adam outside.
+    MAML and its kin keep twenty of a task's fifty points for the last inner step, and have Adam outside.
     Raises ConfigError, listing the known algorithms, for another name, and for protonet.
     """
     algorithm, meta = known(name), recipe.meta

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fewshot_sdk.config import InnerLoop, MetaLoop
+from fewshot_sdk.errors import DataError
 from fewshot_sdk.inner_loop import Tuner
 from fewshot_sdk.tasks import Task, mini_batches
 
@@ -33,7 +34,18 @@ def split_batches(task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor,
     if (tail := meta.tail_shots) == 0:
         batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
         return batches[:-1], batches[-1:]
-    rows = torch.arange(len(task.support)).view(task.n_way, -1)  # the support set is grouped by class
+    check_grouped(task)
+    rows = torch.arange(len(task.support)).view(task.n_way, -1)
     early = rows[:, :-tail].flatten()
     batches = mini_batches(len(early), inner.batch_size, inner.steps - 1, task.seed)
     return early[batches], rows[:, -tail:].reshape(1, -1)
+
+
+def check_grouped(task: Task) -> None:
+    """Raises DataError unless the support set has as many examples of each class, grouped by it: 0, 0, 1, 1, 2, 2."""
+    labels, each = task.support_labels, len(task.support_labels) // task.n_way
+    if labels.dtype == torch.int64 and not torch.equal(labels, torch.arange(task.n_way).repeat_interleave(each)):
+        raise DataError(
+            f"task {task.seed}: a tail is the last of each class's examples, which must be grouped by class, as many "
+            f"of each: expected {each} labels 0, then 1, up to {task.n_way - 1}, found {labels.tolist()[:20]}"
+        )

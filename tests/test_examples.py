@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_sdk import datasets, presets
+from fewshot_sdk.algorithms import ALGORITHMS
 from tests.conftest import REPOSITORY, tiny_recipe
 
 EXAMPLES = REPOSITORY / "examples"
@@ -17,7 +18,7 @@ EXAMPLES = REPOSITORY / "examples"
 def test_every_example_is_short_and_tested_here() -> None:
     scripts = {path.name: path for path in EXAMPLES.glob("*.py")}
     assert scripts.keys() == {"adapt_and_predict.py", "make_drawings.py", "own_network.py", "whole_line.py"}
-    assert all(len(path.read_text().splitlines()) < 40 for path in scripts.values())
+    assert all(len(path.read_text().splitlines()) <= 40 for path in scripts.values())
 
 
 def run(name: str, *words: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,8 +52,11 @@ def test_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert (tmp_path / "model.onnx").stat().st_size > 1000
 
 
-def test_a_network_and_tasks_of_ones_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run("own_network.py", "meta-sgd", 60, monkeypatch=monkeypatch)
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "protonet"])
+def test_a_network_and_tasks_of_ones_own(
+    algorithm: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("own_network.py", algorithm, 60, monkeypatch=monkeypatch)
     before, after = (float(found) for found in re.findall(r"([\d.]+)%", capsys.readouterr().out))
     assert 40 < before < after  # chance is a third
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from fewshot_sdk.algorithms import ALGORITHMS, MOVED, Algorithm, first_order
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.config import InnerLoop, MetaLoop
-from fewshot_sdk.errors import ConfigError, TrainingDiverged
+from fewshot_sdk.errors import ConfigError, DataError, TrainingDiverged
+from fewshot_sdk.inner_loop import cross_entropy
 from fewshot_sdk.own_networks import NetworkStep, meta_train_network
 from fewshot_sdk.presets import with_algorithm
 from fewshot_sdk.tasks import Task, TaskSampler
@@ -43,8 +44,8 @@ def trained(
     algorithm: Algorithm, start: NetworkStep | None = None, network: nn.Module | None = None, team: Team | None = None
 ) -> list[NetworkStep]:
     inner, meta = loops(algorithm)
-    network = network or small()
-    return list(meta_train_network(network, line, inner=inner, meta=meta, loss=F.mse_loss, start=start, team=team))
+    network, loss = network or small(), cross_entropy if algorithm == "protonet" else F.mse_loss
+    return list(meta_train_network(network, line, inner=inner, meta=meta, loss=loss, start=start, team=team))
 
 
 def same(left: NetworkStep, right: NetworkStep) -> bool:
@@ -66,6 +67,10 @@ def test_every_algorithm_trains_a_network_and_tasks_of_ones_own(algorithm: Algor
     assert not same(steps[0], steps[-1])
     assert same(trained(algorithm, start=steps[1])[-1], steps[-1])
     task = line(99)
+    if algorithm == "protonet":
+        with pytest.raises(ConfigError, match="a protonet takes no steps on a task"):
+            steps[-1].adapt(task.support, task.support_labels)
+        return
     moved = steps[-1].adapt(task.support, task.support_labels)
     still = {name for name, tensor in moved.items() if torch.equal(tensor, steps[-1].params[name])}
     part = MOVED.get(algorithm)
@@ -120,6 +125,69 @@ def test_a_loss_that_is_no_number_stops_with_step_and_task() -> None:
 
     with pytest.raises(TrainingDiverged, match=r"task 0 is not finite at outer step 1; try a lower inner"):
         next(meta_train_network(small(), line, inner=inner, meta=meta, loss=loss))
+
+
+class Wearing(nn.Module):
+    """A network that changes its own weights in place whenever it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.head.weight.mul_(0.9)
+        output: Tensor = self.head(x)
+        return output
+
+
+@pytest.mark.parametrize("algorithm", ["reptile", "maml"])
+def test_a_network_that_changes_its_weights_when_called_is_told(algorithm: Algorithm) -> None:
+    with pytest.raises(ConfigError, match=r"changed its 'head\.weight' at outer step 1, in tasks 0 to 1"):
+        trained(algorithm, network=Wearing())
+
+
+class Steep(nn.Module):
+    """A loss that is finite, with a slope that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.head(x).clamp(max=0) * 0).sqrt()
+
+
+@pytest.mark.parametrize("algorithm", ["reptile", "maml"])
+def test_weights_that_are_no_numbers_stop_with_step_and_task(algorithm: Algorithm) -> None:
+    with pytest.raises(TrainingDiverged, match=r"a weight, of task 0 is not finite at outer step 1"):
+        trained(algorithm, network=Steep())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_frozen_and_unused_weights_stay(algorithm: Algorithm) -> None:
+    network = small()
+    network.get_submodule("body").requires_grad_(algorithm == "boil")
+    network.register_parameter("unused", nn.Parameter(torch.ones(2)))
+    end = trained(algorithm, network=network)[-1]
+    assert ("body.weight" in end.params) == (algorithm == "boil")
+    assert torch.equal(end.params["unused"], torch.ones(2))
+
+
+def test_a_tail_of_a_support_set_in_another_order_is_told() -> None:
+    inner, meta = loops("protonet")
+    mixed = Task(
+        n_way=2, support=torch.rand(6, 1), support_labels=torch.tensor([0, 1, 0, 1, 0, 1]), query=torch.rand(0, 1),
+        query_labels=torch.zeros(0), seed=(0,),
+    )  # fmt: skip
+    with pytest.raises(DataError, match="must be grouped by class"):
+        next(meta_train_network(small(), lambda _: mixed, inner=inner, meta=meta))
+
+
+def test_a_protonet_takes_no_loss_of_ones_own() -> None:
+    inner, meta = loops("protonet")
+    with pytest.raises(ConfigError, match="loss: protonet has its own"):
+        next(meta_train_network(small(), line, inner=inner, meta=meta, loss=F.mse_loss))
 
 
 def test_loops_that_do_not_fit_are_told() -> None:

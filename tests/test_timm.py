@@ -205,7 +205,7 @@ def test_it_is_evaluated_like_any_initialization_but_on_data_that_is_named(cnn: 
     with pytest.raises(DataError, match="what a timm model was trained on is not at hand"):
         datasets.open_dataset(cnn.recipe.data, cnn.recipe.preprocessing, "test")
     code, out, err = run(
-        "evaluate", CNN, "--data", "glyphs", "--ways", 2, "--tasks", 1, "--baseline", "probe", "--json"
+        "evaluate", CNN, "--data", "glyphs", "--ways", 2, "--tasks", 2, "--baseline", "probe", "--json"
     )
     assert code == 0, err
     assert json.loads(out)["baseline"] == "probe"

@@ -111,7 +111,7 @@ def evaluate(
             min=1, help="Support images of each class; of numbers, points. Default: 1; 10.", show_default=False
         ),
     ] = None,
-    tasks: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 1000,
+    tasks: Annotated[int, typer.Option(min=2, help="How many tasks; an interval takes two.")] = 1000,
     transductive: Annotated[
         bool | None,
         typer.Option(
@@ -176,7 +176,7 @@ def compare(
     shots: Annotated[
         list[int] | None, typer.Option(min=1, help="Support images of each class; repeatable. Default: 1 and 5.")
     ] = None,
-    tasks: Annotated[int, typer.Option(min=1, help="How many tasks, the same for all.")] = 200,
+    tasks: Annotated[int, typer.Option(min=2, help="How many tasks, the same for all.")] = 200,
     mode: Annotated[
         Literal["transductive", "inductive", "frozen"], typer.Option(help="As of `fewshot evaluate`.")
     ] = "inductive",
