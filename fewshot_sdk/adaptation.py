@@ -103,8 +103,10 @@ def compare_and_adapt(
         stepping = Way(method="reptile", steps=_steps(entrant.init, steps))
         usual = stepping if stepping in entrant.ways else Way(method=made_for(entrant.init.recipe))
         way = usual if method == "auto" else entrant.ways[-1]
+        alone = len(entrants[0].support.targets) == len(entrants[0].support.labels)
+        short = "one picture a class" if alone else "a second picture in one class alone"
         reason = (
-            "cannot cross-validate with one picture a class (two classes with a second picture would do): "
+            f"cannot cross-validate with {short} (two classes with a second picture would do): "
             f"took {way.method if method == 'auto' else 'the method as told'} from {entrant.name}, "
             "temperature 1, and nothing will be called unknown"
         )

@@ -145,7 +145,7 @@ def _on_base(files: dict[str, bytes], folder: Path, base: Initialization | None)
         except BundleError:
             raise BundleError(
                 f"{folder} is a delta on {origin.name} (sha256 {origin.sha256[:16]}...), which is neither bundled nor "
-                "on the Hub; name its folder with --base"
+                "on the Hub; name its folder with --base, or to extend it with --init"
             ) from None
     check_base(str(folder), origin, base.recipe.preset, base.sha256)
     delta = {name: step.numpy() for name, step in from_safetensors(files[DELTA], str(folder / DELTA)).items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import shlex
 import warnings
 from dataclasses import dataclass
 
@@ -22,6 +24,7 @@ MAX_PIXELS_PER_BYTE, _SMALL = 4096, 4_000_000
 # Pillow reports some damage to its log, too, which would reach the terminal where nobody handles it.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value
 _READ = "JPEG, PNG, WebP, BMP, GIF, TIFF"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}
 
@@ -54,7 +57,7 @@ def decode(
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         raise ImageError(
             f"{name} is a HEIC or AVIF picture, which is not read; convert it to JPEG, for example with "
-            f"`magick {name.rpartition('/')[2]} photo.jpg`, or by sharing it from the phone as 'most compatible'"
+            f"`magick {shlex.quote(_file_of(name))} photo.jpg`, or by sharing it from the phone as 'most compatible'"
         )
     try:
         with warnings.catch_warnings():
@@ -85,13 +88,20 @@ def decode(
         raise ImageError(f"{name} cannot be decoded ({reason}); save it again or remove it") from None
 
 
+def _file_of(name: str) -> str:
+    """The file's own name, of what is told to a person: without its folders, and the row of a table that names it."""
+    return re.sub(r" \([^()]*, row \d+\)$", "", name).rpartition("/")[2]
+
+
 def as_seen(image: Image.Image) -> Image.Image:
     """The image upright, in 8 bits, on white: mode L or RGB; itself, loaded, if it is that already."""
+    tagged = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC)
+    depth = max(getattr(image, "tag_v2", {}).get(_BITS, (8,)))
     image = _upright(image)
+    if image.mode == "F" or (image.mode == "I" and depth > 16):
+        raise ValueError("its pixels are numbers of more than 16 bits, which name no black and no white")
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion turns them white
-        image = _eight_bits(image)
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, which name no black and no white")
+        image = _eight_bits(image, tagged == _WHITE_IS_ZERO)
     if image.has_transparency_data:
         clear = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
@@ -108,8 +118,10 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if turned else image  # it would copy the picture
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, white_is_zero: bool) -> Image.Image:
     wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+    if white_is_zero:  # Pillow turns these round at 8 bits, but not at 16
+        wide = 65535 - wide
     narrow = ((wide + 128) // 257).astype(np.uint8)
     clear = image.info.get("transparency")
     if isinstance(clear, int):  # the one grey of a PNG that is see-through

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from fewshot_sdk.config import Preprocessing
-from fewshot_sdk.support import Reading, ReadPicture
+from fewshot_sdk.support import Reading, ReadPicture, SupportSet
 from fewshot_sdk.thumbnails import is_blank, is_grey, likenesses
 
 LOOK = Preprocessing(height=64, width=64, channels=3, resize="bilinear")  # where there is no network to look for
@@ -52,6 +52,26 @@ def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
     if query is not None:
         found += [*_unreadable(query), *_overlap(support.pictures, query.pictures)]
     return sorted(found, key=lambda finding: finding.severity)  # "error" < "warning"; a stable sort
+
+
+def examine_more(more: Reading, kept: SupportSet) -> list[Finding]:
+    """What is wrong with pictures that are to be added to those a classifier keeps, errors first.
+
+    more: read by the classifier's settings. A kept picture is known again by its pixels.
+    """
+    found = [*_unreadable(more), *_blank(more.pictures), *_copies(more.pictures), *_known(more.pictures, kept)]
+    return sorted(found, key=lambda finding: finding.severity)
+
+
+def _known(pictures: Sequence[ReadPicture], kept: SupportSet) -> Iterator[Finding]:
+    labels = {image.tobytes(): kept.labels[t] for image, t in zip(kept.images, kept.targets, strict=True)}
+    for picture in pictures:
+        label = labels.get(picture.pixels.tobytes())
+        if label == picture.label:
+            yield _warning("duplicate", f"{picture.name} is among the old pictures of {label}; remove it")
+        elif label is not None:
+            message = f"{picture.name} is among the old pictures of {label}, not of {picture.label}; remove it"
+            yield Finding(severity="error", code="contradiction", message=message)
 
 
 def _unreadable(reading: Reading) -> Iterator[Finding]:

@@ -24,12 +24,14 @@ def extend(
     more: SupportSet | str | Path,
     inits: Mapping[str, Initialization],
     *,
+    reject_rate: float | None = None,
     watch: Watch = lambda work, total: work,  # noqa: ARG005
 ) -> Adaptation:
     """The classifier of all its classes and those of `more`; a label that both have is one class.
 
     If it keeps its pictures and its initialization is among `inits`, known by its hash, it is adapted again to all
     pictures by the same method, steps, seed and reject rate: the same as adapting to the union in the first place.
+    reject_rate: of a classifier that has none, as with one picture a class; None: it goes on without.
     Else prototypes are extended by their sums alone: each class's mean is that of all its pictures, while the
     network's normalization, the temperature and the threshold stay as they are.
     Raises SupportError if neither is possible.
@@ -48,7 +50,7 @@ def extend(
             union(classifier.support, more),
             method=config.method,
             steps=config.adaptation.steps,
-            reject_rate=calibration.reject_rate if calibration else None,
+            reject_rate=calibration.reject_rate if calibration else reject_rate,
             seed=config.seed,
             watch=watch,
         )

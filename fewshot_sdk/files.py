@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -49,18 +50,36 @@ def sha256(data: bytes) -> str:
 
 
 def check_free(path: Path) -> None:
-    """Raises OutputExists unless `path` is absent or an empty folder."""
-    if path.is_dir():
-        if any(path.iterdir()):
-            raise OutputExists(f"{path} already holds something; name a new --output or empty that folder first")
-    else:
+    """Raises OutputExists unless `path` is absent or an empty folder, SaveError if nothing can be written there."""
+    try:
+        holds = path.is_dir() and any(path.iterdir())
+        empty = path.is_dir() and not holds
+    except OSError as error:
+        raise _unusable(path, error) from None
+    if holds:
+        raise OutputExists(f"{path} already holds something; name a new --output or empty that folder first")
+    if not empty:
         check_free_file(path)
 
 
 def check_free_file(path: Path) -> None:
-    """Raises OutputExists if there is anything at `path`."""
-    if path.exists() or path.is_symlink():
+    """Raises OutputExists if there is anything at `path`, SaveError if nothing can be written there."""
+    try:
+        there = path.exists() or path.is_symlink()
+        above = next(parent for parent in path.absolute().parents if parent.exists())
+    except OSError as error:
+        raise _unusable(path, error) from None
+    if there:
         raise OutputExists(f"{path} exists already; name a new --output or remove it first")
+    if not above.is_dir():
+        raise SaveError(f"cannot write {path}: {above} is a file, not a folder; name another --output")
+    if not os.access(above, os.W_OK):
+        raise SaveError(f"cannot write {path}: {above} may not be written to; name another --output")
+
+
+def _unusable(path: Path, error: OSError) -> SaveError:
+    reason = (error.strerror or str(error)).lower()
+    return SaveError(f"cannot write {str(path)[:200]}: {reason}; name another --output")
 
 
 def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
@@ -205,9 +224,9 @@ def _beside(target: Path) -> Iterator[Path]:
         _sync_folder(target.parent)
     except OSError as error:
         reason = error.strerror or type(error).__name__
+        full = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise SaveError(
-            f"could not write {target}: {reason.lower()}; nothing was left behind, "
-            "so free some space or name another --output"
+            f"could not write {target}: {reason.lower()}; nothing was left behind, so {full}name another --output"
         ) from error
     finally:
         if draft is not None:

@@ -92,6 +92,7 @@ def render(report: Report) -> str:
         classes=classes,
         more_classes=max(len(support.labels) - SHOWN_CLASSES, 0),
         matrix=matrix.tolist() if matrix is not None and len(matrix) <= MATRIX_CLASSES else None,
+        most=MATRIX_CLASSES,
         pairs=most_confused(report, matrix) if matrix is not None else [],
         bins=reliability(answers) if answers else [],
     )

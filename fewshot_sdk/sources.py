@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,9 +22,12 @@ from fewshot_sdk.zipped import open_zip, read_member
 LabelFrom: TypeAlias = Literal["folder", "name", "nothing"]
 
 MAX_FILES = 100_000
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}  # left by desktops; dot files are passed over too
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}  # left by desktops; dot files are passed over, and what phones
+# and photo programs put beside a picture
 _SHOWN = 5
 _LAYOUT = "expected a folder for each class with its pictures inside, such as cat/1.jpg and dog/1.jpg"
+_SIDECAR = re.compile(r"\.(aae|xmp|thm)$|\.(jpe?g|png|webp|heic|tiff?|gif|bmp)(\.[\w-]+)?\.json$", re.IGNORECASE)
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NUMBERED = re.compile(r"(?P<label>.*?)[\s_-]*(?:\d+|\(\d+\))?$")
 
 
@@ -58,13 +62,16 @@ def open_source(source: str | Path, label_from: LabelFrom = "folder", least: int
         found = _in_folder(source)
         yield _grouped(_labelled(source, found, _class_folders(source), label_from, least), source, label_from, least)
     elif not source.exists():
-        raise SupportError(f"{source}: there is no such folder; {_LAYOUT}")
+        wanted = "expected a folder of pictures" if label_from == "nothing" else _LAYOUT
+        raise SupportError(f"{source}: there is no such folder; {wanted}")
     elif source.suffix.lower() == ".csv":
         yield _grouped(_in_csv(source, label_from), source, label_from, least)
     else:
         with open_zip(source, f"it is a file that is no zip and no .csv; {_LAYOUT}") as archive:
             found = _in_zip(archive, source)
-            if label_from == "folder" and len({p[0] for p, _ in found}) == 1 and all(len(p) > 2 for p, _ in found):
+            least_deep = 1 if label_from == "name" else 2
+            wrapped = len({p[0] for p, _ in found}) == 1 and all(len(p) > least_deep for p, _ in found)
+            if wrapped and label_from != "nothing":
                 found = [(p[1:], file) for p, file in found]
             yield _grouped(_labelled(source, found, set(), label_from, least), source, label_from, least)
 
@@ -160,7 +167,13 @@ def _in_csv(path: Path, label_from: LabelFrom) -> list[SourceFile]:
 
 
 def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least: int) -> list[SourceFile]:
+    files = [replace(file, label=unicodedata.normalize("NFC", file.label)) for file in files]  # as é by two codes
     labels = sorted({file.label for file in files})
+    if odd := [label for label in labels if _NO_TEXT.search(label)]:
+        raise SupportError(
+            f"{source}: the class name {odd[0]!r} holds what is no text (control characters, or bytes that are not "
+            "UTF-8); rename it"
+        )
     if label_from == "nothing":
         if not files:
             raise SupportError(f"{source}: it is empty; expected pictures")
@@ -168,11 +181,15 @@ def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least
     if len(labels) < least:
         found = "it is empty" if not labels else f"it holds only the class {labels[0]!r}"
         layout = _LAYOUT if label_from == "folder" else "expected names such as cat_001.jpg and dog_001.jpg"
+        if source.suffix.lower() == ".csv":
+            layout = "expected a row for each picture, with its path and its label"
         raise SupportError(f"{source}: {found}; {layout}, at least two classes")
     return sorted(files, key=lambda file: file.label)  # a stable sort: within a class as they were
 
 
 def _read(path: Path) -> bytes:
+    if path.is_symlink() and not path.exists():
+        raise ImageError(f"{path} is a broken link; remove it")
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ImageError(f"{path} is a pipe or a device, not a file; remove it")  # reading it might never end
     return read_picture_file(path)
@@ -186,7 +203,7 @@ def _read_row(row: Row, table: str) -> bytes:
 
 
 def _litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _LITTER
+    return name.startswith(".") or name.lower() in _LITTER or _SIDECAR.search(name) is not None
 
 
 def _listed(names: list[str]) -> str:

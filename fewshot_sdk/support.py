@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from fewshot_sdk.config import Preprocessing
 from fewshot_sdk.decoding import Decoded, decode
 from fewshot_sdk.errors import ImageError, SupportError
 from fewshot_sdk.images import Pixels, enough_pixels, fit
-from fewshot_sdk.sources import LabelFrom, open_source
+from fewshot_sdk.sources import LabelFrom, SourceFile, open_source
 from fewshot_sdk.thumbnails import thumbnail
 
+Watch = Callable[[Iterator[SourceFile], int], Iterable[SourceFile]]
 _SHOWN = 5
 
 
@@ -72,23 +73,26 @@ class Reading:
 
 
 def read_pictures(
-    source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder", least: int = 2
-) -> Reading:
+    source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder", least: int = 2,
+    watch: Watch = lambda files, total: files,  # noqa: ARG005
+) -> Reading:  # fmt: skip
     """Every picture of a source, each file read and decoded once, one at a time.
 
     The sources and labels are those of `sources.open_source`. Raises SupportError as it does.
+    watch: handed the files, as they are about to be read, and their number.
     """
-    return read_for_all(source, [settings], label_from, least)[settings]
+    return read_for_all(source, [settings], label_from, least, watch)[settings]
 
 
 def read_for_all(
-    source: str | Path, wanted: Sequence[Preprocessing], label_from: LabelFrom = "folder", least: int = 2
-) -> dict[Preprocessing, Reading]:
+    source: str | Path, wanted: Sequence[Preprocessing], label_from: LabelFrom = "folder", least: int = 2,
+    watch: Watch = lambda files, total: files,  # noqa: ARG005
+) -> dict[Preprocessing, Reading]:  # fmt: skip
     """`read_pictures` by each of several settings; a file is read once, and decoded once for all that want one size."""
     pictures: dict[Preprocessing, list[ReadPicture]] = {settings: [] for settings in wanted}
     unreadable: dict[str, str] = {}
     with open_source(source, label_from, least) as files:
-        for file in files:
+        for file in watch(iter(files), len(files)):
             try:
                 data = file.read()
                 before: dict[tuple[int, int], Decoded] = {}

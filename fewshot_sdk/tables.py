@@ -50,14 +50,20 @@ def read_cells(table: Path, columns: Sequence[str], advice: str = "") -> Cells:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise SupportError(f"{table}, row {line}: it is not UTF-8 text; save the table as 'CSV UTF-8'") from None
-    head = text.partition("\n")[0]
-    delimiter = next((mark for mark in ",;\t" if mark in head), ",")  # spreadsheets write what the country writes
+    head, _, rest = text.partition("\n")
+    if head.strip().lower() in ("sep=;", "sep=,", "sep=\t"):  # Excel's own first line
+        text, skipped, head = rest, 1, rest.partition("\n")[0]
+    else:
+        skipped = 0
+    marks = [mark for mark in ",;\t" if mark in head]  # spreadsheets write what the country writes
+    names = {mark: {name.strip(' "\r').lower() for name in head.split(mark)} for mark in marks}
+    delimiter = next((mark for mark in marks if set(columns) <= names[mark]), (marks or [","])[0])
     cells = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = tuple(name.strip().lower() for name in next(cells, []))
-        rows = [(cells.line_num, [cell.strip() for cell in row]) for row in cells]
+        rows = [(cells.line_num + skipped, [cell.strip() for cell in row]) for row in cells]
     except csv.Error as error:
-        raise SupportError(f"{table}, row {cells.line_num}: {error}; save the table as CSV again") from None
+        raise SupportError(f"{table}, row {cells.line_num + skipped}: {error}; save the table as CSV again") from None
     if not set(columns) <= set(header):
         found = ", ".join(header)[:100] or "none"
         raise SupportError(f"{table}, row 1: expected a header with {wanted}, found {found}{advice}")

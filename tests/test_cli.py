@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def test_what_is_unknown_is_told_with_the_nearest_label(run: Run, saved: Path, d
 
 
 def test_a_class_is_added_to_a_classifier(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
-    more = draw_folder(tmp_path / "more", ("dog",))
+    more = draw_folder(tmp_path / "more", ("dog",), first=4)
     words = ("--support", drawings, "--init", saved, "--method", "prototypes")
     assert run("adapt", *words, "--no-keep-pictures", "--output", tmp_path / "lean")[0] == 0
     assert run("adapt", "--support", drawings, "--init", saved, "--steps", 3, "--output", tmp_path / "m")[0] == 0
@@ -138,6 +139,70 @@ def test_a_class_is_added_to_a_classifier(run: Run, saved: Path, drawings: Path,
     code, _, err = run("adapt", "--extend", tmp_path / "m", "--support", more, "--output", tmp_path / "o")
     assert code == 1
     assert "name its folder with --init" in err
+
+
+def test_what_is_added_is_looked_at_first(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    assert run("adapt", "--support", drawings, "--init", saved, "--steps", 2, "--output", model)[0] == 0
+    (tmp_path / "more").mkdir()
+    shutil.copy(drawings / "ant" / "0.png", tmp_path / "more" / "elk_1.png")
+    words = ("--extend", model, "--init", saved, "--support", tmp_path / "more", "--label-from", "name")
+    code, _, err = run("adapt", *words, "--output", tmp_path / "x")
+    assert (code, (tmp_path / "x").exists()) == (1, False)
+    assert "elk_1.png is among the old pictures of ant, not of elk; remove it" in err
+    (tmp_path / "more" / "elk_1.png").rename(tmp_path / "more" / "ant_1.png")
+    code, _, err = run("adapt", *words, "--output", tmp_path / "y")
+    assert code == 0
+    assert "warning: " in err
+    assert "ant_1.png is among the old pictures of ant; remove it" in err
+    assert "is among the old pictures" in (tmp_path / "y" / "report.html").read_text()
+
+
+def test_one_picture_a_class_becomes_a_classifier_that_can_say_unknown(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
+    one = draw_folder(tmp_path / "one", shots=1)
+    assert run("adapt", "--support", one, "--init", saved, "--output", tmp_path / "m")[0] == 0
+    more = draw_folder(tmp_path / "more", shots=3, first=1)
+    words = ("--extend", tmp_path / "m", "--init", saved, "--support", more)
+    code, out, _ = run("adapt", *words, "--output", tmp_path / "n", "--json")
+    assert code == 0
+    assert json.loads(out)["calibration"]["reject_rate"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("x" * 300, "file name too long; name another --output"),
+        ("file/x", "file is a file, not a folder; name another"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told_before_the_work(
+    run: Run, saved: Path, tmp_path: Path, output: str, says: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = run("adapt", "--support", tmp_path / "none", "--init", saved, "--output", tmp_path / output)
+    assert code == 1
+    assert says in err
+
+
+def test_what_names_hold_beyond_text_is_shown_escaped(run: Run, tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "set")
+    (folder / "ant" / "no\x1b[31m.png").write_bytes(b"none")
+    code, out, _ = run("doctor", folder)
+    assert code == 1
+    assert "no\\x1b[31m.png is not a picture" in out
+    (folder / "ant" / "no\x1b[31m.png").unlink()
+    (folder / "cat").rename(folder / "ca\nt")
+    code, _, err = run("doctor", folder)
+    assert code == 1
+    assert "the class name 'ca\\nt' holds what is no text" in err
+
+
+def test_steps_are_reptiles(run: Run, drawings: Path, tmp_path: Path) -> None:
+    code, _, err = run("adapt", "--support", drawings, "--method", "probe", "--steps", 5, "--output", tmp_path / "m")
+    assert code == 2
+    assert "--steps are Reptile's; --method probe takes none" in err
 
 
 def test_people_get_lines(run: Run, model: Path, saved: Path, drawings: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import struct
 import subprocess
 import sys
@@ -137,7 +138,7 @@ def test_heic_is_told_how_to_be_converted(brand: bytes) -> None:
 
 def test_numbers_without_a_white_are_refused() -> None:
     data = encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
-    with pytest.raises(ImageError, match="floating-point numbers"):
+    with pytest.raises(ImageError, match="numbers of more than 16 bits"):
         decode(data, "it")
 
 
@@ -238,3 +239,10 @@ def test_a_reduced_jpeg_is_under_the_same_limits() -> None:
     for read_at in (None, 64):
         with pytest.raises(ImageError, match="at most 16,384 a side"):
             decode(encoded(Image.new("L", (16_385, 8)), "JPEG"), "it", read_at)
+
+
+def test_sixteen_bits_of_which_none_is_white_are_turned_round() -> None:
+    wide = Image.fromarray(np.array([[0, 65535]], np.uint16))
+    data = io.BytesIO()
+    wide.save(data, "TIFF", tiffinfo={262: 0})
+    assert np.asarray(decode(data.getvalue(), "it").image).tolist() == [[255, 0]]

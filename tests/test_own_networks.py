@@ -155,7 +155,8 @@ class Steep(nn.Module):
         self.head = nn.Linear(1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.head(x).clamp(max=0) * 0).sqrt()
+        output: Tensor = (self.head(x).clamp(max=0) * 0).sqrt()
+        return output
 
 
 @pytest.mark.parametrize("algorithm", ["reptile", "maml"])

@@ -263,3 +263,35 @@ def test_reading_a_zip_writes_nothing(recipe: Recipe, drawings: Path) -> None:
 def test_a_query_needs_no_labels(tmp_path: Path, drawings: Path) -> None:
     assert [label for label, _ in listed(flat(drawings), "nothing")] == [""] * 12
     assert len(listed(draw_folder(tmp_path / "one", labels=("ant",)), "nothing")) == 4
+
+
+def test_what_phones_put_beside_pictures_is_passed_over(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "set")
+    for name in ("IMG_1.AAE", "0.png.json", "0.jpg.supplemental-metadata.json", "0.xmp"):
+        (folder / "ant" / name).write_text("{}")
+    with open_source(folder) as files:
+        assert {Path(file.name).suffix for file in files} == {".png"}
+
+
+def test_a_zip_of_one_folder_of_named_pictures(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "set", ("ant", "bee"), shots=1)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for label in ("ant", "bee"):
+            archive.write(folder / label / "0.png", f"all/{label}_1.png")
+    with open_source(tmp_path / "all.zip", "name") as files:
+        assert [file.label for file in files] == ["ant", "bee"]
+
+
+@pytest.mark.parametrize("head", ["sep=;\npath;label\n", "path;label;a, b\n"])
+def test_a_table_as_spreadsheets_write_it(tmp_path: Path, head: str) -> None:
+    draw_folder(tmp_path, ("ant", "bee"), shots=1)
+    (tmp_path / "t.csv").write_text(f"{head}ant/0.png;ant\nbee/0.png;bee\n")
+    with open_source(tmp_path / "t.csv") as files:
+        assert [file.label for file in files] == ["ant", "bee"]
+
+
+def test_an_accent_is_one_letter_however_it_is_written(tmp_path: Path) -> None:
+    for name, label in (("1", "caf\u00e9"), ("2", "cafe\u0301"), ("3", "tea")):
+        draw_folder(tmp_path / "set", (label,), shots=1, first=int(name))
+    with open_source(tmp_path / "set") as files:
+        assert [file.label for file in files] == ["caf\u00e9", "caf\u00e9", "tea"]

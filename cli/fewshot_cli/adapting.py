@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -64,18 +65,20 @@ def adapt(job: AdaptJob, json: bool) -> None:
             pass
         made = _adapted(job, examined)
     else:
-        made = _extended(job, job.extend)
+        made = _extended(job, job.extend, examined)
     classifier, config = made.classifier, made.classifier.config
     targets = classifier.support.targets
     right = recognized(classifier, classifier)
     kept = classifier if job.keep_pictures else classifier.without_pictures()
     delta = _delta(job, kept) if job.delta else None
     files_of = (delta or kept).files()
+    named = delta and job.init != "auto" and not job.init.startswith("timm:")
+    base = f" --base {shlex.quote(job.init)}" if named else ""
     if job.keep_pictures and len(targets):
         from fewshot_cli.report import report_of
 
         files_of["report.html"] = report_of(
-            made, examined.findings or [], job.output, time.perf_counter() - began
+            made, examined.findings or [], job.output, time.perf_counter() - began, base
         ).encode()
     write_folder(job.output, files_of)
     if len(made.outcomes) > 1:
@@ -121,9 +124,10 @@ def adapt(job: AdaptJob, json: bool) -> None:
         )
     if "report.html" in files_of:
         say(f"{job.output / 'report.html'} shows it all")
-    named = delta and job.init != "auto" and not job.init.startswith("timm:")
-    base = f" --base {job.init}" if named else ""
-    say(f"wrote {job.output}; next: fewshot export {job.output}{base} --output {job.output}.onnx")
+    else:
+        say("no report.html: it would hold the pictures")
+    folder, file = shlex.quote(str(job.output)), shlex.quote(f"{job.output}.onnx")
+    say(f"wrote {job.output}; next: fewshot export {folder}{base} --output {file}")
 
 
 def recognized(classifier: Classifier, keeper: Classifier) -> int:
@@ -160,10 +164,13 @@ def _adapted(job: AdaptJob, examined: Examined) -> Adaptation:
     )
 
 
-def _extended(job: AdaptJob, model: Path) -> Adaptation:
+def _extended(job: AdaptJob, model: Path, examined: Examined) -> Adaptation:
     from fewshot_sdk.extension import extend
 
-    return extend(fewshot_sdk.load_classifier(model), job.support, _initializations(job.init), watch=watch)
+    classifier = fewshot_sdk.load_classifier(model, None if job.init == "auto" else job.init)
+    examined.kept = classifier.support
+    more = examined(classifier.config.preprocessing)
+    return extend(classifier, more, _initializations(job.init), reject_rate=REJECT_RATE, watch=watch)
 
 
 def _moving(init: Initialization, trainable: Part) -> Initialization:
@@ -203,9 +210,9 @@ def calibration(found: Calibration, threshold: float) -> str:
     text = f"calibration error {found.ece:.1%} (before: {found.ece_before:.1%})"
     if threshold:
         text += f"; unknown under {threshold:.1%}, which loses {found.known_lost:.1%} of known pictures"
-    if found.auroc is not None and found.unknown_rejected is not None:
-        text += f" and rejects {found.unknown_rejected:.1%} of left-out classes, AUROC {found.auroc:.3f}"
-    return text
+        if found.unknown_rejected is not None:
+            text += f" and rejects {found.unknown_rejected:.1%} of left-out classes"
+    return text if found.auroc is None else f"{text}; AUROC against left-out classes {found.auroc:.3f}"
 
 
 def opened(model: Path, base: str | None) -> Classifier:

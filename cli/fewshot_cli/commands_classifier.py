@@ -92,6 +92,8 @@ def adapt(
         return
     from fewshot_cli import adapting
 
+    if steps is not None and method in ("prototypes", "probe"):
+        raise typer.BadParameter(f"--steps are Reptile's; --method {method} takes none")
     if extend and (method or trainable or steps is not None or reject_rate is not None or seed):
         raise typer.BadParameter(
             "--extend takes method, steps, what they move, reject rate and seed from the classifier; leave them out"

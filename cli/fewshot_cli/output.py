@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 T = TypeVar("T")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 
 
 def emit(text: str) -> None:
-    """A line of data."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """A line of data, or a few."""
+    _write(sys.stdout, text)
 
 
 def emit_json(value: object) -> None:
@@ -24,9 +25,16 @@ def emit_json(value: object) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the person who watches."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """A line for the person who watches, or a few."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """The text as any terminal can show it: what a file's name may hold beyond that, escaped."""
+    shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    encoding = stream.encoding or "utf-8"
+    stream.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
 
 
 def progress(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewshot_cli.adapting import calibration
 from fewshot_sdk.calibration import softmax
 from fewshot_sdk.choice import described
 from fewshot_sdk.doctor import Finding
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from fewshot_sdk.adaptation import Adaptation
 
 
-def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, seconds: float) -> str:
-    """The page of an adaptation that took `seconds` from reading to the end."""
+def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, seconds: float, base: str = "") -> str:
+    """The page of an adaptation that took `seconds` from reading to the end; base: the option that a delta needs."""
     classifier, config = made.classifier, made.classifier.config
     chosen = next(
         (
@@ -46,6 +48,10 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
     notes = [made.reason[:1].upper() + made.reason[1:] + "."]
     if config.threshold:
         notes.append(f"A picture under {config.threshold:.0%} is called unknown.")
+    if config.calibration:
+        said = calibration(config.calibration, config.threshold)
+        notes.append(f"On held-out pictures: {said}.")
+    folder, file = shlex.quote(str(output)), shlex.quote(f"{output}.onnx")
     page = Report(
         title=f"{output.name}: {len(classifier.labels)} classes from {len(classifier.support.targets)} pictures",
         support=classifier.support,
@@ -55,6 +61,6 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         held_out=held_out,
         threshold=config.threshold,
         timings={"reading, comparing and adapting": seconds},
-        commands=[f"fewshot export {output} --output {output}.onnx", f"fewshot predict {output}.onnx photo.jpg"],
+        commands=[f"fewshot export {folder}{base} --output {file}", f"fewshot predict {file} photo.jpg"],
     )
     return render(page)
