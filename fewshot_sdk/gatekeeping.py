@@ -52,7 +52,7 @@ class Gatekeeper:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status, more = time.perf_counter(), 500, True
+        began, status, more = time.perf_counter(), 500, _has_body(scope)
 
         async def noting() -> Message:
             nonlocal more
@@ -64,6 +64,9 @@ class Gatekeeper:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
+                if more:  # its body is not all read: what else comes on this connection is not waited for
+                    named = [pair for pair in message.get("headers", []) if pair[0].lower() != b"connection"]
+                    message = {**message, "headers": [*named, (b"connection", b"close")]}
             elif status >= 400 and more and not message.get("more_body"):
                 await send({**message, "more_body": True})
                 await drain(noting)
@@ -86,8 +89,9 @@ class Gatekeeper:
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
         if self._hosts and host not in self._hosts:
             raise Refused(403, REASONS[403])
-        given = headers.get(b"authorization", b"")
-        if self._token and scope["path"] not in OPEN and not hmac.compare_digest(given, b"Bearer " + self._token):
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        known = scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
+        if self._token and scope["path"] not in OPEN and not known:
             raise Refused(401, REASONS[401])
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_bytes:
@@ -113,6 +117,11 @@ class Gatekeeper:
             return message
 
         return limited
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = {name.lower(): value for name, value in scope["headers"]}
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
 
 
 async def drain(receive: Receive) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_sdk.bundles import format_of
 from fewshot_sdk.errors import BundleError, ConfigError, SupportError, TrainingDiverged
 from fewshot_sdk.images import Pixels
 from fewshot_sdk.metadata import LearnerMetadata
@@ -37,6 +38,8 @@ class Learner:
         self._session, stored = open_session(model, name, threads)
         if stored is None:
             raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export-learner`")
+        if str(format_of(stored)).startswith("fewshot-sdk onnx"):
+            raise BundleError(f"{name} is a classifier already, not a learner; make one with `fewshot export-learner`")
         try:
             self.metadata = LearnerMetadata.from_json(stored)
         except ConfigError as error:

@@ -39,6 +39,11 @@ class Predictor:
         self._session, stored = open_session(model, name, threads)
         if stored is None:
             raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export`: it names no labels")
+        if str(format_of(stored)).startswith("fewshot-sdk learner"):
+            raise BundleError(
+                f"{name} is a learner, which knows no classes yet; adapt it first: "
+                f"fewshot adapt --engine onnx --init {name} --support DIR --output FILE.onnx"
+            )
         if format_of(stored) == FOR_NUMBERS:
             raise BundleError(f"{name} predicts numbers from numbers, not what is in pictures; give it a CSV of them")
         try:
@@ -48,6 +53,20 @@ class Predictor:
         if self.metadata.format != FORMAT:
             raise BundleError(
                 f"{name} is of the format {self.metadata.format!r}, and this version reads {FORMAT!r}; export it again"
+            )
+        self._check_fits(name)
+
+    def _check_fits(self, name: str) -> None:
+        """Raises BundleError unless the graph is what the metadata say."""
+        (given, *others), outputs = self._session.get_inputs(), {o.name: o.shape for o in self._session.get_outputs()}
+        wanted = (PIXELS, "tensor(float)") if self.metadata.raw else (INPUT, "tensor(uint8)")
+        named = outputs.keys() >= {LABEL, OUTPUT, KNOWN} and len(outputs[OUTPUT]) == 2
+        n = outputs[OUTPUT][1] if named else None
+        fits = (given.name, given.type) == wanted and len(given.shape) == 4 and not others
+        if not (fits and named and (not isinstance(n, int) or n == len(self.labels))):
+            raise BundleError(
+                f"{name}: its graph, from {given.name} {given.type} to {', '.join(outputs)}, is not the one that its "
+                f"metadata tell of, of {len(self.labels)} classes; export it again"
             )
 
     @property
@@ -76,10 +95,14 @@ class Predictor:
         if pictures.dtype != np.uint8 or not fits or 0 in shape:
             wanted = f"{seen.height}, {seen.width}, {seen.channels}" if self.metadata.raw else "height, width, 3"
             raise ImageError(f"pictures: expected uint8 (n, {wanted}), found {pictures.dtype} {list(shape)}")
+        few = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))  # bounds the memory of a run
+        return np.concatenate([self._run(pictures[i : i + few]) for i in range(0, len(pictures), few)])
+
+    def _run(self, pictures: Pixels) -> NDArray[np.float32]:
         if self.metadata.raw:
-            feed: dict[str, NDArray[Any]] = {PIXELS: normalized(pictures, seen)}
+            feed: dict[str, NDArray[Any]] = {PIXELS: normalized(pictures, self.metadata.preprocessing)}
         else:
-            feed = {INPUT: np.broadcast_to(pictures, (*shape[:3], 3))}
+            feed = {INPUT: np.broadcast_to(pictures, (*pictures.shape[:3], 3))}
         (rows,) = self._session.run([OUTPUT], feed)
         return np.asarray(rows, np.float32)
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import h11
 import numpy as np
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
@@ -23,17 +21,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fewshot_sdk.config import Config, Listed
 from fewshot_sdk.decoding import MAX_SIDE
 from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.gatekeeping import App, Gatekeeper, Refused
 from fewshot_sdk.images import Pixels
-from fewshot_sdk.runtime import INPUT, OUTPUT, Predictor
+from fewshot_sdk.listening import listening, run
+from fewshot_sdk.runtime import INPUT, KNOWN, OUTPUT, Predictor
 from fewshot_sdk.version import __version__
 
 MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")
+VERSION, MOST = "1", 1024  # of the model, which is always the same; pictures in a request
 PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src blob:; connect-src 'self'"
 
 
@@ -47,12 +46,20 @@ class TensorIn(Config):
     data: list[Any]
 
 
+class TensorOut(Config):
+    """An output that is asked for."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: str
+
+
 class InferenceRequest(Config):
     """The body of an inference request; what the protocol allows besides is ignored."""
 
     model_config = ConfigDict(extra="ignore")
     id: str | None = None
     inputs: Listed[TensorIn] = Field(min_length=1)
+    outputs: Listed[TensorOut] | None = None
 
 
 def application(
@@ -67,7 +74,6 @@ def application(
     """The ASGI application that serves one classifier under `/v2/models/NAME`; see Gatekeeper for the limits."""
     registry = CollectorRegistry()
     endpoints = Endpoints(predictor, name, registry)
-    model = f"/v2/models/{name}"
     routes = [
         Route("/", endpoints.page),
         Route("/serve.js", endpoints.script),
@@ -76,10 +82,13 @@ def application(
         Route("/v2", endpoints.server),
         Route("/v2/health/live", endpoints.live),
         Route("/v2/health/ready", endpoints.live),
-        Route(model, endpoints.model),
-        Route(f"{model}/ready", endpoints.live),
-        Route(f"{model}/infer", endpoints.infer, methods=["POST"]),
     ]
+    for model in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{VERSION}"):
+        routes += [
+            Route(model, endpoints.model),
+            Route(f"{model}/ready", endpoints.live),
+            Route(f"{model}/infer", endpoints.infer, methods=["POST"]),
+        ]
     app = Starlette(routes=routes, exception_handlers={Refused: _refuse, FewshotError: _explain, 404: _lost})
     return Gatekeeper(app, registry, hosts=hosts, token=token, max_bytes=max_bytes, seconds=seconds)
 
@@ -113,10 +122,14 @@ class Endpoints:
         return JSONResponse(
             {
                 "name": self._name,
-                "versions": ["1"],
+                "versions": [VERSION],
                 "platform": "onnxruntime",
                 "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *self._size()]}],
-                "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, n_way]}],
+                "outputs": [
+                    {"name": OUTPUT, "datatype": "FP32", "shape": [-1, n_way]},
+                    {"name": "labels", "datatype": "BYTES", "shape": [-1]},
+                    {"name": KNOWN, "datatype": "BOOL", "shape": [-1]},
+                ],
                 "parameters": {"labels": list(self._predictor.labels)},
             }
         )
@@ -135,12 +148,15 @@ class Endpoints:
         return JSONResponse(asdict(said))
 
     async def infer(self, request: Request) -> Response:
-        """The protocol's inference: pictures of one size in, probabilities and labels out."""
+        """The protocol's inference: pictures of one size in; probabilities, nearest labels, and whether known, out."""
         try:
             asked = InferenceRequest.from_json(await request.body())
         except (ConfigError, ValidationError) as error:
             raise Refused(400, f"not an inference request: {error}") from None
         pixels = self._pixels(asked.inputs)
+        wanted = [OUTPUT, "labels", KNOWN] if not asked.outputs else [output.name for output in asked.outputs]
+        if odd := sorted({*wanted} - {OUTPUT, "labels", KNOWN}):
+            raise Refused(400, f"no output {odd[0]!r}; the outputs are {OUTPUT}, labels and {KNOWN}")
         async with self._one_at_a_time:
             rows = await run_in_threadpool(self._predictor.probabilities, pixels)
         labels = [self._predictor.labels[i] for i in rows.argmax(1)]
@@ -148,7 +164,10 @@ class Endpoints:
             {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()},
             {"name": "labels", "datatype": "BYTES", "shape": [len(labels)], "data": labels},
         ]
-        found = {"model_name": self._name, "model_version": "1", "outputs": outputs}
+        known = (rows.max(1) >= self._predictor.metadata.threshold).tolist()
+        outputs.append({"name": KNOWN, "datatype": "BOOL", "shape": [len(known)], "data": known})
+        told = [output for output in outputs if output["name"] in wanted]
+        found = {"model_name": self._name, "model_version": VERSION, "outputs": told}
         return JSONResponse(found if asked.id is None else {**found, "id": asked.id})
 
     def _size(self) -> tuple[int, int, int]:
@@ -159,50 +178,42 @@ class Endpoints:
     def _pixels(self, inputs: Sequence[TensorIn]) -> Pixels:
         (given, *others) = inputs
         if others or given.name != INPUT or given.datatype != "UINT8":
-            raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {[i.name for i in inputs]}")
+            told = ", ".join(f"{i.name!r} of {i.datatype}" for i in inputs)
+            raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {told}")
         size, shape = self._size(), given.shape
         fits = len(shape) == 4 and all(want in (-1, side) for want, side in zip(size, shape[1:], strict=True))
         if not fits or min(shape) < 1 or max(shape[1:]) > MAX_SIDE:
             wanted = ", ".join(f"1 to {MAX_SIDE}" if side < 0 else str(side) for side in size)
             raise Refused(400, f"expected shape [n, {wanted}], found {list(shape)}")
+        if shape[0] > MOST:
+            raise Refused(400, f"at most {MOST:,} pictures are taken at once, found {shape[0]:,}; send them in parts")
         try:
-            values = np.array(given.data, np.float64).ravel()
-        except (ValueError, TypeError):
-            raise Refused(400, "data: expected numbers, nested alike or flat") from None
-        if values.size != math.prod(given.shape) or not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+            values = np.array(given.data).ravel()
+        except (ValueError, TypeError, OverflowError):
+            values = np.empty(0, object)
+        if values.dtype.kind not in "iuf":
+            raise Refused(400, "data: expected numbers, nested alike or flat")
+        inside = (values >= 0) & (values <= 255)
+        if values.size != math.prod(given.shape) or not inside.all() or not (values % 1 == 0).all():
             raise Refused(400, f"data: expected {math.prod(given.shape)} whole numbers from 0 to 255")
         return values.astype(np.uint8).reshape(given.shape)
 
 
-class Impatient(H11Protocol):
-    """uvicorn's HTTP, but a connection that sends no whole request line and headers in time is closed."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the clock."""
-        super().connection_made(transport)
-        self._clock = self.loop.call_later(
-            SECONDS, lambda: transport.close() if self.conn.their_state is h11.IDLE else None
-        )
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clock, which would keep the connection in memory."""
-        self._clock.cancel()
-        super().connection_lost(exc)
-
-
-def serve(model: Path, *, host: str, port: int, token: str, allowed: Sequence[str], max_bytes: int) -> None:
+def serve(
+    model: Path, *, host: str, port: int, token: str, allowed: Sequence[str], max_bytes: int,
+    ready: Callable[[int], None] = lambda port: None,  # noqa: ARG005
+) -> None:  # fmt: skip
     """Serve an exported file until SIGINT or SIGTERM; requests under way are answered first.
 
-    Raises BundleError if the file is no export of ours, ConfigError if others could reach it without a token.
+    ready: called with the port once it is listened on. Raises BundleError if the file is no export of ours, ConfigError
+    if others could reach it without a token, or if the port cannot be had.
     """
     if host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise ConfigError(f"--host {host} lets other machines in; give them a --token, or leave the host out")
     app = application(Predictor(model), model.stem, hosts=allowed, token=token, max_bytes=max_bytes, seconds=SECONDS)
-    config = uvicorn.Config(
-        app, host=host, port=port, http=Impatient, ws="none", lifespan="off", log_level="warning", access_log=False,
-        server_header=False, proxy_headers=False, limit_concurrency=64, timeout_graceful_shutdown=int(SECONDS),
-    )  # fmt: skip
-    uvicorn.Server(config).run()
+    with listening(host, port) as listener:
+        ready(listener.getsockname()[1])
+        run(app, listener, SECONDS)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

@@ -256,7 +256,7 @@ def test_bad_input_is_told_in_one_sentence_and_nothing_is_written(
         ("omniglot", drawings, "there is none at omniglot; make one with `fewshot export-learner omniglot"),
         (junk, drawings, "is not an ONNX file that can be run"),
         (other, drawings, "not one made by `fewshot export-learner`"),
-        (classifier, drawings, "is not a file made by `fewshot export-learner`"),
+        (classifier, drawings, "is a classifier already, not a learner; make one with `fewshot export-learner`"),
         (file, tmp_path / "nowhere", "there is no such folder"),
         (file, bad, "9.png is not a picture"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import pytest
 
 from fewshot_sdk import Predictor, adapt, export_onnx
 from fewshot_sdk.checkpoint import Initialization
-from tests.conftest import REPOSITORY, draw_folder
+from tests.conftest import REPOSITORY, Run, draw_folder
 
 START = "import sys, fewshot_sdk.serving as s; s.SECONDS = {}; from fewshot_cli.main import app; app(sys.argv[1:])"
 
@@ -110,10 +112,16 @@ def test_the_open_inference_protocol(server: Server, model: Path) -> None:
     status, found = server.json("/v2/models/shapes/infer", inference(pixels))
     assert status == 200
     assert found["id"] == "7"
-    probabilities, labels = found["outputs"]
+    probabilities, labels, known = found["outputs"]
     expected = Predictor(model).probabilities(pixels)
     assert np.reshape(probabilities["data"], probabilities["shape"]) == pytest.approx(expected, abs=1e-6)
     assert labels["data"] == [("ant", "bee", "cat")[i] for i in expected.argmax(1)]
+    assert known["data"] == (expected.max(1) >= Predictor(model).metadata.threshold).tolist()
+    assert [output["name"] for output in described["outputs"]] == [output["name"] for output in found["outputs"]]
+    one = {**json.loads(inference(pixels)), "outputs": [{"name": "known"}]}
+    assert server.json("/v2/models/shapes/versions/1/infer", json.dumps(one).encode())[1]["outputs"] == [known]
+    odd = {**one, "outputs": [{"name": "x"}]}
+    assert "no output 'x'" in server.json("/v2/models/shapes/infer", json.dumps(odd).encode())[1]["error"]
     nested = inference(pixels, data=pixels.tolist())
     assert server.json("/v2/models/shapes/infer", nested)[1]["outputs"] == found["outputs"]
 
@@ -131,6 +139,11 @@ def test_the_open_inference_protocol(server: Server, model: Path) -> None:
         ({"data": [256] * 768}, "expected 768 whole numbers from 0 to 255"),
         ({"data": [0.5] * 768}, "expected 768 whole numbers from 0 to 255"),
         ({"data": ["a"] * 256}, "expected numbers"),
+        ({"data": ["1"] * 768}, "expected numbers"),
+        ({"data": [True] * 768}, "expected numbers"),
+        ({"data": [10**400] * 768}, "expected numbers"),
+        ({"data": [1e999] * 768}, "expected 768 whole numbers from 0 to 255"),
+        ({"shape": [1025, 1, 1, 3]}, "at most 1,024 pictures are taken at once, found 1,025; send them in parts"),
         ({"data": [[1], [1, 2]]}, "expected numbers"),
         ({"data": None}, "not an inference request"),
     ],
@@ -186,6 +199,38 @@ def test_a_slow_client_is_not_waited_for(model: Path, sent: bytes) -> None:
             client.sendall(sent)
             answer = client.recv(100)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
+
+
+def test_a_connection_that_is_used_again_is_kept(model: Path) -> None:
+    for server in start(model, seconds=1.0):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        for _ in range(5):
+            connection.request("GET", "/v2")
+            assert connection.getresponse().read()
+            time.sleep(0.4)
+        connection.close()
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v2"])
+def test_a_body_that_nobody_wants_is_not_waited_for(server: Server, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
+        wire.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode())
+        began = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - began < 9:
+                wire.sendall(b"x")
+                wire.settimeout(0.3)
+                with suppress(TimeoutError):
+                    if not wire.recv(4096):
+                        break
+        assert time.monotonic() - began < 8
+
+
+def test_a_port_that_is_taken_is_told(run: Run, model: Path, server: Server) -> None:
+    code, _, err = run("serve", model, "--port", server.port)
+    assert code == 1
+    assert f"cannot listen on 127.0.0.1, port {server.port}: address already in use; name another --port" in err
+    assert "serving" not in err
 
 
 def test_a_token_guards_all_but_the_page_and_the_health_checks(guarded: Server, drawing: bytes) -> None:

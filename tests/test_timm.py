@@ -263,7 +263,7 @@ def test_steps_side_by_side_are_those_one_after_the_other_and_have_second_deriva
     network = build_network(recipe.backbone, recipe.preprocessing, 2)
     start, size = open_head(init.state, "zero", network), recipe.preprocessing.height
     images = torch.randint(0, 256, (2, 4, size, size, 3), dtype=torch.uint8)
-    labels, batches = torch.tensor([[0, 1, 0, 1]] * 2), torch.tensor([[[0, 1]], [[2, 3]]])
+    labels, batches = torch.tensor([[0, 0, 1, 1]] * 2), torch.tensor([[[0, 2]], [[1, 3]]])
     inner = InnerLoop(optimizer="sgd", learning_rate=0.01, batch_size=2, steps=1)
     together, _ = fine_tune_together(network, start, images, labels, batches, inner, torch.device("cpu"))
     for task in range(2):

@@ -30,9 +30,10 @@ def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: in
     """`fewshot adapt --engine onnx`: a support folder and a learner file in, a classifier's ONNX file out."""
     check_free_file(output)
     if not Path(learner).is_file():
+        which = "omniglot" if learner == "auto" else learner
         raise BundleError(
             f"--engine onnx adapts a learner file, and there is none at {learner}; make one with "
-            f"`fewshot export-learner {learner} --output learner.onnx`, then name it: --init learner.onnx"
+            f"`fewshot export-learner {which} --output learner.onnx`, then name it: --init learner.onnx"
         )
     import fewshot_sdk as sdk
 

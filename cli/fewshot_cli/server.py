@@ -12,5 +12,9 @@ def serve(model: Path, host: str, port: int, token: str, allowed: list[str], max
     from fewshot_sdk.serving import LOOPBACK, serve
 
     hosts = tuple(name.lower() for name in allowed) or (() if token else LOOPBACK)
-    say(f"serving {model} at http://{host}:{port}/ and /v2/models/{model.stem}; Ctrl-C stops")
-    serve(model, host=host, port=port, token=token, allowed=hosts, max_bytes=int(max_mib * 2**20))
+
+    def ready(port: int) -> None:
+        name = f"[{host}]" if ":" in host else host
+        say(f"serving {model} at http://{name}:{port}/ and /v2/models/{model.stem}; Ctrl-C stops")
+
+    serve(model, host=host, port=port, token=token, allowed=hosts, max_bytes=int(max_mib * 2**20), ready=ready)
