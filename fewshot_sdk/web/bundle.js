@@ -31,11 +31,7 @@ async function classify(canvas, mine) {
   const nearest = settings.labels[order[0]];
   at("verdict").classList.remove("bad");
   at("verdict").textContent = said.known.data[0] ? nearest : `Unknown; nearest is ${nearest}`;
-  rows.forEach((row, i) => {
-    row.querySelector(".label").textContent = settings.labels[order[i]];
-    row.querySelector(".number").textContent = `${(100 * probabilities[order[i]]).toFixed(1)} %`;
-    row.querySelector(".bar").style.setProperty("--share", probabilities[order[i]]);
-  });
+  fill((i) => [settings.labels[order[i]], `${(100 * probabilities[order[i]]).toFixed(1)} %`, probabilities[order[i]]]);
   at("time").textContent = `${Math.round(performance.now() - began)} ms`;
   document.body.dataset.answers = Number(document.body.dataset.answers ?? 0) + 1;
 }
@@ -101,7 +97,18 @@ function show(one) {
   for (const each of [at("hint"), at("picture"), at("video")]) each.hidden = each !== one;
 }
 
+/** Fills the rows, each with a label, a number and a bar. */
+function fill(what) {
+  rows.forEach((row, i) => {
+    const [label, number, share] = what(i);
+    row.querySelector(".label").textContent = label;
+    row.querySelector(".number").textContent = number;
+    row.querySelector(".bar").style.setProperty("--share", share);
+  });
+}
+
 function complain(text) {
+  fill(() => ["", "", 0]); // what was said of the picture before is not of this one
   at("verdict").classList.add("bad");
   at("verdict").textContent = text;
 }
