@@ -58,15 +58,15 @@ class Predictor:
 
     def _check_fits(self, name: str) -> None:
         """Raises BundleError unless the graph is what the metadata say."""
-        (given, *others), outputs = self._session.get_inputs(), {o.name: o.shape for o in self._session.get_outputs()}
-        wanted = (PIXELS, "tensor(float)") if self.metadata.raw else (INPUT, "tensor(uint8)")
+        inputs = [(i.name, i.type, len(i.shape)) for i in self._session.get_inputs()]
+        outputs = {o.name: o.shape for o in self._session.get_outputs()}
+        wanted = (PIXELS, "tensor(float)", 4) if self.metadata.raw else (INPUT, "tensor(uint8)", 4)
         named = outputs.keys() >= {LABEL, OUTPUT, KNOWN} and len(outputs[OUTPUT]) == 2
         n = outputs[OUTPUT][1] if named else None
-        fits = (given.name, given.type) == wanted and len(given.shape) == 4 and not others
-        if not (fits and named and (not isinstance(n, int) or n == len(self.labels))):
+        if not (inputs == [wanted] and named and (not isinstance(n, int) or n == len(self.labels))):
             raise BundleError(
-                f"{name}: its graph, from {given.name} {given.type} to {', '.join(outputs)}, is not the one that its "
-                f"metadata tell of, of {len(self.labels)} classes; export it again"
+                f"{name}: its graph, from {', '.join(i[0] for i in inputs)} to {', '.join(outputs)}, is not the one "
+                f"that its metadata tell of, of {len(self.labels)} classes; export it again"
             )
 
     @property

@@ -164,6 +164,14 @@ def test_an_untrained_network_too_is_wholly_computed_in_8_bits(
     assert "Conv" not in operators
 
 
+def test_products_of_eight_bits_cannot_overflow_sixteen(classifier: Classifier, tmp_path: Path) -> None:
+    model = onnx.load(str(export_onnx(classifier, tmp_path / "int8.onnx", precision="int8", max_drop=1).path))
+    held = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    weights = [array for array in held if array.dtype == np.int8 and array.ndim > 1]
+    assert weights
+    assert all(2 * 255 * int(np.abs(array.astype(int)).max()) < 2**15 for array in weights)
+
+
 @pytest.mark.parametrize("opset", [18, 23])
 def test_the_opset_is_a_choice(classifier: Classifier, exported: Path, tmp_path: Path, opset: int) -> None:
     made = export_onnx(classifier, tmp_path / "m.onnx", opset=opset)
@@ -296,6 +304,15 @@ def test_somebody_elses_onnx_file_is_told(exported: Path, tmp_path: Path) -> Non
     onnx.save(model, str(tmp_path / "other.onnx"))
     with pytest.raises(BundleError, match=r"other\.onnx is an ONNX file, but not one made by `fewshot export`"):
         Predictor(tmp_path / "other.onnx")
+
+
+@pytest.mark.parametrize("change", [{"labels": ["ant", "bee"]}, {"raw": True}])
+def test_metadata_that_do_not_fit_the_graph_are_told(exported: Path, change: dict[str, object]) -> None:
+    model = onnx.load(str(exported))
+    said = json.loads(model.metadata_props[0].value)
+    model.metadata_props[0].value = json.dumps({**said, **change})
+    with pytest.raises(BundleError, match=r"its graph, from images to .*, is not the one that its metadata tell of"):
+        Predictor(model.SerializeToString())
 
 
 def test_metadata_that_were_changed_are_told(exported: Path) -> None:
