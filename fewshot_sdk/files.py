@@ -52,13 +52,12 @@ def sha256(data: bytes) -> str:
 def check_free(path: Path) -> None:
     """Raises OutputExists unless `path` is absent or an empty folder, SaveError if nothing can be written there."""
     try:
-        holds = path.is_dir() and any(path.iterdir())
-        empty = path.is_dir() and not holds
+        inside = list(path.iterdir()) if path.is_dir() else None
     except OSError as error:
         raise _unusable(path, error) from None
-    if holds:
+    if inside:
         raise OutputExists(f"{path} already holds something; name a new --output or empty that folder first")
-    if not empty:
+    if inside is None:
         check_free_file(path)
 
 
