@@ -9,6 +9,15 @@ from fewshot_sdk.errors import ConfigError
 Algorithm = Literal["reptile", "fomaml", "maml", "anil", "boil", "meta-sgd", "protonet"]
 Part = Literal["all", "head", "body", "norm"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+ALGORITHM_NAMES: dict[Algorithm, str] = {
+    "reptile": "Reptile",
+    "fomaml": "first-order MAML",
+    "maml": "MAML",
+    "anil": "ANIL",
+    "boil": "BOIL",
+    "meta-sgd": "Meta-SGD",
+    "protonet": "ProtoNet",
+}
 MOVED: dict[Algorithm, Part] = {"anil": "head", "boil": "body"}  # by the steps inside a task
 
 

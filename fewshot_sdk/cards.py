@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fewshot_sdk.algorithms import Algorithm, Part
+from fewshot_sdk.algorithms import ALGORITHM_NAMES, Part
 from fewshot_sdk.architectures import described
 from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
@@ -29,21 +29,16 @@ _PARTS: dict[Part, str] = {
     "body": ", of all but the head",
     "norm": ", of the norms and the head",
 }
-ALGORITHM_NAMES: dict[Algorithm, str] = {
-    "reptile": "Reptile",
-    "fomaml": "first-order MAML",
-    "maml": "MAML",
-    "anil": "ANIL",
-    "boil": "BOIL",
-    "meta-sgd": "Meta-SGD",
-    "protonet": "ProtoNet",
-}
 
 
 def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Sequence[Evaluation]) -> str:
     """The README.md of an initialization; a pure function of its config.json."""
     classes = f"{recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
     way, method = "a few gradient steps", ""
+    kind, name = str(recipe.meta.algorithm), ALGORITHM_NAMES[recipe.meta.algorithm]
+    steps = f"{provenance.meta_steps_done:,} outer steps of {recipe.meta.tasks_per_step} tasks"
+    if recipe.meta.meta_steps == 0:
+        kind, name, steps = "supervised", "supervised", "Pre-training alone, no outer step,"
     if recipe.head == "prototype":
         way, method = "the class means of its features", ""
     elif recipe.pretraining:
@@ -52,12 +47,12 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
 license: apache-2.0
 library_name: fewshot-sdk
 pipeline_tag: image-classification
-tags: [fewshot-sdk, few-shot, meta-learning, {recipe.meta.algorithm}]
+tags: [fewshot-sdk, few-shot, meta-learning, {kind}]
 datasets: [{recipe.data.name}]
 {model_index(recipe.preset, evaluations)}---
 # {recipe.preset}
 
-A {ALGORITHM_NAMES[recipe.meta.algorithm]} initialization: {way} on a handful of your own pictures make it a
+A {name} initialization: {way} on a handful of your own pictures make it a
 classifier of {classes} classes.
 
 ```python
@@ -78,19 +73,14 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 ## How it was made
     {provenance.command}
 
-{provenance.meta_steps_done:,} outer steps of {recipe.meta.tasks_per_step} tasks in \
-{provenance.seconds / 60:.1f} minutes; seed {provenance.seed}; {_versions(provenance.versions)}.
+{steps} in {provenance.seconds / 60:.1f} minutes; seed {provenance.seed}; {_versions(provenance.versions)}.
 
 | | |
 |---|---|
 | data | {_DATA[recipe.data.name]}, split `{recipe.data.split}`{_turned(recipe)} |
 | classes and pixels, sha256 | `{provenance.data_sha256}` |
 | picture | {_picture(recipe)} |
-| network | {described(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}
-| meta-training tasks | {recipe.meta.n_way}-way, {recipe.meta.k_shot} shots{_algorithm(recipe.meta)} |
-| inner loop | {steps_of(recipe.inner)} |
-| outer step size{", of Adam" if recipe.meta.optimizer == "adam" else ""} \
-| {recipe.meta.step_size:g} to {recipe.meta.final_step_size:g}, linear |
+| network | {described(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}{_meta_training(recipe)}
 | adaptation | {steps_of(recipe.adaptation)} |
 
 ## Limits
@@ -214,11 +204,20 @@ def steps_of(inner: InnerLoop) -> str:
 
 
 def _pretraining(recipe: Recipe) -> str:
-    before = recipe.pretraining
-    if before is None:
+    if (before := recipe.pretraining) is None:
         return ""
     how = f"{before.epochs} epochs, batch {before.batch_size}, rate {before.learning_rate:g}"
     return f"\n| supervised pre-training | {how} |"
+
+
+def _meta_training(recipe: Recipe) -> str:
+    if (meta := recipe.meta).meta_steps == 0:
+        return ""
+    return f"""
+| meta-training tasks | {meta.n_way}-way, {meta.k_shot} shots{_algorithm(meta)} |
+| inner loop | {steps_of(recipe.inner)} |
+| outer step size{", of Adam" if meta.optimizer == "adam" else ""} \
+| {meta.step_size:g} to {meta.final_step_size:g}, linear |"""
 
 
 def _algorithm(meta: MetaLoop) -> str:

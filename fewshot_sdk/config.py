@@ -95,6 +95,7 @@ class MetaLoop(Config):
     learns a rate for each weight as well. `protonet` takes no inner steps: it goes down the slope of the loss of
     the tail's images, told apart by the class means of the others.
     tail_shots: how many images of each class are kept for the last mini-batch alone; 0: it draws like the others.
+    meta_steps: 0 is for a recipe with `pretraining`, which then is all there is.
     optimizer: of the outer loop. `sgd` goes `step_size` of the way, or down the slope at that rate; `adam` takes the
     way for a slope, and `step_size` for Adam's rate (beta1 0.9, beta2 0.999).
     """
@@ -103,7 +104,7 @@ class MetaLoop(Config):
     tail_shots: Annotated[int, Field(ge=0)] = 0
     optimizer: Literal["sgd", "adam"] = "sgd"
 
-    meta_steps: Count
+    meta_steps: Annotated[int, Field(ge=0)]
     tasks_per_step: Count
     n_way: Annotated[int, Field(ge=2, le=100_000)]
     k_shot: Count
@@ -225,6 +226,8 @@ class Recipe(Config):
             raise ConfigError(f"pretraining: expected a conv4 or residual network, found {self.backbone.kind}")
         if self.pretraining and isinstance(self.backbone, Conv4) and judges_alone(self.backbone):
             raise ConfigError(f"pretraining: expected a conv4 network with batch norm, found norm {self.backbone.norm}")
+        if not (self.meta.meta_steps or self.pretraining):
+            raise ConfigError("meta.meta_steps: expected 1 or more, found 0, which takes pretraining to learn from")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
         if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):
             raise ConfigError("head: a head of zeros that does not learn teaches the body nothing; take dense")

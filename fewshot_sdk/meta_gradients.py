@@ -14,6 +14,7 @@ from fewshot_sdk.heads import Head, open_head
 from fewshot_sdk.inner_loop import Loss, cross_entropy, moving, summed, update
 from fewshot_sdk.methods import spread
 from fewshot_sdk.params import LearnerState, Params, learned, with_learned
+from fewshot_sdk.processors import multiplies_bfloat16
 from fewshot_sdk.tasks import Task
 from fewshot_sdk.trajectories import check_grouped, split_batches
 
@@ -108,7 +109,8 @@ def prototype_gradient(
     }
     body.train()
     with torch.enable_grad():
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inner.precision == "bfloat16"):
+        rounded = inner.precision == "bfloat16" and multiplies_bfloat16()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=rounded):
             seen = functional_call(body, leaves, (task.support,))
         by_class = seen.to(next(iter(leaves.values())).dtype).reshape(task.n_way, meta.k_shot, -1)
         means = by_class[:, : -meta.tail_shots].mean(1)

@@ -74,6 +74,8 @@ def meta_train_network(
     averages) while it is called. Raises ConfigError, naming step, tasks and what to try, if it does, and for loops that
     do not fit the algorithm; TrainingDiverged, naming step and task, if a loss is not finite.
     """
+    if meta.meta_steps == 0:
+        raise ConfigError("meta_steps: expected 1 or more, found 0")
     check_fits(meta.algorithm, inner.optimizer, inner.trainable)
     if meta.algorithm == "protonet" and loss is not cross_entropy:
         raise ConfigError("loss: protonet has its own, the cross-entropy of distances to class means; leave loss out")

@@ -16,6 +16,7 @@ _DRAWN_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="box", pol
 _WHOLE_SUPPORT_SET = InnerLoop(learning_rate=3e-3, batch_size=50, steps=20)
 
 _RATE = 0.1
+_DRAWINGS = Pretraining(epochs=15, batch_size=128, pictures="drawings")
 _NO_STEPS = InnerLoop(optimizer="sgd", learning_rate=_RATE, batch_size=100, steps=0)  # class means alone
 
 # Meta-training in bfloat16 (products alone) is 1.6 times faster where the processor has it, and on held-out
@@ -113,7 +114,7 @@ PRESETS: dict[str, Recipe] = {
             optimizer="adam",
             step_size=3e-4,
         ),
-        pretraining=Pretraining(epochs=15, batch_size=128, pictures="drawings"),
+        pretraining=_DRAWINGS,
     ),
     # No data to fetch: about a minute on one core, for trying the line and for tests.
     "glyphs": Recipe(
@@ -167,6 +168,14 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
         adaptation=inner.replace(steps=10, batch_size=100),
         meta=outer,
     )
+
+
+def pretrained_for(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with so many epochs of supervised training before meta-training; 0: none."""
+    if epochs == 0:
+        return recipe.replace(pretraining=None)
+    usual = _DRAWINGS if recipe.preprocessing.channels == 1 else Pretraining(epochs=epochs)
+    return recipe.replace(pretraining=(recipe.pretraining or usual).replace(epochs=epochs))
 
 
 def moving_only(recipe: Recipe, trainable: Part) -> Recipe:

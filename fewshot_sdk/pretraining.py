@@ -21,6 +21,7 @@ from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.config import Config, Conv4, Pretraining, Recipe
 from fewshot_sdk.errors import BundleError, ConfigError, TrainingDiverged
 from fewshot_sdk.params import Params, check_alike
+from fewshot_sdk.processors import multiplies_bfloat16
 from fewshot_sdk.records import Provenance
 from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
@@ -65,7 +66,7 @@ def pretrain(
 ) -> Iterator[Epoch]:
     """Yields each epoch up to `recipe.pretraining.epochs`; `start`, an earlier one, continues to the same bits.
 
-    Convolutions run in bfloat16 where PyTorch finds that it pays. Same recipe, data, seed and threads: same bits.
+    Convolutions run in bfloat16 where the processor has it. Same recipe, data, seed and threads: same bits.
     Raises ConfigError if the recipe has no pre-training, TrainingDiverged if the loss is no longer finite.
     """
     settings = recipe.pretraining
@@ -193,7 +194,7 @@ def _logits(network: Network, pixels: Tensor) -> Tensor:
     entrance, *layers = network
     assert isinstance(entrance, PixelInput)
     hidden = entrance.normalized(pixels).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=multiplies_bfloat16()):
         for layer in layers:
             hidden = layer(hidden)
     return hidden.float()

@@ -43,6 +43,8 @@ class Regression(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.meta.meta_steps == 0:
+            raise ConfigError("meta.meta_steps: expected 1 or more, found 0")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
         if self.adaptation.optimizer != self.inner.optimizer:
             raise ConfigError(f"adaptation: the optimizer must be the inner loop's, {self.inner.optimizer}")

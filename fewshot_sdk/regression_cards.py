@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fewshot_sdk.cards import ALGORITHM_NAMES, steps_of
+from fewshot_sdk.algorithms import ALGORITHM_NAMES
+from fewshot_sdk.cards import steps_of
 from fewshot_sdk.records import Provenance
 from fewshot_sdk.regression import Fit, Regression, RegressorConfig
 

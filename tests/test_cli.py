@@ -274,7 +274,7 @@ def test_a_known_failure_is_one_line_and_exit_1(
         ["evaluate", "omniglot", "--ways", "1"],
         ["evaluate", "omniglot", "--mode", "all", "--inductive"],
         ["evaluate", "omniglot", "--mode", "magic"],
-        ["meta-train", "--preset", "glyphs", "--output", "o", "--meta-steps", "0"],
+        ["meta-train", "--preset", "glyphs", "--output", "o", "--meta-steps", "-1"],
         ["adapt", "--support", "s", "--output", "o", "--steps", "-1"],
         ["adapt", "--support", "s", "--output", "o", "--reject-rate", "1"],
         ["adapt", "--support", "s", "--output", "o", "--extend", "m", "--method", "probe"],

@@ -16,6 +16,7 @@ from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.evaluation import accuracies, evaluate
 from fewshot_sdk.inner_loop import one_thread
 from fewshot_sdk.methods import frozen_features
+from fewshot_sdk.presets import pretrained_for
 from fewshot_sdk.pretraining import LENGTH, Epoch, load_pretraining, pretrain, pretrained, rate_at, save_pretraining
 from fewshot_sdk.residual import folded, random_residual
 from fewshot_sdk.tasks import TaskSampler
@@ -182,3 +183,68 @@ def test_the_command_pretrains_then_meta_trains_and_resumes(tmp_path: Path, monk
     assert all(torch.equal(tensor, again.state.params[name]) for name, tensor in whole.state.params.items())
     assert "supervised pre-training | 4 epochs" in (tmp_path / "whole" / "README.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == []
+
+
+def test_the_command_pretrains_alone_for_a_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe(head="dense"))
+    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    words = ["meta-train", "--preset", "glyphs", "--pretrain", "2", "--meta-steps", "0", "--output"]
+    with pytest.raises(SystemExit, match="0"):
+        app([*words, str(tmp_path / "alone")])
+    init = load(tmp_path / "alone")
+    assert (init.recipe.head, init.recipe.meta.meta_steps, init.provenance.meta_steps_done) == ("zero", 0, 0)
+    assert init.provenance.command == "fewshot meta-train --preset glyphs --pretrain 2 --meta-steps 0 --seed 0"
+    card = (tmp_path / "alone" / "README.md").read_text()
+    assert "A supervised initialization: class means or a linear probe" in card
+    assert "Pre-training alone, no outer step, in " in card
+    assert "| supervised pre-training | 2 epochs, batch 128, rate 0.1 |" in card
+    assert "inner loop |" not in card
+    data = datasets.open_dataset(init.recipe.data, init.recipe.preprocessing, "train")
+    *_, last = pretrain(init.recipe, data, seed=0, threads=1)
+    assert torch.equal(init.state.params["conv2.weight"], last.tensors["conv2.weight"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone"]
+    classifier = adapt(init, draw_folder(tmp_path / "drawings"), method="probe")
+    assert export_onnx(classifier, tmp_path / "m.onnx").metadata.parity.max_difference < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["glyphs", "--meta-steps", "0"], "it takes --pretrain EPOCHS"),
+        (["glyphs", "--meta-steps", "0", "--pretrain", "0"], "it takes --pretrain EPOCHS"),
+        (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--algorithm", "maml"], "and no --algorithm"),
+        (["sine", "--pretrain", "2"], "sine is for numbers: leave out --root"),
+        (["sine", "--meta-steps", "0"], "meta_steps: expected 1 or more, found 0"),
+    ],
+)
+def test_pretraining_that_cannot_be_is_told(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        app(["meta-train", "--preset", *words, "--output", str(tmp_path / "x")])
+    assert said in capsys.readouterr().err
+
+
+def test_the_presets_own_pretraining_is_kept_but_for_its_length() -> None:
+    photo, paper = presets.preset("photo"), presets.preset("omniglot-5way")
+    assert pretrained_for(photo, 3).pretraining == Pretraining(epochs=3)
+    assert pretrained_for(photo, 0).pretraining is None
+    assert pretrained_for(paper, 3).pretraining == Pretraining(epochs=3, batch_size=128, pictures="drawings")
+    assert pretrained_for(presets.preset("mini-imagenet-5way"), 3).pretraining == Pretraining(epochs=3)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_products_are_of_bfloat16_where_the_processor_has_them(
+    there: bool, classes: ClassImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    class Noted(torch.autocast):
+        def __init__(self, device: str, *, dtype: torch.dtype, enabled: bool) -> None:
+            asked.append(enabled)
+            super().__init__(device, dtype=dtype, enabled=False)
+
+    monkeypatch.setattr("fewshot_sdk.pretraining.multiplies_bfloat16", lambda: there)
+    monkeypatch.setattr(torch, "autocast", Noted)
+    next(pretrain(tiny_recipe(pretraining=SMALL), classes, seed=0, threads=1))
+    assert set(asked) == {there}

@@ -48,8 +48,20 @@ def meta_train(
             show_default=False,
         ),
     ] = None,
+    pretrain: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Epochs of supervised training, to tell all training classes apart, before the outer steps; 0: none. "
+            "Default: the preset's.",
+            show_default=False,
+        ),
+    ] = None,
     meta_steps: Annotated[
-        int | None, typer.Option(min=1, help="Outer steps. Default: the preset's.", show_default=False)
+        int | None,
+        typer.Option(
+            min=0, help="Outer steps. Default: the preset's. 0: pre-training alone, as a baseline.", show_default=False
+        ),
     ] = None,
     seed: Seed = 0,
     workers: Workers = None,
@@ -83,6 +95,7 @@ def meta_train(
         backbone=backbone,
         trainable=trainable,
         tail_shots=tail_shots,
+        pretrain=pretrain,
         meta_steps=meta_steps,
         seed=seed,
         checkpoint_every=checkpoint_every,

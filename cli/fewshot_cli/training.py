@@ -47,6 +47,9 @@ def meta_train(job: Job, workers: int | None) -> None:
     if recipe.pretraining and not job.checkpoint.exists():
         pretrain(job, recipe, tasks)
         job = replace(job, resume=True)
+    if recipe.meta.meta_steps == 0:
+        finish(job, load_checkpoint(job.checkpoint))
+        return
     if job.backbone is not None and not job.checkpoint.exists():
         begin(job, recipe, tasks, job.backbone)
         job = replace(job, resume=True)
@@ -160,13 +163,18 @@ def _train(
         save_checkpoint(step.initialization, job.checkpoint)
         say(f"stopped after {step.done} of {step.meta_steps} outer steps, kept in {job.checkpoint}; --resume continues")
     elif first:
-        _save_or_rescue(step.initialization, job.output)
-        job.checkpoint.unlink(missing_ok=True)
-        support = "points.csv" if job.of_numbers else "DIR"
-        say(f"wrote {job.output}; next: fewshot adapt --init {job.output} --support {support} --output MODEL")
+        finish(job, step.initialization)
     if step.done < step.meta_steps:
         raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
     return str(job.output)
+
+
+def finish(job: Job, init: Initialization | RegressionInitialization) -> None:
+    """Saves what the training ended in, and says what comes next."""
+    _save_or_rescue(init, job.output)
+    job.checkpoint.unlink(missing_ok=True)
+    support = "points.csv" if job.of_numbers else "DIR"
+    say(f"wrote {job.output}; next: fewshot adapt --init {job.output} --support {support} --output MODEL")
 
 
 class Curve:

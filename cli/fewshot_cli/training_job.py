@@ -30,6 +30,7 @@ class Job:
     backbone: str | None
     trainable: Part | None
     tail_shots: int | None
+    pretrain: int | None
     meta_steps: int | None
     seed: int
     checkpoint_every: int
@@ -65,6 +66,8 @@ class Job:
             words += f" --trainable {self.trainable}"
         if self.tail_shots is not None:
             words += f" --tail-shots {self.tail_shots}"
+        if self.pretrain is not None:
+            words += f" --pretrain {self.pretrain}"
         return f"{words} --meta-steps {recipe.meta.meta_steps} --seed {self.seed}"
 
     def tasks(self, recipe: Recipe) -> TaskSampler:
@@ -87,9 +90,12 @@ class Job:
         return torch.device("cuda")
 
     def recipe(self) -> Recipe:
-        """The preset, by the algorithm and at the length asked for."""
+        """The preset, by the algorithm and at the length asked for.
+
+        Without an outer step no head is learned for the tasks: a dense one gives way to zeros.
+        """
         import fewshot_sdk
-        from fewshot_sdk.presets import moving_only, with_algorithm
+        from fewshot_sdk.presets import moving_only, pretrained_for, with_algorithm
 
         recipe = fewshot_sdk.preset(self.preset)
         if self.backbone is not None:
@@ -98,15 +104,25 @@ class Job:
             recipe = with_algorithm(recipe, self.algorithm)
         if self.trainable is not None:
             recipe = moving_only(recipe, self.trainable)
-        return recipe.replace(meta=self._asked(recipe.meta))
+        if self.pretrain is not None:
+            recipe = pretrained_for(recipe, self.pretrain)
+        if self.meta_steps == 0 and (recipe.pretraining is None or self.algorithm is not None):
+            raise ConfigError(
+                "--meta-steps 0 is for pre-training alone: it takes --pretrain EPOCHS, or a preset that pre-trains, "
+                "and no --algorithm"
+            )
+        head = "zero" if self.meta_steps == 0 and recipe.head == "dense" else recipe.head
+        return recipe.replace(head=head, meta=self._asked(recipe.meta))
 
     def regression(self) -> Regression:
         """The same of a preset for numbers. Raises ConfigError for words that are for pictures alone."""
         from fewshot_sdk.regression import PRESETS, by_algorithm
 
-        if self.root or self.evaluate_every or self.device == "cuda" or self.backbone or self.trainable:
+        for_pictures = (self.root, self.evaluate_every, self.backbone, self.trainable, self.pretrain)
+        if any(word is not None for word in for_pictures) or self.device == "cuda":
             raise ConfigError(
-                f"{self.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, --trainable"
+                f"{self.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, --trainable, "
+                "--pretrain"
             )
         recipe = PRESETS[self.preset]
         if self.algorithm is not None:
