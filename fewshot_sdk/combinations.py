@@ -6,15 +6,18 @@ Source: Nichol et al. 2018, section 6.2 and figure 3.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config import Conv4, InnerLoop, MetaLoop, Recipe
+from fewshot_sdk.experiments import Experiment, Numbers
 from fewshot_sdk.figures import SEEDS, Figure, Line, Scale, ahead, judged, points
 from fewshot_sdk.presets import preset
+from fewshot_sdk.records import Mode
 from fewshot_sdk.tasks import TaskSampler
-from fewshot_sdk.trials import accuracy, open_classes, trained
+from fewshot_sdk.trials import Classes, accuracy, open_classes, trained
 
 # name: inner steps, algorithm, outer step size. A sum is Reptile's way, a last gradient first-order MAML's.
 COMBINATIONS: dict[str, tuple[int, Algorithm, float]] = {
@@ -85,40 +88,46 @@ def shape(curves: Mapping[str, Sequence[float]]) -> tuple[bool, str]:
     return holds, f"{said} A further gradient must help by more than the 95 % interval, the others in the mean."
 
 
-def gradient_combinations(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Iterator[Figure | str]:
-    """Yields what each training ended in, as a sentence, then the figure: accuracy against outer steps."""
+def measured(name: str, size: Size, classes: Classes, seed: int) -> Numbers:
+    """Percent of queries right, 5-shot, at each point on the way of a training."""
+    recipe = recipe_of(name, size)
+    tasks = TaskSampler(data=classes.train, n_way=5, k_shot=recipe.meta.k_shot, seed=seed)
+    modes: list[Mode] = ["transductive"]
+    return [
+        accuracy(init, classes.new, modes, shots=SHOTS, n_query=5, n_tasks=size.n_tasks, seed=1000 + seed)[modes[0]]
+        for init in trained(recipe, tasks, size.meta_steps // size.points)
+    ]
+
+
+def gradient_combinations(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
+    """Accuracy against outer steps."""
     size = SIZES[scale]
     classes = open_classes(preset("omniglot-5way"), scale)
-    yield classes.said
-    every = size.meta_steps // size.points
-    across = tuple(range(every, size.meta_steps + 1, every))
-    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in COMBINATIONS}
-    for name in COMBINATIONS:
-        recipe = recipe_of(name, size)
-        for seed in seeds:
-            tasks = TaskSampler(data=classes.train, n_way=5, k_shot=recipe.meta.k_shot, seed=seed)
-            on_the_way = []
-            for init in trained(recipe, tasks, every):
-                one = accuracy(
-                    init, classes.new, ["transductive"], shots=SHOTS, n_query=5, n_tasks=size.n_tasks, seed=1000 + seed
-                )
-                on_the_way.append(one["transductive"])
-            found[name].append(tuple(on_the_way))
-            yield f"{name}, seed {seed}: {on_the_way[-1]:.1f} % after {size.meta_steps} outer steps"
-    lines = tuple(Line(name=name, values=tuple(values)) for name, values in found.items())
-    holds, verdict = shape({line.name: line.over(range(len(across))) for line in lines})
-    yield Figure(
-        name="gradient-combinations",
-        command=command,
-        seeds=tuple(seeds),
-        across="outer steps",
-        up="accuracy on new classes, %",
-        x=across,
-        lines=lines,
-        holds=holds,
-        verdict=(
-            f"{verdict} 5-way 5-shot on {classes.about}, transductive, {size.n_tasks} tasks a seed; inner rate "
-            f"{size.rate:g}, {size.filters} filters, {size.meta_steps:,} outer steps of one task (the paper: 0.003 for "
-            f"sums over {BATCH}, which is {0.003 * BATCH:g} for means, 64, 40,000)."
-        ),
-    )
+    trials = {
+        f"{name}, seed {seed}": partial(measured, name, size, classes, seed) for name in COMBINATIONS for seed in seeds
+    }
+
+    def figure(found: Mapping[str, Numbers]) -> Figure:
+        lines = tuple(
+            Line(name=name, values=tuple(tuple(found[f"{name}, seed {seed}"]) for seed in seeds))
+            for name in COMBINATIONS
+        )
+        holds, verdict = shape({line.name: line.over(range(size.points)) for line in lines})
+        every = size.meta_steps // size.points
+        return Figure(
+            name="gradient-combinations",
+            command=command,
+            seeds=tuple(seeds),
+            across="outer steps",
+            up="accuracy on new classes, %",
+            x=tuple(range(every, size.meta_steps + 1, every)),
+            lines=lines,
+            holds=holds,
+            verdict=(
+                f"{verdict} 5-way 5-shot on {classes.about}, transductive, {size.n_tasks} tasks a seed; inner rate "
+                f"{size.rate:g}, {size.filters} filters, {size.meta_steps:,} outer steps of one task (the paper: 0.003 "
+                f"for sums over {BATCH}, which is {0.003 * BATCH:g} for means, 64, 40,000)."
+            ),
+        )
+
+    return Experiment(trials=trials, figure=figure, about=classes.said)

@@ -5,15 +5,17 @@ Source: Nichol et al. 2018, section 6.3 and figure 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config import Conv4, InnerLoop, MetaLoop, Recipe
-from fewshot_sdk.figures import SEEDS, Figure, Line, Panel, Scale, ahead, judged, points
+from fewshot_sdk.experiments import Experiment, Numbers
+from fewshot_sdk.figures import SEEDS, Figure, Line, Panel, Scale, ahead, interval, judged, points
 from fewshot_sdk.presets import preset
 from fewshot_sdk.records import Mode
 from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
@@ -33,6 +35,7 @@ class Way:
 
 WAYS = {
     "Reptile": Way(algorithm="reptile"),
+    "Reptile, replacement": Way(algorithm="reptile", replacement=True),
     "separate tail": Way(algorithm="fomaml", tail_shots=5),
     "shared tail": Way(algorithm="fomaml"),
     "shared tail, replacement": Way(algorithm="fomaml", replacement=True),
@@ -109,15 +112,15 @@ def recipe_of(way: Way, size: Size, steps: int, batch: int) -> Recipe:
     return base.replace(backbone=Conv4(filters=size.filters), inner=inner, adaptation=adaptation, meta=meta)
 
 
-def measured(way: Way, size: Size, steps: int, batch: int, classes: Classes, seed: int) -> float:
-    """Percent of queries right, 5-shot, after a training with so many inner steps on such mini-batches."""
+def measured(way: Way, size: Size, steps: int, batch: int, classes: Classes, seed: int) -> Numbers:
+    """Percent of queries right, 5-shot, one number, after a training with so many inner steps on such mini-batches."""
     recipe = recipe_of(way, size, steps, batch)
     tasks = TaskSampler(data=classes.train, n_way=5, k_shot=K_SHOT, seed=seed)
     if way.replacement:
         tasks = Redrawn(data=classes.train, n_way=5, k_shot=K_SHOT, seed=seed, batch_size=batch, steps=steps)
     (init,) = trained(recipe, tasks)
     modes: list[Mode] = ["transductive"]
-    return accuracy(init, classes.new, modes, shots=5, n_query=5, n_tasks=size.n_tasks, seed=1000 + seed)[modes[0]]
+    return [accuracy(init, classes.new, modes, shots=5, n_query=5, n_tasks=size.n_tasks, seed=1000 + seed)[modes[0]]]
 
 
 def overlapping(steps: int, batch: int) -> float:
@@ -130,20 +133,19 @@ def shape(panels: list[Panel]) -> tuple[bool, str]:
     """Whether the paper's shape holds, and by which test, of the panels against steps and against batch size."""
     parts: dict[str, bool] = {}
     for panel, shares in zip(panels, shares_of(panels), strict=True):
-        apart = [i for i, share in enumerate(shares) if share == 0]
-        last = len(shares) - 1
-        separate, shared = panel.line("separate tail"), panel.line("shared tail")
-        before = ahead(separate.over(apart), shared.over(apart))
-        after = ahead(separate.each(last), shared.each(last))
-        at = f"{panel.x[last]:g} {panel.across}"
-        parts[
-            f"at {at} the shared tail is behind the separate one (by {points(after)}) by more than where its images "
-            f"are new ({points(before)})"
-        ] = after[0] > max(after[1], before[0])
+        start, end = max(i for i, share in enumerate(shares) if share == 0), len(shares) - 1
+        way = f"from {panel.x[start]:g} to {panel.x[end]:g} {panel.across}"
+        rise = {
+            line.name: [b - a for a, b in zip(line.each(start), line.each(end), strict=True)] for line in panel.lines
+        }
+        fall = interval([-each for each in rise["shared tail"]])
+        parts[f"the shared tail falls {way} (by {points(fall)})"] = fall[0] > fall[1]
         for name in ("separate tail", "Reptile"):
-            kept = ahead(panel.line(name).each(last), panel.line(name).each(apart[-1]))
-            parts[f"{name} does not fall from {panel.x[apart[-1]]:g} to {at} ({points(kept)})"] = kept[0] > -kept[1]
-    return judged(parts, "paired by seed, where to be behind and to fall is by more than the 95 % interval")
+            behind = ahead(rise[name], rise["shared tail"])
+            parts[f"it falls behind {name} {way} (by {points(behind)}), which does not fall"] = behind[0] > max(
+                behind[1], fall[0]
+            )
+    return judged(parts, "paired by seed, by more than the 95 % interval; not to fall, in the mean")
 
 
 def shares_of(panels: list[Panel]) -> tuple[list[float], list[float]]:
@@ -152,52 +154,51 @@ def shares_of(panels: list[Panel]) -> tuple[list[float], list[float]]:
     return [overlapping(int(k), BATCH) for k in steps], [overlapping(STEPS, int(b)) for b in batches]
 
 
-def overlap(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Iterator[Figure | str]:
-    """Yields what each training ended in, as a sentence, then the figure: accuracy against steps and batch size."""
+def overlap(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
+    """Accuracy against inner steps and against batch size."""
     size = SIZES[scale]
     classes = open_classes(preset("omniglot-5way"), scale)
-    yield classes.said
     batches = tuple(sorted({*size.batches, BATCH}))
     sweeps = [(k, BATCH) for k in size.steps], [(STEPS, b) for b in batches]
-    found: dict[tuple[str, int, int, int], float] = {}
-    for name, way in WAYS.items():
-        for k, b in dict.fromkeys([*sweeps[0], *sweeps[1]]):
-            for seed in seeds:
-                found[name, k, b, seed] = measured(way, size, k, b, classes, seed)
-            shown = ", ".join(f"{found[name, k, b, seed]:.1f}" for seed in seeds)
-            yield f"{name}, {k} inner steps on batches of {b}: {shown} %"
-    panels = [
-        Panel(
-            across=across,
-            x=x,
-            lines=tuple(
-                Line(name=name, values=tuple(tuple(found[name, k, b, seed] for k, b in sweep) for seed in seeds))
-                for name in WAYS
+
+    def named(name: str, steps: int, batch: int, seed: int) -> str:
+        return f"{name}, {steps} inner steps on batches of {batch}, seed {seed}"
+
+    trials = {
+        named(name, k, b, seed): partial(measured, way, size, k, b, classes, seed)
+        for name, way in WAYS.items()
+        for k, b in dict.fromkeys([*sweeps[0], *sweeps[1]])
+        for seed in seeds
+    }
+
+    def panel(found: Mapping[str, Numbers], across: str, x: Sequence[int], sweep: list[tuple[int, int]]) -> Panel:
+        lines = tuple(
+            Line(name=name, values=tuple(tuple(found[named(name, k, b, seed)][0] for k, b in sweep) for seed in seeds))
+            for name in WAYS
+        )
+        return Panel(across=across, x=tuple(x), lines=lines)
+
+    def figure(found: Mapping[str, Numbers]) -> Figure:
+        first = panel(found, f"inner steps on batches of {BATCH}", size.steps, sweeps[0])
+        beside = panel(found, f"images in each of {STEPS} inner batches", batches, sweeps[1])
+        holds, verdict = shape([first, beside])
+        return Figure(
+            name="overlap",
+            command=command,
+            seeds=tuple(seeds),
+            across=first.across,
+            x=first.x,
+            lines=first.lines,
+            up="accuracy on new classes, %",
+            beside=beside,
+            holds=holds,
+            verdict=(
+                f"{verdict} A mini-batch repeats images from 5 steps of {BATCH} on, and with more than {BATCH} in 4 "
+                f"steps: a task has {K_SHOT * 5}. The separate tail is always {BATCH} images, and the batches before "
+                f"it are of at most {K_SHOT * 5 - BATCH}. 5-way 5-shot on {classes.about}, transductive, "
+                f"{size.n_tasks:,} tasks a seed, 10 steps of Adam at {size.rate:g}; {size.filters} filters, "
+                f"{size.meta_steps:,} outer steps (tasks in each: {size.tasks_per_step}), step size 1 to 0."
             ),
         )
-        for across, x, sweep in zip(
-            (f"inner steps on batches of {BATCH}", f"images in each of {STEPS} inner batches"),
-            (size.steps, batches),
-            sweeps,
-            strict=True,
-        )
-    ]
-    holds, verdict = shape(panels)
-    yield Figure(
-        name="overlap",
-        command=command,
-        seeds=tuple(seeds),
-        across=panels[0].across,
-        x=panels[0].x,
-        lines=panels[0].lines,
-        up="accuracy on new classes, %",
-        beside=panels[1],
-        holds=holds,
-        verdict=(
-            f"{verdict} A mini-batch repeats images from 5 steps of {BATCH} on, and with more than {BATCH} in 4 steps: "
-            f"a task has {K_SHOT * 5}. The separate tail is always {BATCH} images, and the batches before it are of at "
-            f"most {K_SHOT * 5 - BATCH}. 5-way 5-shot on {classes.about}, transductive, {size.n_tasks:,} tasks a seed, "
-            f"10 steps of Adam at {size.rate:g}; {size.filters} filters, {size.meta_steps:,} outer steps "
-            f"(tasks in each: {size.tasks_per_step}), step size 1 to 0."
-        ),
-    )
+
+    return Experiment(trials=trials, figure=figure, about=classes.said)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.checkpoint import Initialization, load
 from fewshot_sdk.config import Conv4, Recipe
+from fewshot_sdk.experiments import Experiment, Numbers
 from fewshot_sdk.figures import SEEDS, Figure, Line, Scale
 from fewshot_sdk.paper_cells import PRESETS, ROWS, SHOTS, Cell, Name, paper_lines, shape
 from fewshot_sdk.presets import preset, with_algorithm
@@ -32,8 +34,8 @@ class Short:
 
 SHORT = {
     "omniglot-5way": Short(meta_steps=400, maml_steps=60, n_tasks=100, side=28),
-    "omniglot-20way": Short(meta_steps=200, maml_steps=0, n_tasks=40, side=28),
-    "mini-imagenet-5way": Short(meta_steps=150, maml_steps=0, n_tasks=100, side=42),
+    "omniglot-20way": Short(meta_steps=600, maml_steps=0, n_tasks=60, side=28),
+    "mini-imagenet-5way": Short(meta_steps=400, maml_steps=0, n_tasks=100, side=42),
 }
 FILTERS, PAPER_TASKS = 16, 10_000
 
@@ -73,43 +75,85 @@ def records(init: Initialization, mode: Mode) -> dict[int, tuple[float, float]]:
     }
 
 
-def table(name: Name, scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Iterator[Figure | str]:
-    """Yields each training's accuracies as a sentence, then the table: a line for each row, a point for each cell."""
-    cells: list[Cell] = [(recipe, shots) for recipe in PRESETS[name] for shots in SHOTS]
-    found: dict[tuple[str, int, Cell], float] = {}  # by row, seed and cell
-    abouts, notes = [], []
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One that the table takes, or the bundled initialization of which it would be a repetition."""
+
+    recipe: Recipe
+    seed: int
+    kept: Initialization | None
+
+    @property
+    def name(self) -> str:
+        """What it is called while it runs."""
+        return f"{self.recipe.preset} by {self.recipe.meta.algorithm}, seed {self.seed}"
+
+    @property
+    def rows(self) -> dict[Mode, str]:
+        """The rows of the table that it fills, by mode."""
+        return {mode: row for row, (by, mode) in ROWS.items() if by == self.recipe.meta.algorithm}
+
+    def recorded(self) -> Numbers:
+        """What `_measured` would give, of the bundled one."""
+        assert self.kept
+        return [records(self.kept, mode)[shots][0] for mode in self.rows for shots in SHOTS]
+
+
+def table(name: Name, scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
+    """A line for each row of the table, a point for each of its cells."""
+    trainings = list(_trainings(name, scale, seeds))
+    classes = {}
     for recipe_name in PRESETS[name]:
         seen = recipe_of(recipe_name, "reptile", scale)
         assert seen is not None
-        classes = open_classes(seen, scale)
-        yield classes.said
-        abouts.append(classes.about)
+        classes[recipe_name] = open_classes(seen, scale)
+    trials = {
+        one.name: partial(_measured, one.recipe, classes[one.recipe.preset], list(one.rows), one.seed, scale)
+        for one in trainings
+        if one.kept is None
+    }
+
+    def figure(found: Mapping[str, Numbers]) -> Figure:
+        return _figure(name, scale, command, seeds, trainings, found, [each.about for each in classes.values()])
+
+    return Experiment(trials=trials, figure=figure, about="; ".join(dict.fromkeys(c.said for c in classes.values())))
+
+
+def _trainings(name: Name, scale: Scale, seeds: Sequence[int]) -> Iterator[Training]:
+    for recipe_name in PRESETS[name]:
         kept = recorded(recipe_name)
         for algorithm in dict.fromkeys(algorithm for algorithm, _ in ROWS.values()):
             recipe = recipe_of(recipe_name, algorithm, scale)
             if recipe is None:
                 continue
-            modes = {mode: row for row, (by, mode) in ROWS.items() if by == algorithm}
             for seed in seeds:
-                if kept and _is_it(kept, recipe, seed, list(modes)):
-                    each = {mode: {k: value for k, (value, _) in records(kept, mode).items()} for mode in modes}
-                    notes.append(
-                        f"{recipe_name}, seed {seed}: the bundled initialization's records, not trained again."
-                    )
-                else:
-                    each = _measured(recipe, classes, list(modes), seed, scale)
-                for mode, row in modes.items():
-                    found |= {(row, seed, (recipe_name, k)): each[mode][k] for k in SHOTS}
-                shown = ", ".join(f"{mode} {each[mode][1]:.1f} and {each[mode][5]:.1f} %" for mode in modes)
-                yield f"{recipe_name} by {algorithm}, seed {seed}: {shown} (1-shot and 5-shot)"
+                one = Training(recipe=recipe, seed=seed, kept=kept)
+                yield one if kept and _is_it(kept, recipe, seed, list(one.rows)) else replace(one, kept=None)
+
+
+def _figure(
+    name: Name, scale: Scale, command: str, seeds: Sequence[int], trainings: list[Training],
+    found: Mapping[str, Numbers], abouts: list[str],
+) -> Figure:  # fmt: skip
+    cells: list[Cell] = [(recipe, shots) for recipe in PRESETS[name] for shots in SHOTS]
+    values: dict[tuple[str, int, Cell], float] = {}  # by row, seed and cell
+    for one in trainings:
+        numbers = one.recorded() if one.kept else found[one.name]
+        places = [(row, one.seed, (one.recipe.preset, shots)) for row in one.rows.values() for shots in SHOTS]
+        values |= dict(zip(places, numbers, strict=True))
     ours = {
-        row: Line(name=row, values=tuple(tuple(found.get((row, seed, cell)) for cell in cells) for seed in seeds))
+        row: Line(name=row, values=tuple(tuple(values.get((row, seed, cell)) for cell in cells) for seed in seeds))
         for row in ROWS
     }
     paper = paper_lines(name)
     lines = [line for row in ROWS for line in (ours[row], paper[row], *_bundled(row, cells))]
     holds, verdict = shape(ours, cells, paper if scale == "paper" else None)
-    yield Figure(
+    notes = [
+        f"{one.recipe.preset}, seed {one.seed}: the bundled initialization's records, not trained again."
+        for one in trainings
+        if one.kept
+    ]
+    return Figure(
         name=name,
         command=command,
         seeds=tuple(seeds),
@@ -125,19 +169,15 @@ def table(name: Name, scale: Scale, command: str, seeds: Sequence[int] = SEEDS) 
     )
 
 
-def _measured(
-    recipe: Recipe, classes: Classes, modes: list[Mode], seed: int, scale: Scale
-) -> dict[Mode, dict[int, float]]:
-    """Trains, and gives the accuracy in percent by mode and shots."""
+def _measured(recipe: Recipe, classes: Classes, modes: list[Mode], seed: int, scale: Scale) -> Numbers:
+    """Trains, and gives the accuracy in percent by mode and, in each, by shots."""
     n_tasks = SHORT[recipe.preset].n_tasks if scale == "small" else PAPER_TASKS
     sampler = TaskSampler(data=classes.train, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=seed)
     (init,) = trained(recipe, sampler)
-    each: dict[Mode, dict[int, float]] = {mode: {} for mode in modes}
-    for shots in SHOTS:
-        right = accuracy(init, classes.new, modes, shots=shots, n_query=1, n_tasks=n_tasks, seed=1000 + seed)
-        for mode, value in right.items():
-            each[mode][shots] = value
-    return each
+    by_shots = [
+        accuracy(init, classes.new, modes, shots=shots, n_query=1, n_tasks=n_tasks, seed=1000 + seed) for shots in SHOTS
+    ]
+    return [right[mode] for mode in modes for right in by_shots]
 
 
 def _is_it(kept: Initialization, recipe: Recipe, seed: int, modes: list[Mode]) -> bool:

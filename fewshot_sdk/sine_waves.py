@@ -5,7 +5,8 @@ Source: Nichol et al. 2018, section 2 and figure 1; Finn et al. 2017, section 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from torch.func import functional_call
 
 from fewshot_sdk.config import InnerLoop, MetaLoop
+from fewshot_sdk.experiments import Experiment, Numbers
 from fewshot_sdk.figures import SEEDS, Figure, Line, Scale
 from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.own_networks import meta_train_network
@@ -22,6 +24,7 @@ from fewshot_sdk.tasks import Task
 
 META_STEPS: dict[Scale, int] = {"small": 5000, "paper": 30_000}
 WAVES: dict[Scale, int] = {"small": 100, "paper": 1000}
+UNTRAINED = "not meta-trained"
 STEPS, POINTS, RATE = (0, 1, 2, 4, 8, 16, 32), 50, 0.02
 
 
@@ -69,38 +72,47 @@ def _state(params: Params) -> LearnerState:
     return LearnerState(params=params, second_moments={}, updates=0)
 
 
-def sine(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Iterator[Figure | str]:
-    """Yields what each training ended in, as a sentence, then the figure: error against inner steps at test."""
-    inner = InnerLoop(optimizer="sgd", learning_rate=RATE, batch_size=10, steps=5)
+def measured(name: str, scale: Scale, seed: int) -> Numbers:
+    """`errors` of a network that was not meta-trained, or by Reptile or MAML."""
+    network = network_of(seed)
+    params = {name: tensor.detach() for name, tensor in network.named_parameters()}
     reptile = MetaLoop(meta_steps=META_STEPS[scale], tasks_per_step=1, n_way=2, k_shot=25, step_size=0.1)
     maml = reptile.replace(algorithm="maml", tail_shots=10, optimizer="adam", step_size=1e-3)
-    found: dict[str, list[list[float]]] = {"not meta-trained": [], "Reptile": [], "MAML": []}
     with one_thread():
-        for seed in seeds:
-            network = network_of(seed)
-            start = {name: tensor.detach() for name, tensor in network.named_parameters()}
-            found["not meta-trained"].append(errors(network, start, WAVES[scale], 1000 + seed))
-            for name, meta in (("Reptile", reptile), ("MAML", maml)):
-                tasks = lambda index, seed=seed: wave(index, seed)  # noqa: E731
-                *_, end = meta_train_network(network, tasks, inner=inner, meta=meta, loss=F.mse_loss)
-                found[name].append(errors(network, end.params, WAVES[scale], 1000 + seed))
-                yield f"{name}, seed {seed}: mean squared error {found[name][-1][-1]:.3g} after {STEPS[-1]} steps"
-    lines = tuple(Line(name=name, values=tuple(map(tuple, values))) for name, values in found.items())
-    untrained, *others = (line.at(len(STEPS) - 1) for line in lines)
-    holds = all(mean + half < untrained[0] - untrained[1] for mean, half in others)
-    yield Figure(
-        name="sine",
-        command=command,
-        seeds=tuple(seeds),
-        across="inner steps on ten points",
-        up="mean squared error over the wave",
-        x=STEPS,
-        lines=lines,
-        holds=holds,
-        verdict=(
-            f"The paper's shape {'holds' if holds else 'does NOT hold'}: after {STEPS[-1]} steps on ten points Reptile "
-            f"and MAML fit waves that the same network without meta-training does not, {others[0][0]:.3g} and "
-            f"{others[1][0]:.3g} against {untrained[0]:.3g} (test: the 95 % intervals over {len(seeds)} seeds lie "
-            "apart)."
-        ),
-    )
+        if name != UNTRAINED:
+            inner = InnerLoop(optimizer="sgd", learning_rate=RATE, batch_size=10, steps=5)
+            meta = maml if name == "MAML" else reptile
+            *_, end = meta_train_network(network, partial(wave, seed=seed), inner=inner, meta=meta, loss=F.mse_loss)
+            params = end.params
+        return errors(network, params, WAVES[scale], 1000 + seed)
+
+
+def sine(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
+    """Error against inner steps at test."""
+    names = (UNTRAINED, "Reptile", "MAML")
+    trials = {f"{name}, seed {seed}": partial(measured, name, scale, seed) for name in names for seed in seeds}
+
+    def figure(found: Mapping[str, Numbers]) -> Figure:
+        lines = tuple(
+            Line(name=name, values=tuple(tuple(found[f"{name}, seed {seed}"]) for seed in seeds)) for name in names
+        )
+        untrained, *others = (line.at(len(STEPS) - 1) for line in lines)
+        holds = all(mean + half < untrained[0] - untrained[1] for mean, half in others)
+        return Figure(
+            name="sine",
+            command=command,
+            seeds=tuple(seeds),
+            across="inner steps on ten points",
+            up="mean squared error over the wave",
+            x=STEPS,
+            lines=lines,
+            holds=holds,
+            verdict=(
+                f"The paper's shape {'holds' if holds else 'does NOT hold'}: after {STEPS[-1]} steps on ten points "
+                f"Reptile and MAML fit waves that the same network without meta-training does not, {others[0][0]:.3g} "
+                f"and {others[1][0]:.3g} against {untrained[0]:.3g} (test: the 95 % intervals over {len(seeds)} seeds "
+                "lie apart)."
+            ),
+        )
+
+    return Experiment(trials=trials, figure=figure, about=f"testing on {WAVES[scale]:,} waves")

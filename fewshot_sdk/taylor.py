@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.func import functional_call
 
 from fewshot_sdk.algorithms import MOVED, Algorithm, first_order
 from fewshot_sdk.config import InnerLoop, MetaLoop
+from fewshot_sdk.experiments import Experiment, Numbers
 from fewshot_sdk.figures import SEEDS, Figure, Line
 from fewshot_sdk.inner_loop import Tuner, cross_entropy, moving, one_thread
 from fewshot_sdk.meta_gradients import meta_gradient
@@ -117,35 +119,53 @@ def _followed(network: nn.Module, start: LearnerState, task: Task, inner: InnerL
     return (flatten(start) - goal(Tuner(network, start, inner), task, inner, meta)[0]) / inner.learning_rate
 
 
-def taylor(command: str, seeds: Sequence[int] = SEEDS) -> Iterator[Figure | str]:
-    """Yields what it has done as sentences, then the figure: c1 / a against k, measured and by the paper."""
+def taylor(command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
+    """c1 / a against k, measured and by the paper."""
+    trials = {f"{k} steps, seed {seed}": partial(_numbers, k, seed) for k in KS for seed in seeds}
+
+    def figure(numbers: Mapping[str, Numbers]) -> Figure:
+        found = {name: _coefficients(each) for name, each in numbers.items()}
+        lines, worst = [], 0.0
+        for algorithm in COMPARED:
+            c1 = tuple(tuple(found[f"{k} steps, seed {seed}"][algorithm].c1 for k in KS) for seed in seeds)
+            lines.append(Line(name=algorithm, values=c1))
+            if algorithm in IN_THE_PAPER:
+                expected_c1 = tuple(theory(algorithm, k)[1] for k in KS)
+                lines.append(Line(name=f"{algorithm}, paper", values=(expected_c1,), theory=True))
+            for k, seed in itertools.product(KS, seeds):
+                at, expected = found[f"{k} steps, seed {seed}"][algorithm], theory(algorithm, k)
+                worst = max(worst, abs(at.c0 / expected[0] - 1), abs(at.c1 / expected[1] - 1), at.rest)
+        holds = worst < 0.01
+        return Figure(
+            name="taylor",
+            command=command,
+            seeds=tuple(seeds),
+            across="inner steps k",
+            up="c1 / a, weight of the inner products",
+            x=KS,
+            lines=tuple(lines),
+            holds=holds,
+            verdict=(
+                f"The paper's coefficients {'hold' if holds else 'do NOT hold'}: c0, c1 and what the two terms leave "
+                f"unexplained are all within {worst:.2%} of theory (test: 1 %), for k = 2 to 5, {len(seeds)} random "
+                "networks of tanh units in float64 and inner rate 1e-5. Those of ANIL, BOIL and Meta-SGD are MAML's: "
+                "their inner products are of the slopes that the inner steps follow, each weighted by its rate."
+            ),
+        )
+
+    return Experiment(trials=trials, figure=figure, about="measuring random networks in float64")
+
+
+def _numbers(k: int, seed: int) -> Numbers:
     with one_thread():
-        found = {(k, seed): measured(k, seed) for k in KS for seed in seeds}
-    yield f"measured {len(found)} networks"
-    lines, worst = [], 0.0
-    for algorithm in COMPARED:
-        c1 = tuple(tuple(found[k, seed][algorithm].c1 for k in KS) for seed in seeds)
-        lines.append(Line(name=algorithm, values=c1))
-        if algorithm in IN_THE_PAPER:
-            expected_c1 = tuple(theory(algorithm, k)[1] for k in KS)
-            lines.append(Line(name=f"{algorithm}, paper", values=(expected_c1,), theory=True))
-        for k, seed in found:
-            at, expected = found[k, seed][algorithm], theory(algorithm, k)
-            worst = max(worst, abs(at.c0 / expected[0] - 1), abs(at.c1 / expected[1] - 1), at.rest)
-    holds = worst < 0.01
-    yield Figure(
-        name="taylor",
-        command=command,
-        seeds=tuple(seeds),
-        across="inner steps k",
-        up="c1 / a, weight of the inner products",
-        x=KS,
-        lines=tuple(lines),
-        holds=holds,
-        verdict=(
-            f"The paper's coefficients {'hold' if holds else 'do NOT hold'}: c0, c1 and what the two terms leave "
-            f"unexplained are all within {worst:.2%} of theory (test: 1 %), for k = 2 to 5, {len(seeds)} random "
-            "networks of tanh units in float64 and inner rate 1e-5. Those of ANIL, BOIL and Meta-SGD are MAML's: their "
-            "inner products are of the slopes that the inner steps follow, each weighted by its rate."
-        ),
-    )
+        found = measured(k, seed)
+    return [number for algorithm in COMPARED for number in astuple(found[algorithm])]
+
+
+def _coefficients(numbers: Numbers) -> dict[Algorithm, Coefficients]:
+    """What `_numbers` were made of."""
+    threes = (numbers[i : i + 3] for i in range(0, len(numbers), 3))
+    return {
+        algorithm: Coefficients(c0=c0, c1=c1, rest=rest)
+        for algorithm, (c0, c1, rest) in zip(COMPARED, threes, strict=True)
+    }

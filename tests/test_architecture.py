@@ -23,7 +23,7 @@ LAYERS = """
 7   learner* classifier_graph regression_cards paper_cells residual_learner timm_graph timm_weights
 7   layered_learner
 6   listening* presets* tasks class_cache* support* heads conv4 cards* runtime* perceptrons states conv4_learner
-5   deltas* curves* conv4_nodes class_images* bundles* sources* thumbnails* backbones results* metadata*
+5   deltas* curves* experiments conv4_nodes class_images* bundles* sources* thumbnails* backbones results* metadata*
 5   regression*
 4   catalogue meta images* records* conv4_tables* residual picture_nodes figures timm_body
 3   hub config*

@@ -52,7 +52,7 @@ def test_combinations_are_measured_on_the_way(
 ) -> None:
     small = replace(combinations.SIZES["small"], meta_steps=2, points=2, n_tasks=2)
     monkeypatch.setitem(combinations.SIZES, "small", small)
-    code, out, err = run("reproduce", "gradient-combinations", "--output", tmp_path / "figure")
+    code, out, err = run("reproduce", "gradient-combinations", "--workers", 1, "--output", tmp_path / "figure")
     figure = Figure.from_json((tmp_path / "figure" / "data.json").read_bytes())
     assert (code, out.strip()) == (0, figure.verdict)
     assert "testing on made-up glyphs, for want of omniglot: there is none" in err
@@ -122,7 +122,7 @@ def test_overlap_goes_over_steps_and_batch_sizes(
 ) -> None:
     small = replace(overlaps.SIZES["small"], meta_steps=1, n_tasks=1, steps=(4, 5), batches=(30,))
     monkeypatch.setitem(overlaps.SIZES, "small", small)
-    assert run("reproduce", "overlap", "--output", tmp_path / "figure")[0] == 0
+    assert run("reproduce", "overlap", "--workers", 1, "--output", tmp_path / "figure")[0] == 0
     figure = Figure.from_json((tmp_path / "figure" / "data.json").read_bytes())
     assert figure.beside
     assert (figure.x, figure.beside.x) == ((4, 5), (25, 30))
@@ -150,7 +150,7 @@ def test_a_table_holds_the_papers_cells_beside_ours(
     for name, short in paper_tables.SHORT.items():
         tiny = replace(short, meta_steps=1, maml_steps=min(1, short.maml_steps), n_tasks=2)
         monkeypatch.setitem(paper_tables.SHORT, name, tiny)
-    assert run("reproduce", "table2", "--seeds", 4, "--output", tmp_path / "table")[0] == 0
+    assert run("reproduce", "table2", "--seeds", 4, "--workers", 1, "--output", tmp_path / "table")[0] == 0
     data = json.loads((tmp_path / "table" / "data.json").read_text())
     assert (data["seeds"], data["command"][-10:]) == ([0, 1, 2, 3], " --seeds 4")
     assert data["cells"] == ["5-way 1-shot", "5-way 5-shot", "20-way 1-shot", "20-way 5-shot"]

@@ -10,6 +10,7 @@ from fewshot_cli.main import app
 from fewshot_sdk import adapt, datasets, export_onnx, load, presets, processors
 from fewshot_sdk.augment import photographed, redrawn
 from fewshot_sdk.backbones import build_network
+from fewshot_sdk.checkpoint import save_checkpoint
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.config import Conv4, Mlp, Pretraining, Recipe, Residual
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
@@ -185,7 +186,9 @@ def test_the_command_pretrains_then_meta_trains_and_resumes(tmp_path: Path, monk
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == []
 
 
-def test_the_command_pretrains_alone_for_a_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_pretrains_alone_for_a_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe(head="dense"))
     monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
     words = ["meta-train", "--preset", "glyphs", "--pretrain", "2", "--meta-steps", "0", "--output"]
@@ -203,6 +206,10 @@ def test_the_command_pretrains_alone_for_a_baseline(tmp_path: Path, monkeypatch:
     *_, last = pretrain(init.recipe, data, seed=0, threads=1)
     assert torch.equal(init.state.params["conv2.weight"], last.tensors["conv2.weight"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone"]
+    save_checkpoint(init, tmp_path / "other.checkpoint")
+    with pytest.raises(SystemExit, match="1"):
+        app([*words, str(tmp_path / "other"), "--resume", "--seed", "4"])
+    assert "seed was 0, now 4" in capsys.readouterr().err
     classifier = adapt(init, draw_folder(tmp_path / "drawings"), method="probe")
     assert export_onnx(classifier, tmp_path / "m.onnx").metadata.parity.max_difference < 1e-4
 

@@ -7,7 +7,8 @@ import pytest
 
 from fewshot_cli.main import app
 from fewshot_sdk import sine_waves, taylor
-from fewshot_sdk.figures import Figure, Line, interval
+from fewshot_sdk.experiments import Numbers
+from fewshot_sdk.figures import Figure, Line, Scale, interval
 from fewshot_sdk.taylor import COMPARED, Coefficients, theory
 
 
@@ -39,8 +40,8 @@ def test_a_coefficient_off_by_two_percent_is_said_not_to_hold(monkeypatch: pytes
         return {a: Coefficients(c0=theory(a, k)[0], c1=1.02 * theory(a, k)[1], rest=0) for a in COMPARED}
 
     monkeypatch.setattr(taylor, "measured", off)
-    *_, figure = taylor.taylor("how")
-    assert isinstance(figure, Figure)
+    experiment = taylor.taylor("how")
+    figure = experiment.figure({name: trial() for name, trial in experiment.trials.items()})
     assert not figure.holds
     assert "do NOT hold" in figure.verdict
 
@@ -48,11 +49,66 @@ def test_a_coefficient_off_by_two_percent_is_said_not_to_hold(monkeypatch: pytes
 def test_sine_compares_errors_over_three_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sine_waves.META_STEPS, "small", 3)
     monkeypatch.setitem(sine_waves.WAVES, "small", 2)
-    assert run("reproduce", "sine", "--output", tmp_path / "sine", "--json") == 0
+    assert run("reproduce", "sine", "--workers", 1, "--output", tmp_path / "sine", "--json") == 0
     figure = Figure.from_json((tmp_path / "sine" / "data.json").read_bytes())
     assert [line.name for line in figure.lines] == ["not meta-trained", "Reptile", "MAML"]
     assert all(len(line.values) == 3 for line in figure.lines)
     assert figure.holds == ("does NOT" not in figure.verdict)
+
+
+def test_what_was_measured_is_kept_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sine_waves.META_STEPS, "small", 3)
+    monkeypatch.setitem(sine_waves.WAVES, "small", 2)
+    plain, made = sine_waves.measured, list[str]()
+
+    def noted(name: str, scale: Scale, seed: int) -> Numbers:
+        made.append(f"{name}, seed {seed}")
+        return plain(name, scale, seed)
+
+    def interrupted(name: str, scale: Scale, seed: int) -> Numbers:
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return noted(name, scale, seed)
+
+    words = ("reproduce", "sine", "--workers", 1, "--output")
+    assert run(*words, tmp_path / "whole") == 0
+    monkeypatch.setattr(sine_waves, "measured", interrupted)
+    assert run(*words, tmp_path / "figure") == 130
+    assert "figure.checkpoint, --resume goes on" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if "figure" in path.name] == ["figure.checkpoint"]
+    assert run(*words, tmp_path / "figure") == 1
+    assert "continue it with --resume" in capsys.readouterr().err
+    assert run(*words, tmp_path / "figure", "--resume", "--seeds", 4) == 1
+    assert "that was `fewshot reproduce sine --scale small` with" in capsys.readouterr().err
+    done, made[:] = set(made), []
+    monkeypatch.setattr(sine_waves, "measured", noted)
+    assert run(*words, tmp_path / "figure", "--resume") == 0
+    assert len(made) == 5  # of nine
+    assert not done & set(made)
+    whole, again = ((tmp_path / name / "data.json").read_bytes() for name in ("whole", "figure"))
+    assert whole == again
+    assert not (tmp_path / "figure.checkpoint").exists()
+    assert run(*words, tmp_path / "other", "--resume") == 1
+    assert "to go on from; leave --resume out" in capsys.readouterr().err
+
+
+def test_workers_share_what_is_measured_to_the_same_numbers(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        assert run("reproduce", "taylor", "--workers", workers, "--output", tmp_path / str(workers)) == 0
+    alone, shared = ((tmp_path / name / "data.json").read_bytes() for name in ("1", "2"))
+    assert alone == shared
+
+
+def test_a_checkpoint_that_is_none_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("reproduce", "taylor", "--workers", 1, "--output", tmp_path / "x", "--resume")
+    (tmp_path / "x.checkpoint").mkdir()
+    assert run(*words) == 1
+    assert "holds no run.json" in capsys.readouterr().err
+    (tmp_path / "x.checkpoint" / "run.json").write_text("{")
+    assert run(*words) == 1
+    assert "error: Begun: " in capsys.readouterr().err
 
 
 def test_an_unknown_figure_lists_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

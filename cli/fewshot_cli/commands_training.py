@@ -234,9 +234,14 @@ def reproduce(
     seeds: Annotated[
         int, typer.Option(min=3, max=30, help="How many trainings of each kind; more of them narrow the intervals.")
     ] = 3,
+    workers: Workers = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint; what was measured is kept.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Repeat a figure or table of the Reptile paper over several seeds, and say whether its shape holds."""
     from fewshot_cli import reproduction
 
-    reproduction.reproduce(figure, scale, seeds, output, json)
+    job = reproduction.Job(name=figure, scale=scale, n_seeds=seeds, output=output, resume=resume)
+    reproduction.reproduce(job, workers, json)

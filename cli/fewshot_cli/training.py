@@ -35,6 +35,7 @@ def meta_train(job: Job, workers: int | None) -> None:
         if path.exists() and not job.resume:
             raise OutputExists(f"{path} holds an unfinished training; continue it with --resume, or remove it")
     from fewshot_sdk.checkpoint import load_checkpoint
+    from fewshot_sdk.training import check_continues, origin
 
     if job.of_numbers:
         meta_train_regression(job, workers)
@@ -48,7 +49,9 @@ def meta_train(job: Job, workers: int | None) -> None:
         pretrain(job, recipe, tasks)
         job = replace(job, resume=True)
     if recipe.meta.meta_steps == 0:
-        finish(job, load_checkpoint(job.checkpoint))
+        alone = load_checkpoint(job.checkpoint)
+        check_continues(alone, recipe, origin(tasks, job.command(recipe), job.on()))
+        finish(job, alone)
         return
     if job.backbone is not None and not job.checkpoint.exists():
         begin(job, recipe, tasks, job.backbone)
