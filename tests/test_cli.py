@@ -32,7 +32,9 @@ def _tiny_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_whole_line(run: Run, tmp_path: Path, drawings: Path) -> None:
     init, model, file = tmp_path / "init", tmp_path / "model", tmp_path / "model.onnx"
-    code, out, err = run("meta-train", "--preset", "glyphs", "--meta-steps", 3, "--seed", 4, "--output", init)
+    code, out, err = run(
+        "meta-train", "--preset", "glyphs", "--meta-steps", 3, "--seed", 4, "--workers", "auto", "--output", init
+    )
     assert (code, out) == (0, "")
     assert f"next: fewshot adapt --init {init}" in err
     config = json.loads((init / "config.json").read_text())
@@ -275,6 +277,8 @@ def test_a_known_failure_is_one_line_and_exit_1(
         ["evaluate", "omniglot", "--mode", "all", "--inductive"],
         ["evaluate", "omniglot", "--mode", "magic"],
         ["meta-train", "--preset", "glyphs", "--output", "o", "--meta-steps", "-1"],
+        ["meta-train", "--preset", "glyphs", "--output", "o", "--workers", "0"],
+        ["evaluate", "omniglot", "--workers", "many"],
         ["adapt", "--support", "s", "--output", "o", "--steps", "-1"],
         ["adapt", "--support", "s", "--output", "o", "--reject-rate", "1"],
         ["adapt", "--support", "s", "--output", "o", "--extend", "m", "--method", "probe"],

@@ -218,16 +218,30 @@ def test_numbers_of_all_countries_are_read(tmp_path: Path, text: str) -> None:
     assert read_numbers(tmp_path / "points.csv", ("x", "y")).tolist() == [[-1.5, 20], [0.25, 3]]
 
 
+def test_a_table_of_its_columns_takes_the_bundled_initialization(run: Run, points: Path, tmp_path: Path) -> None:
+    code, _, err = run("adapt", "--support", points, "--output", tmp_path / "curve")
+    assert code == 0
+    assert "numbers in the columns x, y: taking the initialization sine" in err
+    assert load_regressor(tmp_path / "curve").config.initialization.name == "sine"
+    code, _, err = run("adapt", "--support", points, "--method", "probe", "--output", tmp_path / "other")
+    assert (code, "sine is for numbers: of adapt's options" in err) == (1, True)
+    pictures = tmp_path / "pictures.csv"
+    pictures.write_text("path,label,x,y\nnone.png,ant,1,2\n")
+    assert "holds only the class 'ant'" in run("adapt", "--support", pictures, "--output", tmp_path / "other")[2]
+
+
 def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
     run: Run, sine: RegressionInitialization, saved: Path, points: Path, drawings: Path, tmp_path: Path
 ) -> None:
     init, curve = save(sine, tmp_path / "sine"), save(fit(sine, POINTS), tmp_path / "curve")
+    others = tmp_path / "others.csv"
+    others.write_text("day,price\n1,2\n3,4\n")
     export_regressor(load_regressor(curve), tmp_path / "curve.onnx")
     picture, out = drawings / "ant" / "0.png", tmp_path / "out"
     for words, says in (
         (
-            ["adapt", "--support", points, "--output", out],
-            "found x, y; for numbers name what takes them",
+            ["adapt", "--support", others, "--output", out],
+            "found day, price; for numbers name what takes them",
         ),
         (["adapt", "--support", points, "--init", saved, "--output", out], "expected a header with the columns path"),
         (["adapt", "--support", drawings, "--init", init, "--output", out], "which is for numbers: adapt it to a CSV"),

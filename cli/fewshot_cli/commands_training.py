@@ -224,7 +224,13 @@ def reproduce(
         Literal["taylor", "sine", "gradient-combinations", "overlap", "table1", "table2"],
         typer.Argument(help="A figure or table of the Reptile paper.", show_default=False),
     ],
-    output: Annotated[Path, typer.Option(help="Folder to write data.json, the pictures and README.md to.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write data.json, the pictures and README.md to. Default: one of the figure's name.",
+            show_default=False,
+        ),
+    ] = None,
     scale: Annotated[
         Literal["small", "paper"],
         typer.Option(
@@ -243,5 +249,6 @@ def reproduce(
     """Repeat a figure or table of the Reptile paper over several seeds, and say whether its shape holds."""
     from fewshot_cli import reproduction
 
-    job = reproduction.Job(name=figure, scale=scale, n_seeds=seeds, output=output, resume=resume)
+    folder = output or Path(figure)
+    job = reproduction.Job(name=figure, scale=scale, n_seeds=seeds, output=folder, resume=resume)
     reproduction.reproduce(job, workers, json)

@@ -18,13 +18,34 @@ if TYPE_CHECKING:
 
 
 def adapts_to_numbers(job: AdaptJob) -> RegressionInitialization | None:
-    """The initialization for numbers that a job names, if it does. Only a CSV can hold them."""
-    if job.support.suffix.lower() != ".csv" or job.init == "auto":
+    """The initialization for numbers that a job names, or whose columns its table has. Only a CSV can hold them."""
+    if job.support.suffix.lower() != ".csv":
         return None
     from fewshot_sdk.regression_init import RegressionInitialization, load_any
 
-    init = load_any(job.init)
+    init = _of_its_columns(job.support) if job.init == "auto" else load_any(job.init)
     return init if isinstance(init, RegressionInitialization) else None
+
+
+def _of_its_columns(table: Path) -> RegressionInitialization | None:
+    """The bundled initialization whose columns a table's header names, if it does not name pictures."""
+    from fewshot_sdk.regression import PRESETS
+    from fewshot_sdk.regression_init import RegressionInitialization, load_any
+    from fewshot_sdk.tables import read_cells
+    from fewshot_sdk.zoo import bundled
+
+    for name in sorted(bundled().keys() & PRESETS.keys()):
+        init = load_any(name)
+        assert isinstance(init, RegressionInitialization)
+        columns = (*init.recipe.inputs, init.recipe.output)
+        try:
+            header = read_cells(table, columns).header
+        except SupportError:
+            continue
+        if not {"path", "label"} <= set(header):
+            say(f"numbers in the columns {', '.join(columns)}: taking the initialization {name}")
+            return init
+    return None
 
 
 def adapt(job: AdaptJob, init: RegressionInitialization, json: bool) -> None:
@@ -35,7 +56,7 @@ def adapt(job: AdaptJob, init: RegressionInitialization, json: bool) -> None:
     given = (job.method not in (None, "reptile"), job.reject_rate is not None, job.extend, job.delta)
     if any(given) or job.label_from != "folder" or not job.keep_pictures:
         raise ConfigError(
-            f"{job.init} is for numbers: of adapt's options it takes --steps and --seed; leave out others"
+            f"{init.recipe.preset} is for numbers: of adapt's options it takes --steps and --seed; leave out others"
         )
     made = fit(init, job.support, steps=job.steps, seed=job.seed)
     config = made.config

@@ -9,11 +9,21 @@ import typer
 
 from fewshot_sdk.algorithms import Part
 
+
+def _workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdecimal() or int(text) == 0:
+        raise typer.BadParameter(f"expected auto, or a number from 1, found {text!r}")
+    return int(text)
+
+
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        help="Processes that share the tasks. Default: one per core, one alone if the job is short.",
+        parser=_workers,
+        metavar="auto|N",
+        help="Processes that share the tasks. auto, the default: one per core, one alone if the job is short.",
         show_default=False,
     ),
 ]
