@@ -8,6 +8,7 @@ from fewshot_sdk.errors import ConfigError
 
 Algorithm = Literal["reptile", "fomaml", "maml", "anil", "boil", "meta-sgd", "protonet"]
 Part = Literal["all", "head", "body", "norm"]
+Outer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "radam", "rmsprop", "adagrad"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 ALGORITHM_NAMES: dict[Algorithm, str] = {
     "reptile": "Reptile",
@@ -17,6 +18,17 @@ ALGORITHM_NAMES: dict[Algorithm, str] = {
     "boil": "BOIL",
     "meta-sgd": "Meta-SGD",
     "protonet": "ProtoNet",
+}
+OUTER_NAMES: dict[Outer, str] = {
+    "sgd": "plain descent",
+    "momentum": "SGD with momentum 0.9",
+    "nesterov": "SGD with Nesterov momentum 0.9",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "adamax": "Adamax",
+    "radam": "RAdam",
+    "rmsprop": "RMSprop",
+    "adagrad": "Adagrad",
 }
 MOVED: dict[Algorithm, Part] = {"anil": "head", "boil": "body"}  # by the steps inside a task
 

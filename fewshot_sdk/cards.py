@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fewshot_sdk.algorithms import ALGORITHM_NAMES, Part
+from fewshot_sdk.algorithms import ALGORITHM_NAMES, OUTER_NAMES, Part
 from fewshot_sdk.architectures import described
 from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
@@ -216,8 +216,13 @@ def _meta_training(recipe: Recipe) -> str:
     return f"""
 | meta-training tasks | {meta.n_way}-way, {meta.k_shot} shots{_algorithm(meta)} |
 | inner loop | {steps_of(recipe.inner)} |
-| outer step size{", of Adam" if meta.optimizer == "adam" else ""} \
+| outer step size{outer_of(meta)} \
 | {meta.step_size:g} to {meta.final_step_size:g}, linear |"""
+
+
+def outer_of(meta: MetaLoop) -> str:
+    """The outer optimizer in words, if it is not just a step."""
+    return "" if meta.optimizer == "sgd" else f", of {OUTER_NAMES[meta.optimizer]}"
 
 
 def _algorithm(meta: MetaLoop) -> str:

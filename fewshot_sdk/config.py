@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fewshot_sdk.algorithms import Algorithm, Part, check_fits
+from fewshot_sdk.algorithms import Algorithm, Outer, Part, check_fits
 from fewshot_sdk.architectures import Backbone as Backbone
 from fewshot_sdk.architectures import Conv4 as Conv4
 from fewshot_sdk.architectures import Mlp as Mlp
@@ -96,13 +96,13 @@ class MetaLoop(Config):
     the tail's images, told apart by the class means of the others.
     tail_shots: how many images of each class are kept for the last mini-batch alone; 0: it draws like the others.
     meta_steps: 0 is for a recipe with `pretraining`, which then is all there is.
-    optimizer: of the outer loop. `sgd` goes `step_size` of the way, or down the slope at that rate; `adam` takes the
-    way for a slope, and `step_size` for Adam's rate (beta1 0.9, beta2 0.999).
+    optimizer: of the outer loop. `sgd` goes `step_size` of the way, or down the slope at that rate; the others are
+    PyTorch's (see `fewshot_sdk.optimizers`), which take the way for a slope, and `step_size` for their rate.
     """
 
     algorithm: Algorithm = "reptile"
     tail_shots: Annotated[int, Field(ge=0)] = 0
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Outer = "sgd"
 
     meta_steps: Annotated[int, Field(ge=0)]
     tasks_per_step: Count

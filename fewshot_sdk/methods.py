@@ -7,7 +7,6 @@ reptile     gradient steps on the whole network, as in meta-training
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +22,7 @@ from fewshot_sdk.config import Backbone, InnerLoop, Recipe, Residual
 from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.heads import Head, fits, open_any_head
 from fewshot_sdk.inner_loop import fine_tune
+from fewshot_sdk.optimizers import light
 from fewshot_sdk.params import LearnerState, Params
 from fewshot_sdk.records import Method
 from fewshot_sdk.tasks import mini_batches
@@ -192,12 +192,6 @@ def spread(n_features: int, kind: str) -> float:
     return 4 * n_features / SHARPNESS[kind]
 
 
-class _Search(torch.optim.LBFGS):
-    """L-BFGS without the wrapper that imports PyTorch's compiler, a second's work, to keep itself out of it."""
-
-    add_param_group = inspect.unwrap(torch.optim.LBFGS.add_param_group)
-
-
 def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
     """Multinomial logistic regression: the least of sum_i cross-entropy_i + PENALTY / 2 |weight|^2, by L-BFGS.
 
@@ -208,7 +202,7 @@ def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
     centred = seen - centre
     weight = torch.zeros(n_way, seen.shape[1], requires_grad=True)
     bias = torch.zeros(n_way, requires_grad=True)
-    search = _Search([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
+    search = light(torch.optim.LBFGS)([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         logits = torch.addmm(bias, centred, weight.T)
@@ -217,7 +211,7 @@ def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
         weight.grad, bias.grad = torch.autograd.grad(penalized, (weight, bias))
         return penalized.detach()
 
-    with torch.enable_grad():
+    with torch.no_grad():  # `loss` is called with gradients all the same
         search.step(loss)  # type: ignore[no-untyped-call]
     weight, bias = weight.detach(), bias.detach()
     return {"head.weight": weight, "head.bias": bias - weight @ centre}

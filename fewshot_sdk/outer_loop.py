@@ -13,8 +13,9 @@ from fewshot_sdk.config import InnerLoop, MetaLoop
 from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.heads import Head, close_head, open_head
 from fewshot_sdk.inner_loop import Loss, Tuner, cross_entropy
-from fewshot_sdk.meta import descend, reptile_step, step_size_at
+from fewshot_sdk.meta import reptile_step, step_size_at
 from fewshot_sdk.meta_gradients import meta_gradient, prototype_gradient
+from fewshot_sdk.optimizers import descend
 from fewshot_sdk.params import LearnerState, Params, difference, flatten, learned, unflatten, with_learned
 from fewshot_sdk.tasks import Task, mini_batches
 from fewshot_sdk.team import Team
@@ -76,7 +77,8 @@ def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple
         adapted = close_head(adapted, course.head)
     if meta.optimizer == "sgd":
         return Position(state=reptile_step(stored, adapted, step_size_at(done, meta)), memory={}), loss
-    params, memory = descend(stored.params, difference(stored.params, adapted.params), at.memory, done, meta)
+    way = difference(stored.params, adapted.params)
+    params, memory = descend(stored.params, way, at.memory, done, meta.optimizer, step_size_at(done, meta))
     return Position(state=replace(adapted, params=params), memory=memory), loss
 
 
@@ -94,7 +96,7 @@ def _down_the_slope(course: Course, at: Position, done: int, team: Team) -> tupl
     mean, loss = _mean(course, map(slope_of, _share(course, done, team)), done, team)
     now = learned(at.state)
     slope = unflatten(mean, _as_state(now), 0).params
-    moved, memory = descend(now, slope, at.memory, done, course.meta)
+    moved, memory = descend(now, slope, at.memory, done, meta.optimizer, step_size_at(done, meta))
     return Position(state=with_learned(at.state, moved), memory=memory), loss
 
 

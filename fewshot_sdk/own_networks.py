@@ -12,7 +12,7 @@ from fewshot_sdk.algorithms import check_fits
 from fewshot_sdk.config import InnerLoop, MetaLoop
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import Loss, cross_entropy, fine_tune, moving, one_thread
-from fewshot_sdk.meta import no_memory
+from fewshot_sdk.optimizers import no_memory
 from fewshot_sdk.outer_loop import Course, Position, outer_step
 from fewshot_sdk.params import Params, learned
 from fewshot_sdk.states import beginning
@@ -86,7 +86,7 @@ def meta_train_network(
         raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
     course = Course(network=network, task=task, inner=inner, meta=meta, loss=loss)
     state = beginning(params, inner, meta)
-    done, at = 0, Position(state=state, memory=no_memory(learned(state), meta))
+    done, at = 0, Position(state=state, memory=no_memory(learned(state), meta.optimizer))
     if start is not None:
         done, at = start.done, start.position
     held = {name: tensor.clone() for name, tensor in network.state_dict().items()}

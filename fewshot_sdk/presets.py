@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewshot_sdk.algorithms import MOVED, Part, first_order, known
+from fewshot_sdk.algorithms import MOVED, Outer, Part, first_order, known
 from fewshot_sdk.config import Conv4, DataSource, InnerLoop, MetaLoop, Preprocessing, Pretraining, Recipe, Residual
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.regression import PRESETS as FOR_NUMBERS
@@ -168,6 +168,17 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
         adaptation=inner.replace(steps=10, batch_size=100),
         meta=outer,
     )
+
+
+def with_outer(meta: MetaLoop, optimizer: Outer) -> MetaLoop:
+    """The loop with another outer optimizer at a rate of its own, which falls to 0, or to a tenth where it adapts."""
+    if optimizer == meta.optimizer:
+        return meta
+    if optimizer in ("sgd", "momentum", "nesterov"):
+        rate = (1.0 if first_order(meta.algorithm) else 0.1) * (1.0 if optimizer == "sgd" else 0.1)
+        return meta.replace(optimizer=optimizer, step_size=rate, final_step_size=0.0)
+    rate = 1e-2 if optimizer == "adagrad" else 1e-3
+    return meta.replace(optimizer=optimizer, step_size=rate, final_step_size=rate / 10)
 
 
 def pretrained_for(recipe: Recipe, epochs: int) -> Recipe:

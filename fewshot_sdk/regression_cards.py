@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fewshot_sdk.algorithms import ALGORITHM_NAMES
-from fewshot_sdk.cards import steps_of
+from fewshot_sdk.cards import outer_of, steps_of
 from fewshot_sdk.records import Provenance
 from fewshot_sdk.regression import Fit, Regression, RegressorConfig
 
@@ -50,7 +50,7 @@ seed {provenance.seed}; {made}.
 | tasks | {_DATA[recipe.data]}, sha256 of the first `{provenance.data_sha256}` |
 | network | {_network(recipe)} |
 | inner loop | {steps_of(recipe.inner)} |
-| outer step size{", of Adam" if meta.optimizer == "adam" else ""} \
+| outer step size{outer_of(meta)} \
 | {meta.step_size:g} to {meta.final_step_size:g}, linear |
 | adaptation | {steps_of(recipe.adaptation)} |
 """

@@ -10,7 +10,7 @@ import torch
 from fewshot_sdk.bundles import WEIGHTS
 from fewshot_sdk.config import InnerLoop, MetaLoop
 from fewshot_sdk.errors import BundleError, ConfigError
-from fewshot_sdk.meta import no_memory
+from fewshot_sdk.optimizers import no_memory
 from fewshot_sdk.params import RATE, LearnerState, Params, check_alike, learned, named_rates
 from fewshot_sdk.tensors import from_safetensors, to_safetensors
 
@@ -62,13 +62,13 @@ def outer_of(files: Mapping[str, bytes], where: Path, like: LearnerState, meta: 
     if _OUTER not in files:
         return {}
     outer = from_safetensors(files[_OUTER], str(where / _OUTER))
-    check_alike(outer, no_memory(learned(like), meta), str(where / _OUTER))
+    check_alike(outer, no_memory(learned(like), meta.optimizer), str(where / _OUTER))
     return outer
 
 
 def remembered(outer: Params, state: LearnerState, meta: MetaLoop, done: int) -> Params:
     """What the outer optimizer remembers after `done` outer steps. Raises ConfigError if it should and does not."""
-    memory = no_memory(learned(state), meta)
+    memory = no_memory(learned(state), meta.optimizer)
     if memory and not outer and done:
         raise ConfigError(
             "this initialization does not hold what the outer optimizer remembers, and its training cannot go on; "

@@ -1,25 +1,28 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from fewshot_cli.main import app
 from fewshot_sdk import adapt, datasets, export_onnx, load, presets, save
-from fewshot_sdk.algorithms import ALGORITHMS, Algorithm
+from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, Outer
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.checkpoint import Initialization, fresh, load_checkpoint, save_checkpoint
-from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
+from fewshot_sdk.config import InnerLoop, Recipe
 from fewshot_sdk.errors import ConfigError, ExportError, TrainingDiverged
 from fewshot_sdk.evaluation import evaluate
 from fewshot_sdk.heads import open_head
 from fewshot_sdk.inner_loop import fine_tune
 from fewshot_sdk.learner_export import export_learner
-from fewshot_sdk.meta import FIRST, SECOND, descend, no_memory
+from fewshot_sdk.optimizers import KINDS, descend, no_memory
 from fewshot_sdk.params import learned
-from fewshot_sdk.presets import preset, with_algorithm
+from fewshot_sdk.presets import preset, with_algorithm, with_outer
 from fewshot_sdk.tasks import TaskSampler, mini_batches
 from fewshot_sdk.team import Team, run_team
 from fewshot_sdk.training import MetaStep, meta_train
@@ -131,20 +134,51 @@ def test_a_learner_of_another_kind_of_step_is_refused_by_name(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_outer_adam_is_torchs() -> None:
-    meta = MetaLoop(meta_steps=10, tasks_per_step=1, n_way=5, k_shot=1, optimizer="adam", step_size=0.1)
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("sgd", torch.optim.SGD),
+        ("momentum", partial(torch.optim.SGD, momentum=0.9)),
+        ("nesterov", partial(torch.optim.SGD, momentum=0.9, nesterov=True)),
+        ("adam", torch.optim.Adam),
+        ("adamw", torch.optim.AdamW),
+        ("adamax", torch.optim.Adamax),
+        ("radam", torch.optim.RAdam),
+        ("rmsprop", torch.optim.RMSprop),
+        ("adagrad", torch.optim.Adagrad),
+    ],
+)
+def test_the_outer_optimizers_are_torchs(name: Outer, theirs: Callable[..., torch.optim.Optimizer]) -> None:
     generator = torch.Generator().manual_seed(0)
-    now = {"a": torch.randn(3, 2, generator=generator, dtype=torch.float64)}
-    theirs = now["a"].clone().requires_grad_()
-    adam, memory = torch.optim.Adam([theirs]), no_memory(now, meta)
-    for done in range(4):
-        slope = {"a": torch.randn(3, 2, generator=generator, dtype=torch.float64)}
-        now, memory = descend(now, slope, memory, done, meta)
-        adam.param_groups[0]["lr"] = 0.1 * (1 - done / 10)
-        theirs.grad = slope["a"]
-        adam.step()
-        torch.testing.assert_close(now["a"], theirs.detach())
-    assert memory.keys() == {FIRST + "a", SECOND + "a"}
+    now = {"a": torch.randn(3, 2, generator=generator, dtype=torch.float64), "b": torch.ones(2, dtype=torch.float64)}
+    weights = {key: tensor.clone().requires_grad_() for key, tensor in now.items()}
+    optimizer, memory = theirs(list(weights.values()), lr=1.0), no_memory(now, name)
+    assert memory.keys() == {f"{part}.{key}" for part in KINDS[name][1] for key in now}
+    for done in range(8):
+        rate = 0.1 * (1 - done / 10)
+        slope = {key: torch.randn(t.shape, generator=generator, dtype=t.dtype) for key, t in now.items()}
+        before = {key: tensor.clone() for key, tensor in {**now, **memory}.items()}
+        moved, remembered = descend(now, slope, memory, done, name, rate)
+        assert all(torch.equal(tensor, before[key]) for key, tensor in {**now, **memory}.items())
+        now, memory = moved, remembered
+        optimizer.param_groups[0]["lr"] = rate
+        for key, tensor in weights.items():
+            tensor.grad = slope[key]
+        optimizer.step()
+        for key, tensor in weights.items():
+            torch.testing.assert_close(now[key], tensor.detach(), rtol=0, atol=0)
+    assert KINDS.keys() == set(get_args(Outer))
+
+
+@pytest.mark.parametrize("outer", ["momentum", "adamw", "rmsprop"])
+def test_any_outer_optimizer_resumes_to_the_same_bits(sampler: TaskSampler, tmp_path: Path, outer: Outer) -> None:
+    small = tiny_recipe()
+    recipe = small.replace(meta=small.meta.replace(optimizer=outer, step_size=0.01, meta_steps=4))
+    steps = list(meta_train(recipe, sampler))
+    save_checkpoint(steps[1].initialization, tmp_path / "half")
+    *_, again = meta_train(recipe, sampler, start=load_checkpoint(tmp_path / "half"))
+    whole, resumed = (step.initialization.state.params for step in (steps[-1], again))
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
 
 def test_reptile_with_adam_outside_takes_the_way_for_a_slope(sampler: TaskSampler) -> None:
@@ -154,7 +188,7 @@ def test_reptile_with_adam_outside_takes_the_way_for_a_slope(sampler: TaskSample
     stored, ends = adapted(recipe, sampler, range(2))
     goal = average(ends)
     slope = {name: tensor - goal.params[name] for name, tensor in stored.params.items()}
-    expected, _ = descend(stored.params, slope, no_memory(stored.params, recipe.meta), 0, recipe.meta)
+    expected, _ = descend(stored.params, slope, no_memory(stored.params, "adam"), 0, "adam", 0.01)
     found = step.initialization.state
     for name, tensor in expected.items():
         if slope[name].abs().min() > 1e-4:  # Adam's first step is the sign of a slope, of rounding where that is 0
@@ -211,3 +245,32 @@ def test_the_command_names_what_it_did_and_what_it_knows(
     made = load(tmp_path / "init")
     assert made.provenance.command.startswith("fewshot meta-train --preset glyphs --algorithm anil --tail-shots 2 ")
     assert (made.recipe.meta.algorithm, made.recipe.meta.tail_shots) == ("anil", 2)
+
+
+def test_the_command_takes_another_outer_optimizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
+    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    words = ["meta-train", "--preset", "glyphs", "--evaluate-every", "0", "--output", str(tmp_path / "init")]
+    asked = ["--outer", "momentum", "--step-size", "0.2", "--tasks-per-step", "1"]
+    with pytest.raises(SystemExit, match="0"):
+        app([*words, *asked])
+    made = load(tmp_path / "init")
+    meta = made.recipe.meta
+    assert (meta.optimizer, meta.step_size, meta.final_step_size, meta.tasks_per_step) == ("momentum", 0.2, 0, 1)
+    assert f" {' '.join(asked)} --meta-steps " in made.provenance.command
+    assert "| outer step size, of SGD with momentum 0.9 | 0.2 to 0, linear |" in made.files()["README.md"].decode()
+    with pytest.raises(SystemExit, match="2"):
+        app([*words, "--outer", "lion"])
+    assert "'momentum', 'nesterov'" in capsys.readouterr().err
+
+
+def test_a_rate_that_suits_the_outer_optimizer() -> None:
+    reptile = preset("omniglot-5way").meta
+    maml = with_algorithm(preset("omniglot-5way"), "maml").meta
+    rates = {meta.algorithm: [with_outer(meta, o).step_size for o in ("sgd", "momentum", "adam", "adagrad")]
+             for meta in (reptile, maml)}  # fmt: skip
+    assert rates == {"reptile": [1, 0.1, 1e-3, 1e-2], "maml": [0.1, pytest.approx(0.01), 1e-3, 1e-2]}
+    assert with_outer(reptile, "adam").final_step_size == pytest.approx(1e-4)
+    assert with_outer(maml, "sgd").final_step_size == 0

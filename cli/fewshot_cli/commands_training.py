@@ -9,7 +9,7 @@ import typer
 
 from fewshot_cli.group import app
 from fewshot_cli.options import INIT_HELP, EvaluationMode, Init, Json, Root, Seed, Trainable, Workers
-from fewshot_sdk.algorithms import Algorithm
+from fewshot_sdk.algorithms import Algorithm, Outer
 
 
 @app.command("meta-train")
@@ -57,6 +57,26 @@ def meta_train(
             show_default=False,
         ),
     ] = None,
+    outer: Annotated[
+        Outer | None,
+        typer.Option(
+            help="What takes the outer steps: sgd goes a part of the way; the others are PyTorch's, momentum 0.9. "
+            "Default: the preset's or the algorithm's.",
+            show_default=False,
+        ),
+    ] = None,
+    step_size: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="The first outer step's: a part of the way, or a rate. Default: the preset's or the optimizer's.",
+            show_default=False,
+        ),
+    ] = None,
+    tasks_per_step: Annotated[
+        int | None, typer.Option(min=1, help="1 is serial Reptile. Default: the preset's.", show_default=False)
+    ] = None,
     meta_steps: Annotated[
         int | None,
         typer.Option(
@@ -96,6 +116,9 @@ def meta_train(
         trainable=trainable,
         tail_shots=tail_shots,
         pretrain=pretrain,
+        outer=outer,
+        step_size=step_size,
+        tasks_per_step=tasks_per_step,
         meta_steps=meta_steps,
         seed=seed,
         checkpoint_every=checkpoint_every,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from fewshot_sdk import Recipe, TaskSampler
-    from fewshot_sdk.algorithms import Algorithm, Part
+    from fewshot_sdk.algorithms import Algorithm, Outer, Part
     from fewshot_sdk.config import MetaLoop
     from fewshot_sdk.regression import Regression
 
@@ -31,6 +31,9 @@ class Job:
     trainable: Part | None
     tail_shots: int | None
     pretrain: int | None
+    outer: Outer | None
+    step_size: float | None
+    tasks_per_step: int | None
     meta_steps: int | None
     seed: int
     checkpoint_every: int
@@ -66,8 +69,13 @@ class Job:
             words += f" --trainable {self.trainable}"
         if self.tail_shots is not None:
             words += f" --tail-shots {self.tail_shots}"
-        if self.pretrain is not None:
-            words += f" --pretrain {self.pretrain}"
+        options = {
+            "pretrain": self.pretrain,
+            "outer": self.outer,
+            "step-size": self.step_size,
+            "tasks-per-step": self.tasks_per_step,
+        }
+        words += "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
         return f"{words} --meta-steps {recipe.meta.meta_steps} --seed {self.seed}"
 
     def tasks(self, recipe: Recipe) -> TaskSampler:
@@ -130,7 +138,18 @@ class Job:
         return recipe.replace(meta=self._asked(recipe.meta))
 
     def _asked(self, meta: MetaLoop) -> MetaLoop:
-        asked = {"tail_shots": self.tail_shots, "meta_steps": self.meta_steps}
+        from fewshot_sdk.presets import with_outer
+
+        if self.outer is not None:
+            meta = with_outer(meta, self.outer)
+        asked: dict[str, float | None] = {
+            "tail_shots": self.tail_shots,
+            "meta_steps": self.meta_steps,
+            "tasks_per_step": self.tasks_per_step,
+        }
+        if self.step_size is not None:
+            final = meta.final_step_size * self.step_size / meta.step_size
+            asked |= {"step_size": self.step_size, "final_step_size": final}
         return meta.replace(**{k: v for k, v in asked.items() if v is not None})
 
     def _on(self, recipe: Recipe, backbone: str) -> Recipe:
