@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import computed_field, model_validator
+
 from fewshot_sdk.config import Config, Listed
 from fewshot_sdk.errors import MissingExtra
 
@@ -49,6 +51,7 @@ def judged(parts: Mapping[str, bool], on: str) -> tuple[bool, str]:
 class Line(Config):
     """One line: for each seed its values at all points across, None where nothing was measured.
 
+    mean, ci95: over the seeds, and the half-widths of its 95 % intervals; they follow from the values.
     theory: of the paper or of another measurement, drawn apart, one value for all seeds; halves: the half-widths of
     its intervals, where there are any.
     """
@@ -57,6 +60,23 @@ class Line(Config):
     values: Listed[Listed[float | None]]
     theory: bool = False
     halves: Listed[float | None] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _made_again(cls, found: object) -> object:
+        return {k: v for k, v in found.items() if k not in ("mean", "ci95")} if isinstance(found, dict) else found
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def mean(self) -> tuple[float | None, ...]:
+        """Of each point."""
+        return tuple(self.at(i)[0] if self.has(i) else None for i in range(len(self.values[0])))
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def ci95(self) -> tuple[float | None, ...]:
+        """Of each point."""
+        return tuple(self.at(i)[1] if self.has(i) else None for i in range(len(self.values[0])))
 
     def has(self, point: int) -> bool:
         """Whether there is something to show at a point."""

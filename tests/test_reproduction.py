@@ -28,7 +28,9 @@ def test_taylor_writes_data_pictures_and_a_verdict(
     assert said.startswith("The paper's coefficients hold: ")
     data = json.loads((tmp_path / "taylor" / "data.json").read_text())
     assert (data["holds"], data["seeds"], data["x"]) == (True, [0, 1, 2], [2, 3])
-    assert len(data["lines"][0]["values"]) == 3
+    line = data["lines"][0]
+    mean, half = interval([values[1] for values in line["values"]])
+    assert (len(line["values"]), line["mean"][1], line["ci95"][1]) == (3, mean, half)
     assert (tmp_path / "taylor" / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "taylor" / "figure.svg").read_bytes()
     assert data["verdict"] in (tmp_path / "taylor" / "README.md").read_text()
