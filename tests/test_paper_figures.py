@@ -200,9 +200,12 @@ def test_the_papers_own_cells_have_their_shape_and_others_need_not() -> None:
     assert set(ROWS) == set(paper)
 
 
-def test_at_paper_scale_missing_data_are_an_error(no_data: None) -> None:
+def test_at_paper_scale_missing_data_are_an_error(run: Run, tmp_path: Path, no_data: None) -> None:
     with pytest.raises(DataError, match="there is none"):
         open_classes(preset("omniglot-5way"), "paper")
+    code, _, err = run("reproduce", "overlap", "--scale", "paper", "--workers", 1, "--output", tmp_path / "x")
+    assert (code, err.strip()) == (1, "error: there is none")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_test_classes_of_mini_imagenet_those_for_validation_take_their_place(

@@ -80,10 +80,11 @@ def reproduce(job: Job, workers: int | None, json: bool) -> None:
 
     check_free(job.output)
     check_can_draw()
+    about = job.experiment.about  # opens the data, before anything is written
     _begin(job)
-    say(job.experiment.about)
+    say(about)
     size = 0 if job.name == "taylor" else WORTH_A_TEAM
-    while missing := tuple(name for name in job.experiment.trials if name not in _measured(job)):
+    while missing := _missing(job):
         try:
             run_job(measure, replace(job, missing=missing), workers, len(missing), size)
         except SystemExit:
@@ -150,6 +151,11 @@ def _begin(job: Job) -> None:
 
 def _words(run: Begun) -> str:
     return f"`{run.command}` with {', '.join(f'{name} {version}' for name, version in run.versions.items())}"
+
+
+def _missing(job: Job) -> tuple[str, ...]:
+    done = _measured(job)
+    return tuple(name for name in job.experiment.trials if name not in done)
 
 
 def _measured(job: Job) -> dict[str, Measured]:
