@@ -141,11 +141,12 @@ def shape(panels: list[Panel]) -> tuple[bool, str]:
         fall = interval([-each for each in rise["shared tail"]])
         parts[f"the shared tail falls {way} (by {points(fall)})"] = fall[0] > fall[1]
         for name in ("separate tail", "Reptile"):
-            behind = ahead(rise[name], rise["shared tail"])
-            parts[f"it falls behind {name} {way} (by {points(behind)}), which does not fall"] = behind[0] > max(
-                behind[1], fall[0]
+            behind, own = ahead(rise[name], rise["shared tail"]), interval([-each for each in rise[name]])
+            parts[f"it falls behind {name} {way} (by {points(behind)}), which itself falls by {points(own)}"] = (
+                behind[0] > behind[1] and own[0] <= own[1]
             )
-    return judged(parts, "paired by seed, by more than the 95 % interval; not to fall, in the mean")
+    by = "where to fall, or behind, is by more than the 95 % interval, and not to fall is within it"
+    return judged(parts, f"paired by seed, {by}")
 
 
 def shares_of(panels: list[Panel]) -> tuple[list[float], list[float]]:
