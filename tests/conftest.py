@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fewshot_cli.main import app
 from fewshot_sdk import save
@@ -43,6 +44,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "200")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """What a test draws from PyTorch's global generator does not depend on the tests before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

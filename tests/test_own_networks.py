@@ -155,7 +155,7 @@ class Steep(nn.Module):
         self.head = nn.Linear(1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = (self.head(x).clamp(max=0) * 0).sqrt()
+        output: Tensor = (self.head(x).abs() * 0).sqrt()
         return output
 
 
