@@ -34,7 +34,7 @@ class Short:
 
 SHORT = {
     "omniglot-5way": Short(meta_steps=400, maml_steps=60, n_tasks=100, side=28),
-    "omniglot-20way": Short(meta_steps=600, maml_steps=0, n_tasks=60, side=28),
+    "omniglot-20way": Short(meta_steps=200, maml_steps=0, n_tasks=40, side=28),
     "mini-imagenet-5way": Short(meta_steps=400, maml_steps=0, n_tasks=100, side=42),
 }
 FILTERS, PAPER_TASKS = 16, 10_000
