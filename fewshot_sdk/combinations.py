@@ -12,8 +12,8 @@ from functools import partial
 
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config import Conv4, InnerLoop, MetaLoop, Recipe
-from fewshot_sdk.experiments import Experiment, Numbers
-from fewshot_sdk.figures import SEEDS, Figure, Line, Scale, ahead, judged, points
+from fewshot_sdk.experiments import Experiment, Numbers, line_of
+from fewshot_sdk.figures import SEEDS, Figure, Scale, ahead, judged, points
 from fewshot_sdk.presets import preset
 from fewshot_sdk.records import Mode
 from fewshot_sdk.tasks import TaskSampler
@@ -108,10 +108,7 @@ def gradient_combinations(scale: Scale, command: str, seeds: Sequence[int] = SEE
     }
 
     def figure(found: Mapping[str, Numbers]) -> Figure:
-        lines = tuple(
-            Line(name=name, values=tuple(tuple(found[f"{name}, seed {seed}"]) for seed in seeds))
-            for name in COMBINATIONS
-        )
+        lines = tuple(line_of(name, found, seeds) for name in COMBINATIONS)
         holds, verdict = shape({line.name: line.over(range(size.points)) for line in lines})
         every = size.meta_steps // size.points
         return Figure(

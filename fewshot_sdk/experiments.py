@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fewshot_sdk.config import Config, Listed
-from fewshot_sdk.figures import Figure
+from fewshot_sdk.figures import Figure, Line
 
 Numbers = Sequence[float]
 
@@ -21,6 +21,11 @@ class Experiment:
     trials: Mapping[str, Callable[[], Numbers]]
     figure: Callable[[Mapping[str, Numbers]], Figure]
     about: str
+
+
+def line_of(name: str, found: Mapping[str, Numbers], seeds: Sequence[int]) -> Line:
+    """The line whose values at all points are what the trial `NAME, seed N` of each seed gave."""
+    return Line(name=name, values=tuple(tuple(found[f"{name}, seed {seed}"]) for seed in seeds))
 
 
 class Begun(Config):

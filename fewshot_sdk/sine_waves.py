@@ -15,8 +15,8 @@ from torch import nn
 from torch.func import functional_call
 
 from fewshot_sdk.config import InnerLoop, MetaLoop
-from fewshot_sdk.experiments import Experiment, Numbers
-from fewshot_sdk.figures import SEEDS, Figure, Line, Scale
+from fewshot_sdk.experiments import Experiment, Numbers, line_of
+from fewshot_sdk.figures import SEEDS, Figure, Scale
 from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.own_networks import meta_train_network
 from fewshot_sdk.params import LearnerState, Params
@@ -93,9 +93,7 @@ def sine(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experiment
     trials = {f"{name}, seed {seed}": partial(measured, name, scale, seed) for name in names for seed in seeds}
 
     def figure(found: Mapping[str, Numbers]) -> Figure:
-        lines = tuple(
-            Line(name=name, values=tuple(tuple(found[f"{name}, seed {seed}"]) for seed in seeds)) for name in names
-        )
+        lines = tuple(line_of(name, found, seeds) for name in names)
         untrained, *others = (line.at(len(STEPS) - 1) for line in lines)
         holds = all(mean + half < untrained[0] - untrained[1] for mean, half in others)
         return Figure(

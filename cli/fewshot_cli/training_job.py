@@ -127,7 +127,7 @@ class Job:
         from fewshot_sdk.regression import PRESETS, by_algorithm
 
         for_pictures = (self.root, self.evaluate_every, self.backbone, self.trainable, self.pretrain)
-        if any(word is not None for word in for_pictures) or self.device == "cuda":
+        if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 ask for nothing
             raise ConfigError(
                 f"{self.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, --trainable, "
                 "--pretrain"
