@@ -226,11 +226,12 @@ def outer_of(meta: MetaLoop) -> str:
 
 
 def _algorithm(meta: MetaLoop) -> str:
+    redrawn = ", mini-batches with replacement" if meta.replacement else ""
     if meta.algorithm == "reptile":
-        return ""
+        return redrawn
     tail = f"{meta.tail_shots} of them kept for the last inner step" if meta.tail_shots else "shared tail"
     rates = ", a rate learned for each weight" if meta.algorithm == "meta-sgd" else ""
-    return f"; {meta.algorithm}, {tail}{rates}"
+    return f"; {meta.algorithm}, {tail}{rates}{redrawn}"
 
 
 def _picture(recipe: Recipe) -> str:

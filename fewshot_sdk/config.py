@@ -95,6 +95,7 @@ class MetaLoop(Config):
     learns a rate for each weight as well. `protonet` takes no inner steps: it goes down the slope of the loss of
     the tail's images, told apart by the class means of the others.
     tail_shots: how many images of each class are kept for the last mini-batch alone; 0: it draws like the others.
+    replacement: whether an inner step's mini-batch is drawn from all images anew, in place of passes over them.
     meta_steps: 0 is for a recipe with `pretraining`, which then is all there is.
     optimizer: of the outer loop. `sgd` goes `step_size` of the way, or down the slope at that rate; the others are
     PyTorch's (see `fewshot_sdk.optimizers`), which take the way for a slope, and `step_size` for their rate.
@@ -103,6 +104,7 @@ class MetaLoop(Config):
     algorithm: Algorithm = "reptile"
     tail_shots: Annotated[int, Field(ge=0)] = 0
     optimizer: Outer = "sgd"
+    replacement: Annotated[bool, Field(exclude_if=lambda it: not it)] = False  # what is older has no such key
 
     meta_steps: Annotated[int, Field(ge=0)]
     tasks_per_step: Count
@@ -118,6 +120,8 @@ class MetaLoop(Config):
                 f"MetaLoop: tail_shots: protonet tells the tail's images apart by the others, expected 1 to "
                 f"{self.k_shot - 1}, fewer than k_shot, found {self.tail_shots}"
             )
+        if self.algorithm == "protonet" and self.replacement:
+            raise ConfigError("MetaLoop: replacement: protonet draws no mini-batches, expected false")
         if self.tail_shots and (self.algorithm == "reptile" or self.tail_shots >= self.k_shot):
             raise ConfigError(
                 f"MetaLoop: tail_shots: expected fewer than k_shot {self.k_shot}, and 0 with reptile, "

@@ -70,7 +70,7 @@ def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple
         cores = team.cores(meta.tasks_per_step)
         goals = (goal(tuner, task, inner, meta, n) for task, n in zip(mine, cores, strict=True))
     else:
-        goals = tuner.tune_all([_inputs(task, inner) for task in mine])
+        goals = tuner.tune_all([_inputs(task, inner, meta) for task in mine])
     end, loss = _mean(course, goals, done, team)
     adapted = tuner.state(end, stored.updates + inner.steps)
     if course.head is not None:
@@ -122,8 +122,8 @@ def _mean(course: Course, mine: Iterable[Result], done: int, team: Team) -> tupl
     return total[n:].div_(n), losses.mean().item()
 
 
-def _inputs(task: Task, inner: InnerLoop) -> tuple[Tensor, Tensor, Tensor]:
-    rows = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
+def _inputs(task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor, Tensor]:
+    rows = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed, meta.replacement)
     return task.support, task.support_labels, rows
 
 

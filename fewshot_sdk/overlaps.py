@@ -6,11 +6,8 @@ Source: Nichol et al. 2018, section 6.3 and figure 4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-
-import numpy as np
-import torch
 
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config import Conv4, InnerLoop, MetaLoop, Recipe
@@ -18,7 +15,7 @@ from fewshot_sdk.experiments import Experiment, Numbers
 from fewshot_sdk.figures import SEEDS, Figure, Line, Panel, Scale, ahead, interval, judged, points
 from fewshot_sdk.presets import preset
 from fewshot_sdk.records import Mode
-from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
+from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.trials import Classes, accuracy, open_classes, trained
 
 K_SHOT, BATCH, STEPS = 20, 25, 4  # four mini-batches of 25 are all 100 images of a task
@@ -26,7 +23,7 @@ K_SHOT, BATCH, STEPS = 20, 25, 4  # four mini-batches of 25 are all 100 images o
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How the mini-batches of a task are drawn. tail_shots: see `MetaLoop`; replacement: each from all images anew."""
+    """How the mini-batches of a task are drawn: see `MetaLoop`."""
 
     algorithm: Algorithm
     tail_shots: int = 0
@@ -37,6 +34,7 @@ WAYS = {
     "Reptile": Way(algorithm="reptile"),
     "Reptile, replacement": Way(algorithm="reptile", replacement=True),
     "separate tail": Way(algorithm="fomaml", tail_shots=5),
+    "separate tail, replacement": Way(algorithm="fomaml", tail_shots=5, replacement=True),
     "shared tail": Way(algorithm="fomaml"),
     "shared tail, replacement": Way(algorithm="fomaml", replacement=True),
 }
@@ -73,29 +71,6 @@ SIZES: dict[Scale, Size] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Redrawn(TaskSampler):
-    """Tasks whose every mini-batch is drawn from all images anew, none twice in one.
-
-    Their support sets are these mini-batches, each where the inner loop's schedule looks for it.
-    Source: the reference implementation's `_mini_batches`, with replacement.
-    """
-
-    batch_size: int
-    steps: int
-
-    def task(self, index: int) -> Task:
-        """Task number `index` of the endless stream."""
-        task = super().task(index)
-        n, size = len(task.support), min(self.batch_size, len(task.support))
-        rng = np.random.default_rng((self.seed, index, 2))  # apart from the streams of the task and of its schedule
-        drawn = torch.from_numpy(np.concatenate([rng.choice(n, size, replace=False) for _ in range(self.steps)]))
-        order = mini_batches(self.steps * size, size, self.steps, task.seed).flatten()
-        place = torch.empty_like(order)
-        place[order] = drawn
-        return replace(task, support=task.support[place], support_labels=task.support_labels[place])
-
-
 def recipe_of(way: Way, size: Size, steps: int, batch: int) -> Recipe:
     """The training of one point."""
     base = preset("omniglot-5way")
@@ -103,6 +78,7 @@ def recipe_of(way: Way, size: Size, steps: int, batch: int) -> Recipe:
     meta = MetaLoop(
         algorithm=way.algorithm,
         tail_shots=way.tail_shots,
+        replacement=way.replacement,
         meta_steps=size.meta_steps,
         tasks_per_step=size.tasks_per_step,
         n_way=5,
@@ -116,8 +92,6 @@ def measured(way: Way, size: Size, steps: int, batch: int, classes: Classes, see
     """Percent of queries right, 5-shot, one number, after a training with so many inner steps on such mini-batches."""
     recipe = recipe_of(way, size, steps, batch)
     tasks = TaskSampler(data=classes.train, n_way=5, k_shot=K_SHOT, seed=seed)
-    if way.replacement:
-        tasks = Redrawn(data=classes.train, n_way=5, k_shot=K_SHOT, seed=seed, batch_size=batch, steps=steps)
     (init,) = trained(recipe, tasks)
     modes: list[Mode] = ["transductive"]
     return [accuracy(init, classes.new, modes, shots=5, n_query=5, n_tasks=size.n_tasks, seed=1000 + seed)[modes[0]]]

@@ -17,3 +17,14 @@ def schedule(n: int, batch_size: int, steps: int, seed: tuple[int, ...]) -> NDAr
     passes = -(-steps * size // n)
     order = np.concatenate([np.empty(0, np.int64), *(rng.permutation(n) for _ in range(passes))])
     return order[: steps * size].reshape(steps, size)
+
+
+def redrawn(n: int, batch_size: int, steps: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
+    """The same, each step's drawn from all n anew: none twice in a step.
+
+    Source: the reference implementation's `_mini_batches`, with replacement.
+    """
+    rng = np.random.default_rng((*seed, 2))  # apart from the streams of the task and of `schedule`
+    size = min(batch_size, n)
+    rows = [rng.choice(n, size, replace=False) for _ in range(steps)]
+    return np.array(rows, np.int64).reshape(steps, size)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.errors import DataError
-from fewshot_sdk.schedules import schedule
+from fewshot_sdk.schedules import redrawn, schedule
 
 Seed = tuple[int, ...]
 
@@ -81,6 +81,6 @@ class TaskSampler:
         )
 
 
-def mini_batches(n: int, batch_size: int, steps: int, seed: Seed) -> Tensor:
-    """`schedules.schedule` as a tensor: int64 (steps, min(batch_size, n))."""
-    return torch.from_numpy(schedule(n, batch_size, steps, seed))
+def mini_batches(n: int, batch_size: int, steps: int, seed: Seed, replacement: bool = False) -> Tensor:
+    """`schedules.schedule`, or with replacement `schedules.redrawn`, as a tensor: int64 (steps, min(batch_size, n))."""
+    return torch.from_numpy((redrawn if replacement else schedule)(n, batch_size, steps, seed))

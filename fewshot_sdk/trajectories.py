@@ -21,7 +21,7 @@ def goal(tuner: Tuner, task: Task, inner: InnerLoop, meta: MetaLoop, cores: int 
     Source: Nichol et al. 2018, sections 3 and 6.2; the reference implementation's `FOML`.
     """
     if meta.algorithm == "reptile":
-        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
+        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed, meta.replacement)
         return tuner.tune(task.support, task.support_labels, batches, cores=cores)
     first, last = split_batches(task, inner, meta)
     middle, losses = tuner.tune(task.support, task.support_labels, first, cores=cores)
@@ -32,12 +32,12 @@ def goal(tuner: Tuner, task: Task, inner: InnerLoop, meta: MetaLoop, cores: int 
 def split_batches(task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor]:
     """The mini-batches of all inner steps but the last, (steps - 1, batch_size), and the last, (1, m): rows."""
     if (tail := meta.tail_shots) == 0:
-        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
+        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed, meta.replacement)
         return batches[:-1], batches[-1:]
     check_grouped(task)
     rows = torch.arange(len(task.support)).view(task.n_way, -1)
     early = rows[:, :-tail].flatten()
-    batches = mini_batches(len(early), inner.batch_size, inner.steps - 1, task.seed)
+    batches = mini_batches(len(early), inner.batch_size, inner.steps - 1, task.seed, meta.replacement)
     return early[batches], rows[:, -tail:].reshape(1, -1)
 
 

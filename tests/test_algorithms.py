@@ -253,7 +253,7 @@ def test_the_command_takes_another_outer_optimizer(
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
     monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
     words = ["meta-train", "--preset", "glyphs", "--evaluate-every", "0", "--output", str(tmp_path / "init")]
-    asked = ["--outer", "momentum", "--step-size", "0.2", "--tasks-per-step", "1"]
+    asked = ["--replacement", "--outer", "momentum", "--step-size", "0.2", "--tasks-per-step", "1"]
     with pytest.raises(SystemExit, match="0"):
         app([*words, *asked])
     made = load(tmp_path / "init")

@@ -19,12 +19,12 @@ from fewshot_sdk.config import DataSource, Preprocessing
 from fewshot_sdk.errors import DataError
 from fewshot_sdk.figures import Figure, Line, Panel, ahead
 from fewshot_sdk.inner_loop import Tuner
-from fewshot_sdk.overlaps import WAYS, Redrawn, overlapping
+from fewshot_sdk.overlaps import WAYS, overlapping
 from fewshot_sdk.paper_cells import ROWS, Cell, paper_lines, shape
 from fewshot_sdk.params import LearnerState
 from fewshot_sdk.presets import preset
 from fewshot_sdk.tasks import TaskSampler, mini_batches
-from fewshot_sdk.trajectories import goal
+from fewshot_sdk.trajectories import goal, split_batches
 from fewshot_sdk.trials import open_classes
 from tests.conftest import Run, drawn_glyphs, tiny_recipe
 
@@ -93,22 +93,18 @@ def test_the_test_of_combinations_can_fail() -> None:
     assert "g1+g2 is behind g2 (by -2.0 ± 0.0 points): NO" in said
 
 
-def test_redrawn_mini_batches_are_each_drawn_from_all_images(glyphs: ClassImages) -> None:
-    plain = TaskSampler(data=glyphs, n_way=5, k_shot=4, seed=3).task(2)
-    tasks = Redrawn(data=glyphs, n_way=5, k_shot=4, seed=3, batch_size=15, steps=4)
-    task = tasks.task(2)
-    known = {
-        image.numpy().tobytes(): int(label) for image, label in zip(plain.support, plain.support_labels, strict=True)
-    }
-    seen = []
-    for rows in mini_batches(len(task.support), 15, 4, task.seed):
-        images = [task.support[row].numpy().tobytes() for row in rows]
-        assert len(set(images)) == 15  # none twice in one
-        assert [known[image] for image in images] == task.support_labels[rows].tolist()
-        seen.append(frozenset(images))
-    assert len(set(seen)) == 4
-    assert len(set.intersection(*map(set, seen))) < 15
-    assert torch.equal(task.support, tasks.task(2).support)
+@pytest.mark.parametrize("name", WAYS)
+def test_a_way_draws_as_its_name_says(glyphs: ClassImages, name: str) -> None:
+    recipe = overlaps.recipe_of(WAYS[name], overlaps.SIZES["small"], steps=4, batch=25)
+    task = TaskSampler(data=glyphs, n_way=5, k_shot=20).task(0)
+    if name.startswith("Reptile"):
+        rows = mini_batches(100, 25, 4, task.seed, recipe.meta.replacement)
+    else:
+        first, last = split_batches(task, recipe.inner, recipe.meta)
+        assert set(last.flatten().tolist()).isdisjoint(first.flatten().tolist()) == (name != "shared tail, replacement")
+        rows = torch.cat([first, last])
+    assert all(len(set(batch.tolist())) == 25 for batch in rows)
+    assert (len(set(rows.flatten().tolist())) == 100) == ("replacement" not in name)
 
 
 def test_a_tail_overlaps_once_the_images_run_out() -> None:

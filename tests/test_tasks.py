@@ -97,6 +97,16 @@ def test_a_batch_is_never_larger_than_the_set() -> None:
     assert mini_batches(3, 10, 2, (0,)).shape == (2, 3)
 
 
+def test_with_replacement_each_mini_batch_is_drawn_from_all() -> None:
+    batches = mini_batches(20, 15, 4, (3, 2), replacement=True)
+    assert all(len(set(batch.tolist())) == 15 for batch in batches)  # none twice in one
+    assert len({frozenset(batch.tolist()) for batch in batches}) == 4
+    assert torch.equal(batches, mini_batches(20, 15, 4, (3, 2), replacement=True))
+    assert not torch.equal(batches, mini_batches(20, 15, 4, (3, 1), replacement=True))
+    assert mini_batches(3, 10, 2, (0,), replacement=True).shape == (2, 3)
+    assert mini_batches(3, 10, 0, (0,), replacement=True).shape == (0, 3)
+
+
 def test_the_order_is_a_pure_function_of_the_seed() -> None:
     assert torch.equal(mini_batches(9, 4, 6, (3, 1)), mini_batches(9, 4, 6, (3, 1)))
     assert not torch.equal(mini_batches(9, 4, 6, (3, 1)), mini_batches(9, 4, 6, (3, 2)))

@@ -5,11 +5,13 @@ from typing import Literal
 import pytest
 import torch
 
+from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.backbones import build_network, random_params
 from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import Tuner, loss_and_grads
 from fewshot_sdk.params import LearnerState
+from fewshot_sdk.presets import preset, with_algorithm
 from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.training import meta_train
 from fewshot_sdk.trajectories import goal, split_batches
@@ -89,6 +91,22 @@ def test_a_tail_that_does_not_fit_is_refused(algorithm: Literal["fomaml", "repti
         ConfigError, match=rf"fewer than k_shot 3, and 0 with reptile, found {tail_shots} with {algorithm}"
     ):
         MetaLoop(meta_steps=1, tasks_per_step=1, n_way=5, k_shot=3, algorithm=algorithm, tail_shots=tail_shots)
+
+
+@pytest.mark.parametrize("algorithm", ["reptile", "fomaml", "maml"])
+def test_replacement_is_another_training_and_is_told(sampler: TaskSampler, algorithm: Algorithm) -> None:
+    recipe = with_algorithm(tiny_recipe(inner=SGD, adaptation=SGD), algorithm)
+    redrawn = recipe.replace(meta=recipe.meta.replace(replacement=True))
+    ends = [list(meta_train(each, sampler))[-1].initialization.files() for each in (recipe, redrawn)]
+    assert ends[0]["model.safetensors"] != ends[1]["model.safetensors"]
+    assert ["mini-batches with replacement" in end["README.md"].decode() for end in ends] == [False, True]
+    assert ["replacement" in end["config.json"].decode() for end in ends] == [False, True]
+
+
+def test_a_prototype_has_no_mini_batches_to_draw() -> None:
+    meta = preset("omniglot-protonet").meta
+    with pytest.raises(ConfigError, match="replacement: protonet draws no mini-batches"):
+        meta.replace(replacement=True)
 
 
 def test_side_by_side_is_for_reptile(sampler: TaskSampler) -> None:

@@ -48,6 +48,13 @@ def meta_train(
             show_default=False,
         ),
     ] = None,
+    replacement: Annotated[
+        bool,
+        typer.Option(
+            "--replacement",
+            help="Draw each mini-batch from all pictures of a task anew, in place of passes over them.",
+        ),
+    ] = False,
     pretrain: Annotated[
         int | None,
         typer.Option(
@@ -115,6 +122,7 @@ def meta_train(
         backbone=backbone,
         trainable=trainable,
         tail_shots=tail_shots,
+        replacement=replacement,
         pretrain=pretrain,
         outer=outer,
         step_size=step_size,

@@ -30,6 +30,7 @@ class Job:
     backbone: str | None
     trainable: Part | None
     tail_shots: int | None
+    replacement: bool
     pretrain: int | None
     outer: Outer | None
     step_size: float | None
@@ -69,6 +70,8 @@ class Job:
             words += f" --trainable {self.trainable}"
         if self.tail_shots is not None:
             words += f" --tail-shots {self.tail_shots}"
+        if self.replacement:
+            words += " --replacement"
         options = {
             "pretrain": self.pretrain,
             "outer": self.outer,
@@ -144,6 +147,7 @@ class Job:
             meta = with_outer(meta, self.outer)
         asked: dict[str, float | None] = {
             "tail_shots": self.tail_shots,
+            "replacement": self.replacement or None,
             "meta_steps": self.meta_steps,
             "tasks_per_step": self.tasks_per_step,
         }
