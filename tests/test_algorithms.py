@@ -264,6 +264,9 @@ def test_the_command_takes_another_outer_optimizer(
     with pytest.raises(SystemExit, match="2"):
         app([*words, "--outer", "lion"])
     assert "'momentum', 'nesterov'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        app([*words, "--step-size", "0"])
+    assert "with 0 nothing is learned" in capsys.readouterr().err
 
 
 def test_a_rate_that_suits_the_outer_optimizer() -> None:

@@ -114,6 +114,8 @@ def meta_train(
 
     if backbone is not None and not backbone.startswith("timm:"):
         raise typer.BadParameter("--backbone takes timm:NAME")
+    if step_size == 0:
+        raise typer.BadParameter("--step-size takes more than 0, at most 1: with 0 nothing is learned")
     job = Job(
         preset=preset,
         output=output,
