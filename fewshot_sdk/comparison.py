@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
+import torch
 
 from fewshot_sdk.backbones import build_network
 from fewshot_sdk.calibration import Floats
@@ -18,6 +19,7 @@ from fewshot_sdk.inner_loop import fine_tune, one_thread
 from fewshot_sdk.methods import begin
 from fewshot_sdk.records import Comparison, Mode, Pair, Point, Rival
 from fewshot_sdk.tasks import TaskSampler, mini_batches
+from fewshot_sdk.team import Team
 
 LOOKED_AT = (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500)
 
@@ -29,10 +31,12 @@ def looked_at(init: Initialization) -> tuple[int, ...]:
 
 
 def progressions(
-    inits: Mapping[str, Initialization], tasks: Mapping[str, TaskSampler], n_tasks: int, mode: Mode
-) -> Iterator[dict[str, list[float]]]:
+    inits: Mapping[str, Initialization], tasks: Mapping[str, TaskSampler], n_tasks: int, mode: Mode,
+    team: Team | None = None,
+) -> Iterator[dict[str, list[float]]]:  # fmt: skip
     """Yields for each task, by name, the share of queries that are right after each of `looked_at`'s steps.
 
+    In a team, each process yields those of its own share.
     tasks: by the same names; samplers of the same classes, ways, shots and seed, as each initialization sees them.
     Raises ConfigError for fewer than two, or naming the one whose dense head has another number of rows.
     """
@@ -45,7 +49,7 @@ def progressions(
             starts[name] = open_head(init.state, init.recipe.head, networks[name])
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
-    for index in range(n_tasks):
+    for index in (team or Team()).share(n_tasks):
         shares: dict[str, list[float]] = {name: [] for name in inits}
         for name, init in inits.items():
             task, inner, done = tasks[name].task(index), init.recipe.adaptation, 0
@@ -59,6 +63,13 @@ def progressions(
                     shares[name].append((found == task.query_labels).double().mean().item())
                     done = steps
         yield shares
+
+
+def gathered(mine: Sequence[Mapping[str, list[float]]], n_tasks: int, team: Team) -> list[dict[str, list[float]]]:
+    """Everybody's share of `progressions` in task order, the same in every process."""
+    rows = [torch.tensor([right for each in shares.values() for right in each], dtype=torch.float64) for shares in mine]
+    everybodys = [iter(row.tolist()) for row in team.gather(rows, n_tasks)]
+    return [{name: list(islice(row, len(each))) for name, each in mine[0].items()} for row in everybodys]
 
 
 def summarized(

@@ -100,6 +100,20 @@ def test_from_the_shell(run: Run, init: Initialization, other: Initialization, t
     assert "tasks won" in out
 
 
+def test_two_workers_find_the_same(
+    run: Run, monkeypatch: pytest.MonkeyPatch, init: Initialization, other: Initialization, tmp_path: Path
+) -> None:
+    one, two = save(init, tmp_path / "one"), save(other, tmp_path / "two")
+    missing = ("compare", one, two, "--data", "mini-imagenet", "--root", tmp_path, "--workers", 2)
+    code, out, err = run(*missing)
+    assert (code, out, len(err.splitlines())) == (1, "", 1), err  # told once, by no worker
+    monkeypatch.undo()  # of which the workers know nothing
+    words = ("compare", one, two, "--ways", 3, "--tasks", 5, "--shots", 1, "--shots", 2, "--json")
+    alone, together = (run(*words, "--workers", n) for n in (1, 2))
+    assert together[:2] == alone[:2]
+    assert "starting 2 workers" in together[2]
+
+
 def test_what_cannot_be_compared_is_told(run: Run, init: Initialization, tmp_path: Path) -> None:
     one = save(init, tmp_path / "one")
     dense = save(fresh(tiny_recipe(head="dense"), 0, init.provenance), tmp_path / "dense")

@@ -231,6 +231,7 @@ def compare(
         Path | None,
         typer.Option(help="A .png or .svg to draw: accuracy against inner steps and shots.", show_default=False),
     ] = None,
+    workers: Workers = None,
     json: Json = False,
 ) -> None:
     """Compare initializations on the same tasks: paired differences with 95 % intervals, wins and losses."""
@@ -248,7 +249,7 @@ def compare(
         seed=seed,
         plot=plot,
     )
-    comparison.compare(job, json)
+    comparison.compare(job, workers, json)
 
 
 @app.command()
