@@ -269,6 +269,15 @@ def test_the_command_takes_another_outer_optimizer(
     assert "with 0 nothing is learned" in capsys.readouterr().err
 
 
+def test_replacement_where_a_mini_batch_is_the_whole_set_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["meta-train", "--preset", "glyphs", "--algorithm", "maml", "--output", str(tmp_path / "init")]
+    with pytest.raises(SystemExit, match="1"):
+        app([*words, "--replacement"])
+    assert "--replacement changes nothing here: each mini-batch is all 25 examples" in capsys.readouterr().err
+
+
 def test_a_rate_that_suits_the_outer_optimizer() -> None:
     reptile = preset("omniglot-5way").meta
     maml = with_algorithm(preset("omniglot-5way"), "maml").meta

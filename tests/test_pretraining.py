@@ -221,6 +221,8 @@ def test_the_command_pretrains_alone_for_a_baseline(
         (["glyphs", "--meta-steps", "0", "--pretrain", "0"], "it takes --pretrain EPOCHS"),
         (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--algorithm", "maml"], "and no --algorithm"),
         (["sine", "--evaluate-every", "0", "--meta-steps", "0"], "meta_steps: expected 1"),  # 0 asks for no curve
+        (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--replacement"], "--replacement, --outer"),
+        (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--step-size", "0.5"], "--step-size or --tasks-per-step"),
         (["sine", "--pretrain", "2"], "sine is for numbers: leave out --root"),
         (["sine", "--meta-steps", "0"], "meta_steps: expected 1 or more, found 0"),
     ],

@@ -11,7 +11,7 @@ from fewshot_sdk.config import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.inner_loop import Tuner, loss_and_grads
 from fewshot_sdk.params import LearnerState
-from fewshot_sdk.presets import preset, with_algorithm
+from fewshot_sdk.presets import preset
 from fewshot_sdk.tasks import TaskSampler
 from fewshot_sdk.training import meta_train
 from fewshot_sdk.trajectories import goal, split_batches
@@ -95,7 +95,8 @@ def test_a_tail_that_does_not_fit_is_refused(algorithm: Literal["fomaml", "repti
 
 @pytest.mark.parametrize("algorithm", ["reptile", "fomaml", "maml"])
 def test_replacement_is_another_training_and_is_told(sampler: TaskSampler, algorithm: Algorithm) -> None:
-    recipe = with_algorithm(tiny_recipe(inner=SGD, adaptation=SGD), algorithm)
+    meta = tiny_recipe().meta.replace(algorithm=algorithm)
+    recipe = tiny_recipe(inner=SGD, adaptation=SGD, meta=meta)
     redrawn = recipe.replace(meta=recipe.meta.replace(replacement=True))
     ends = [list(meta_train(each, sampler))[-1].initialization.files() for each in (recipe, redrawn)]
     assert ends[0]["model.safetensors"] != ends[1]["model.safetensors"]

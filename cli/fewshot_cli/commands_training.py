@@ -52,7 +52,8 @@ def meta_train(
         bool,
         typer.Option(
             "--replacement",
-            help="Draw each mini-batch from all pictures of a task anew, in place of passes over them.",
+            help="Draw each mini-batch from all pictures of a task anew, in place of passes over them, "
+            "where one is not all of them.",
         ),
     ] = False,
     pretrain: Annotated[

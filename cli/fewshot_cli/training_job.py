@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fewshot_sdk import Recipe, TaskSampler
     from fewshot_sdk.algorithms import Algorithm, Outer, Part
-    from fewshot_sdk.config import MetaLoop
+    from fewshot_sdk.config import InnerLoop, MetaLoop
     from fewshot_sdk.regression import Regression
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -117,13 +117,15 @@ class Job:
             recipe = moving_only(recipe, self.trainable)
         if self.pretrain is not None:
             recipe = pretrained_for(recipe, self.pretrain)
-        if self.meta_steps == 0 and (recipe.pretraining is None or self.algorithm is not None):
+        outside = (self.algorithm, self.tail_shots, self.outer, self.step_size, self.tasks_per_step)
+        named = self.replacement or any(word is not None for word in outside)
+        if self.meta_steps == 0 and (recipe.pretraining is None or named):
             raise ConfigError(
                 "--meta-steps 0 is for pre-training alone: it takes --pretrain EPOCHS, or a preset that pre-trains, "
-                "and no --algorithm"
+                "and no --algorithm, --tail-shots, --replacement, --outer, --step-size or --tasks-per-step"
             )
         head = "zero" if self.meta_steps == 0 and recipe.head == "dense" else recipe.head
-        return recipe.replace(head=head, meta=self._asked(recipe.meta))
+        return recipe.replace(head=head, meta=self._asked(recipe.meta, recipe.inner))
 
     def regression(self) -> Regression:
         """The same of a preset for numbers. Raises ConfigError for words that are for pictures alone."""
@@ -138,9 +140,9 @@ class Job:
         recipe = PRESETS[self.preset]
         if self.algorithm is not None:
             recipe = by_algorithm(recipe, self.algorithm)
-        return recipe.replace(meta=self._asked(recipe.meta))
+        return recipe.replace(meta=self._asked(recipe.meta, recipe.inner))
 
-    def _asked(self, meta: MetaLoop) -> MetaLoop:
+    def _asked(self, meta: MetaLoop, inner: InnerLoop) -> MetaLoop:
         from fewshot_sdk.presets import with_outer
 
         if self.outer is not None:
@@ -154,7 +156,14 @@ class Job:
         if self.step_size is not None:
             final = meta.final_step_size * self.step_size / meta.step_size
             asked |= {"step_size": self.step_size, "final_step_size": final}
-        return meta.replace(**{k: v for k, v in asked.items() if v is not None})
+        meta = meta.replace(**{k: v for k, v in asked.items() if v is not None})
+        drawn = meta.n_way * (meta.k_shot - meta.tail_shots)
+        if meta.replacement and inner.batch_size >= drawn:
+            raise ConfigError(
+                f"--replacement changes nothing here: each mini-batch is all {drawn} examples that a task of "
+                f"{meta.algorithm} draws from; leave it out"
+            )
+        return meta
 
     def _on(self, recipe: Recipe, backbone: str) -> Recipe:
         """The recipe with a timm model, which is asked of the Hub only before there is a checkpoint."""
