@@ -123,7 +123,7 @@ def run_team(size: int, work: Callable[..., R], *arguments: object) -> R:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise TeamError(
-            f"worker {rank} of {size} died ({failure.message}); --resume goes on from the last checkpoint"
+            f"worker {rank} of {size} died ({failure.message}); run it again, with --resume where something was kept"
         ) from None
     except SignalException as stop:
         raise TeamStopped(int(stop.sigval)) from None
