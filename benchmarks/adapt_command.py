@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewshot_sdk.glyphs import draw, glyph
+from fewshot_sdk.data.glyphs import draw, glyph
 
 HERE = Path(__file__).parent.parent
 WIDTH, HEIGHT = 4000, 3000

@@ -23,15 +23,15 @@ from torch import Tensor
 
 from benchmarks.meta_training import CORES, start_of, stream
 from benchmarks.usual_loop import usual_adaptation
-from fewshot_sdk.backbones import build_network
-from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.evaluation import accuracies
-from fewshot_sdk.forward import Forward
-from fewshot_sdk.heads import open_head
-from fewshot_sdk.inner_loop import fine_tune, one_thread
-from fewshot_sdk.presets import preset
-from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
-from fewshot_sdk.team import Team, run_team
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.presets import preset
+from fewshot_sdk.data.tasks import Task, TaskSampler, mini_batches
+from fewshot_sdk.engine.forward import Forward
+from fewshot_sdk.engine.heads import open_head
+from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
+from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.meta.evaluation import accuracies
+from fewshot_sdk.nets.network import build_network
 
 
 def tasks_and_start() -> tuple[TaskSampler, Initialization]:

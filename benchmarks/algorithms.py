@@ -25,9 +25,9 @@ import torch
 
 from benchmarks.meta_training import stream
 from fewshot_sdk.algorithms import ALGORITHMS, MOVED
-from fewshot_sdk.config import InnerLoop, Recipe
-from fewshot_sdk.presets import preset, with_algorithm
-from fewshot_sdk.training import meta_train
+from fewshot_sdk.config.presets import preset, with_algorithm
+from fewshot_sdk.config.recipe import InnerLoop, Recipe
+from fewshot_sdk.meta.training import meta_train
 
 PLAIN = "reptile-torch"
 NAMES = (PLAIN, *ALGORITHMS)

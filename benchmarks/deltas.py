@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks.meta_training import stream
 from fewshot_sdk import Delta, DeltaPredictor, Predictor, adapt, export_onnx, load, save
-from fewshot_sdk.classifier import Classifier
-from fewshot_sdk.records import Precision
-from fewshot_sdk.support import SupportSet
-from fewshot_sdk.tasks import TaskSampler
+from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.config.records import Precision
+from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.images.support import SupportSet
 
 
 def resident() -> float:

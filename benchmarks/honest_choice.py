@@ -17,10 +17,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from fewshot_sdk import TaskSampler, adapt, load, open_dataset
-from fewshot_sdk.calibration import auroc, expected_calibration_error, softmax
-from fewshot_sdk.datasets import data_source
-from fewshot_sdk.records import Method
-from fewshot_sdk.support import SupportSet
+from fewshot_sdk.adaptation.calibration import auroc, expected_calibration_error, softmax
+from fewshot_sdk.config.records import Method
+from fewshot_sdk.data.datasets import data_source
+from fewshot_sdk.images.support import SupportSet
 
 METHODS: tuple[Method | Literal["auto"], ...] = (*get_args(Method), "auto")
 

@@ -25,10 +25,10 @@ import torch
 from PIL import Image
 
 from fewshot_sdk import Classifier, Predictor, adapt, export_onnx, preset
-from fewshot_sdk.checkpoint import fresh
-from fewshot_sdk.images import Pixels, preprocess
-from fewshot_sdk.records import Provenance
-from fewshot_sdk.support import SupportSet
+from fewshot_sdk.artifacts.initialization import fresh
+from fewshot_sdk.config.records import Provenance
+from fewshot_sdk.images.preprocessing import Pixels, preprocess
+from fewshot_sdk.images.support import SupportSet
 
 BATCHES = (1, 64)
 NOWHERE = Provenance(command="none", seed=0, meta_steps_done=0, data_sha256="0" * 64, seconds=0, versions={})

@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.meta_training import stream
 from fewshot_sdk import Learner, load
-from fewshot_sdk.learner_export import in_pytorch, learner_bytes
-from fewshot_sdk.tasks import TaskSampler
+from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.export.learner import in_pytorch, learner_bytes
 
 
 def measure(rounds: int, steps: int) -> dict[str, float]:

@@ -30,19 +30,19 @@ import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.usual_loop import UsualLoop, usual_step
-from fewshot_sdk.backbones import build_network, random_params
-from fewshot_sdk.checkpoint import Initialization, fresh
-from fewshot_sdk.config import Arithmetic, Recipe
-from fewshot_sdk.glyphs import glyphs
-from fewshot_sdk.inner_loop import loss_and_grads
-from fewshot_sdk.native import made_with
-from fewshot_sdk.params import LearnerState, Params
-from fewshot_sdk.presets import preset
-from fewshot_sdk.processors import cores
-from fewshot_sdk.records import Provenance
-from fewshot_sdk.tasks import TaskSampler
-from fewshot_sdk.team import Team, run_team
-from fewshot_sdk.training import MetaStep, meta_train
+from fewshot_sdk.artifacts.initialization import Initialization, fresh
+from fewshot_sdk.config.presets import preset
+from fewshot_sdk.config.recipe import Arithmetic, Recipe
+from fewshot_sdk.config.records import Provenance
+from fewshot_sdk.data.glyphs import glyphs
+from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.engine.compiler import made_with
+from fewshot_sdk.engine.inner_loop import loss_and_grads
+from fewshot_sdk.engine.processors import cores
+from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.meta.training import MetaStep, meta_train
+from fewshot_sdk.nets.network import build_network, random_params
+from fewshot_sdk.nets.params import LearnerState, Params
 
 CORES = cores()
 

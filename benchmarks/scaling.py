@@ -27,9 +27,9 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.meta_training import CORES, flops_per_step, start_of, stream
-from fewshot_sdk.presets import preset
-from fewshot_sdk.team import Team, run_team
-from fewshot_sdk.training import meta_train
+from fewshot_sdk.config.presets import preset
+from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.meta.training import meta_train
 
 BIG_PARAMETERS, BIG_FLOP = 25_000_000, 5 * 5 * 10 * 3 * 1.2e9
 LIMIT = 1_000_000

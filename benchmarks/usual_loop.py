@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewshot_sdk.backbones import build_network
-from fewshot_sdk.config import InnerLoop, Recipe
-from fewshot_sdk.params import LearnerState
-from fewshot_sdk.processors import cores
-from fewshot_sdk.tasks import Task, TaskSampler, mini_batches
+from fewshot_sdk.config.recipe import InnerLoop, Recipe
+from fewshot_sdk.data.tasks import Task, TaskSampler, mini_batches
+from fewshot_sdk.engine.processors import cores
+from fewshot_sdk.nets.network import build_network
+from fewshot_sdk.nets.params import LearnerState
 
 Stream = Callable[[Recipe], TaskSampler]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot_sdk.glyphs import draw
+from fewshot_sdk.data.glyphs import draw
 
 ROUND = np.array([[np.cos(a), np.sin(a)] for a in np.linspace(0, 2 * np.pi, 9)])
 THINGS = {

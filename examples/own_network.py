@@ -9,7 +9,7 @@ from torch.func import functional_call
 from fewshot_sdk import meta_train_network
 from fewshot_sdk.algorithms import MOVED, known
 from fewshot_sdk.config import InnerLoop, MetaLoop
-from fewshot_sdk.tasks import Task
+from fewshot_sdk.data.tasks import Task
 
 torch.manual_seed(0)
 layers = {"body": torch.nn.Linear(8, 32), "tanh": torch.nn.Tanh(), "head": torch.nn.Linear(32, 3)}

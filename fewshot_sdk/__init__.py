@@ -11,54 +11,54 @@ from typing import TYPE_CHECKING
 from fewshot_sdk.version import __version__
 
 if TYPE_CHECKING:
-    from fewshot_sdk.adaptation import adapt as adapt
-    from fewshot_sdk.checkpoint import Initialization as Initialization
-    from fewshot_sdk.checkpoint import load as load
-    from fewshot_sdk.classifier import Classifier as Classifier
-    from fewshot_sdk.classifier import load_classifier as load_classifier
-    from fewshot_sdk.config import Recipe as Recipe
-    from fewshot_sdk.datasets import open_dataset as open_dataset
-    from fewshot_sdk.delta_runtime import DeltaPredictor as DeltaPredictor
+    from fewshot_sdk.adaptation.adaptation import adapt as adapt
+    from fewshot_sdk.artifacts.classifier import Classifier as Classifier
+    from fewshot_sdk.artifacts.classifier import load_classifier as load_classifier
+    from fewshot_sdk.artifacts.fast_weights import Delta as Delta
+    from fewshot_sdk.artifacts.initialization import Initialization as Initialization
+    from fewshot_sdk.artifacts.initialization import load as load
+    from fewshot_sdk.artifacts.sharing import pull as pull
+    from fewshot_sdk.artifacts.sharing import push as push
+    from fewshot_sdk.config.presets import preset as preset
+    from fewshot_sdk.config.recipe import Recipe as Recipe
+    from fewshot_sdk.data.datasets import open_dataset as open_dataset
+    from fewshot_sdk.data.tasks import TaskSampler as TaskSampler
     from fewshot_sdk.errors import FewshotError as FewshotError
-    from fewshot_sdk.evaluation import evaluate as evaluate
-    from fewshot_sdk.fast_weights import Delta as Delta
-    from fewshot_sdk.files import save as save
-    from fewshot_sdk.learner import Learner as Learner
-    from fewshot_sdk.learner_export import export_learner as export_learner
-    from fewshot_sdk.onnx_adaptation import adapt_to_onnx as adapt_to_onnx
-    from fewshot_sdk.onnx_export import export_onnx as export_onnx
-    from fewshot_sdk.own_networks import meta_train_network as meta_train_network
-    from fewshot_sdk.presets import preset as preset
-    from fewshot_sdk.runtime import Predictor as Predictor
-    from fewshot_sdk.sharing import pull as pull
-    from fewshot_sdk.sharing import push as push
-    from fewshot_sdk.tasks import TaskSampler as TaskSampler
-    from fewshot_sdk.training import meta_train as meta_train
+    from fewshot_sdk.export.classifier import export_onnx as export_onnx
+    from fewshot_sdk.export.learner import export_learner as export_learner
+    from fewshot_sdk.meta.evaluation import evaluate as evaluate
+    from fewshot_sdk.meta.own_networks import meta_train_network as meta_train_network
+    from fewshot_sdk.meta.training import meta_train as meta_train
+    from fewshot_sdk.runtime.adaptation import adapt_to_onnx as adapt_to_onnx
+    from fewshot_sdk.runtime.deltas import DeltaPredictor as DeltaPredictor
+    from fewshot_sdk.runtime.learner import Learner as Learner
+    from fewshot_sdk.runtime.predictor import Predictor as Predictor
+    from fewshot_sdk.storage.files import save as save
 else:
     _HOMES = {
-        "Classifier": "classifier",
-        "Delta": "fast_weights",
-        "DeltaPredictor": "delta_runtime",
+        "Classifier": "artifacts.classifier",
+        "Delta": "artifacts.fast_weights",
+        "DeltaPredictor": "runtime.deltas",
         "FewshotError": "errors",
-        "Initialization": "checkpoint",
-        "Learner": "learner",
-        "Predictor": "runtime",
-        "Recipe": "config",
-        "TaskSampler": "tasks",
-        "adapt": "adaptation",
-        "adapt_to_onnx": "onnx_adaptation",
-        "evaluate": "evaluation",
-        "export_learner": "learner_export",
-        "export_onnx": "onnx_export",
-        "load": "checkpoint",
-        "load_classifier": "classifier",
-        "meta_train": "training",
-        "meta_train_network": "own_networks",
-        "open_dataset": "datasets",
-        "preset": "presets",
-        "pull": "sharing",
-        "push": "sharing",
-        "save": "files",
+        "Initialization": "artifacts.initialization",
+        "Learner": "runtime.learner",
+        "Predictor": "runtime.predictor",
+        "Recipe": "config.recipe",
+        "TaskSampler": "data.tasks",
+        "adapt": "adaptation.adaptation",
+        "adapt_to_onnx": "runtime.adaptation",
+        "evaluate": "meta.evaluation",
+        "export_learner": "export.learner",
+        "export_onnx": "export.classifier",
+        "load": "artifacts.initialization",
+        "load_classifier": "artifacts.classifier",
+        "meta_train": "meta.training",
+        "meta_train_network": "meta.own_networks",
+        "open_dataset": "data.datasets",
+        "preset": "config.presets",
+        "pull": "artifacts.sharing",
+        "push": "artifacts.sharing",
+        "save": "storage.files",
     }
 
     def __getattr__(name):

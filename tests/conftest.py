@@ -16,13 +16,13 @@ import torch
 
 from fewshot_cli.main import app
 from fewshot_sdk import save
-from fewshot_sdk.checkpoint import Initialization
-from fewshot_sdk.class_images import ClassImages
-from fewshot_sdk.config import Conv4, Recipe
-from fewshot_sdk.glyphs import draw, glyph
-from fewshot_sdk.presets import preset
-from fewshot_sdk.tasks import TaskSampler
-from fewshot_sdk.training import meta_train
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.presets import preset
+from fewshot_sdk.config.recipe import Conv4, Recipe
+from fewshot_sdk.data.class_images import ClassImages
+from fewshot_sdk.data.glyphs import draw, glyph
+from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.meta.training import meta_train
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = os.environ.get("FEWSHOT_DATA")
@@ -100,7 +100,7 @@ def few_glyphs(recipe: Recipe) -> ClassImages:
 
 
 def drawn_glyphs(recipe: Recipe, n_classes: int = 30) -> ClassImages:
-    from fewshot_sdk.glyphs import glyphs
+    from fewshot_sdk.data.glyphs import glyphs
 
     return glyphs(n_classes, 20, recipe.preprocessing, seed=3)
 

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import fewshot_cli.training
-import fewshot_sdk.datasets
-import fewshot_sdk.presets
-import fewshot_sdk.training
+import fewshot_sdk.config.presets
+import fewshot_sdk.data.datasets
+import fewshot_sdk.meta.training
 from fewshot_cli.main import app
-from fewshot_sdk.records import Metric
+from fewshot_sdk.config.records import Metric
 from tests.conftest import tiny_recipe
 
 
@@ -45,10 +45,10 @@ def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
 
 
 def main(folder: Path, runs: int, seed: int) -> None:
-    fewshot_sdk.datasets.GLYPH_CLASSES = 30
+    fewshot_sdk.data.datasets.GLYPH_CLASSES = 30
     fewshot_cli.training.CURVE_TASKS = 5
     tiny = tiny_recipe()
-    fewshot_sdk.presets.PRESETS["glyphs"] = tiny.replace(
+    fewshot_sdk.config.presets.PRESETS["glyphs"] = tiny.replace(
         meta=tiny.meta.replace(meta_steps=20, tasks_per_step=1), inner=tiny.inner.replace(steps=2)
     )
     rng = random.Random(seed)

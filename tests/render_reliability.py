@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from fewshot_sdk import hub_client
-from fewshot_sdk.checkpoint import fresh
+from fewshot_sdk.artifacts.initialization import fresh
+from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.errors import FewshotError
-from fewshot_sdk.files import MANIFEST, manifest_of, sha256
-from fewshot_sdk.hub import address, fetch
-from fewshot_sdk.records import Provenance
-from fewshot_sdk.testing import LocalHub
+from fewshot_sdk.storage import hub_client
+from fewshot_sdk.storage.files import MANIFEST, manifest_of, sha256
+from fewshot_sdk.storage.repositories import address, fetch
+from fewshot_sdk.testing.hub import LocalHub
 from tests.conftest import REPOSITORY, tiny_recipe
 
 PAGE = REPOSITORY / "docs" / "reliability.md"
@@ -236,7 +236,7 @@ def rendered() -> str:
     rows = map(row, FAULTS)
     return f"""# Reliability
 What `fewshot pull user/repo`, and every other command that names a repository, does when something goes wrong.
-Each row was tried with the Hub's real client, over a real socket, against `fewshot_sdk.testing.LocalHub`; this page
+Each row was tried with the Hub's real client, over a real socket, against `fewshot_sdk.testing.hub.LocalHub`; this page
 is what `python -m tests.render_reliability` saw, and a test sees it again. "For ever" was given {PATIENCE:g} s
 instead of 120. Nothing half-written and no wrong byte stays in the cache in any row.
 

@@ -19,9 +19,9 @@ SHOTS = 5
 @pytest.fixture(scope="module")
 def characters(tmp_path_factory: pytest.TempPathFactory, real_omniglot: Path) -> tuple[Path, Path]:
     """Five characters of the paper's test split as folders: 5 drawings to learn from, 15 to be asked."""
-    from fewshot_sdk.config import DataSource
-    from fewshot_sdk.datasets import open_dataset
-    from fewshot_sdk.presets import preset
+    from fewshot_sdk.config.presets import preset
+    from fewshot_sdk.config.recipe import DataSource
+    from fewshot_sdk.data.datasets import open_dataset
 
     settings = preset("omniglot").preprocessing
     unseen = open_dataset(DataSource(name="omniglot", split="paper"), settings, "test", real_omniglot).names[::85][:5]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_sdk import datasets, presets
 from fewshot_sdk.algorithms import ALGORITHMS
+from fewshot_sdk.config import presets
+from fewshot_sdk.data import datasets
 from tests.conftest import REPOSITORY, tiny_recipe
 
 EXAMPLES = REPOSITORY / "examples"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_sdk.native import SOURCES
-from fewshot_sdk.zoo import bundled
+from fewshot_sdk.engine.compiler import SOURCES
+from fewshot_sdk.storage.zoo import bundled
 from tests.conftest import REPOSITORY
 
 
@@ -28,9 +28,11 @@ def test_its_top_level_is_exactly_the_two_packages(wheel: Path) -> None:
     assert {name for name in top if not name.endswith(".dist-info")} == {"fewshot_sdk", "fewshot_cli"}
     assert "fewshot_sdk/py.typed" in names
     assert "fewshot_cli/py.typed" in names
-    assert {f"fewshot_sdk/{source.name}" for source in SOURCES} <= set(names)  # it is compiled where it is used
+    assert {f"fewshot_sdk/engine/{source.name}" for source in SOURCES} <= set(names)  # it is compiled where it is used
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {name for name in names if "test" in name} == {"fewshot_sdk/testing.py"}  # for users' tests
+    assert {name for name in names if "test" in name} == {
+        f"fewshot_sdk/testing/{n}.py" for n in ("__init__", "hub", "http", "protocol", "repositories")
+    }  # for users' tests
 
 
 def test_it_carries_the_bundled_initializations_whole(wheel: Path) -> None:
@@ -45,7 +47,7 @@ def test_unpacked_elsewhere_it_finds_its_own_models(wheel: Path, tmp_path: Path)
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = """
 import fewshot_sdk
-from fewshot_sdk.zoo import bundled
+from fewshot_sdk.storage.zoo import bundled
 print(fewshot_sdk.__file__)
 print(bundled()["omniglot"])
 print(fewshot_sdk.load("omniglot").recipe.preset)

@@ -13,18 +13,18 @@ import fewshot_sdk
 from fewshot_cli import numbers
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.files import check_free, write_folder
+from fewshot_sdk.storage.files import check_free, write_folder
 
 if TYPE_CHECKING:
     from fewshot_cli.doctor import Examined
     from fewshot_sdk import Initialization
-    from fewshot_sdk.adaptation import Adaptation
+    from fewshot_sdk.adaptation.adaptation import Adaptation
+    from fewshot_sdk.adaptation.cross_validation import Outcome
     from fewshot_sdk.algorithms import Part
-    from fewshot_sdk.choice import Outcome
-    from fewshot_sdk.classifier import Classifier
-    from fewshot_sdk.fast_weights import Delta
-    from fewshot_sdk.records import Calibration, Precision
-    from fewshot_sdk.sources import LabelFrom
+    from fewshot_sdk.artifacts.classifier import Classifier
+    from fewshot_sdk.artifacts.fast_weights import Delta
+    from fewshot_sdk.config.records import Calibration, Precision
+    from fewshot_sdk.images.sources import LabelFrom
 
 REJECT_RATE = 0.05
 
@@ -54,8 +54,8 @@ def adapt(job: AdaptJob, json: bool) -> None:
         numbers.adapt(job, init, json)
         return
     from fewshot_cli.doctor import Examined
-    from fewshot_sdk.deltas import DELTA
-    from fewshot_sdk.sources import open_source
+    from fewshot_sdk.images.sources import open_source
+    from fewshot_sdk.storage.deltas import DELTA
 
     check_free(job.output)
     began = time.perf_counter()
@@ -146,7 +146,7 @@ def _delta(job: AdaptJob, classifier: Classifier) -> Delta:
 
 
 def _adapted(job: AdaptJob, examined: Examined) -> Adaptation:
-    from fewshot_sdk.adaptation import compare_and_adapt, suitable
+    from fewshot_sdk.adaptation.adaptation import compare_and_adapt, suitable
 
     inits = _initializations(job.init)
     if job.trainable:
@@ -165,7 +165,7 @@ def _adapted(job: AdaptJob, examined: Examined) -> Adaptation:
 
 
 def _extended(job: AdaptJob, model: Path, examined: Examined) -> Adaptation:
-    from fewshot_sdk.extension import extend
+    from fewshot_sdk.adaptation.extension import extend
 
     classifier = fewshot_sdk.load_classifier(model, None if job.init == "auto" else job.init)
     examined.kept = classifier.support
@@ -179,8 +179,8 @@ def _moving(init: Initialization, trainable: Part) -> Initialization:
 
 
 def _initializations(name: str) -> dict[str, Initialization]:
-    from fewshot_sdk.regression import PRESETS
-    from fewshot_sdk.zoo import bundled
+    from fewshot_sdk.config.regression import PRESETS
+    from fewshot_sdk.storage.zoo import bundled
 
     if name == "auto" and bundled():
         return {known: fewshot_sdk.load(known) for known in bundled() if known not in PRESETS}

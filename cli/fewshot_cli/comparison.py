@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.teams import run_job
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.files import check_free_file, write_file
+from fewshot_sdk.storage.files import check_free_file, write_file
 
 if TYPE_CHECKING:
-    from fewshot_sdk.checkpoint import Initialization
-    from fewshot_sdk.class_images import ClassImages
-    from fewshot_sdk.datasets import Part
-    from fewshot_sdk.records import Comparison, Mode
-    from fewshot_sdk.team import Team
+    from fewshot_sdk.artifacts.initialization import Initialization
+    from fewshot_sdk.config.records import Comparison, Mode
+    from fewshot_sdk.data.class_images import ClassImages
+    from fewshot_sdk.data.datasets import Part
+    from fewshot_sdk.engine.workers import Team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def compare(job: Job, workers: int | None, json: bool) -> None:
     else:
         emit("\n\n".join(map(table, found)))
     if job.plot is not None:
-        from fewshot_sdk.curves import compared
+        from fewshot_sdk.storage.curves import compared
 
         write_file(job.plot, compared(found, "svg" if job.plot.suffix == ".svg" else "png"))
         say(f"drew {job.plot}")
@@ -66,7 +66,7 @@ def compare(job: Job, workers: int | None, json: bool) -> None:
 def measure(team: Team, job: Job) -> list[Comparison]:
     """One for each number of shots, in every process of the team; each goes through its share of the tasks."""
     from fewshot_sdk import TaskSampler, load
-    from fewshot_sdk.comparison import gathered, progressions, summarized
+    from fewshot_sdk.meta.comparison import gathered, progressions, summarized
 
     inits = {name: load(at) for name, at in zip(job.inits, job.found_at, strict=True)}
     images, found = _data(job, inits), []
@@ -91,7 +91,7 @@ def measure(team: Team, job: Job) -> list[Comparison]:
 
 def _data(job: Job, inits: Mapping[str, Initialization]) -> dict[str, ClassImages]:
     """The same classes as each initialization sees them."""
-    from fewshot_sdk.datasets import data_source, open_dataset
+    from fewshot_sdk.data.datasets import data_source, open_dataset
 
     source = data_source(job.data) if job.data else inits[job.inits[0]].recipe.data
     return {name: open_dataset(source, init.recipe.preprocessing, job.part, job.root) for name, init in inits.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fewshot_cli.output import say
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.files import MAX_FILE_BYTES, check_free, read_bounded, write_folder
+from fewshot_sdk.storage.files import MAX_FILE_BYTES, check_free, read_bounded, write_folder
 
 TYPES = {"html": "text/html", "js": "text/javascript", "mjs": "text/javascript", "css": "text/css"}
 
@@ -18,7 +18,7 @@ def demo(init: str, output: Path | None, vendor: Path | None, port: int, browser
     """Writes the site, or serves it until Ctrl-C."""
     if output is not None:
         check_free(output)
-    from fewshot_sdk.demo import demo_site
+    from fewshot_sdk.web.demo import demo_site
 
     site = demo_site(_learner(init), vendor)
     if output is None:
@@ -43,7 +43,7 @@ def _learner(init: str) -> bytes:
 
 
 def _serve(site: Mapping[str, bytes], port: int, browser: bool) -> None:
-    from fewshot_sdk.loopback import Answer, Request, Server
+    from fewshot_sdk.testing.http import Answer, Request, Server
 
     def respond(request: Request) -> Answer:
         name = request.path.partition("?")[0].removeprefix("/") or "index.html"

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fewshot_cli.output import emit, emit_json, progress, say
-from fewshot_sdk.config import Preprocessing
-from fewshot_sdk.doctor import LOOK, Finding, examine, examine_more
+from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import SupportError
-from fewshot_sdk.sources import LabelFrom, SourceFile
-from fewshot_sdk.support import Reading, SupportSet, read_for_all, read_pictures
+from fewshot_sdk.images.doctor import LOOK, Finding, examine, examine_more
+from fewshot_sdk.images.sources import LabelFrom, SourceFile
+from fewshot_sdk.images.support import Reading, SupportSet, read_for_all, read_pictures
 
 
 def doctor(source: Path, query: Path | None, label_from: LabelFrom, json: bool) -> bool:

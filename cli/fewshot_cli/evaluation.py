@@ -12,14 +12,14 @@ from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.files import SIGNATURE, read_folder, replace_folder
+from fewshot_sdk.storage.files import SIGNATURE, read_folder, replace_folder
 
 if TYPE_CHECKING:
     from fewshot_sdk import Initialization, TaskSampler
-    from fewshot_sdk.class_images import ClassImages
-    from fewshot_sdk.datasets import Part
-    from fewshot_sdk.records import Baseline, Evaluation, Mode
-    from fewshot_sdk.team import Team
+    from fewshot_sdk.config.records import Baseline, Evaluation, Mode
+    from fewshot_sdk.data.class_images import ClassImages
+    from fewshot_sdk.data.datasets import Part
+    from fewshot_sdk.engine.workers import Team
 
 WAYS, SHOTS = 5, 1
 
@@ -42,8 +42,8 @@ class Job:
 
 def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None:
     """Runs the job, prints and perhaps records its results."""
-    from fewshot_sdk.regression_init import RegressionInitialization, load_any
-    from fewshot_sdk.results import BASELINES
+    from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
+    from fewshot_sdk.storage.results import BASELINES
 
     init = load_any(job.init)
     if init.source:
@@ -78,7 +78,7 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
 
 def replace_card(name: str, contents: Mapping[str, bytes]) -> None:
     """Puts files in place of those of the same names in an initialization's folder, and drops its signature."""
-    from fewshot_sdk.zoo import locate
+    from fewshot_sdk.storage.zoo import locate
 
     folder = locate(name)
     before = read_folder(folder)
@@ -103,7 +103,7 @@ def measure(team: Team, job: Job) -> list[Evaluation]:
 def _measure(
     team: Team, job: Job, init: Initialization, sampler: TaskSampler, baseline: Baseline | None
 ) -> list[Evaluation]:
-    from fewshot_sdk.evaluation import accuracies, summaries
+    from fewshot_sdk.meta.evaluation import accuracies, summaries
 
     mine: list[dict[Mode, float]] = []
 
@@ -124,7 +124,7 @@ def _measure(
 
 
 def _test_data(job: Job, init: Initialization) -> ClassImages:
-    from fewshot_sdk.datasets import data_source, open_dataset
+    from fewshot_sdk.data.datasets import data_source, open_dataset
 
     trained_on = init.recipe.data
     source = trained_on if job.data in (None, trained_on.name) else data_source(str(job.data))

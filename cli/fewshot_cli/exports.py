@@ -11,7 +11,7 @@ from fewshot_cli import numbers
 from fewshot_cli.adapting import opened
 from fewshot_cli.output import emit_json, say
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.files import check_free, check_free_file, write_folder
+from fewshot_sdk.storage.files import check_free, check_free_file, write_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def export(
         path = files.output or Path(folder) / "model.onnx"
         made = sdk.export_onnx(classifier, path, opset=opset, precision=precision, raw=raw, max_drop=max_drop)
         if files.bundle is not None:
-            from fewshot_sdk.deployment import deployment
+            from fewshot_sdk.web.deployment import deployment
 
             write_folder(files.bundle, deployment(path.read_bytes(), files.model.resolve().name, files.vendor))
     output = files.output or files.bundle

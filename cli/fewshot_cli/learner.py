@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewshot_cli.output import emit_json, say
 from fewshot_sdk.errors import BundleError
-from fewshot_sdk.files import check_free_file
+from fewshot_sdk.storage.files import check_free_file
 
 
 def export_learner(init_name: str, output: Path, json: bool) -> None:

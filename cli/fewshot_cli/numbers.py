@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_sdk.errors import ConfigError, MissingExtra, SupportError
-from fewshot_sdk.files import check_free, check_free_file, read_folder, write_folder
+from fewshot_sdk.storage.files import check_free, check_free_file, read_folder, write_folder
 
 if TYPE_CHECKING:
     from fewshot_cli.adapting import AdaptJob
     from fewshot_cli.evaluation import Job
-    from fewshot_sdk.regression_init import RegressionInitialization
-    from fewshot_sdk.regressor import Regressor
+    from fewshot_sdk.adaptation.regressor import Regressor
+    from fewshot_sdk.artifacts.regression_init import RegressionInitialization
 
 
 def adapts_to_numbers(job: AdaptJob) -> RegressionInitialization | None:
     """The initialization for numbers that a job names, or whose columns its table has. Only a CSV can hold them."""
     if job.support.suffix.lower() != ".csv":
         return None
-    from fewshot_sdk.regression_init import RegressionInitialization, load_any
+    from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
 
     init = _of_its_columns(job.support) if job.init == "auto" else load_any(job.init)
     return init if isinstance(init, RegressionInitialization) else None
@@ -29,10 +29,10 @@ def adapts_to_numbers(job: AdaptJob) -> RegressionInitialization | None:
 
 def _of_its_columns(table: Path) -> RegressionInitialization | None:
     """The bundled initialization whose columns a table's header names, if it does not name pictures."""
-    from fewshot_sdk.regression import PRESETS
-    from fewshot_sdk.regression_init import RegressionInitialization, load_any
-    from fewshot_sdk.tables import read_cells
-    from fewshot_sdk.zoo import bundled
+    from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
+    from fewshot_sdk.config.regression import PRESETS
+    from fewshot_sdk.images.tables import read_cells
+    from fewshot_sdk.storage.zoo import bundled
 
     for name in sorted(bundled().keys() & PRESETS.keys()):
         init = load_any(name)
@@ -50,7 +50,7 @@ def _of_its_columns(table: Path) -> RegressionInitialization | None:
 
 def adapt(job: AdaptJob, init: RegressionInitialization, json: bool) -> None:
     """`fewshot adapt` of an initialization for numbers."""
-    from fewshot_sdk.regressor import fit
+    from fewshot_sdk.adaptation.regressor import fit
 
     check_free(job.output)
     given = (job.method not in (None, "reptile"), job.reject_rate is not None, job.extend, job.delta)
@@ -90,7 +90,7 @@ def adapt(job: AdaptJob, init: RegressionInitialization, json: bool) -> None:
 def _picture(init: RegressionInitialization, made: Regressor) -> bytes | None:
     from dataclasses import replace
 
-    from fewshot_sdk.fits import across, picture
+    from fewshot_sdk.storage.fits import across, picture
 
     config = made.config
     if len(config.inputs) > 1:
@@ -106,8 +106,8 @@ def _picture(init: RegressionInitialization, made: Regressor) -> bytes | None:
 
 def predicts_numbers(model: Path) -> bool:
     """Whether a folder holds what was adapted to numbers."""
-    from fewshot_sdk.bundles import format_of
-    from fewshot_sdk.regression import REGRESSOR
+    from fewshot_sdk.config.regression import REGRESSOR
+    from fewshot_sdk.storage.bundles import format_of
 
     return format_of(read_folder(model).get("config.json", b"")) == REGRESSOR
 
@@ -115,8 +115,8 @@ def predicts_numbers(model: Path) -> bool:
 def export(model: Path, output: Path, opset: int, json: bool) -> None:
     """`fewshot export` of such a folder."""
     check_free_file(output)
-    from fewshot_sdk.regressor import load_regressor
-    from fewshot_sdk.regressor_export import export_regressor
+    from fewshot_sdk.adaptation.regressor import load_regressor
+    from fewshot_sdk.export.regressor import export_regressor
 
     made = export_regressor(load_regressor(model), output, opset=opset)
     parity = made.metadata.parity
@@ -138,15 +138,15 @@ def predict(model: Path, words: Sequence[Path], json: bool) -> None:
     """`fewshot predict`: prints the inputs and what is said of them, as a CSV or as JSON."""
     import numpy as np
 
-    from fewshot_sdk.tables import read_numbers
+    from fewshot_sdk.images.tables import read_numbers
 
     if model.is_dir():
-        from fewshot_sdk.regressor import load_regressor
+        from fewshot_sdk.adaptation.regressor import load_regressor
 
         regressor = load_regressor(model)
         inputs, output, say_of = regressor.config.inputs, regressor.config.output, regressor.predict
     else:
-        from fewshot_sdk.regressor_runtime import NumberPredictor
+        from fewshot_sdk.runtime.regressor import NumberPredictor
 
         predictor = NumberPredictor(model)
         inputs, output, say_of = predictor.inputs, predictor.metadata.output, predictor.predict
@@ -171,7 +171,7 @@ def predict(model: Path, words: Sequence[Path], json: bool) -> None:
 
 def _row(word: str) -> list[float] | None:
     """The numbers that a word is, with commas between; None if it is none."""
-    from fewshot_sdk.tables import number
+    from fewshot_sdk.images.tables import number
 
     try:
         return [number(part) for part in word.split(",")]
@@ -184,7 +184,7 @@ def evaluate(job: Job, init: RegressionInitialization, record: bool, json: bool)
     from statistics import fmean
 
     from fewshot_cli.evaluation import replace_card
-    from fewshot_sdk.regression_training import POINTS, summarized, wave_errors
+    from fewshot_sdk.meta.regression import POINTS, summarized, wave_errors
 
     if job.baselines or job.data or job.root or job.part != "test" or job.modes != ("inductive",) or job.ways:
         raise ConfigError(

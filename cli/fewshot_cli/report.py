@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_cli.adapting import calibration
-from fewshot_sdk.calibration import softmax
-from fewshot_sdk.choice import described
-from fewshot_sdk.doctor import Finding
-from fewshot_sdk.report import HeldOutAnswers, Report, Row, render
+from fewshot_sdk.adaptation.calibration import softmax
+from fewshot_sdk.adaptation.cross_validation import described
+from fewshot_sdk.images.doctor import Finding
+from fewshot_sdk.web.report import HeldOutAnswers, Report, Row, render
 
 if TYPE_CHECKING:
-    from fewshot_sdk.adaptation import Adaptation
+    from fewshot_sdk.adaptation.adaptation import Adaptation
 
 
 def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, seconds: float, base: str = "") -> str:

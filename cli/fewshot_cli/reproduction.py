@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.teams import WORTH_A_TEAM, run_job
 from fewshot_sdk.errors import BundleError, ConfigError, OutputExists
-from fewshot_sdk.files import check_free, overwrite_file, write_folder
+from fewshot_sdk.storage.files import check_free, overwrite_file, write_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fewshot_sdk.experiments import Begun, Experiment, Measured
-    from fewshot_sdk.team import Team
+    from fewshot_sdk.engine.workers import Team
+    from fewshot_sdk.paper.experiments import Begun, Experiment, Measured
 
 Name = Literal["taylor", "sine", "gradient-combinations", "overlap", "table1", "table2"]
 Size = Literal["small", "paper"]
@@ -39,7 +39,7 @@ class Job:
     @cached_property
     def command(self) -> str:
         """What repeats it."""
-        from fewshot_sdk.figures import SEEDS
+        from fewshot_sdk.paper.figures import SEEDS
 
         more = f" --seeds {self.n_seeds}" if self.n_seeds != len(SEEDS) else ""
         return f"fewshot reproduce {self.name} --scale {self.scale}{more}"
@@ -49,22 +49,22 @@ class Job:
         """What is to be measured; opens the data."""
         seeds = range(self.n_seeds)
         if self.name == "taylor":
-            from fewshot_sdk.taylor import taylor
+            from fewshot_sdk.paper.taylor import taylor
 
             return taylor(self.command, seeds)
         if self.name == "sine":
-            from fewshot_sdk.sine_waves import sine
+            from fewshot_sdk.paper.sine import sine
 
             return sine(self.scale, self.command, seeds)
         if self.name == "gradient-combinations":
-            from fewshot_sdk.combinations import gradient_combinations
+            from fewshot_sdk.paper.combinations import gradient_combinations
 
             return gradient_combinations(self.scale, self.command, seeds)
         if self.name == "overlap":
-            from fewshot_sdk.overlaps import overlap
+            from fewshot_sdk.paper.overlap import overlap
 
             return overlap(self.scale, self.command, seeds)
-        from fewshot_sdk.paper_tables import table
+        from fewshot_sdk.paper.tables import table
 
         return table(self.name, self.scale, self.command, seeds)
 
@@ -76,7 +76,7 @@ class Job:
 
 def reproduce(job: Job, workers: int | None, json: bool) -> None:
     """Makes one figure, and writes its data, pictures and verdict."""
-    from fewshot_sdk.figures import check_can_draw
+    from fewshot_sdk.paper.figures import check_can_draw
 
     check_free(job.output)
     check_can_draw()
@@ -115,7 +115,7 @@ def measure(team: Team, job: Job) -> int:
 
 def _trials(job: Job, names: list[str]) -> Iterator[str]:
     """Yields what each gave, as words."""
-    from fewshot_sdk.experiments import Measured
+    from fewshot_sdk.paper.experiments import Measured
 
     places = {name: place for place, name in enumerate(job.experiment.trials)}
     for name in names:
@@ -128,8 +128,8 @@ def _trials(job: Job, names: list[str]) -> Iterator[str]:
 
 def _begin(job: Job) -> None:
     """Makes the folder of what is measured. Raises OutputExists, ConfigError if one is there that is not to go on."""
-    from fewshot_sdk.experiments import Begun
-    from fewshot_sdk.native import made_with
+    from fewshot_sdk.engine.compiler import made_with
+    from fewshot_sdk.paper.experiments import Begun
 
     now = Begun(command=job.command, versions=made_with())
     if not job.checkpoint.exists():
@@ -160,7 +160,7 @@ def _missing(job: Job) -> tuple[str, ...]:
 
 def _measured(job: Job) -> dict[str, Measured]:
     """What each trial that is done gave."""
-    from fewshot_sdk.experiments import Measured
+    from fewshot_sdk.paper.experiments import Measured
 
     files = (path for path in job.checkpoint.glob("*.json") if path.stem.isdigit())
     return {kept.trial: kept for kept in (Measured.from_json(path.read_bytes()) for path in files)}

@@ -9,7 +9,7 @@ from fewshot_cli.output import say
 
 def serve(model: Path, host: str, port: int, token: str, allowed: list[str], max_mib: float) -> None:
     """Serves until a signal; behind a token any Host is answered unless some are named."""
-    from fewshot_sdk.serving import LOOPBACK, serve
+    from fewshot_sdk.web.server import LOOPBACK, serve
 
     hosts = tuple(name.lower() for name in allowed) or (() if token else LOOPBACK)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewshot_cli.output import emit, emit_json, say
 from fewshot_sdk.errors import BundleError, HubError
-from fewshot_sdk.files import MANIFEST, SIGNATURE, read_folder
+from fewshot_sdk.storage.files import MANIFEST, SIGNATURE, read_folder
 
 
 def push(
@@ -37,7 +37,7 @@ def pull(name: str, output: Path | None, json: bool) -> None:
 
 def models(json: bool) -> None:
     """`fewshot models`."""
-    from fewshot_sdk.catalogue import hub_models, models
+    from fewshot_sdk.artifacts.catalogue import hub_models, models
 
     found = models()
     try:
@@ -54,7 +54,7 @@ def models(json: bool) -> None:
 
 def info(name: str, json: bool) -> None:
     """`fewshot info`."""
-    from fewshot_sdk.lineage import lineage
+    from fewshot_sdk.runtime.lineage import lineage
 
     found = lineage(name)
     if json:
@@ -78,25 +78,25 @@ def info(name: str, json: bool) -> None:
 def verify(folder: Path, key: Path | None, base: str | None) -> None:
     """`fewshot verify`: every file against the manifest, every tensor against the settings, the signature by a key."""
     import fewshot_sdk as sdk
-    from fewshot_sdk.bundles import format_of
-    from fewshot_sdk.regression import REGRESSOR
+    from fewshot_sdk.config.regression import REGRESSOR
+    from fewshot_sdk.storage.bundles import format_of
 
     checked = read_folder(folder)
     others = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*checked, MANIFEST})
     if "config.json" not in checked:
         raise BundleError(f"{folder}: its manifest names no config.json; expected a folder made by `fewshot`")
     if key is not None:
-        from fewshot_sdk.signing import check
+        from fewshot_sdk.storage.signing import check
 
         check(checked, key, folder)
     if format_of(checked["config.json"]) == REGRESSOR:
-        from fewshot_sdk.regressor import load_regressor
+        from fewshot_sdk.adaptation.regressor import load_regressor
 
         load_regressor(folder)
     elif "support.safetensors" in checked:
         sdk.load_classifier(folder, sdk.load(base) if base else None)
     else:
-        from fewshot_sdk.regression_init import load_any
+        from fewshot_sdk.artifacts.regression_init import load_any
 
         load_any(folder.absolute())
     emit(f"{folder}: {len(checked)} files are as the manifest says, and load")

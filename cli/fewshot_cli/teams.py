@@ -9,7 +9,7 @@ from fewshot_cli.output import say
 from fewshot_sdk.errors import FewshotError, TeamStopped
 
 if TYPE_CHECKING:
-    from fewshot_sdk.team import Team
+    from fewshot_sdk.engine.workers import Team
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -22,7 +22,7 @@ def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: 
     workers: how many processes; None is one for each core, or this one if the job is short.
     Raises what `work` raises, and SystemExit with 128 + the signal if a team was told to stop.
     """
-    from fewshot_sdk.team import Team, keep_freed_memory, run_team
+    from fewshot_sdk.engine.workers import Team, keep_freed_memory, run_team
 
     size = min(workers or team_size(n_tasks, inner_steps), n_tasks)
     if size == 1:
@@ -42,8 +42,8 @@ def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: 
 
 def team_size(n_tasks: int, inner_steps: int) -> int:
     """One worker for each core, but no more than tasks; one alone if there is little to do, or no loopback."""
-    from fewshot_sdk.processors import cores
-    from fewshot_sdk.team import loopback_works
+    from fewshot_sdk.engine.processors import cores
+    from fewshot_sdk.engine.workers import loopback_works
 
     if inner_steps < WORTH_A_TEAM or not loopback_works():
         return 1

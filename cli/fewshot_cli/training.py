@@ -14,16 +14,16 @@ from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
 from fewshot_cli.training_job import Job
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
-from fewshot_sdk.files import check_free, write_folder
+from fewshot_sdk.storage.files import check_free, write_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fewshot_sdk import Initialization, Recipe, TaskSampler
-    from fewshot_sdk.regression_init import RegressionInitialization
-    from fewshot_sdk.regression_training import RegressionStep
-    from fewshot_sdk.team import Team
-    from fewshot_sdk.training import MetaStep
+    from fewshot_sdk.artifacts.regression_init import RegressionInitialization
+    from fewshot_sdk.engine.workers import Team
+    from fewshot_sdk.meta.regression import RegressionStep
+    from fewshot_sdk.meta.training import MetaStep
 
 CURVE_POINTS, LEAST_APART, CURVE_TASKS = 20, 500, 200
 
@@ -34,8 +34,8 @@ def meta_train(job: Job, workers: int | None) -> None:
     for path in (job.checkpoint, job.pretraining):
         if path.exists() and not job.resume:
             raise OutputExists(f"{path} holds an unfinished training; continue it with --resume, or remove it")
-    from fewshot_sdk.checkpoint import load_checkpoint
-    from fewshot_sdk.training import check_continues, origin
+    from fewshot_sdk.artifacts.initialization import load_checkpoint
+    from fewshot_sdk.meta.training import check_continues, origin
 
     if job.of_numbers:
         meta_train_regression(job, workers)
@@ -66,11 +66,11 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
 
     An epoch that is interrupted is lost; the one before it is kept.
     """
-    from fewshot_sdk import pretraining
-    from fewshot_sdk.checkpoint import save_checkpoint
-    from fewshot_sdk.config import Residual
-    from fewshot_sdk.processors import cores
-    from fewshot_sdk.training import origin
+    from fewshot_sdk.artifacts.initialization import save_checkpoint
+    from fewshot_sdk.config.recipe import Residual
+    from fewshot_sdk.engine.processors import cores
+    from fewshot_sdk.meta import pretraining
+    from fewshot_sdk.meta.training import origin
 
     assert recipe.pretraining is not None
     total, start = recipe.pretraining.epochs, None
@@ -93,8 +93,8 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
 def begin(job: Job, recipe: Recipe, tasks: TaskSampler, backbone: str) -> None:
     """Leaves a checkpoint of the weights of a timm model, to meta-train from; its command names the commit."""
     import fewshot_sdk
-    from fewshot_sdk.checkpoint import begun, save_checkpoint
-    from fewshot_sdk.training import origin
+    from fewshot_sdk.artifacts.initialization import begun, save_checkpoint
+    from fewshot_sdk.meta.training import origin
 
     init = fewshot_sdk.load(backbone)
     made = origin(tasks, replace(job, backbone=init.source).command(recipe), job.on())
@@ -103,7 +103,7 @@ def begin(job: Job, recipe: Recipe, tasks: TaskSampler, backbone: str) -> None:
 
 def meta_train_regression(job: Job, workers: int | None) -> None:
     """The same of a preset for numbers; by one process unless told otherwise, as its tasks are small."""
-    from fewshot_sdk.regression_init import load_regression_checkpoint
+    from fewshot_sdk.artifacts.regression_init import load_regression_checkpoint
 
     meta, inner = job.regression().meta, job.regression().inner
     if job.resume:
@@ -118,7 +118,7 @@ def train(team: Team, job: Job) -> str:
     for a parent that is leaving, too.
     """
     import fewshot_sdk
-    from fewshot_sdk.checkpoint import load_checkpoint
+    from fewshot_sdk.artifacts.initialization import load_checkpoint
 
     recipe = job.recipe()
     start = load_checkpoint(job.checkpoint) if job.resume else None
@@ -129,8 +129,8 @@ def train(team: Team, job: Job) -> str:
 
 def train_regression(team: Team, job: Job) -> str:
     """As `train`, for numbers."""
-    from fewshot_sdk.regression_init import load_regression_checkpoint
-    from fewshot_sdk.regression_training import meta_train_regression
+    from fewshot_sdk.artifacts.regression_init import load_regression_checkpoint
+    from fewshot_sdk.meta.regression import meta_train_regression
 
     recipe = job.regression()
     start = load_regression_checkpoint(job.checkpoint) if job.resume else None
@@ -145,7 +145,7 @@ def _train(
     steps: Iterator[MetaStep | RegressionStep],
     start: Initialization | RegressionInitialization | None,
 ) -> str:
-    from fewshot_sdk.checkpoint import save_checkpoint
+    from fewshot_sdk.artifacts.initialization import save_checkpoint
 
     first, done = team.rank == 0, start.provenance.meta_steps_done if start else 0
     if first:
@@ -185,7 +185,7 @@ class Curve:
 
     def __init__(self, job: Job, recipe: Recipe, start: Initialization | None) -> None:
         import fewshot_sdk
-        from fewshot_sdk.datasets import held_out
+        from fewshot_sdk.data.datasets import held_out
 
         meta = recipe.meta
         every = job.evaluate_every
@@ -197,9 +197,9 @@ class Curve:
 
     def add(self, step: MetaStep, team: Team) -> None:
         """Measures, if it is time to; in a team, each member a share of the tasks."""
-        from fewshot_sdk.evaluation import evaluate
-        from fewshot_sdk.records import Metric
-        from fewshot_sdk.team import peak_memory
+        from fewshot_sdk.config.records import Metric
+        from fewshot_sdk.engine.workers import peak_memory
+        from fewshot_sdk.meta.evaluation import evaluate
 
         if not self.every or (step.done % self.every and step.done < step.meta_steps):
             return
@@ -222,8 +222,8 @@ class Curve:
 
 def _save_or_rescue(init: Initialization | RegressionInitialization, output: Path) -> None:
     """Save; if that disk refuses, keep the hours of training in the temporary folder instead."""
-    from fewshot_sdk.checkpoint import Initialization
-    from fewshot_sdk.curves import curve
+    from fewshot_sdk.artifacts.initialization import Initialization
+    from fewshot_sdk.storage.curves import curve
 
     files = init.files()
     try:

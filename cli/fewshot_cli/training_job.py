@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from fewshot_sdk import Recipe, TaskSampler
     from fewshot_sdk.algorithms import Algorithm, Outer, Part
-    from fewshot_sdk.config import InnerLoop, MetaLoop
-    from fewshot_sdk.regression import Regression
+    from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
+    from fewshot_sdk.config.regression import Regression
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -45,7 +45,7 @@ class Job:
     @property
     def of_numbers(self) -> bool:
         """Whether the preset learns from numbers, not from pictures."""
-        from fewshot_sdk.regression import PRESETS
+        from fewshot_sdk.config.regression import PRESETS
 
         return self.preset in PRESETS
 
@@ -106,7 +106,7 @@ class Job:
         Without an outer step no head is learned for the tasks: a dense one gives way to zeros.
         """
         import fewshot_sdk
-        from fewshot_sdk.presets import moving_only, pretrained_for, with_algorithm
+        from fewshot_sdk.config.presets import moving_only, pretrained_for, with_algorithm
 
         recipe = fewshot_sdk.preset(self.preset)
         if self.backbone is not None:
@@ -129,7 +129,7 @@ class Job:
 
     def regression(self) -> Regression:
         """The same of a preset for numbers. Raises ConfigError for words that are for pictures alone."""
-        from fewshot_sdk.regression import PRESETS, by_algorithm
+        from fewshot_sdk.config.regression import PRESETS, by_algorithm
 
         for_pictures = (self.root, self.evaluate_every, self.backbone, self.trainable, self.pretrain)
         if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 ask for nothing
@@ -143,7 +143,7 @@ class Job:
         return recipe.replace(meta=self._asked(recipe.meta, recipe.inner))
 
     def _asked(self, meta: MetaLoop, inner: InnerLoop) -> MetaLoop:
-        from fewshot_sdk.presets import with_outer
+        from fewshot_sdk.config.presets import with_outer
 
         if self.outer is not None:
             meta = with_outer(meta, self.outer)
@@ -168,9 +168,9 @@ class Job:
     def _on(self, recipe: Recipe, backbone: str) -> Recipe:
         """The recipe with a timm model, which is asked of the Hub only before there is a checkpoint."""
         import fewshot_sdk
-        from fewshot_sdk.checkpoint import load_checkpoint
-        from fewshot_sdk.config import Timm
-        from fewshot_sdk.timm_weights import recipe_for
+        from fewshot_sdk.artifacts.initialization import load_checkpoint
+        from fewshot_sdk.artifacts.timm import recipe_for
+        from fewshot_sdk.config.recipe import Timm
 
         known = (load_checkpoint(self.checkpoint) if self.checkpoint.exists() else fewshot_sdk.load(backbone)).recipe
         if not isinstance(known.backbone, Timm):

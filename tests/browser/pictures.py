@@ -11,8 +11,8 @@ import sys
 import numpy as np
 from PIL import Image
 
-from fewshot_sdk.config import Preprocessing
-from fewshot_sdk.images import preprocess
+from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.images.preprocessing import preprocess
 
 SIZES = ((280, 210), (61, 37), (30, 97), (28, 28), (9, 5))  # width, height
 WAYS = tuple(itertools.product(("box", "bilinear", "bicubic", "nearest"), ("pad", "crop", "stretch")))

@@ -1,0 +1,1 @@
+"""From an initialization and examples to a classifier or a curve."""

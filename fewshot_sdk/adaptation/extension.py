@@ -1,0 +1,101 @@
+"""More classes, or more pictures of the old ones, for a classifier that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fewshot_sdk.adaptation.adaptation import Adaptation, compare_and_adapt
+from fewshot_sdk.adaptation.cross_validation import Watch
+from fewshot_sdk.adaptation.methods import class_sums, frozen_features, prototype_head
+from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.engine.inner_loop import one_thread
+from fewshot_sdk.errors import SupportError
+from fewshot_sdk.images.support import SupportSet, read_support
+
+
+def extend(
+    classifier: Classifier,
+    more: SupportSet | str | Path,
+    inits: Mapping[str, Initialization],
+    *,
+    reject_rate: float | None = None,
+    watch: Watch = lambda work, total: work,  # noqa: ARG005
+) -> Adaptation:
+    """The classifier of all its classes and those of `more`; a label that both have is one class.
+
+    If it keeps its pictures and its initialization is among `inits`, known by its hash, it is adapted again to all
+    pictures by the same method, steps, seed and reject rate: the same as adapting to the union in the first place.
+    reject_rate: of a classifier that has none, as with one picture a class; None: it goes on without.
+    Else prototypes are extended by their sums alone: each class's mean is that of all its pictures, while the
+    network's normalization, the temperature and the threshold stay as they are.
+    Raises SupportError if neither is possible.
+    """
+    config = classifier.config
+    if not isinstance(more, SupportSet):
+        more = read_support(more, config.preprocessing, least=1)  # a single class is enough
+    kept = len(classifier.support.targets) > 0
+    init = next((init for init in inits.values() if init.sha256 == config.initialization.sha256), None)
+    if kept and init is not None:
+        calibration, moved = config.calibration, config.adaptation.trainable
+        loop = init.recipe.adaptation.replace(trainable=moved)
+        init = replace(init, recipe=init.recipe.replace(adaptation=loop))
+        made = compare_and_adapt(
+            {config.initialization.name: init},
+            union(classifier.support, more),
+            method=config.method,
+            steps=config.adaptation.steps,
+            reject_rate=calibration.reject_rate if calibration else reject_rate,
+            seed=config.seed,
+            watch=watch,
+        )
+        return replace(made, reason="adapted again to the old pictures and the new")
+    if classifier.class_sums is None:
+        missing = (
+            f"its initialization, {config.initialization.name} (sha256 {config.initialization.sha256[:16]}...), is "
+            "not at hand; name its folder with --init"
+            if kept
+            else "it keeps no pictures; adapt again, or with --method prototypes, which needs none"
+        )
+        raise SupportError(f"this classifier was made by {config.method} and cannot be extended: {missing}")
+    return Adaptation(
+        classifier=_extended_sums(classifier, more),
+        reason="added to the sums of its prototypes; normalization, temperature and threshold are as before",
+    )
+
+
+def union(first: SupportSet, second: SupportSet) -> SupportSet:
+    """Both support sets as one, with the labels sorted and the pictures grouped by class, the first's first."""
+    labels = tuple(sorted({*first.labels, *second.labels}))
+    names = [part.labels[target] for part in (first, second) for target in part.targets]
+    targets = np.asarray([labels.index(name) for name in names], np.int64)
+    order = np.argsort(targets, kind="stable")
+    images = np.concatenate([first.images, second.images])
+    return SupportSet(labels=labels, images=images[order], targets=targets[order])
+
+
+def _extended_sums(classifier: Classifier, more: SupportSet) -> Classifier:
+    old = classifier.class_sums
+    assert old is not None
+    config = classifier.config
+    labels = tuple(sorted({*config.labels, *more.labels}))
+    places = torch.tensor([labels.index(label) for label in config.labels])
+    targets = torch.tensor([labels.index(more.labels[target]) for target in more.targets])
+    with one_thread():
+        seen = frozen_features(classifier.network(), torch.from_numpy(more.images))
+    sums, counts = class_sums(seen, targets, len(labels))
+    sums.index_add_(0, places, old["sums"])
+    counts.index_add_(0, places, old["counts"])
+    kept = SupportSet(labels=labels, images=classifier.support.images[:0], targets=classifier.support.targets[:0])
+    support = union(classifier.support, more) if len(classifier.support.targets) else kept
+    return Classifier(
+        config=config.replace(labels=labels, comparison=(), calibration=None),
+        params={**classifier.params, **prototype_head(sums, counts, config.backbone.kind)},
+        support=support,
+        class_sums={"sums": sums, "counts": counts},
+    )

@@ -1,0 +1,1 @@
+"""What is saved, shared and opened by name."""

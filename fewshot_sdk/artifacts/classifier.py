@@ -1,0 +1,170 @@
+"""`Classifier`: an adapted model with its labels, and the folder it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fewshot_sdk.artifacts.initialization import Initialization, load
+from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig
+from fewshot_sdk.errors import BundleError, ParamsMismatch
+from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
+from fewshot_sdk.images.support import SupportSet
+from fewshot_sdk.nets.network import Network, build_network
+from fewshot_sdk.nets.params import Params, check_alike
+from fewshot_sdk.runtime.predictions import Prediction, to_predictions
+from fewshot_sdk.storage import cards
+from fewshot_sdk.storage.bundles import open_bundle
+from fewshot_sdk.storage.deltas import DELTA, DELTA_FORMAT, check_base, restored
+from fewshot_sdk.storage.files import read_folder
+from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
+
+FORMAT = "fewshot-sdk classifier 1"
+AT_ONCE = 256  # pictures: bounds the memory
+SUMS = "class_sums.safetensors"
+EXPECTED = "a folder made by `fewshot adapt`"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classifier:
+    """An adapted network with its normalization frozen: what it says of a picture depends on
+    nothing else in the batch.
+
+    params: weights and the norms' statistics, by the names of the network's state dict.
+    support: the images it was adapted to, as the network sees them; kept with it so that an
+        export can be checked on them. They are not part of an exported file. May hold no image.
+    class_sums: of prototypes, the classes' feature sums and counts, to which more can be added.
+    """
+
+    config: ClassifierConfig
+    params: Params
+    support: SupportSet
+    class_sums: Params | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the outputs."""
+        return self.config.labels
+
+    def network(self) -> Network:
+        """The network in evaluation mode: uint8 (n, height, width, channels) -> logits (n, n_way)."""
+        network = build_network(self.config.backbone, self.config.preprocessing, len(self.labels))
+        network.load_state_dict(self.params)
+        return network.eval().requires_grad_(False)
+
+    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """What it says of each picture (a path, the bytes of a file, a Pillow image or an array).
+
+        Raises ImageError, naming the file, for one that is no picture.
+        """
+        pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures]
+        if not pixels:
+            return []
+        return to_predictions(self.probabilities(np.stack(pixels)), self.labels, self.config.threshold)
+
+    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
+        network = self.network()
+        parts = torch.split(torch.from_numpy(np.array(pixels)), AT_ONCE)
+        logits = torch.cat([network(few) for few in parts])
+        probabilities: NDArray[np.float32] = (logits / self.config.temperature).softmax(1).numpy()
+        return probabilities
+
+    def without_pictures(self) -> Classifier:
+        """The same classifier, keeping none of the pictures that it was adapted to."""
+        none = SupportSet(labels=self.labels, images=self.support.images[:0], targets=self.support.targets[:0])
+        return replace(self, support=none)
+
+    def files(self) -> dict[str, bytes]:
+        """The folder's files: config.json, model.safetensors, support.safetensors, README.md; for
+        prototypes class_sums.safetensors."""
+        support = {
+            "images": torch.from_numpy(self.support.images),
+            "targets": torch.from_numpy(self.support.targets),
+        }
+        files = {
+            "config.json": (self.config.model_dump_json(indent=2) + "\n").encode(),
+            "model.safetensors": to_safetensors(self.params),
+            "support.safetensors": to_safetensors(support),
+            "README.md": cards.classifier_card(self.config, len(self.support.targets)).encode(),
+        }
+        if self.class_sums is not None:
+            files[SUMS] = to_safetensors(self.class_sums)
+        return files
+
+
+def load_classifier(folder: str | Path, base: Initialization | str | Path | None = None) -> Classifier:
+    """The classifier in a folder, every file checked against its hash, every tensor by name.
+
+    base: what a delta (`fast_weights.Delta`) is added to, or what `load` takes for it; None looks for it by the name
+    that the delta has of it.
+    Raises BundleError for a folder that is none or was changed, or a delta on another base, ParamsMismatch for a
+    tensor that is missing, unexpected or of another shape.
+    """
+    folder = Path(folder)
+    files = read_folder(folder)
+    if DELTA in files:
+        given = base if base is None or isinstance(base, Initialization) else load(str(base))
+        config, params = _on_base(files, folder, given)
+    else:
+        needed = ("model.safetensors", "support.safetensors")
+        config = open_bundle(files, folder, ClassifierConfig, FORMAT, needed, EXPECTED)
+        params = from_safetensors(files["model.safetensors"], str(folder / "model.safetensors"))
+    with torch.device("meta"):  # shapes without the memory: a config.json may ask for any size
+        network = build_network(config.backbone, config.preprocessing, len(config.labels))
+    check_alike(params, network.state_dict(), str(folder / "model.safetensors"))
+    support = from_safetensors(files["support.safetensors"], str(folder / "support.safetensors"))
+    sums = None
+    if SUMS in files:
+        sums = from_safetensors(files[SUMS], str(folder / SUMS))
+        expected_sums = {
+            "sums": torch.empty(params["head.weight"].shape, dtype=torch.float64),
+            "counts": torch.empty(len(config.labels), dtype=torch.int64),
+        }
+        check_alike(sums, expected_sums, str(folder / SUMS))
+    return Classifier(
+        config=config,
+        params=params,
+        support=_support(support, config, folder / "support.safetensors"),
+        class_sums=sums,
+    )
+
+
+def _on_base(files: dict[str, bytes], folder: Path, base: Initialization | None) -> tuple[ClassifierConfig, Params]:
+    """A delta's settings, without what makes it one, and the weights that it makes of its base."""
+    stored = open_bundle(files, folder, DeltaConfig, DELTA_FORMAT, (DELTA, "support.safetensors"), EXPECTED)
+    origin = stored.initialization
+    if base is None:
+        try:
+            base = load(origin.source or origin.name)
+        except BundleError:
+            raise BundleError(
+                f"{folder} is a delta on {origin.name} (sha256 {origin.sha256[:16]}...), which is neither bundled nor "
+                "on the Hub; name its folder with --base, or to extend it with --init"
+            ) from None
+    check_base(str(folder), origin, base.recipe.preset, base.sha256)
+    delta = {name: step.numpy() for name, step in from_safetensors(files[DELTA], str(folder / DELTA)).items()}
+    before = {name: tensor.contiguous().numpy() for name, tensor in base.state.params.items()}
+    after = restored(delta, before, stored.precision, str(folder / DELTA))
+    known = {name: getattr(stored, name) for name in ClassifierConfig.model_fields}
+    params = {name: torch.from_numpy(tensor.copy()) for name, tensor in after.items()}  # writable, and its own
+    return ClassifierConfig(**{**known, "format": FORMAT}), params
+
+
+def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSet:
+    n = len(tensors["targets"]) if "targets" in tensors else 0
+    seen = config.preprocessing
+    expected = {
+        "images": torch.empty((n, seen.height, seen.width, seen.channels), dtype=torch.uint8),
+        "targets": torch.empty(n, dtype=torch.int64),
+    }
+    check_alike(tensors, expected, str(path))
+    targets = tensors["targets"].numpy()
+    if n and not (targets.min() >= 0 and targets.max() < len(config.labels)):
+        raise ParamsMismatch(f"{path}: targets must be from 0 to {len(config.labels) - 1}; adapt again")
+    return SupportSet(labels=config.labels, images=tensors["images"].numpy(), targets=targets)

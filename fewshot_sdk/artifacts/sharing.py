@@ -1,0 +1,108 @@
+"""Initializations to and from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_sdk.config.records import InitializationConfig
+from fewshot_sdk.config.regression import REGRESSION, RegressionConfig
+from fewshot_sdk.errors import HubError
+from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, format_of, open_bundle
+from fewshot_sdk.storage.files import MANIFEST, SIGNATURE, check_free, manifest_of, read_folder, write_folder
+from fewshot_sdk.storage.hub_client import Session, endpoint
+from fewshot_sdk.storage.repositories import NAMES, address, fetch
+from fewshot_sdk.storage.signing import sign
+
+if TYPE_CHECKING:
+    from fewshot_sdk.artifacts.initialization import Initialization
+    from fewshot_sdk.artifacts.regression_init import RegressionInitialization
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What a push made: `source` is user/repo@commit; url is the pull request's if there is one."""
+
+    source: str
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulled:
+    """Where a checked copy lies, and `source`, user/repo@commit, which names these bytes for ever."""
+
+    folder: Path
+    source: str
+
+
+def push(
+    init: Initialization | RegressionInitialization | str | Path,
+    name: str,
+    *,
+    private: bool = False,
+    branch: str | None = None,
+    create_pr: bool = False,
+    message: str | None = None,
+    key: str | Path | None = None,
+) -> Pushed:
+    """Upload an initialization, or the one in a folder, as one commit to the repository `user/repo`.
+
+    The repository is made if there is none, private if so asked. branch: another one than the default,
+    made if need be; create_pr: a pull request instead of a commit to it.
+    key: a private key to sign with (`signing.sign`); without one, a signature in the folder is uploaded as it is.
+    Raises BundleError and ParamsMismatch for a folder that is no initialization, SignatureError for a key that is
+    none, HubError if the Hub refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, get_token
+    from huggingface_hub.constants import is_offline_mode
+
+    from fewshot_sdk.artifacts.regression_init import load_any
+
+    wanted = address(name)
+    if wanted.revision:
+        raise HubError(f"{name!r} names a revision; push to user/repo, and name a branch apart (--revision)")
+    if isinstance(init, str | Path):
+        load_any(Path(init).absolute())  # whatever would not load is not uploaded
+        contents = {k: v for k, v in read_folder(Path(init)).items() if k in NAMES}
+    else:
+        contents = init.files()
+    if key is not None:
+        contents[SIGNATURE] = sign({k: v for k, v in contents.items() if k != SIGNATURE}, key)
+    if get_token() is None and not is_offline_mode():
+        raise HubError("pushing needs a token with the right to write; log in with `hf auth login`, or set HF_TOKEN")
+    contents[MANIFEST] = manifest_of(contents)
+    session = Session(wanted.name)
+    session.insist(lambda api: api.create_repo(wanted.name, private=private or None, exist_ok=True))
+    if branch:
+        session.insist(lambda api: api.create_branch(wanted.name, branch=branch, exist_ok=True))
+    made = session.insist(
+        lambda api: api.create_commit(
+            wanted.name,
+            [CommitOperationAdd(file, data) for file, data in contents.items()],
+            commit_message=message or "Upload an initialization with fewshot-sdk",
+            revision=branch,
+            create_pr=create_pr,
+        ),
+        repeat=not create_pr,  # a second try could open a second one
+    )
+    return Pushed(source=f"{wanted.name}@{made.oid}", url=made.pr_url or f"{endpoint()}/{wanted.name}")
+
+
+def pull(name: str, output: str | Path | None = None) -> Pulled:
+    """Fetch `user/repo` or `user/repo@revision` into the cache, or into a new folder `output` as well.
+
+    Every file is checked against the manifest; the tensors are when it is loaded, which takes PyTorch.
+    Raises HubError if the Hub refuses, BundleError for what is no initialization, OutputExists if
+    `output` holds something.
+    """
+    if output is not None:
+        check_free(Path(output))
+    opened = fetch(address(name))
+    expected = "an initialization, as `fewshot push` uploads it"
+    if format_of(opened.files.get("config.json", b"")) == REGRESSION:
+        open_bundle(opened.files, opened.folder, RegressionConfig, REGRESSION, WEIGHTS, expected)
+    else:
+        open_bundle(opened.files, opened.folder, InitializationConfig, INITIALIZATION, WEIGHTS, expected)
+    folder = opened.folder if output is None else write_folder(Path(output), opened.files)
+    return Pulled(folder=folder, source=opened.source)

@@ -1,0 +1,30 @@
+"""What one may ask for and what is written down: settings, presets, records. No PyTorch.
+
+The settings that a recipe is made of can be imported from here.
+"""
+
+from fewshot_sdk.config.backbones import Backbone, Conv4, Mlp, Residual, Timm
+from fewshot_sdk.config.recipe import (
+    DataSource,
+    InnerLoop,
+    MetaLoop,
+    Preprocessing,
+    Pretraining,
+    Recipe,
+)
+from fewshot_sdk.config.settings import Config
+
+__all__ = [
+    "Backbone",
+    "Config",
+    "Conv4",
+    "DataSource",
+    "InnerLoop",
+    "MetaLoop",
+    "Mlp",
+    "Preprocessing",
+    "Pretraining",
+    "Recipe",
+    "Residual",
+    "Timm",
+]

@@ -1,0 +1,210 @@
+"""Named recipes: the paper's settings under the paper's names, and ours, which say what differs and why."""
+
+from __future__ import annotations
+
+from fewshot_sdk.algorithms import MOVED, Outer, Part, first_order, known
+from fewshot_sdk.config.recipe import (
+    Conv4,
+    DataSource,
+    InnerLoop,
+    MetaLoop,
+    Preprocessing,
+    Pretraining,
+    Recipe,
+    Residual,
+)
+from fewshot_sdk.config.regression import PRESETS as FOR_NUMBERS
+from fewshot_sdk.errors import ConfigError
+
+_PAPER_OMNIGLOT = DataSource(name="omniglot", split="paper", rotations=True)
+_PAPER_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="nearest")
+_DRAWN_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="box", polarity="dark_on_light", mean=(1.0,))
+
+# Batch norm wants to see all classes at once: on held-out training characters, 5-way 5-shot, 20 steps
+# on batches of 25 gave 96.5 % where the paper's 50 steps on batches of 5 gave 84.0 %.
+_WHOLE_SUPPORT_SET = InnerLoop(learning_rate=3e-3, batch_size=50, steps=20)
+
+_RATE = 0.1
+_DRAWINGS = Pretraining(epochs=15, batch_size=128, pictures="drawings")
+_NO_STEPS = InnerLoop(optimizer="sgd", learning_rate=_RATE, batch_size=100, steps=0)  # class means alone
+
+# Meta-training in bfloat16 (products alone) is 1.6 times faster where the processor has it, and on held-out
+# training characters as good: 2,000 steps of omniglot-5way gave 78.9 ± 1.2 % (1-shot), in float32 79.5 ± 1.2 %.
+PRESETS: dict[str, Recipe] = {
+    # Source: Nichol et al. 2018, hyper-parameters for Omniglot 5-way, dense layer and all; that adaptation goes by sums
+    # (`loss_divisor`), which the paper does not say, is in the reference implementation's `models.py`.
+    "omniglot-5way": Recipe(
+        preset="omniglot-5way",
+        data=_PAPER_OMNIGLOT,
+        preprocessing=_PAPER_PIXELS,
+        backbone=Conv4(),
+        head="dense",
+        inner=InnerLoop(learning_rate=1e-3, batch_size=10, steps=5, precision="bfloat16"),
+        adaptation=InnerLoop(learning_rate=1e-3, batch_size=5, steps=50, loss_divisor=10),
+        meta=MetaLoop(meta_steps=100_000, tasks_per_step=5, n_way=5, k_shot=10),
+    ),
+    # Source: the same, 20-way.
+    "omniglot-20way": Recipe(
+        preset="omniglot-20way",
+        data=_PAPER_OMNIGLOT,
+        preprocessing=_PAPER_PIXELS,
+        backbone=Conv4(),
+        head="dense",
+        inner=InnerLoop(learning_rate=5e-4, batch_size=20, steps=10, precision="bfloat16"),
+        adaptation=InnerLoop(learning_rate=5e-4, batch_size=10, steps=50, loss_divisor=20),
+        meta=MetaLoop(meta_steps=200_000, tasks_per_step=5, n_way=20, k_shot=10),
+    ),
+    # Source: the same, mini-ImageNet. Adaptation takes batches of 15; of 5 where a task has no more pictures.
+    "mini-imagenet-5way": Recipe(
+        preset="mini-imagenet-5way",
+        data=DataSource(name="mini-imagenet", split="ravi"),
+        preprocessing=Preprocessing(height=84, width=84, channels=3, resize="bilinear", fit="crop"),
+        backbone=Conv4(filters=32, downsample="pool"),
+        head="dense",
+        inner=InnerLoop(learning_rate=1e-3, batch_size=10, steps=8, precision="bfloat16"),
+        adaptation=InnerLoop(learning_rate=1e-3, batch_size=15, steps=50, loss_divisor=10),
+        meta=MetaLoop(meta_steps=100_000, tasks_per_step=5, n_way=5, k_shot=15),
+    ),
+    # Our own, for photographs: supervised pre-training, then Reptile at a low rate. Its mean and deviation are
+    # those of the training classes' pixels.
+    "photo": Recipe(
+        preset="photo",
+        data=DataSource(name="mini-imagenet", split="ravi"),
+        preprocessing=Preprocessing(
+            height=84,
+            width=84,
+            channels=3,
+            resize="bilinear",
+            fit="crop",
+            mean=(0.47, 0.45, 0.40),
+            std=(0.28, 0.27, 0.28),
+        ),
+        backbone=Residual(),
+        head="zero",
+        inner=InnerLoop(learning_rate=1e-4, batch_size=25, steps=5),
+        adaptation=InnerLoop(learning_rate=1e-4, batch_size=25, steps=5),
+        meta=MetaLoop(meta_steps=100, tasks_per_step=2, n_way=5, k_shot=10, step_size=0.5),
+        pretraining=Pretraining(epochs=30),
+    ),
+    # Our own: any number of classes; a higher inner rate, which learns several times faster; four tasks a step,
+    # which two workers share evenly; paper as 0, so that zero padding is more paper; the box filter, because the
+    # nearest-neighbour one loses thin strokes of large drawings. 5-way tasks: on held-out training characters, in the
+    # same time, 10-way ones gave 93.5 % at 5 classes and 80.0 % at 20 (1-shot), these 94.6 % and 80.3 %. On 3,000 tasks
+    # of mirrored training characters 10, 20, 40, 60 and 80 adaptation steps gave 97.49, 97.63, 97.79, 97.87 and 97.93 %
+    # (1-shot, transductive): 60, for the time they take.
+    "omniglot": Recipe(
+        preset="omniglot",
+        data=_PAPER_OMNIGLOT,
+        preprocessing=_DRAWN_PIXELS,
+        backbone=Conv4(),
+        head="zero",
+        inner=InnerLoop(learning_rate=3e-3, batch_size=10, steps=5, precision="bfloat16"),
+        adaptation=_WHOLE_SUPPORT_SET.replace(steps=60),
+        meta=MetaLoop(meta_steps=80_000, tasks_per_step=4, n_way=5, k_shot=10),
+    ),
+    # Our own, beyond the paper: supervised pre-training, then class means that tell unseen characters apart. On
+    # held-out training characters the first alone gave 95.6 % at 5 classes and 85.1 % at 20 (1-shot, transductive),
+    # both 97.4 % and 90.4 %; redrawing the characters in the second as well, 97.4 % and 89.0 %.
+    "omniglot-protonet": Recipe(
+        preset="omniglot-protonet",
+        data=_PAPER_OMNIGLOT,
+        preprocessing=_DRAWN_PIXELS,
+        backbone=Conv4(),
+        head="prototype",
+        inner=_NO_STEPS.replace(batch_size=160, steps=1, precision="bfloat16"),
+        adaptation=_NO_STEPS,
+        meta=MetaLoop(
+            algorithm="protonet",
+            tail_shots=4,
+            meta_steps=1000,
+            tasks_per_step=2,
+            n_way=32,
+            k_shot=5,
+            optimizer="adam",
+            step_size=3e-4,
+        ),
+        pretraining=_DRAWINGS,
+    ),
+    # No data to fetch: about a minute on one core, for trying the line and for tests.
+    "glyphs": Recipe(
+        preset="glyphs",
+        data=DataSource(name="glyphs", split="seeded"),
+        preprocessing=_DRAWN_PIXELS,
+        backbone=Conv4(filters=32),
+        head="zero",
+        inner=InnerLoop(learning_rate=3e-3, batch_size=10, steps=5, precision="bfloat16"),
+        adaptation=_WHOLE_SUPPORT_SET,
+        meta=MetaLoop(meta_steps=500, tasks_per_step=5, n_way=5, k_shot=10),
+    ),
+}
+
+
+def preset(name: str) -> Recipe:
+    """The recipe of this name, for pictures. Raises ConfigError, listing the known ones."""
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; the presets are {', '.join(PRESETS)}, and {', '.join(FOR_NUMBERS)}")
+    return PRESETS[name]
+
+
+def with_algorithm(recipe: Recipe, name: str) -> Recipe:
+    """The recipe meta-trained by another algorithm; the data, the network and the number of tasks stay.
+
+    reptile and fomaml keep the loops, too. protonet takes no inner steps. The others differentiate through plain SGD.
+    All but the first two have Adam outside, as their papers do, and minimize the loss on half of each class's images,
+    after class means or five inner steps on the other half.
+    Raises ConfigError, listing the known algorithms, for another name.
+    """
+    algorithm, meta = known(name), recipe.meta
+    if algorithm == meta.algorithm:
+        return recipe
+    if first_order(algorithm):
+        return recipe.replace(meta=meta.replace(algorithm=algorithm))
+    tail, trainable = meta.k_shot // 2, MOVED.get(algorithm, "all")
+    outer = meta.replace(algorithm=algorithm, tail_shots=tail, optimizer="adam", step_size=1e-3, final_step_size=1e-4)
+    if algorithm == "protonet":
+        inner = _NO_STEPS.replace(batch_size=meta.n_way * meta.k_shot, steps=1, precision=recipe.inner.precision)
+        return recipe.replace(head="prototype", inner=inner, adaptation=_NO_STEPS, meta=outer)
+    inner = InnerLoop(
+        optimizer="sgd",
+        learning_rate=_RATE,
+        batch_size=meta.n_way * (meta.k_shot - tail),
+        steps=6,  # the last one is the loss on the other half
+        trainable=trainable,
+    )
+    return recipe.replace(
+        head="dense" if trainable == "body" else recipe.head,
+        inner=inner,
+        adaptation=inner.replace(steps=10, batch_size=100),
+        meta=outer,
+    )
+
+
+def with_outer(meta: MetaLoop, optimizer: Outer) -> MetaLoop:
+    """The loop with another outer optimizer at a rate of its own, which falls to 0, or to a tenth where it adapts."""
+    if optimizer == meta.optimizer:
+        return meta
+    if optimizer in ("sgd", "momentum", "nesterov"):
+        rate = (1.0 if first_order(meta.algorithm) else 0.1) * (1.0 if optimizer == "sgd" else 0.1)
+        return meta.replace(optimizer=optimizer, step_size=rate, final_step_size=0.0)
+    rate = 1e-2 if optimizer == "adagrad" else 1e-3
+    return meta.replace(optimizer=optimizer, step_size=rate, final_step_size=rate / 10)
+
+
+def pretrained_for(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with so many epochs of supervised training before meta-training; 0: none."""
+    if epochs == 0:
+        return recipe.replace(pretraining=None)
+    usual = _DRAWINGS if recipe.preprocessing.channels == 1 else Pretraining(epochs=epochs)
+    return recipe.replace(pretraining=(recipe.pretraining or usual).replace(epochs=epochs))
+
+
+def moving_only(recipe: Recipe, trainable: Part) -> Recipe:
+    """The recipe whose inner steps, in training and in adaptation, move one part of the network.
+
+    `body` needs a head that is there before it learns: a dense one.
+    """
+    return recipe.replace(
+        head="dense" if trainable == "body" else recipe.head,
+        inner=recipe.inner.replace(trainable=trainable),
+        adaptation=recipe.adaptation.replace(trainable=trainable),
+    )

@@ -1,0 +1,238 @@
+"""The settings of a recipe: frozen, keyword-only, checked where they are made, written to config.json."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from fewshot_sdk.algorithms import Algorithm, Outer, Part, check_fits
+from fewshot_sdk.config.backbones import Backbone as Backbone
+from fewshot_sdk.config.backbones import Conv4 as Conv4
+from fewshot_sdk.config.backbones import Mlp as Mlp
+from fewshot_sdk.config.backbones import Residual as Residual
+from fewshot_sdk.config.backbones import Timm as Timm
+from fewshot_sdk.config.backbones import judges_alone
+from fewshot_sdk.config.settings import Config as Config
+from fewshot_sdk.config.settings import Count as Count
+from fewshot_sdk.config.settings import Fraction as Fraction
+from fewshot_sdk.config.settings import Listed as Listed
+from fewshot_sdk.config.settings import Positive as Positive
+from fewshot_sdk.errors import ConfigError
+
+Arithmetic = Literal["float32", "bfloat16"]
+
+
+class Preprocessing(Config):
+    """How any picture becomes the network's uint8 array (height, width, channels).
+
+    polarity: `dark_on_light` inverts a picture whose mean is under one half, so that chalk on a
+    blackboard reads like ink on paper; `keep` leaves it. A picture that is not of the network's
+    proportions is padded with white (`pad`), cut to the middle (`crop`) or squeezed (`stretch`).
+    kept: the share of each side that is left of what `crop` or `stretch` sees, again in the middle.
+    The network then sees (pixel / 255 - mean) / std for each channel.
+    """
+
+    height: Annotated[int, Field(ge=4, le=1024)]
+    width: Annotated[int, Field(ge=4, le=1024)]
+    channels: Literal[1, 3]
+    resize: Literal["nearest", "box", "bilinear", "bicubic"]
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    kept: Annotated[float, Field(ge=0.1, le=1, exclude_if=lambda kept: kept == 1)] = (
+        1.0  # what is older has no such key
+    )
+    polarity: Literal["keep", "dark_on_light"] = "keep"
+    mean: Listed[float] = (0.0,)
+    std: Listed[Positive] = (1.0,)
+
+    @field_validator("kept")
+    @classmethod
+    def _paper_is_no_picture(cls, kept: float, info: ValidationInfo) -> float:
+        if kept < 1 and info.data.get("fit") == "pad":
+            raise ValueError("all of a padded picture is kept")
+        return kept
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _one_value_per_channel(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        channels = info.data.get("channels", 1)
+        if len(values) not in (1, channels):
+            raise ValueError(f"expected 1 or {channels} values")
+        return values
+
+
+class InnerLoop(Config):
+    """What happens inside one task. `adam` is Adam with beta1 = 0, as in the paper.
+
+    loss_divisor: what the sum of a mini-batch's losses is divided by; None: its number of pictures, which is the mean.
+    The reference implementation adapts on sums: Adam, to which a constant factor is nothing, has its second moments
+    from meta-training's mini-batches, and the slopes of a smaller one are as many times smaller.
+    trainable: what the steps move: the whole network, its last layer alone (`head`), all but that (`body`), or that
+    and the scales and shifts of the normalization layers (`norm`).
+    precision: `bfloat16` lets the products of the convolutions and their gradients take operands
+    rounded to 8 significant bits, where the processor is faster with them; sums and all else stay float32.
+    """
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Positive = 1e-8
+    batch_size: Count
+    steps: Annotated[int, Field(ge=0, le=1_000_000)]
+    precision: Arithmetic = "float32"
+    trainable: Part = "all"
+    loss_divisor: Annotated[Count | None, Field(exclude_if=lambda divisor: divisor is None)] = (
+        None  # what is older has no such key
+    )
+
+
+class MetaLoop(Config):
+    """What happens across tasks. The outer step size goes linearly from `step_size` to `final`.
+
+    algorithm: `reptile` moves to where the inner steps end; `fomaml`, first-order MAML, follows only the last of
+    them; `maml` goes down the slope of the last mini-batch's loss through all steps before it, in the initial
+    weights; so do `anil` and `boil`, whose inner steps move the head alone, and all but the head; and `meta-sgd`, which
+    learns a rate for each weight as well. `protonet` takes no inner steps: it goes down the slope of the loss of
+    the tail's images, told apart by the class means of the others.
+    tail_shots: how many images of each class are kept for the last mini-batch alone; 0: it draws like the others.
+    replacement: whether an inner step's mini-batch is drawn from all images anew, in place of passes over them.
+    meta_steps: 0 is for a recipe with `pretraining`, which then is all there is.
+    optimizer: of the outer loop. `sgd` goes `step_size` of the way, or down the slope at that rate; the others are
+    PyTorch's (see `fewshot_sdk.engine.optimizers`), which take the way for a slope, and `step_size` for their rate.
+    """
+
+    algorithm: Algorithm = "reptile"
+    tail_shots: Annotated[int, Field(ge=0)] = 0
+    optimizer: Outer = "sgd"
+    replacement: Annotated[bool, Field(exclude_if=lambda it: not it)] = False  # what is older has no such key
+
+    meta_steps: Annotated[int, Field(ge=0)]
+    tasks_per_step: Count
+    n_way: Annotated[int, Field(ge=2, le=100_000)]
+    k_shot: Count
+    step_size: Fraction = 1.0
+    final_step_size: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _tail_fits(self) -> Self:
+        if self.algorithm == "protonet" and not 0 < self.tail_shots < self.k_shot:
+            raise ConfigError(
+                f"MetaLoop: tail_shots: protonet tells the tail's images apart by the others, expected 1 to "
+                f"{self.k_shot - 1}, fewer than k_shot, found {self.tail_shots}"
+            )
+        if self.algorithm == "protonet" and self.replacement:
+            raise ConfigError("MetaLoop: replacement: protonet draws no mini-batches, expected false")
+        if self.tail_shots and (self.algorithm == "reptile" or self.tail_shots >= self.k_shot):
+            raise ConfigError(
+                f"MetaLoop: tail_shots: expected fewer than k_shot {self.k_shot}, and 0 with reptile, "
+                f"found {self.tail_shots} with {self.algorithm}"
+            )
+        return self
+
+
+class Pretraining(Config):
+    """Supervised training of the whole network to tell all training classes apart, before meta-training.
+
+    SGD with Nesterov momentum 0.9; the rate rises over a tenth of the steps and falls to 0 along a cosine.
+    pictures: `photographs` or `drawings`: how they are redrawn each time (see `fewshot_sdk.data.augmentation`).
+    """
+
+    epochs: Count
+    batch_size: Count = 64
+    learning_rate: Positive = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    pictures: Annotated[Literal["photographs", "drawings"], Field(exclude_if=lambda it: it == "photographs")] = (
+        "photographs"  # what is older has no such key
+    )
+
+
+class DataSource(Config):
+    """Which classes are trained on; the others of the same split are for testing.
+
+    split: `paper` or `official` for Omniglot; mini-ImageNet has only `ravi`, the glyphs only `seeded`.
+    `timm` is what the weights of a timm model were trained on, wherever that is: it cannot be opened.
+    rotations: each training class turned by 0, 90, 180 and 270 degrees is four classes.
+    """
+
+    name: Literal["omniglot", "mini-imagenet", "glyphs", "timm"]
+    split: Literal["paper", "official", "ravi", "seeded", "pretrained"]
+    rotations: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}, split {self.split}"
+
+    @field_validator("split")
+    @classmethod
+    def _split_exists(cls, split: str, info: ValidationInfo) -> str:
+        splits = {
+            "omniglot": ("paper", "official"),
+            "mini-imagenet": ("ravi",),
+            "glyphs": ("seeded",),
+            "timm": ("pretrained",),
+        }
+        known = splits.get(info.data.get("name", ""), (split,))
+        if split not in known:
+            raise ValueError(f"{info.data['name']} has the split {' or '.join(known)}")
+        return split
+
+
+class Recipe(Config):
+    """Everything a preset names: enough to train an initialization again, and to use it.
+
+    head: `dense` is a stored layer of `meta.n_way` rows; `zero` starts every task from rows of
+    zeros, so that one initialization serves any number of classes; `prototype` from the class means of the features.
+    pretraining: what comes before meta-training.
+    inner: the loop while meta-training; adaptation: the one for a new task.
+    """
+
+    preset: str
+    data: DataSource
+    preprocessing: Preprocessing
+    backbone: Backbone
+    head: Literal["dense", "zero", "prototype"]
+    inner: InnerLoop
+    adaptation: InnerLoop
+    meta: MetaLoop
+    pretraining: Pretraining | None = None
+
+    @field_validator("inner")
+    @classmethod
+    def _learns_something(cls, inner: InnerLoop) -> InnerLoop:
+        if inner.steps == 0:
+            raise ValueError("meta-training needs at least 1 inner step")
+        if inner.loss_divisor is not None:
+            raise ValueError("loss_divisor is for adaptation: meta-training's mini-batches are all of one size")
+        return inner
+
+    @field_validator("adaptation")
+    @classmethod
+    def _one_optimizer(cls, adaptation: InnerLoop, info: ValidationInfo) -> InnerLoop:
+        inner = info.data.get("inner", adaptation)
+        if adaptation.optimizer != inner.optimizer:
+            raise ValueError(f"the optimizer must be the inner loop's, {inner.optimizer}, whose state it continues")
+        return adaptation
+
+    @field_validator("backbone")
+    @classmethod
+    def _sees_means(cls, backbone: Backbone) -> Backbone:
+        if isinstance(backbone, Residual) and backbone.summary != "mean":
+            raise ValueError(f"summary: a recipe's head sees the mean, found {backbone.summary}")
+        return backbone
+
+    @model_validator(mode="after")
+    def _fits_the_algorithm(self) -> Self:
+        if (self.head == "prototype") != (self.meta.algorithm == "protonet"):
+            raise ConfigError(
+                f"head: expected prototype with protonet, and only there, found {self.head} with {self.meta.algorithm}"
+            )
+        if self.pretraining and not (isinstance(self.backbone, Residual) or self.backbone.kind == "conv4"):
+            raise ConfigError(f"pretraining: expected a conv4 or residual network, found {self.backbone.kind}")
+        if self.pretraining and isinstance(self.backbone, Conv4) and judges_alone(self.backbone):
+            raise ConfigError(f"pretraining: expected a conv4 network with batch norm, found norm {self.backbone.norm}")
+        if not (self.meta.meta_steps or self.pretraining):
+            raise ConfigError("meta.meta_steps: expected 1 or more, found 0, which takes pretraining to learn from")
+        check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
+        if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):
+            raise ConfigError("head: a head of zeros that does not learn teaches the body nothing; take dense")
+        return self

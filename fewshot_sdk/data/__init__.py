@@ -1,0 +1,1 @@
+"""Data sets, and the tasks drawn from them."""

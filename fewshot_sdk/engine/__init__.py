@@ -1,0 +1,1 @@
+"""A few steps on one task, fast."""

@@ -1,0 +1,212 @@
+"""Conv4 in C: the same laws as `inner_loop`, `meta_gradients` and `backbones`, several times faster; float32 only."""
+
+from __future__ import annotations
+
+import ctypes
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot_sdk.config.backbones import judges_alone
+from fewshot_sdk.config.recipe import Conv4, InnerLoop
+from fewshot_sdk.engine.compiler import library
+from fewshot_sdk.nets.network import HEAD, Network
+from fewshot_sdk.nets.params import LearnerState, Params
+
+CREW = 4  # threads that share a step: of 28 x 28 pixels the last layer has four positions
+_opened: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
+
+
+def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
+    """The compiled twin of a network; None where nothing can be compiled, for another
+    backbone than Conv4 with batch norm, or for weights other than float32."""
+    if not isinstance(network, Network) or not isinstance(backbone := network.backbone, Conv4):
+        return None
+    if judges_alone(backbone) or any(tensor.dtype != torch.float32 for tensor in params.values()):
+        return None
+    if network not in _opened:
+        code = library()
+        _opened[network] = CompiledConv4(network, backbone, code) if code else None
+    return _opened[network]
+
+
+class _Network(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("height", "width", "channels", "filters", "pool", "ways", "pairs")),
+        ("epsilon", ctypes.c_float),
+    )
+
+
+class _Rule(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("adam", "divisor")),
+        *((name, ctypes.c_double) for name in ("rate", "beta2", "epsilon")),
+    )
+
+
+class CompiledConv4:
+    """One network's settings and working memory for the C code. Not for several threads at once."""
+
+    def __init__(self, network: Network, backbone: Conv4, code: ctypes.CDLL) -> None:
+        self._code = code
+        self._backbone, self._preprocessing = backbone, network.preprocessing
+        self.n_way = network.n_way
+        lanes = code.conv4_lanes()
+        self._filters = -(-self._backbone.filters // lanes) * lanes  # padded with zeros
+        every = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(-1, 1, 1, self._preprocessing.channels)
+        pixels = network.get_submodule("pixels")
+        self._values = pixels(every).float().view(256, -1).T.contiguous()  # what each pixel value is to the network
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def fine_tune(
+        self, packed: Tensor, updates: int, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop,
+        cores: int = 1,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """`inner_loop.fine_tune` on a packed state, up to rounding; biases under a norm do not move at all.
+
+        cores: how many share each step, four at most; the bits are the same.
+        """
+        cores = min(cores, CREW)
+        self._check(images, batches, labels)
+        (steps, size), adam = batches.shape, inner.optimizer == "adam"
+        end = packed.clone()
+        theta, moments = end.chunk(2) if adam else (end, end)
+        grads, losses = torch.empty_like(theta), torch.empty(steps)
+        network = self._network(inner.precision == "bfloat16")
+        rule = _Rule(adam, inner.loss_divisor or size, inner.learning_rate, inner.beta2, inner.epsilon)
+        images, labels, batches = images.contiguous(), labels.contiguous(), batches.contiguous()
+        self._code.conv4_fine_tune(
+            ctypes.byref(network),
+            *(_at(theta), _at(moments), ctypes.c_int64(updates), ctypes.byref(rule)),
+            *(_at(images), _at(labels), _at(batches), size, steps, _at(self._values)),
+            *(_at(grads), _at(losses), cores),
+            _at(self._room(self._code.conv4_bytes(ctypes.byref(network), size, cores))),
+        )
+        return end, losses
+
+    def slopes(
+        self, start: LearnerState, rates: Params, images: Tensor, labels: Tensor, first: Tensor, last: Tensor
+    ) -> tuple[Params, Params, Tensor]:
+        """Of the loss of the rows `last` after a step of plain SGD on each of `first`, (steps, batch_size): its slope
+        by the start's weights, by the rates if the start has any, and all mini-batches' losses, (steps + 1,).
+
+        rates: of each single weight that the steps move.
+        """
+        for rows in (first, last):
+            self._check(images, rows, labels)
+        everywhere = {name: rates.get(name, torch.zeros_like(p)) for name, p in start.params.items()}
+        theta, rate = self._pack(start.params), self._pack(everywhere)
+        (steps, size), slope, by_rates = first.shape, torch.empty_like(theta), torch.empty_like(theta)
+        losses, network, deep = torch.empty(steps + 1), self._network(pairs=False), not rates.keys() <= set(HEAD)
+        images, labels, first, last = (part.contiguous() for part in (images, labels, first, last))
+        needed = self._code.conv4_slope_bytes(ctypes.byref(network), size, steps, len(last), deep)
+        self._code.conv4_slope(
+            ctypes.byref(network),
+            *(_at(theta), _at(rate), deep, _at(images), _at(labels), _at(first), size, steps, _at(last), len(last)),
+            *(_at(self._values), _at(slope), _at(by_rates), _at(losses), _at(self._room(needed))),
+        )
+        found = self._unpack(by_rates, start.params) if start.rates else {}
+        return self._unpack(slope, start.params), {name: found[name] for name in rates if name in found}, losses
+
+    def logits(self, theta: Tensor, images: Tensor, norms: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (n, n_way) by packed weights, and each layer's norm statistics, (4, mean and var, filters).
+
+        norms: such statistics to use; None takes those of the images themselves.
+        """
+        rows = torch.arange(len(images))
+        self._check(images, rows)
+        found, logits = torch.empty(4, 2, self._filters), torch.empty(len(images), self.n_way)
+        network = self._network(pairs=False)
+        images = images.contiguous()
+        self._code.conv4_predict(
+            ctypes.byref(network),
+            *(_at(theta), _at(images), _at(rows), len(images), _at(self._values)),
+            *(None if norms is None else _at(norms), _at(found), _at(logits)),
+            _at(self._room(self._code.conv4_bytes(ctypes.byref(network), len(images), 1))),
+        )
+        return logits, found
+
+    def pack(self, state: LearnerState) -> Tensor:
+        """Weights and, for Adam, second moments as the vector that the C code works on."""
+        return torch.cat([self._pack(part) for part in (state.params, state.second_moments) if part])
+
+    def unpack(self, vector: Tensor, like: LearnerState, updates: int) -> LearnerState:
+        """The state that `pack` made a vector of; `like` gives the names and shapes."""
+        adam = bool(like.second_moments)
+        theta, moments = vector.chunk(2) if adam else (vector, vector)
+        return LearnerState(
+            params=self._unpack(theta, like.params),
+            second_moments=self._unpack(moments, like.second_moments) if adam else {},
+            updates=updates,
+        )
+
+    def _pack(self, params: Params) -> Tensor:
+        filters, wide = self._backbone.filters, self._filters
+        parts: list[Tensor] = []
+        for i in range(1, 5):
+            kernel = params[f"conv{i}.weight"].permute(2, 3, 1, 0).flatten(0, 1)  # tap, channel, filter
+            if i == 1:
+                kernel = kernel.flatten(0, 1)
+                kernel = F.pad(kernel, (0, wide - filters, 0, len(kernel) % 2))
+            else:
+                kernel = F.pad(kernel, (0, wide - filters, 0, wide - filters))
+            others = [params[name] for name in (f"conv{i}.bias", f"norm{i}.weight", f"norm{i}.bias")]
+            parts += [kernel, *(F.pad(other, (0, wide - filters)) for other in others)]
+        weight, bias = (params[name] for name in HEAD)
+        rows = weight.view(len(bias), filters, -1).transpose(1, 2)  # class, position, filter
+        return torch.cat([part.flatten() for part in [*parts, F.pad(rows, (0, wide - filters)), bias]])
+
+    def _unpack(self, vector: Tensor, like: Params) -> Params:
+        filters, wide = self._backbone.filters, self._filters
+        found: Params = {}
+
+        def take(*shape: int) -> Tensor:
+            nonlocal vector
+            size = torch.Size(shape).numel()
+            taken, vector = vector[:size].view(shape), vector[size:]
+            return taken
+
+        for i in range(1, 5):
+            channels = like[f"conv{i}.weight"].shape[1]
+            kernel = take(9 * (channels if i == 1 else wide), wide)
+            if i == 1 and len(kernel) % 2:
+                take(1, wide)
+            kernel = kernel.view(3, 3, -1, wide)[:, :, :channels, :filters]
+            found[f"conv{i}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
+            for name in (f"conv{i}.bias", f"norm{i}.weight", f"norm{i}.bias"):
+                found[name] = take(wide)[:filters].clone()
+        weight, bias = HEAD
+        rows, features = like[weight].shape
+        found[weight] = take(rows, features // filters, wide)[..., :filters].transpose(1, 2).flatten(1).contiguous()
+        found[bias] = take(rows).clone()
+        return {name: found[name] for name in like}
+
+    def _network(self, pairs: bool) -> _Network:
+        seen = self._preprocessing
+        return _Network(
+            *(seen.height, seen.width, seen.channels, self._filters, self._backbone.downsample == "pool"),
+            *(self.n_way, pairs and b"bf16" in self._code.conv4_instructions(), self._backbone.norm_epsilon),
+        )
+
+    def _room(self, needed: int) -> Tensor:
+        if len(self._memory) < needed:
+            self._memory = torch.empty(needed, dtype=torch.uint8)
+        return self._memory
+
+    def _check(self, images: Tensor, rows: Tensor, labels: Tensor | None = None) -> None:
+        seen = self._preprocessing
+        expected = (seen.height, seen.width, seen.channels)
+        if images.dtype != torch.uint8 or images.shape[1:] != expected:
+            raise ValueError(f"expected uint8 images (n, {expected}), found {images.dtype} {list(images.shape)}")
+        if rows.dtype != torch.int64 or (rows.numel() and not (rows.min() >= 0 and rows.max() < len(images))):
+            raise ValueError(f"expected int64 rows under {len(images)}, found {rows.dtype} up to {rows.max()}")
+        if labels is None:
+            return
+        if len(labels) != len(images) or not ((labels >= 0) & (labels < self.n_way)).all():
+            raise ValueError(f"expected {len(images)} labels under {self.n_way}, found {labels.tolist()}")
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())

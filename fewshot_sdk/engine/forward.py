@@ -1,0 +1,47 @@
+"""`Forward`: a network with a task's weights, applied to batches of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from fewshot_sdk.engine.compiled import compiled
+from fewshot_sdk.nets.network import Network, norm_statistics
+from fewshot_sdk.nets.params import LearnerState, Params
+
+
+class Forward:
+    """Logits by fixed weights; in C where that is possible.
+
+    images: uint8 (n, height, width, channels); the logits are float (n, n_way).
+    """
+
+    def __init__(self, network: Network, params: Params) -> None:
+        self._network, self._params = network, params
+        self._twin = compiled(network, params)
+        state = LearnerState(params=params, second_moments={}, updates=0)
+        self._packed = self._twin.pack(state) if self._twin else torch.empty(0)
+
+    def together(self, images: Tensor) -> Tensor:
+        """Logits of one batch: the images lend each other their statistics."""
+        if self._twin:
+            return self._twin.logits(self._packed, images)[0]
+        return self._plain(self._params, images)
+
+    def apart(self, images: Tensor, support: Tensor) -> Tensor:
+        """Logits of images each judged alone, by the statistics of the support set."""
+        if self._twin:
+            _, norms = self._twin.logits(self._packed, support)
+            return self._twin.logits(self._packed, images, norms)[0]
+        statistics = norm_statistics(self._network, self._params, support)
+        self._network.eval()
+        try:
+            return self._plain({**self._params, **statistics}, images)
+        finally:
+            self._network.train()
+
+    def _plain(self, params: Params, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = functional_call(self._network, params, (images,))
+        return logits

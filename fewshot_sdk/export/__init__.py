@@ -1,0 +1,1 @@
+"""An ONNX file, kept only if it agrees with PyTorch."""

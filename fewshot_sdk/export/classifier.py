@@ -1,0 +1,120 @@
+"""From a classifier to one self-contained ONNX file, checked against PyTorch before it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.config.onnx_file import OnnxMetadata, Parity
+from fewshot_sdk.config.recipe import Config, Timm
+from fewshot_sdk.errors import ConfigError, ParityError
+from fewshot_sdk.export.parity import check_parity
+from fewshot_sdk.export.precision import Precision, Speed, compare, in_int8
+from fewshot_sdk.export.timm_graph import timm_features
+from fewshot_sdk.graphs.classifier import network_graph, with_head, with_preprocessing
+from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.runtime.predictor import FORMAT, METADATA_KEY, Predictor
+from fewshot_sdk.storage.files import check_free_file, write_file
+from fewshot_sdk.version import versions
+
+OPSETS = (18, 23)
+MAX_DROP = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """A file that was exported: where, how many bytes, and what it says of itself.
+
+    speed: against the file of 32 bits, if this one has fewer.
+    """
+
+    path: Path
+    size: int
+    metadata: OnnxMetadata
+    speed: Speed | None = None
+
+
+def export_onnx(
+    classifier: Classifier, path: str | Path, *,
+    opset: int = OPSET, precision: Precision = "fp32", raw: bool = False, max_drop: float = MAX_DROP,
+) -> Export:  # fmt: skip
+    """Write a classifier as one ONNX file: `images` uint8 (batch, height, width, 3) of any size in; out come `label`
+    int64 (batch,), `probabilities` float32 (batch, n_way) and `known` bool (batch,), false under the threshold.
+
+    raw: the input is `pixels` instead, float32 (batch, channels, height, width), preprocessed and normalized.
+    The file is kept only if onnxruntime says what PyTorch says: see `parity.check_parity`. precision: `fp16` keeps
+    and computes 16 bits, `int8` 8, calibrated on the support set; they are kept if the share of support pictures
+    that only 32 bits name rightly is at most `max_drop`.
+    Raises ParityError otherwise, ConfigError for an opset outside 18 to 23 or fewer bits without support pictures,
+    OutputExists if `path` exists, SaveError if the disk refuses.
+    """
+    path = Path(path)
+    check_free_file(path)
+    check_opset(opset)
+    config, seen = classifier.config, classifier.config.preprocessing
+    if precision != "fp32" and not len(classifier.support.images):
+        raise ConfigError(
+            f"{precision} is judged on the support pictures, and this classifier keeps none; adapt again, or take fp32"
+        )
+    if precision != "fp32" and isinstance(config.backbone, Timm):
+        raise ConfigError(f"a timm model is exported in fp32 alone, found {precision}; leave --precision out")
+
+    def described(network: onnx.ModelProto, **changes: object) -> bytes:
+        metadata = OnnxMetadata(
+            format=FORMAT,
+            labels=config.labels,
+            preprocessing=seen,
+            adaptation=config.adaptation,
+            initialization=config.initialization,
+            opset=opset,
+            parity=Parity(images=0, max_difference=0),
+            versions={**versions(), "onnx": onnx.__version__},
+            threshold=config.threshold,
+            raw=raw,
+        )
+        return with_metadata(network if raw else with_preprocessing(network, seen), metadata.replace(**changes))
+
+    tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}
+    settings = {"temperature": config.temperature, "threshold": config.threshold}
+
+    body = None
+    if isinstance(config.backbone, Timm):
+        body = timm_features(classifier.network(), (seen.height, seen.width), opset)
+
+    def network(half: bool = False) -> onnx.ModelProto:
+        if body is not None:
+            return with_head(body, tensors, opset=opset, **settings)
+        return network_graph(tensors, config.backbone, seen, half=half, opset=opset, **settings)
+
+    parity = check_parity(classifier, Predictor(described(network())))
+    data = described(network(), parity=parity)
+    speed = None
+    if precision != "fp32":
+        fewer = network(half=True) if precision == "fp16" else in_int8(network(), classifier)
+        draft = described(fewer, parity=parity, precision=precision)
+        reduction, speed = compare(classifier, data, draft)
+        if reduction.lost > max_drop:
+            raise ParityError(
+                f"{precision} loses {reduction.lost:.1%} of {reduction.images} support pictures that fp32 names "
+                f"rightly, allowed are {max_drop:.1%} (--max-drop); no file was written"
+            )
+        data = described(fewer, parity=parity, precision=precision, reduction=reduction)
+    write_file(path, data)
+    return Export(path=path, size=len(data), metadata=Predictor(data).metadata, speed=speed)
+
+
+def check_opset(opset: int) -> None:
+    """Raises ConfigError outside 18 to 23."""
+    first, last = OPSETS
+    if not first <= opset <= last:
+        raise ConfigError(f"opset: expected {first} to {last}, found {opset}")
+
+
+def with_metadata(graph: onnx.ModelProto, metadata: Config) -> bytes:
+    """The file's bytes: a graph that says of itself what it is."""
+    onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.model_dump_json()})
+    data: bytes = graph.SerializeToString(deterministic=True)
+    return data

@@ -1,0 +1,193 @@
+"""From an initialization to one ONNX file that adapts and classifies, checked against PyTorch before it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call
+
+from fewshot_sdk.artifacts.initialization import Initialization, origin_of
+from fewshot_sdk.config.onnx_file import LearnerMetadata, Parity
+from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.data.tasks import mini_batches
+from fewshot_sdk.engine.heads import open_head
+from fewshot_sdk.engine.inner_loop import loss_and_grads, one_thread, summed, update
+from fewshot_sdk.errors import ExportError
+from fewshot_sdk.graphs.learner.graph import learner_graph
+from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.images.preprocessing import Pixels
+from fewshot_sdk.nets.network import build_network, norm_statistics
+from fewshot_sdk.nets.params import LearnerState, Params
+from fewshot_sdk.runtime.learner import Learner
+from fewshot_sdk.runtime.predictor import METADATA_KEY
+from fewshot_sdk.storage.files import check_free_file, write_file
+from fewshot_sdk.version import versions
+
+TOLERANCE = 1e-4
+FLOORS = 10  # float32 roundings grow with the steps and jump where a ReLU opens; so many times PyTorch's own
+MOST = 0.05  # a probability may be off, whatever PyTorch's own rounding does
+CHANCES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerExport:
+    """A file that was exported: where, how many bytes, and what it says of itself."""
+
+    path: Path
+    size: int
+    metadata: LearnerMetadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A made-up task on which learner and PyTorch are compared."""
+
+    n_way: int
+    k_shot: int
+    n_query: int
+    steps: int
+    transductive: bool
+
+
+TRIALS = (
+    Trial(n_way=3, k_shot=1, n_query=4, steps=0, transductive=True),
+    Trial(n_way=2, k_shot=3, n_query=1, steps=1, transductive=False),
+    Trial(n_way=5, k_shot=1, n_query=7, steps=1, transductive=True),
+    Trial(n_way=5, k_shot=1, n_query=5, steps=5, transductive=False),
+    Trial(n_way=4, k_shot=2, n_query=3, steps=20, transductive=True),
+)
+
+
+def export_learner(init: Initialization, path: str | Path) -> LearnerExport:
+    """Write an initialization as one ONNX file that adapts: `learner_graph`, with where it is from in its metadata.
+
+    The file is kept only if it agrees with PyTorch in float64 on made-up tasks of several sizes and numbers of
+    steps: no probability further apart than 1e-4, or ten times what PyTorch in float32 is, if that is more, and
+    the same class wherever the margin exceeds twice that (see `_parity` for what is chance).
+    Raises ExportError if not or if the network cannot be exported, OutputExists if `path` exists, SaveError if
+    the disk refuses.
+    """
+    path = Path(path)
+    check_free_file(path)
+    data = learner_bytes(init)
+    write_file(path, data)
+    return LearnerExport(path=path, size=len(data), metadata=Learner(data).metadata)
+
+
+def learner_bytes(init: Initialization) -> bytes:
+    """The bytes of the file that `export_learner` writes. Raises ExportError as it does."""
+    graph = learner_graph(init)
+    draft = _with_metadata(graph, init, Parity(images=1, max_difference=0), 0)
+    parity, floor = _parity(init, Learner(draft))
+    return _with_metadata(graph, init, parity, floor)
+
+
+def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity, floor: float) -> bytes:
+    recipe = init.recipe
+    said = LearnerMetadata(
+        format="fewshot-sdk learner 1",
+        n_way=recipe.meta.n_way if recipe.head == "dense" else None,
+        preprocessing=recipe.preprocessing,
+        backbone=recipe.backbone,
+        adaptation=recipe.adaptation,
+        initialization=origin_of(init),
+        opset=OPSET,
+        parity=parity,
+        noise_floor=floor,
+        versions={**versions(), "onnx": onnx.__version__},
+    )
+    onnx.helper.set_model_props(graph, {METADATA_KEY: said.model_dump_json()})
+    data: bytes = graph.SerializeToString(deterministic=True)
+    return data
+
+
+def _parity(init: Initialization, learner: Learner) -> tuple[Parity, float]:
+    """Raises ExportError unless the learner repeats PyTorch's answers.
+
+    A ReLU or a pool that a rounding turns the other way changes a slope by a jump, which Adam without a memory
+    (an untrained initialization) makes a whole step of: chance, so that another task of the same size may decide.
+    """
+    worst, noise, n = 0.0, 0.0, 0
+    for trial in TRIALS:
+        for seed in range(CHANCES):
+            found, exact, rounded = _answers(init, learner, trial, seed)
+            floor = float(np.abs(rounded - exact).max())
+            difference, allowed = float(np.abs(found - exact).max()), max(TOLERANCE, min(FLOORS * floor, MOST))
+            margin = np.sort(exact, 1)[:, -1] - np.sort(exact, 1)[:, -2]
+            swapped = (found.argmax(1) != exact.argmax(1)) & (margin > 2 * allowed)
+            if difference <= allowed and not swapped.any():
+                break
+        else:
+            raise ExportError(
+                f"onnxruntime and PyTorch disagree after {trial.steps} steps, {trial.k_shot} pictures a class: "
+                f"a probability differs by {difference:.2g}, allowed {allowed:.1g}; no file was written"
+            )
+        worst, noise, n = max(worst, difference), max(noise, floor), n + len(found)
+    return Parity(images=n, max_difference=worst), noise
+
+
+def _answers(
+    init: Initialization, learner: Learner, trial: Trial, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """The probabilities by the learner, by PyTorch in float64, and in float32."""
+    n_way = learner.metadata.n_way or trial.n_way
+    task = made_up_task(init.recipe.preprocessing, n_way, trial.k_shot, trial.n_query, seed)
+    found = learner.adapt(*task, steps=trial.steps, transductive=trial.transductive).probabilities
+    exact, rounded = (
+        in_pytorch(init, *task, trial.steps, trial.transductive, dtype) for dtype in (torch.float64, torch.float32)
+    )
+    return found, exact, rounded
+
+
+def made_up_task(
+    seen: Preprocessing, n_way: int, k_shot: int, n_query: int, seed: int
+) -> tuple[Pixels, NDArray[np.int64], Pixels]:
+    """Support images, targets and queries: spots of random colours, with noise in each picture."""
+    rng = np.random.default_rng((seed, 2))
+    row, column = np.arange(seen.height) * 7 // seen.height, np.arange(seen.width) * 7 // seen.width
+    spots = rng.integers(0, 256, (n_way, 7, 7, seen.channels))[:, row][:, :, column]
+    targets = np.repeat(np.arange(n_way), k_shot)
+
+    def pictures(classes: NDArray[np.int64]) -> Pixels:
+        noisy = spots[classes] + rng.normal(0, 40, (len(classes), *spots.shape[1:]))
+        return noisy.clip(0, 255).astype(np.uint8)
+
+    return pictures(targets), targets, pictures(np.arange(n_query) % n_way)
+
+
+def in_pytorch(
+    init: Initialization, images: Pixels, targets: NDArray[np.int64], queries: Pixels, steps: int, transductive: bool,
+    dtype: torch.dtype,
+) -> NDArray[np.float64]:  # fmt: skip
+    """The queries' probabilities by the eager inner loop, in any precision."""
+    recipe = init.recipe
+    n_way = int(targets.max()) + 1
+    network = build_network(recipe.backbone, recipe.preprocessing, n_way).to(dtype)
+    state = open_head(_cast(init.state, dtype), recipe.head, network)
+    support, labels, asked = torch.from_numpy(images), torch.from_numpy(targets), torch.from_numpy(queries)
+    batches = mini_batches(len(images), recipe.adaptation.batch_size, steps, (0,))
+    with one_thread():
+        for batch in batches:
+            _, slopes = loss_and_grads(network, state.params, support[batch], labels[batch])
+            state = update(state, summed(slopes, len(batch), recipe.adaptation), recipe.adaptation)
+        params: Params = dict(state.params)
+        if not transductive:
+            params |= norm_statistics(network, params, support)
+            network.eval()
+        with torch.no_grad():
+            logits: Tensor = functional_call(network, params, (asked,))
+    probabilities: NDArray[np.float64] = logits.double().softmax(1).numpy()
+    return probabilities
+
+
+def _cast(state: LearnerState, dtype: torch.dtype) -> LearnerState:
+    params, moments = (
+        {name: tensor.to(dtype) for name, tensor in part.items()} for part in (state.params, state.second_moments)
+    )
+    return LearnerState(params=params, second_moments=moments, updates=state.updates)

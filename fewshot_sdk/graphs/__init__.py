@@ -1,0 +1,1 @@
+"""Networks and preprocessing as ONNX operators."""

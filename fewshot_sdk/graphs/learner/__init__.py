@@ -1,0 +1,1 @@
+"""ONNX graphs that adapt: the inner loop as operators."""

@@ -1,0 +1,111 @@
+"""How a learner computes Conv4: the states of its loop, forward and backward, and the tensors of what it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewshot_sdk.config.recipe import Conv4, Preprocessing
+from fewshot_sdk.graphs.learner import conv4_nodes as conv4
+from fewshot_sdk.graphs.learner.conv4_tables import TAPS, layers, positions_after
+from fewshot_sdk.graphs.nodes import Nodes
+from fewshot_sdk.nets.network import HEAD
+from fewshot_sdk.nets.params import Params
+
+
+class Conv4Form:
+    """Conv4 by few large products. The states of the body are four matrices, see `states`."""
+
+    def __init__(self, backbone: Conv4, seen: Preprocessing) -> None:
+        self._backbone, self._seen, self._tables = backbone, seen, layers(backbone, seen)
+        self._positions, self._columns = positions_after(self._tables), TAPS * seen.channels
+        self.n_features = backbone.filters * self._positions
+        self._traces: list[conv4.Trace] = []
+
+    def images(self, g: Nodes, name: str) -> str:
+        """uint8 images as the first layer takes them."""
+        return conv4.pixels(g, name, self._seen)
+
+    def prepared(self, g: Nodes, x: str) -> str:
+        """What is taken of the support set before the first step: its patches."""
+        return conv4.gather_patches(g, x, self._tables[0])
+
+    def states(self, params: Params) -> list[NDArray[np.float64]]:
+        """The first kernel, all scales and all shifts as rows of one matrix; then each other kernel."""
+
+        def kernel(i: int) -> NDArray[np.float64]:
+            taps = array(params[f"conv{i}.weight"]).transpose(2, 3, 1, 0)
+            return taps.reshape(-1, self._backbone.filters)
+
+        norms = [array(params[f"norm{i}.{part}"])[None] for part in ("weight", "bias") for i in range(1, 5)]
+        return [np.concatenate([kernel(1), *norms]), *map(kernel, range(2, 5))]
+
+    def head(self, params: Params) -> NDArray[np.float64]:
+        """Weights by position and filter, then the bias: (features + 1, n_way)."""
+        weight, bias = (array(params[name]) for name in HEAD)
+        by_position = weight.reshape(len(bias), self._backbone.filters, -1).transpose(2, 1, 0)
+        return np.concatenate([by_position.reshape(-1, len(bias)), bias[None]])
+
+    def forward(self, b: Nodes, patches: str, states: Sequence[str]) -> str:
+        """The features of a mini-batch's patches, with a column of ones."""
+        w = self._weights(b, states)
+        first = conv4.first(b, patches, self._columns)
+        self._traces = [conv4.forward_first(b, first, self._tables[0], w[0], self._backbone)]
+        for layer, weights in zip(self._tables[1:], w[1:], strict=True):
+            self._traces.append(conv4.forward(b, self._traces[-1].output, layer, weights, self._backbone))
+        self._w = w
+        return conv4.features(b, self._traces[-1].output, self._positions, self._backbone.filters)
+
+    def backward(self, b: Nodes, slope: str) -> list[str]:
+        """The slopes by the states from that by the features (n, features): the way back through `forward`."""
+        filters, traces, w = self._backbone.filters, self._traces, self._w
+        slope = b("Reshape", slope, b.integers(-1, self._positions, filters))
+        by_layer: list[tuple[str, str, str]] = []
+        for trace, layer, weights in zip(traces[:0:-1], self._tables[:0:-1], w[:0:-1], strict=True):
+            slope, *others = conv4.backward(b, slope, trace, layer, weights, filters)
+            by_layer.insert(0, (others[0], others[1], others[2]))
+        by_layer.insert(0, conv4.backward_first(b, slope, traces[0], self._tables[0], w[0], filters, self._columns))
+        kernels, gammas, betas = zip(*by_layer, strict=True)
+        return [b("Concat", kernels[0], *gammas, *betas, axis=0), *kernels[1:]]
+
+    def classify(
+        self, g: Nodes, x: str, queries: str, ends: Sequence[str], head: str, params: Params
+    ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:
+        """The queries' logits, and the classifier's tensors by their names in PyTorch: results and their sizes.
+
+        The biases under a norm stay as they are, `params`: their slope is zero.
+        """
+        backbone, filters, channels = self._backbone, self._backbone.filters, self._seen.channels
+        weights = self._weights(g, ends)
+        _, statistics = conv4.predict(g, x, self._tables, weights, head, backbone)
+        logits, _ = conv4.predict(g, queries, self._tables, weights, head, backbone, statistics, "transductive")
+        found: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for i, (w, (mean, variance)) in enumerate(zip(weights, statistics, strict=True), 1):
+            depth = channels if i == 1 else filters
+            kernel = g("Transpose", g("Reshape", w.kernel, g.integers(3, 3, depth, filters)), perm=[3, 2, 0, 1])
+            found[f"conv{i}.weight"] = kernel, (filters, depth, 3, 3)
+            bias = g.constant(array(params[f"conv{i}.bias"]))
+            found[f"conv{i}.bias"] = bias, (filters,)
+            flat = {"weight": w.gamma, "bias": w.beta, "mean": g("Add", mean, bias), "var": variance}
+            for part, row in flat.items():
+                found[f"norm{i}.{part}"] = g("Reshape", row, g.integers(filters)), (filters,)
+        return logits, found
+
+    def by_class(self, g: Nodes, rows: str) -> str:
+        """The head's weights (features, n_way) as PyTorch keeps them, (n_way, features)."""
+        filters, positions = self._backbone.filters, self._positions
+        turned = g("Transpose", g("Reshape", rows, g.integers(positions, filters, -1)), perm=[2, 1, 0])
+        return g("Reshape", turned, g.integers(-1, self.n_features))
+
+    def _weights(self, g: Nodes, states: Sequence[str]) -> list[conv4.Weights]:
+        first, *norms = g.several("Split", 9, states[0], g.integers(self._columns, *[1] * 8), axis=0)
+        return [conv4.Weights(kernel, norms[i], norms[4 + i]) for i, kernel in enumerate([first, *states[1:]])]
+
+
+def array(tensor: Tensor) -> NDArray[np.float64]:
+    """A tensor's numbers."""
+    found: NDArray[np.float64] = tensor.double().numpy()
+    return found

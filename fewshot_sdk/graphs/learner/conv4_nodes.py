@@ -1,0 +1,204 @@
+"""Conv4 in ONNX operators, forward and backward, by few large products.
+
+Activations are (images, positions, channels): a convolution is one `Gather` of patches and one `MatMul`,
+its gradients are two `Gemm`s and a `Gather` that turns patches back into positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewshot_sdk.config.recipe import Conv4, Preprocessing
+from fewshot_sdk.graphs.learner.conv4_tables import TAPS, Layer, positions_after
+from fewshot_sdk.graphs.nodes import Nodes
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Names of a layer's weights: kernel (9 channels, filters), scale and shift (1, filters)."""
+
+    kernel: str
+    gamma: str
+    beta: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the way back needs of a layer's way forward."""
+
+    patches: str
+    centred: str
+    inverse: str
+    scale: str
+    chosen: str
+    output: str
+
+
+def pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
+    """(pixel / 255 - mean) / std of uint8 images, as float (n, positions, channels)."""
+    floats = g("Div", g("Cast", images, to=1), g.scalar(255))
+    if any(seen.mean):
+        floats = g("Sub", floats, g.constant(seen.mean))
+    if any(value != 1 for value in seen.std):
+        floats = g("Div", floats, g.constant(seen.std))
+    return g("Reshape", floats, g.integers(0, seen.height * seen.width, seen.channels))
+
+
+def gather_patches(g: Nodes, x: str, layer: Layer) -> str:
+    """(n, positions, channels) -> (n, positions after, 9 channels); beyond the edge lie zeros."""
+    padded = g("Pad", x, g.integers(0, 0, 0, 0, 1, 0))
+    taken = g("Gather", padded, g.integers(*layer.patches.ravel()), axis=1)
+    return g("Reshape", taken, g.integers(0, len(layer.patches), -1))
+
+
+def as_rows(g: Nodes, x: str, columns: int) -> str:
+    """(n, positions, columns) -> (n positions, columns)."""
+    return g("Reshape", x, g.integers(-1, columns))
+
+
+def column_means(g: Nodes, x: str) -> str:
+    """(1, columns): the mean of each column."""
+    return g("ReduceMean", x, g.integers(0), keepdims=1)
+
+
+def inverse_deviation(g: Nodes, variance: str, epsilon: float) -> str:
+    """1 / sqrt(variance + epsilon)."""
+    return g("Reciprocal", g("Sqrt", g("Add", variance, g.scalar(epsilon))))
+
+
+def shrink(g: Nodes, z: str, layer: Layer, filters: int) -> tuple[str, str]:
+    """The pool, if there is one, then ReLU: rows -> (n, positions after, filters), and which corner won."""
+    positions = len(layer.patches)
+    z = g("Reshape", z, g.integers(-1, positions, filters))
+    chosen = ""
+    if layer.windows is not None:
+        corners = g("Gather", z, g.integers(*layer.windows.ravel()), axis=1)
+        corners = g("Reshape", corners, g.integers(-1, len(layer.windows), 4, filters))
+        chosen = g("ArgMax", corners, axis=2, keepdims=1)
+        z = g("ReduceMax", corners, g.integers(2), keepdims=0)
+    return g("Relu", z), chosen
+
+
+def unshrink(g: Nodes, slope: str, output: str, chosen: str, layer: Layer, filters: int) -> str:
+    """The way back through `shrink`: the slope by its output -> by its input, as rows."""
+    slope = g("Mul", slope, g("Cast", g("Greater", output, g.scalar(0)), to=1))  # faster than Where and Sign
+    if layer.corners is not None:
+        which = g("Reshape", g.integers(0, 1, 2, 3), g.integers(4, 1))
+        mine = g("Cast", g("Equal", chosen, which), to=1)
+        spread = g("Mul", g("Unsqueeze", slope, g.integers(2)), mine)
+        spread = g("Reshape", spread, g.integers(0, -1, filters))
+        slope = g("Gather", spread, g.integers(*layer.corners), axis=1)
+    return as_rows(g, slope, filters)
+
+
+def predict(
+    g: Nodes, x: str, tables: list[Layer], weights: list[Weights], head: str, backbone: Conv4,
+    statistics: list[tuple[str, str]] | None = None, own: str = "",
+) -> tuple[str, list[tuple[str, str]]]:  # fmt: skip
+    """Logits, and the mean and variance that each norm's input has over all images and positions.
+
+    statistics: such numbers to norm by instead, unless the boolean named `own` is true.
+    """
+    found: list[tuple[str, str]] = []
+    for i, (layer, w) in enumerate(zip(tables, weights, strict=True)):
+        patches = gather_patches(g, x, layer)
+        columns = g("Reshape", patches, g("Concat", g.integers(-1), g("Shape", patches, start=2), axis=0))
+        y = g("MatMul", columns, w.kernel)
+        mean = column_means(g, y)
+        centred = g("Sub", y, mean)
+        variance = column_means(g, g("Mul", centred, centred))
+        found.append((mean, variance))
+        if statistics:
+            mean = g("Where", own, mean, statistics[i][0])
+            variance = g("Where", own, variance, statistics[i][1])
+            centred = g("Sub", y, mean)
+        scale = g("Mul", w.gamma, inverse_deviation(g, variance, backbone.norm_epsilon))
+        x, _ = shrink(g, g("Add", g("Mul", centred, scale), w.beta), layer, backbone.filters)
+    return g("MatMul", features(g, x, positions_after(tables), backbone.filters), head), found
+
+
+def features(g: Nodes, x: str, positions: int, filters: int) -> str:
+    """The head's input, (n, features + 1): the last column is the bias's ones."""
+    return g("Pad", g("Reshape", x, g.integers(-1, positions * filters)), g.integers(0, 0, 0, 1), g.scalar(1))
+
+
+def forward(g: Nodes, x: str, layer: Layer, w: Weights, backbone: Conv4) -> Trace:
+    """A layer after the first, with its batch's own statistics."""
+    filters, epsilon = backbone.filters, backbone.norm_epsilon
+    patches = as_rows(g, gather_patches(g, x, layer), TAPS * filters)
+    y = g("MatMul", patches, w.kernel)
+    centred = g("Sub", y, column_means(g, y))
+    inverse = inverse_deviation(g, column_means(g, g("Mul", centred, centred)), epsilon)
+    scale = g("Mul", w.gamma, inverse)
+    output, chosen = shrink(g, g("Add", g("Mul", centred, scale), w.beta), layer, filters)
+    return Trace(patches, centred, inverse, scale, chosen, output)
+
+
+def backward(g: Nodes, slope: str, trace: Trace, layer: Layer, w: Weights, filters: int) -> tuple[str, str, str, str]:
+    """The slopes by the layer's input, kernel, gamma and beta, from the one by its output."""
+    d = unshrink(g, slope, trace.output, trace.chosen, layer, filters)
+    by_beta = g("ReduceSum", d, g.integers(0), keepdims=1)
+    by_gamma = g("Mul", g("ReduceSum", g("Mul", d, trace.centred), g.integers(0), keepdims=1), trace.inverse)
+    rows = g("Cast", g("Shape", d, start=0, end=1), to=1)
+    of_mean = g("Div", by_beta, rows)
+    of_variance = g("Div", g("Mul", by_gamma, trace.inverse), rows)
+    inner = g("Sub", g("Sub", d, of_mean), g("Mul", trace.centred, of_variance))
+    d = g("Mul", inner, trace.scale)
+    by_kernel = g("Gemm", trace.patches, d, transA=1)
+    return by_patches(g, d, layer, w.kernel, filters), by_kernel, by_gamma, by_beta
+
+
+def by_patches(g: Nodes, d: str, layer: Layer, kernel: str, filters: int) -> str:
+    """The slope by a convolution's input, (n, positions before, channels), from the one by its output, as rows."""
+    # a row of zeros for each image gives the zero patches that the table points to where there is no tap
+    padded = g("Pad", g("Reshape", d, g.integers(-1, len(layer.patches), filters)), g.integers(0, 0, 0, 0, 1, 0))
+    spread = g("Gemm", as_rows(g, padded, filters), kernel, transB=1)
+    spread = g("Reshape", spread, g.integers(-1, TAPS * (len(layer.patches) + 1), filters))
+    taken = g("Gather", spread, g.integers(*layer.folds.ravel()), axis=1)
+    taken = g("Reshape", taken, g.integers(-1, len(layer.folds), layer.folds.shape[1] * filters))  # long rows add fast
+    return g("Reshape", g("ReduceSum", taken, g.integers(1), keepdims=0), g.integers(0, -1, filters))
+
+
+@dataclass(frozen=True)
+class First:
+    """The first layer's centred patches of a batch with a column of ones, and their covariance."""
+
+    patches: str
+    covariance: str
+
+
+def first(g: Nodes, patches: str, columns: int) -> First:
+    """Prepares the first layer: (n, positions, columns) of patches.
+
+    Its input does not change with its weights, so its statistics follow from the patches' covariance.
+    """
+    rows = as_rows(g, patches, columns)
+    centred = g("Sub", rows, column_means(g, rows))
+    n = g("Cast", g("Shape", rows, start=0, end=1), to=1)
+    return First(
+        g("Pad", centred, g.integers(0, 0, 0, 1), g.scalar(1)),
+        g("Div", g("Gemm", centred, centred, transA=1), n),
+    )
+
+
+def forward_first(g: Nodes, x: First, layer: Layer, w: Weights, backbone: Conv4) -> Trace:
+    """The first layer: scale and shift go into its kernel."""
+    filters, epsilon = backbone.filters, backbone.norm_epsilon
+    spread = g("MatMul", x.covariance, w.kernel)
+    variance = g("Relu", g("ReduceSum", g("Mul", w.kernel, spread), g.integers(0), keepdims=1))
+    inverse = inverse_deviation(g, variance, epsilon)
+    scale = g("Mul", w.gamma, inverse)
+    z = g("MatMul", x.patches, g("Concat", g("Mul", w.kernel, scale), w.beta, axis=0))
+    output, chosen = shrink(g, z, layer, filters)
+    return Trace(x.patches, spread, inverse, scale, chosen, output)
+
+
+def backward_first(
+    g: Nodes, slope: str, trace: Trace, layer: Layer, w: Weights, filters: int, columns: int
+) -> tuple[str, str, str]:
+    """The slopes by the first layer's kernel, gamma and beta."""
+    d = unshrink(g, slope, trace.output, trace.chosen, layer, filters)
+    by_folded, by_beta = g.several("Split", 2, g("Gemm", trace.patches, d, transA=1), g.integers(columns, 1), axis=0)
+    by_gamma = g("Mul", g("ReduceSum", g("Mul", w.kernel, by_folded), g.integers(0), keepdims=1), trace.inverse)
+    of_variance = g("Mul", trace.centred, g("Mul", by_gamma, trace.inverse))
+    return g("Mul", g("Sub", by_folded, of_variance), trace.scale), by_gamma, by_beta

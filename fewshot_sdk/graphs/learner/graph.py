@@ -1,0 +1,151 @@
+"""The learner as an ONNX graph: an inner loop on a support set, then the queries' probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.backbones import judges_alone
+from fewshot_sdk.config.recipe import Conv4, InnerLoop, Mlp, Recipe, Residual
+from fewshot_sdk.errors import ExportError
+from fewshot_sdk.graphs.learner.conv4 import Conv4Form
+from fewshot_sdk.graphs.learner.layered import LayeredForm
+from fewshot_sdk.graphs.learner.residual import ResidualForm
+from fewshot_sdk.graphs.nodes import ROUND, Nodes, value
+from fewshot_sdk.nets.network import HEAD
+
+Form = Conv4Form | LayeredForm | ResidualForm
+
+
+def learner_graph(init: Initialization) -> onnx.ModelProto:
+    """The graph, without metadata.
+
+    In: `support` uint8 (S, height, width, channels), `labels` int64 (S,), `queries` uint8 (Q, ...), `steps` int64,
+    `learning_rate` float; and, if given, `batches` int64 (rows, batch), of which step t takes row t modulo rows
+    (else every step takes the whole support set), and `transductive` bool: the queries are judged together,
+    not each by the support set's statistics, where the network has any.
+    Out: `probabilities` (Q, N), and the classifier's tensors by their names in PyTorch. N is max(labels) + 1.
+    Raises ExportError for a network of another kind, and for learned rates or a part of the network that stays.
+    """
+    form, seen, params = _form(init.recipe), init.recipe.preprocessing, init.state.params
+    g = Nodes()
+    x = form.images(g, "support")
+    n_way = g("Unsqueeze", g("Add", g("ReduceMax", "labels", keepdims=0), g.constant(1, np.int64)), g.integers(0))
+    ends = _inner_loop(g, form, init.recipe.adaptation, x, n_way, _start(g, form, init, n_way))
+    n_body = len(form.states(params))
+    queries = form.images(g, "queries")
+    logits, tensors = form.classify(g, x, queries, ends[:n_body], ends[n_body], params)
+    g.output(g("Softmax", logits, axis=1), "probabilities")
+    rows, bias = g.several("Split", 2, ends[n_body], g.integers(form.n_features, 1), axis=0)
+    outputs = [value("probabilities", np.float32, "Q", "N")]
+    for name, (result, shape) in tensors.items():
+        g.output(result, name)
+        outputs.append(value(name, np.float32, *shape))
+    g.output(form.by_class(g, rows), HEAD[0])
+    g.output(g("Reshape", bias, g.integers(-1)), HEAD[1])
+    outputs += [value(HEAD[0], np.float32, "N", form.n_features), value(HEAD[1], np.float32, "N")]
+    sizes = (seen.height, seen.width, seen.channels)
+    inputs = [
+        value("support", np.uint8, "S", *sizes),
+        value("labels", np.int64, "S"),
+        value("queries", np.uint8, "Q", *sizes),
+        value("steps", np.int64),
+        value("learning_rate", np.float32),
+        value("batches", np.int64, "rows", "batch"),
+        value("transductive", np.bool_),
+    ]
+    return g.model(inputs, outputs, {"batches": np.empty((0, 0), np.int64), "transductive": np.array(False)})
+
+
+def _form(recipe: Recipe) -> Form:
+    """How the recipe's network is computed. Raises ExportError if it cannot be."""
+    advice = "adapt it with PyTorch, and export the classifier"
+    if recipe.head == "prototype":
+        raise ExportError(
+            f"an initialization by protonet cannot be exported as a learner: its class means take no steps; {advice}"
+        )
+    if recipe.meta.algorithm == "meta-sgd" or recipe.adaptation.trainable != "all":
+        raise ExportError(
+            f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: there, all weights move "
+            f"at one rate; {advice}"
+        )
+    if isinstance(recipe.backbone, Conv4) and not judges_alone(recipe.backbone):
+        return Conv4Form(recipe.backbone, recipe.preprocessing)
+    if isinstance(recipe.backbone, Conv4 | Mlp):
+        return LayeredForm(recipe.backbone, recipe.preprocessing)
+    if isinstance(recipe.backbone, Residual):
+        return ResidualForm(recipe.backbone, recipe.preprocessing)
+    raise ExportError(
+        f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for conv4, "
+        f"mlp and residual ones; {advice}"
+    )
+
+
+def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, start: Sequence[str]) -> list[str]:
+    """What the states become, in the order of `_start`."""
+    prepared = form.prepared(g, x)
+    targets = g("OneHot", "labels", n_way, g.constant([0, 1]), axis=-1)
+    schedule, n_rows, size = _schedule(g)
+    b = Nodes(g)
+    states = [b.input() for _ in start]
+    n_body = (len(start) if inner.optimizer == "sgd" else len(start) // 2) - 1
+    head = states[n_body]
+    batch = b("Gather", schedule, b("Mod", ROUND, n_rows), axis=0)
+    features = form.forward(b, b("Gather", prepared, batch, axis=0), states[:n_body])
+    # the slope of the cross-entropy, summed and divided, by the logits
+    wrong = b("Sub", b("Softmax", b("MatMul", features, head), axis=1), b("Gather", targets, batch, axis=0))
+    wrong = b("Div", wrong, b.scalar(inner.loss_divisor) if inner.loss_divisor else size)
+    by_head = b("Gemm", features, wrong, transA=1)
+    rows = b("Slice", head, b.integers(0), b.integers(form.n_features), b.integers(0))
+    slopes = [*form.backward(b, b("Gemm", wrong, rows, transB=1)), by_head]
+    return g.loop("steps", b, start, _update(b, states, slopes, inner))
+
+
+def _schedule(g: Nodes) -> tuple[str, str, str]:
+    """`batches`, or where it is empty one row of the whole support set; its number of rows; a row's length as float."""
+    n = g("Shape", "labels")
+    given = g("Shape", "batches", start=0, end=1)
+    empty = g("Equal", given, g.integers(0))
+    everything = g("Range", g.constant(0, np.int64), g("Squeeze", n), g.constant(1, np.int64))
+    n_rows = g("Max", given, g.integers(1))
+    size = g("Where", empty, n, g("Shape", "batches", start=1, end=2))
+    line = g("Concat", g("Reshape", "batches", g.integers(-1)), everything, axis=0)
+    line = g("Slice", line, g.integers(0), g("Mul", n_rows, size), g.integers(0))
+    return g("Reshape", line, g("Concat", n_rows, size, axis=0)), g("Squeeze", n_rows), g("Cast", size, to=1)
+
+
+def _update(b: Nodes, states: Sequence[str], slopes: Sequence[str], inner: InnerLoop) -> list[str]:
+    """`inner_loop.update`. Adam's moments are kept divided by 1 - beta2, which saves a product of each number;
+
+    its bias correction c = 1 - beta2^t is carried along, c <- beta2 c + (1 - beta2), which loses no digits.
+    """
+    if inner.optimizer == "sgd":
+        return [b("Sub", p, b("Mul", d, "learning_rate")) for p, d in zip(states, slopes, strict=True)]
+    n, keep = len(slopes), b.scalar(inner.beta2)
+    correction = b("Add", b("Mul", states[-1], keep), b.scalar(1 - inner.beta2))
+    root = b("Sqrt", b("Div", correction, b.scalar(1 - inner.beta2)))
+    rate, epsilon = b("Mul", "learning_rate", root), b("Mul", b.scalar(inner.epsilon), root)
+    params, moments = [], []
+    for p, v, d in zip(states[:n], states[n : 2 * n], slopes, strict=True):
+        moments.append(b("Add", b("Mul", v, keep), b("Mul", d, d)))
+        step = b("Div", d, b("Add", b("Sqrt", moments[-1]), epsilon))
+        params.append(b("Sub", p, b("Mul", step, rate)))
+    return [*params, *moments, correction]
+
+
+def _start(g: Nodes, form: Form, init: Initialization, n_way: str) -> list[str]:
+    """The states before the first step: the body's, then the head's; for Adam moments and bias correction as well."""
+    state, inner = init.state, init.recipe.adaptation
+    opened = init.recipe.head == "zero"
+    wide = g("Concat", g.integers(form.n_features + 1), n_way, axis=0)
+    found = [g.constant(matrix) for matrix in form.states(state.params)]
+    found.append(g("Expand", g.scalar(0), wide) if opened else g.constant(form.head(state.params)))
+    if inner.optimizer == "sgd":
+        return found
+    scale = 1 / (1 - inner.beta2)
+    found += [g.constant(matrix * scale) for matrix in form.states(state.second_moments)]
+    row = g.constant(form.head(state.second_moments) * scale)
+    return [*found, g("Expand", row, wide) if opened else row, g.scalar(1 - inner.beta2**state.updates)]

@@ -1,0 +1,183 @@
+"""The one preprocessing in ONNX operators: any picture becomes the network's pixels, bit for bit as in `images.fit`.
+
+A resize is two products, with a matrix for the columns and one for the rows, made from the picture's size when the
+graph runs. Their entries are Pillow's: whole multiples of 2**-22, rounded to 8 bits between the passes and after. In
+double precision all sums are exact, so that no order of adding changes a bit; for the box filter whole numbers do, see
+`box_nodes`.  Source: Pillow, `Resample.c`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.graphs.box_nodes import box_resized
+from fewshot_sdk.graphs.nodes import Nodes
+
+_DOUBLE, _FLOAT, _INT64 = onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+_UINT8 = onnx.TensorProto.UINT8
+_GREY = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's share of red, green and blue in grey; source: `Convert.c`
+_STEPS = 2.0**22  # Pillow keeps that many steps between 0 and 1 of each weight
+_REACH = {"bilinear": 1.0, "bicubic": 2.0}  # how far a filter looks, in pixels of the smaller picture
+_CHANNELS_FIRST = (0, 3, 1, 2)
+_ONE = onnx.helper.make_tensor("one", onnx.TensorProto.INT8, [1], [1])
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a picture, as names of float64 scalars; or both sides, as names of (2, 1, 1).
+
+    whole: what of it is resized, or the canvas that it lies on; offset: where its first pixel that is used lies on
+    that canvas; first: which pixel that is; used: how many are.
+    """
+
+    whole: str
+    offset: str
+    first: str
+    used: str
+
+
+def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
+    """uint8 (n, any height, any width, 3) -> float32 (n, channels, height, width): whole numbers from 0 to 255."""
+    wanted = (seen.height, seen.width)
+    sizes = g("Cast", g("Shape", images, start=1, end=3), to=_DOUBLE)
+    sides = _sides(g, sizes, seen)
+    grey = _grey(g, images) if seen.channels == 1 or seen.polarity == "dark_on_light" else ""
+    dark = _dark(g, grey, g("ReduceProd", sizes)) if seen.polarity == "dark_on_light" else None
+    x = grey if seen.channels == 1 else g("Transpose", images, perm=_CHANNELS_FIRST)
+    if (seen.fit == "crop" or seen.kept < 1) and seen.resize != "nearest":
+        starts, ends = (
+            g("Cast", g("Reshape", part, g.integers(2)), to=_INT64)
+            for part in (sides.first, g("Add", sides.first, sides.used))
+        )
+        x = g("Slice", x, starts, ends, g.integers(2, 3))
+    if seen.resize == "box":
+        return box_resized(g, x, sides.whole, sides.offset, sides.used, wanted, dark, seen.fit == "pad")
+    if dark is not None:
+        x = g("Abs", g("Sub", g("Cast", x, to=_FLOAT), g("Mul", g("Cast", dark, to=_FLOAT), g.scalar(255))))
+    rows, columns = (_one_side(g, sides, axis) for axis in (0, 1))
+    if seen.resize == "nearest":
+        x = _nearest(g, x, columns, seen.width, 3)
+        return g("Cast", _nearest(g, x, rows, seen.height, 2), to=_FLOAT)
+    x = g("Cast", x, to=_DOUBLE)
+    weights, white = _weights(g, columns, seen.width, seen)
+    x = _eight_bits(g, g("MatMul", x, g("Transpose", weights, perm=[1, 0])), g("Transpose", white, perm=[1, 0]))
+    weights, white = _weights(g, rows, seen.height, seen)
+    return g("Cast", _eight_bits(g, g("MatMul", weights, x), white), to=_FLOAT)
+
+
+def _sides(g: Nodes, found: str, seen: Preprocessing) -> Side:
+    """How sides of so many pixels, float64 (2,), are used, as `images.fit` does it."""
+    sizes, others = (
+        g("Gather", found, g.constant(np.reshape(order, (2, 1, 1)), np.int64)) for order in ((0, 1), (1, 0))
+    )
+    zero = _double(g, np.zeros((2, 1, 1)))
+    if seen.fit == "stretch" and seen.kept == 1:
+        return Side(sizes, zero, zero, sizes)
+    even = others
+    if seen.height != seen.width:
+        wanted = np.reshape((seen.height, seen.width), (2, 1, 1))
+        even = g("Div", g("Mul", others, _double(g, wanted)), _double(g, wanted[::-1]))
+        even = g("Round", even)  # halves to even
+    if seen.fit != "pad":
+        cut = g("Min", sizes, g("Max", even, _double(g, 1))) if seen.fit == "crop" else sizes
+        if seen.kept < 1:
+            cut = g("Max", g("Round", g("Mul", cut, _double(g, seen.kept))), _double(g, 1))
+        return Side(cut, zero, _half(g, g("Sub", sizes, cut)), cut)
+    whole = g("Max", sizes, even)
+    return Side(whole, _half(g, g("Sub", whole, sizes)), zero, sizes)
+
+
+def _one_side(g: Nodes, sides: Side, axis: int) -> Side:
+    def part(name: str) -> str:
+        return g("Squeeze", g("Gather", name, g.constant(axis, np.int64)))
+
+    return Side(part(sides.whole), part(sides.offset), part(sides.first), part(sides.used))
+
+
+def _grey(g: Nodes, images: str) -> str:
+    """uint8 (n, h, w, 3) -> uint8 (n, 1, h, w); all sums are exact, as whole numbers of 65536ths up to 2**24."""
+    colours = g("Transpose", g("Reshape", images, g.integers(-1, 3)), perm=[1, 0])
+    shares = g.constant([[share / 65536 for share in _GREY]])
+    grey = g("Cast", g("Gemm", shares, g("Cast", colours, to=_FLOAT), g.constant([0.5])), to=_UINT8)  # rounds down
+    shape = g("Concat", g("Shape", images, end=1), g.integers(1), g("Shape", images, start=1, end=3), axis=0)
+    return g("Reshape", grey, shape)
+
+
+def _dark(g: Nodes, grey: str, area: str) -> str:
+    """bool (n, 1, 1, 1): whether a picture's mean grey is under 127.5."""
+    ones = g("ConstantOfShape", g("Concat", g("Shape", grey, start=3), g.integers(1), axis=0), value=_ONE)
+    lines = g("Cast", g("MatMulInteger", grey, ones), to=_DOUBLE)
+    return g("Less", g("ReduceSum", lines, g.integers(2), keepdims=1), g("Mul", area, _double(g, 127.5)))
+
+
+def _weights(g: Nodes, side: Side, wanted: int, seen: Preprocessing) -> tuple[str, str]:
+    """(wanted, used): how much each pixel of a side counts, in steps; (wanted, 1): 255 times what the canvas counts."""
+    scale = g("Div", side.whole, _double(g, wanted))
+    stretch = g("Max", scale, _double(g, 1))
+    centers = g("Mul", g.constant(np.arange(wanted)[:, None] + 0.5, np.float64), scale)
+    pixels = g("Range", _double(g, 0), side.whole, _double(g, 1))
+    reach = g("Mul", stretch, _double(g, _REACH[seen.resize]))
+    first, last = (g("Floor", g("Add", g(add, centers, reach), _double(g, 0.5))) for add in ("Sub", "Add"))
+    near = g("And", g("GreaterOrEqual", pixels, first), g("Less", pixels, last))
+    apart = g("Add", g("Sub", pixels, centers), _double(g, 0.5))
+    weights = _filter(g, g("Mul", apart, g("Reciprocal", stretch)), seen.resize)
+    weights = g("Where", near, weights, _double(g, 0))
+    weights = g("Mul", g("Div", weights, g("ReduceSum", weights, g.integers(1), keepdims=1)), _double(g, _STEPS))
+    weights = g("Mul", g("Sign", weights), g("Floor", g("Add", g("Abs", weights), _double(g, 0.5))))
+    if seen.fit != "pad":
+        return weights, _double(g, [[0]])
+    everything = g("ReduceSum", weights, g.integers(1), keepdims=1)
+    start, end = (
+        g("Cast", g("Unsqueeze", part, g.integers(0)), to=_INT64)
+        for part in (side.offset, g("Add", side.offset, side.used))
+    )
+    weights = g("Slice", weights, start, end, g.integers(1))
+    canvas = g("Sub", everything, g("ReduceSum", weights, g.integers(1), keepdims=1))
+    return weights, g("Mul", canvas, _double(g, 255))
+
+
+def _filter(g: Nodes, apart: str, resize: Literal["nearest", "box", "bilinear", "bicubic"]) -> str:
+    """What a pixel counts that is so far from the middle, before scaling to a sum of 1."""
+    x = g("Abs", apart)
+    if resize == "bilinear":
+        return g("Max", g("Sub", _double(g, 1), x), _double(g, 0))
+    near = g("Sub", g("Mul", x, _double(g, 1.5)), _double(g, 2.5))
+    near = g("Add", g("Mul", g("Mul", near, x), x), _double(g, 1))
+    far = g("Add", g("Mul", g("Sub", x, _double(g, 5)), x), _double(g, 8))
+    far = g("Mul", g("Sub", g("Mul", far, x), _double(g, 4)), _double(g, -0.5))
+    far = g("Where", g("Less", x, _double(g, 2)), far, _double(g, 0))
+    return g("Where", g("Less", x, _double(g, 1)), near, far)
+
+
+def _nearest(g: Nodes, x: str, side: Side, wanted: int, axis: int) -> str:
+    """One pixel for each that is wanted along an axis; beyond the picture lies white."""
+    scale = g("Div", side.whole, _double(g, wanted))
+    strides = g("Mul", scale, g.constant([0.5, *[1.0] * (wanted - 1)], np.float64))
+    taken = g("Floor", g("CumSum", strides, g.constant(0, np.int64)))  # Pillow adds up, too, with its roundings
+    taken = g("Sub", g("Add", taken, side.first), side.offset)
+    last = g("Sub", g("Add", side.first, side.used), _double(g, 1))
+    inside = g("Max", g("Min", taken, last), side.first)
+    shape = g.integers(*(wanted if i == axis else 1 for i in range(4)))
+    there = g("Reshape", g("Equal", inside, taken), shape)
+    x = g("Cast", g("Gather", x, g("Cast", inside, to=_INT64), axis=axis), to=_FLOAT)
+    return g("Where", there, x, g.scalar(255))
+
+
+def _eight_bits(g: Nodes, sums: str, white: str) -> str:
+    """Sums in steps, on white, rounded half up to whole numbers from 0 to 255."""
+    parts = g("Mul", g("Add", sums, white), _double(g, 1 / _STEPS))
+    rounded = g("Floor", g("Add", parts, _double(g, 0.5)))
+    return g("Max", g("Min", rounded, _double(g, 255)), _double(g, 0))
+
+
+def _half(g: Nodes, size: str) -> str:
+    return g("Floor", g("Mul", size, _double(g, 0.5)))
+
+
+def _double(g: Nodes, value: object) -> str:
+    return g.constant(value, np.float64)

@@ -1,0 +1,141 @@
+"""From pictures of any kind to the network's pixels: the one preprocessing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.errors import ImageError
+from fewshot_sdk.images.decoding import MAX_BYTES, as_seen, decode
+from fewshot_sdk.storage.files import read_bounded
+
+MANY_PIXELS = 2**19
+Pixels: TypeAlias = NDArray[np.uint8]
+Picture: TypeAlias = str | Path | bytes | Image.Image | Pixels
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+def read_image(source: Picture, at_least: int | None = None) -> Image.Image:
+    """The picture a person sees, in mode L or RGB: upright, transparency on white, 8 bits.
+
+    `source` is a path, the bytes of a file, a Pillow image, or a uint8 array (height, width[, 3]).
+    at_least: as in `decoding.decode`, whose formats and limits hold; None: every pixel.
+    Raises ImageError, naming the file.
+    """
+    if isinstance(source, Image.Image):
+        return as_seen(source)
+    if isinstance(source, np.ndarray):
+        return as_seen(_from_array(source))
+    if isinstance(source, bytes):
+        return decode(source, "the image", at_least).image
+    return decode(read_picture_file(Path(source)), str(source), at_least).image
+
+
+def read_picture_file(path: Path) -> bytes:
+    """The bytes of a file of a picture's size. Raises ImageError if it is missing, unreadable or over 64 MiB."""
+    return read_bounded(path, MAX_BYTES, ImageError, "name a smaller picture, or one that can be read")
+
+
+def enough_pixels(settings: Preprocessing) -> int | None:
+    """How many pixels of each side of a picture `fit` needs, so that more change next to nothing.
+
+    Three times the network's: Pillow's documentation of `reducing_gap` calls the result
+    indistinguishable from reading all of them. None: all, for the filter that picks single ones.
+    """
+    if settings.resize == "nearest":
+        return None
+    return max(64, math.ceil(3 * max(settings.width, settings.height) / settings.kept))
+
+
+def picture(source: Picture, settings: Preprocessing) -> Pixels:
+    """What an exported graph takes of a picture, which does the rest of `preprocess`: uint8 (height, width, 3).
+
+    Raises ImageError as `read_image` does.
+    """
+    return np.asarray(_bounded(read_image(source, enough_pixels(settings)), settings).convert("RGB"))
+
+
+def preprocess(source: Picture, settings: Preprocessing) -> Pixels:
+    """The pixels the network sees of a picture: uint8, (height, width, channels).
+
+    The same function serves training, adaptation and every exported model. A JPEG at least six times
+    as large as the network's input is decoded at a reduced size (see `enough_pixels`), any other
+    picture of more than half a megapixel is first averaged over squares of whole pixels.
+    Raises ImageError as `read_image` does.
+    """
+    return fit(read_image(source, enough_pixels(settings)), settings)
+
+
+def fit(image: Image.Image, settings: Preprocessing) -> Pixels:
+    """What `preprocess` gives for a picture that was read already, with `enough_pixels`."""
+    image = _bounded(image, settings).convert("L" if settings.channels == 1 else "RGB")
+    if settings.polarity == "dark_on_light" and np.asarray(image.convert("L")).mean() < 127.5:
+        image = ImageOps.invert(image)
+    size = (settings.width, settings.height)
+    if settings.fit == "crop" or settings.kept < 1:
+        image = image.crop(_middle(image.size, size if settings.fit == "crop" else image.size, settings.kept))
+    elif settings.fit == "pad":
+        image = _pad(image, size)
+    if image.size != size:
+        if settings.resize != "nearest":  # Pillow sometimes takes the rows first, by a rule of its own
+            image = image.resize((size[0], image.height), _FILTERS[settings.resize])
+        image = image.resize(size, _FILTERS[settings.resize])
+    return np.asarray(image, dtype=np.uint8).reshape(settings.height, settings.width, settings.channels)
+
+
+def _from_array(array: Pixels) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or array.shape[2:] == (3,)):
+        raise ImageError(
+            "an image array: expected uint8 of shape (height, width), (height, width, 1) or "
+            f"(height, width, 3), found {array.dtype} {list(array.shape)}"
+        )
+    return Image.fromarray(array)
+
+
+def _bounded(image: Image.Image, settings: Preprocessing) -> Image.Image:
+    """The image with half a megapixel at most, if that leaves `enough_pixels`: bounds the memory of a graph."""
+    enough = enough_pixels(settings)
+    if enough is None or image.width * image.height <= MANY_PIXELS:
+        return image
+    factor = math.ceil(math.sqrt(image.width * image.height / MANY_PIXELS))
+    factor = min(factor, image.width // enough, image.height // enough)
+    if factor <= 1:
+        return image
+    width, height = image.width // factor * factor, image.height // factor * factor
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.reduce(factor, (left, top, left + width, top + height))  # squares cut at the edge would shift it
+
+
+def _middle(found: tuple[int, int], wanted: tuple[int, int], kept: float) -> tuple[int, int, int, int]:
+    """The largest centred box of the wanted proportions, or that share of its sides, as left, top, right, bottom."""
+    width, height = found
+    cut_width = max(1, round(kept * min(width, max(1, round(height * wanted[0] / wanted[1])))))
+    cut_height = max(1, round(kept * min(height, max(1, round(width * wanted[1] / wanted[0])))))
+    left, top = (width - cut_width) // 2, (height - cut_height) // 2
+    return left, top, left + cut_width, top + cut_height
+
+
+def _pad(image: Image.Image, wanted: tuple[int, int]) -> Image.Image:
+    """The image on the smallest white canvas of the wanted proportions, centred."""
+    width, height = image.size
+    full_width = max(width, round(height * wanted[0] / wanted[1]))
+    full_height = max(height, round(width * wanted[1] / wanted[0]))
+    if (full_width, full_height) == (width, height):
+        return image
+    canvas = Image.new(image.mode, (full_width, full_height), "white")
+    canvas.paste(image, ((full_width - width) // 2, (full_height - height) // 2))
+    return canvas

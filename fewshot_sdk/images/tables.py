@@ -1,0 +1,133 @@
+"""Tables: a CSV that gives pictures their labels, and one of numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_sdk.errors import SupportError
+from fewshot_sdk.storage.files import read_bounded
+
+_MAX_BYTES = 16 * 2**20
+_SHOWN = 5
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A picture's path, next to its table unless absolute, its label, and the line it stands on."""
+
+    path: Path
+    label: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """A table as text: the header in lower case, and each row that is not empty with the line it stands on."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, list[str]], ...]
+    delimiter: str
+
+
+def read_cells(table: Path, columns: Sequence[str], advice: str = "") -> Cells:
+    """The cells of a UTF-8 CSV whose header names these columns, in any order.
+
+    Commas, semicolons or tabs part the columns, whichever the header has.
+    Raises SupportError, naming the row; with `advice` for another header.
+    """
+    wanted = f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}"
+    data = read_bounded(table, _MAX_BYTES, SupportError, f"expected a CSV with {wanted}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SupportError(f"{table}, row {line}: it is not UTF-8 text; save the table as 'CSV UTF-8'") from None
+    head, _, rest = text.partition("\n")
+    if head.strip().lower() in ("sep=;", "sep=,", "sep=\t"):  # Excel's own first line
+        text, skipped, head = rest, 1, rest.partition("\n")[0]
+    else:
+        skipped = 0
+    marks = [mark for mark in ",;\t" if mark in head]  # spreadsheets write what the country writes
+    names = {mark: {name.strip(' "\r').lower() for name in head.split(mark)} for mark in marks}
+    delimiter = next((mark for mark in marks if set(columns) <= names[mark]), (marks or [","])[0])
+    cells = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = tuple(name.strip().lower() for name in next(cells, []))
+        rows = [(cells.line_num + skipped, [cell.strip() for cell in row]) for row in cells]
+    except csv.Error as error:
+        raise SupportError(f"{table}, row {cells.line_num + skipped}: {error}; save the table as CSV again") from None
+    if not set(columns) <= set(header):
+        found = ", ".join(header)[:100] or "none"
+        raise SupportError(f"{table}, row 1: expected a header with {wanted}, found {found}{advice}")
+    return Cells(header=header, rows=tuple(row for row in rows if any(row[1])), delimiter=delimiter)
+
+
+def read_table(table: Path) -> list[Row]:
+    """The rows of a table that gives pictures their labels; other columns and empty lines are passed over.
+
+    Raises SupportError, naming the row.
+    """
+    cells = read_cells(table, ("path", "label"), "; for numbers name what takes them, such as --init sine")
+    found_rows, wrong = [], []
+    for line, row in cells.rows:
+        named = dict(zip(cells.header, row, strict=False))
+        path, label = named.get("path", ""), named.get("label", "")
+        if path and label and "\0" not in path and len(row) <= len(cells.header):
+            found_rows.append(Row(path=table.parent / path.replace("\\", "/"), label=label, line=line))
+        else:
+            found = cells.delimiter.join(row)[:100]
+            wrong.append(f"{table}, row {line}: expected a path and a label, found {found!r}; complete the row")
+    if wrong:
+        raise SupportError(first_few(wrong))
+    return found_rows
+
+
+def read_numbers(table: Path, columns: Sequence[str], least: int = 1) -> NDArray[np.float32]:
+    """The numbers of these columns of a CSV, (rows, columns), finite; other columns and empty lines are passed over.
+
+    A comma is a decimal point too where something else parts the columns.
+    Raises SupportError, naming row and column, for what is no number, and for fewer than `least` rows.
+    """
+    cells = read_cells(table, columns)
+    for column in columns:
+        if cells.header.count(column) > 1:
+            raise SupportError(f"{table}, row 1: expected one column {column}, found {cells.header.count(column)}")
+    places = [cells.header.index(column) for column in columns]
+    numbers, wrong = np.empty((len(cells.rows), len(columns)), np.float32), []
+    for i, (line, row) in enumerate(cells.rows):
+        if len(row) != len(cells.header):
+            wrong.append(f"{table}, row {line}: expected {len(cells.header)} columns as in row 1, found {len(row)}")
+            continue
+        for j, place in enumerate(places):
+            try:
+                numbers[i, j] = number(row[place] if cells.delimiter == "," else row[place].replace(",", "."))
+            except ValueError:
+                found = repr(row[place][:60]) if row[place] else "nothing"
+                wrong.append(f"{table}, row {line}, column {columns[j]}: expected a number such as -1.5, found {found}")
+    if wrong:
+        raise SupportError(first_few(wrong))
+    if len(numbers) < least:
+        raise SupportError(f"{table}: expected {least} or more rows of numbers under the header, found {len(numbers)}")
+    return numbers
+
+
+def number(text: str) -> float:
+    """The finite number that a text is, as it fits into 32 bits. Raises ValueError."""
+    found = float(text)
+    if not abs(found) <= _LARGEST or "_" in text:
+        raise ValueError(f"expected a finite number, found {text[:60]!r}")
+    return found
+
+
+def first_few(wrong: Sequence[str]) -> str:
+    """Some of many complaints, a line each, and how many more there are."""
+    more = f" (and {len(wrong) - _SHOWN} more such rows)" if len(wrong) > _SHOWN else ""
+    return "\n".join(wrong[:_SHOWN]) + more

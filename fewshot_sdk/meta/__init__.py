@@ -1,0 +1,1 @@
+"""Reptile and its kin: the outer loop."""

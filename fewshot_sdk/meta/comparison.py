@@ -1,0 +1,115 @@
+"""Initializations beside each other on the same tasks: paired differences, wins and losses, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, islice
+
+import numpy as np
+import torch
+
+from fewshot_sdk.adaptation.calibration import Floats
+from fewshot_sdk.adaptation.methods import begin
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.records import Comparison, Mode, Pair, Point, Rival
+from fewshot_sdk.data.tasks import TaskSampler, mini_batches
+from fewshot_sdk.engine.forward import Forward
+from fewshot_sdk.engine.heads import open_head
+from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
+from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.meta.evaluation import predict
+from fewshot_sdk.nets.network import build_network
+
+LOOKED_AT = (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500)
+
+
+def looked_at(init: Initialization) -> tuple[int, ...]:
+    """The numbers of inner steps after which an initialization is measured: up to its recipe's, which is the last."""
+    last = init.recipe.adaptation.steps
+    return (*(steps for steps in LOOKED_AT if steps < last), last)
+
+
+def progressions(
+    inits: Mapping[str, Initialization], tasks: Mapping[str, TaskSampler], n_tasks: int, mode: Mode,
+    team: Team | None = None,
+) -> Iterator[dict[str, list[float]]]:  # fmt: skip
+    """Yields for each task, by name, the share of queries that are right after each of `looked_at`'s steps.
+
+    In a team, each process yields those of its own share.
+    tasks: by the same names; samplers of the same classes, ways, shots and seed, as each initialization sees them.
+    Raises ConfigError for fewer than two, or naming the one whose dense head has another number of rows.
+    """
+    if len(inits) < 2:
+        raise ConfigError(f"comparing takes two initializations or more, found {len(inits)}")
+    networks, starts = {}, {}
+    for name, init in inits.items():
+        networks[name] = build_network(init.recipe.backbone, init.recipe.preprocessing, tasks[name].n_way)
+        try:
+            starts[name] = open_head(init.state, init.recipe.head, networks[name])
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
+    for index in (team or Team()).share(n_tasks):
+        shares: dict[str, list[float]] = {name: [] for name in inits}
+        for name, init in inits.items():
+            task, inner, done = tasks[name].task(index), init.recipe.adaptation, 0
+            batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
+            with one_thread():
+                state = begin(networks[name], starts[name], init.recipe.head, task.support, task.support_labels)
+                for steps in looked_at(init):
+                    part = batches[done:steps]
+                    state, _ = fine_tune(networks[name], state, task.support, task.support_labels, part, inner)
+                    found = predict(mode, Forward(networks[name], state.params), task.support, task.query).argmax(1)
+                    shares[name].append((found == task.query_labels).double().mean().item())
+                    done = steps
+        yield shares
+
+
+def gathered(mine: Sequence[Mapping[str, list[float]]], n_tasks: int, team: Team) -> list[dict[str, list[float]]]:
+    """Everybody's share of `progressions` in task order, the same in every process."""
+    rows = [torch.tensor([right for each in shares.values() for right in each], dtype=torch.float64) for shares in mine]
+    everybodys = [iter(row.tolist()) for row in team.gather(rows, n_tasks)]
+    return [{name: list(islice(row, len(each))) for name, each in mine[0].items()} for row in everybodys]
+
+
+def summarized(
+    found: Sequence[Mapping[str, list[float]]], inits: Mapping[str, Initialization], tasks: TaskSampler, mode: Mode
+) -> Comparison:
+    """What the tasks of `progressions` amount to; intervals are 1.96 standard errors, of the differences over pairs."""
+    values = {name: np.asarray([shares[name] for shares in found], np.float64) for name in inits}
+    rivals = []
+    for name, init in inits.items():
+        middles = [_interval(column) for column in values[name].T]
+        points = [Point(steps=k, accuracy=m, ci95=ci) for k, (m, ci) in zip(looked_at(init), middles, strict=True)]
+        rivals.append(
+            Rival(
+                name=name, accuracy=middles[-1][0], ci95=middles[-1][1], points=tuple(points),
+                minutes=init.provenance.seconds / 60, memory_mb=init.metrics[-1].memory_mb if init.metrics else None,
+            )
+        )  # fmt: skip
+    pairs = []
+    for first, second in combinations(inits, 2):
+        ahead = values[first][:, -1] - values[second][:, -1]
+        mean, interval = _interval(ahead)
+        wins, losses = int((ahead > 0).sum()), int((ahead < 0).sum())
+        pairs.append(
+            Pair(
+                first=first, second=second, difference=mean, ci95=interval, wins=wins, losses=losses,
+                ties=len(ahead) - wins - losses,
+            )
+        )  # fmt: skip
+    return Comparison(
+        data=tasks.data.name,
+        ways=tasks.n_way,
+        shots=tasks.k_shot,
+        tasks=len(found),
+        mode=mode,
+        seed=tasks.seed,
+        rivals=tuple(rivals),
+        pairs=tuple(pairs),
+    )
+
+
+def _interval(sample: Floats) -> tuple[float, float]:
+    error = sample.std(ddof=1) / len(sample) ** 0.5 if len(sample) > 1 else 0.0
+    return float(sample.mean()), 1.96 * float(error)

@@ -1,0 +1,118 @@
+"""Accuracy over many tasks, with a 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewshot_sdk.adaptation.methods import begin, features, new_head, seen_still
+from fewshot_sdk.artifacts.initialization import Initialization, fresh
+from fewshot_sdk.config.records import Baseline, Evaluation, Mode
+from fewshot_sdk.data.tasks import Seed, TaskSampler, mini_batches
+from fewshot_sdk.engine.forward import Forward
+from fewshot_sdk.engine.heads import open_head
+from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
+from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.nets.network import build_network
+from fewshot_sdk.nets.params import LearnerState
+
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+def evaluate(
+    init: Initialization, tasks: TaskSampler, *, n_tasks: int, mode: Mode = "inductive", team: Team | None = None
+) -> Evaluation:
+    """Mean accuracy of `init` over the first `n_tasks` tasks, and its 95 % interval.
+
+    mode: `transductive`, `inductive` or `frozen`; see `accuracies`. In a team, all members get the result.
+    Raises ConfigError if a dense head has another number of rows than the tasks have classes.
+    """
+    team = team or Team()
+    mine = list(accuracies(init, tasks, n_tasks=n_tasks, modes=[mode], team=team))
+    return summaries(mine, tasks, n_tasks, team)[0]
+
+
+def accuracies(
+    init: Initialization, tasks: TaskSampler, *, n_tasks: int, modes: Sequence[Mode], team: Team | None = None,
+    baseline: Baseline | None = None,
+) -> Iterator[dict[Mode, float]]:  # fmt: skip
+    """Yields the share of queries classified right in each of the first `n_tasks` tasks, by each mode.
+
+    In a team, each process yields those of its own share.
+
+    The initialization's adaptation loop is run once on each support set. `transductive`: the queries
+    of a task are classified together; `inductive`: each alone with the support set; `frozen`: each
+    alone, with the support set's statistics, as an exported classifier does.
+    baseline: what takes the initialization's place (see `Evaluation`); the tasks are the same.
+    Source: the reference implementation's `eval.py` (10,000 tasks, one query per class).
+    """
+    recipe, inner = init.recipe, init.recipe.adaptation
+    network, still = (
+        build_network(backbone, recipe.preprocessing, tasks.n_way) for backbone in (recipe.backbone, seen_still(recipe))
+    )
+    start = open_head(init.state, recipe.head, network)
+    for index in (team or Team()).share(n_tasks):
+        task = tasks.task(index)
+        with one_thread():
+            if baseline == "prototypes" or baseline == "probe":
+                judging, seen = still, features(still, start.params, task.support)
+                params = {**start.params, **new_head(baseline, still, seen, task.support_labels)}
+            else:
+                judging = network
+                opened = open_head(_random(init, task.seed), recipe.head, network) if baseline == "random" else start
+                state = begin(network, opened, recipe.head, task.support, task.support_labels)
+                batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
+                params = fine_tune(network, state, task.support, task.support_labels, batches, inner)[0].params
+            forward = Forward(judging, params)
+            predicted = {mode: predict(mode, forward, task.support, task.query) for mode in modes}
+        yield {
+            mode: (logits.argmax(1) == task.query_labels).double().mean().item() for mode, logits in predicted.items()
+        }
+
+
+def _random(init: Initialization, seed: Seed) -> LearnerState:
+    """What the recipe starts meta-training from, drawn anew for each task, so that the interval covers the draw."""
+    (draw,) = np.random.SeedSequence((*seed, 3)).generate_state(1)  # apart from the order of the mini-batches
+    return fresh(init.recipe, int(draw), init.provenance).state
+
+
+def predict(mode: Mode, forward: Forward, support: Tensor, queries: Tensor) -> Tensor:
+    """Logits (q, n_way) of the queries by one of the modes.
+
+    Source: the reference implementation's `_test_predictions`; `frozen` is what `adapt` freezes.
+    """
+    if mode == "transductive":
+        return forward.together(queries)
+    if mode == "inductive":
+        return torch.stack([forward.together(torch.cat([support, query.unsqueeze(0)]))[-1] for query in queries])
+    return forward.apart(queries, support)
+
+
+def summaries(
+    mine: Sequence[dict[Mode, float]], tasks: TaskSampler, n_tasks: int, team: Team, baseline: Baseline | None = None
+) -> list[Evaluation]:
+    """For each mode, what everybody's share of `accuracies` amounts to; the same in every process."""
+    rows = team.gather([torch.tensor(list(right.values()), dtype=torch.float64) for right in mine], n_tasks)
+    return [summarize([float(row[i]) for row in rows], tasks, mode, baseline) for i, mode in enumerate(mine[0])]
+
+
+def summarize(values: list[float], tasks: TaskSampler, mode: Mode, baseline: Baseline | None = None) -> Evaluation:
+    """The evaluation that these accuracies of `tasks` amount to; the interval is 1.96 standard errors."""
+    sample = np.asarray(values, np.float64)
+    error = sample.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return Evaluation(
+        data=tasks.data.name,
+        data_sha256=tasks.data.digest,
+        accuracy=float(sample.mean()),
+        ci95=1.96 * float(error),
+        tasks=len(values),
+        ways=tasks.n_way,
+        shots=tasks.k_shot,
+        mode=mode,
+        seed=tasks.seed,
+        baseline=baseline,
+    )

@@ -1,0 +1,51 @@
+"""What one task contributes to an outer step: the point that the initialization then moves towards."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
+from fewshot_sdk.data.tasks import Task, mini_batches
+from fewshot_sdk.engine.inner_loop import Tuner
+from fewshot_sdk.errors import DataError
+
+
+def goal(tuner: Tuner, task: Task, inner: InnerLoop, meta: MetaLoop, cores: int = 1) -> tuple[Tensor, Tensor]:
+    """The goal of one task as a vector of the tuner's, and the losses of its inner steps, (steps,).
+
+    reptile: the weights after all inner steps.
+    fomaml: the start moved by the last inner step alone. That step sees a mini-batch drawn like the others
+        (shared tail, `tail_shots` 0), or that many images of each class that no earlier step saw.
+    Either way the second moments are those after all steps.
+    Source: Nichol et al. 2018, sections 3 and 6.2; the reference implementation's `FOML`.
+    """
+    if meta.algorithm == "reptile":
+        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed, meta.replacement)
+        return tuner.tune(task.support, task.support_labels, batches, cores=cores)
+    first, last = split_batches(task, inner, meta)
+    middle, losses = tuner.tune(task.support, task.support_labels, first, cores=cores)
+    end, last_loss = tuner.tune(task.support, task.support_labels, last, middle, len(first), cores)
+    return tuner.shifted(middle, end), torch.cat([losses, last_loss])
+
+
+def split_batches(task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor]:
+    """The mini-batches of all inner steps but the last, (steps - 1, batch_size), and the last, (1, m): rows."""
+    if (tail := meta.tail_shots) == 0:
+        batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed, meta.replacement)
+        return batches[:-1], batches[-1:]
+    check_grouped(task)
+    rows = torch.arange(len(task.support)).view(task.n_way, -1)
+    early = rows[:, :-tail].flatten()
+    batches = mini_batches(len(early), inner.batch_size, inner.steps - 1, task.seed, meta.replacement)
+    return early[batches], rows[:, -tail:].reshape(1, -1)
+
+
+def check_grouped(task: Task) -> None:
+    """Raises DataError unless the support set has as many examples of each class, grouped by it: 0, 0, 1, 1, 2, 2."""
+    labels, each = task.support_labels, len(task.support_labels) // task.n_way
+    if labels.dtype == torch.int64 and not torch.equal(labels, torch.arange(task.n_way).repeat_interleave(each)):
+        raise DataError(
+            f"task {task.seed}: a tail is the last of each class's examples, which must be grouped by class, as many "
+            f"of each: expected {each} labels 0, then 1, up to {task.n_way - 1}, found {labels.tolist()[:20]}"
+        )

@@ -1,0 +1,138 @@
+"""One outer step: the tasks of it, shared among a team, and where they move what is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fewshot_sdk.algorithms import first_order
+from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
+from fewshot_sdk.data.tasks import Task, mini_batches
+from fewshot_sdk.engine.heads import Head, close_head, open_head
+from fewshot_sdk.engine.inner_loop import Loss, Tuner, cross_entropy
+from fewshot_sdk.engine.optimizers import descend
+from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.errors import TrainingDiverged
+from fewshot_sdk.meta.first_order import goal
+from fewshot_sdk.meta.rules import reptile_step, step_size_at
+from fewshot_sdk.meta.second_order import meta_gradient, prototype_gradient
+from fewshot_sdk.nets.params import LearnerState, Params, difference, flatten, learned, unflatten, with_learned
+
+Result = tuple[Tensor, Tensor]  # of a task: a vector to take the mean of, and the losses of its steps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """What stays the same from one outer step to the next.
+
+    task: task number i of the endless stream. head: None for a network without one of ours.
+    device: a GPU, which takes the tasks of a step side by side.
+    """
+
+    network: nn.Module
+    task: Callable[[int], Task]
+    inner: InnerLoop
+    meta: MetaLoop
+    head: Head | None = None
+    loss: Loss = cross_entropy
+    device: torch.device | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where the outer loop stands: what is learned, as stored, and what its optimizer remembers (see `descend`)."""
+
+    state: LearnerState
+    memory: Params
+
+
+def outer_step(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
+    """Where outer step number `done` leads, and the mean over its tasks of the last mini-batch's loss.
+
+    Tasks `done * tasks_per_step` and following; the bits do not depend on the size of the team.
+    Raises TrainingDiverged, naming step and task, when a loss or a weight is not finite.
+    """
+    step = _towards_goals if first_order(course.meta.algorithm) else _down_the_slope
+    return step(course, at, done, team)
+
+
+def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
+    """The way to the mean of the tasks' goals: Reptile and first-order MAML."""
+    inner, meta, stored = course.inner, course.meta, at.state
+    opened = stored if course.head is None else open_head(stored, course.head, course.network)
+    tuner = Tuner(course.network, opened, inner, course.device, course.loss)
+    mine = _share(course, done, team)
+    goals: Iterable[Result]
+    if course.device is None:
+        cores = team.cores(meta.tasks_per_step)
+        goals = (goal(tuner, task, inner, meta, n) for task, n in zip(mine, cores, strict=True))
+    else:
+        goals = tuner.tune_all([_inputs(task, inner, meta) for task in mine])
+    end, loss = _mean(course, goals, done, team)
+    adapted = tuner.state(end, stored.updates + inner.steps)
+    if course.head is not None:
+        adapted = close_head(adapted, course.head)
+    if meta.optimizer == "sgd":
+        return Position(state=reptile_step(stored, adapted, step_size_at(done, meta)), memory={}), loss
+    way = difference(stored.params, adapted.params)
+    params, memory = descend(stored.params, way, at.memory, done, meta.optimizer, step_size_at(done, meta))
+    return Position(state=replace(adapted, params=params), memory=memory), loss
+
+
+def _down_the_slope(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
+    """Down the mean slope of the tasks' last losses: MAML, ANIL, BOIL, Meta-SGD and ProtoNet."""
+    network, inner, meta = course.network, course.inner, course.meta
+
+    def slope_of(task: Task) -> Result:
+        if meta.algorithm == "protonet":
+            slope, losses = prototype_gradient(network, at.state, task, inner, meta)
+        else:
+            slope, losses = meta_gradient(network, at.state, task, inner, meta, course.head, course.loss)
+        return flatten(_as_state(slope)), losses
+
+    mean, loss = _mean(course, map(slope_of, _share(course, done, team)), done, team)
+    now = learned(at.state)
+    slope = unflatten(mean, _as_state(now), 0).params
+    moved, memory = descend(now, slope, at.memory, done, meta.optimizer, step_size_at(done, meta))
+    return Position(state=with_learned(at.state, moved), memory=memory), loss
+
+
+def _share(course: Course, done: int, team: Team) -> Iterator[Task]:
+    n = course.meta.tasks_per_step
+    return (course.task(done * n + i) for i in team.share(n))
+
+
+def _mean(course: Course, mine: Iterable[Result], done: int, team: Team) -> tuple[Tensor, float]:
+    """The mean over all tasks of the vectors, and of the last losses."""
+    n = course.meta.tasks_per_step
+    total = team.total((_with_loss(*found, i, n) for i, found in zip(team.share(n), mine, strict=True)), n)
+    losses = total[:n]
+    for i, loss in enumerate(losses):
+        if not torch.isfinite(loss):
+            lower = f"inner learning rate than {course.inner.learning_rate}"
+            if course.meta.algorithm == "protonet":
+                lower = f"step_size than {course.meta.step_size}, and look at the task's numbers"
+            raise TrainingDiverged(
+                f"the loss, or a weight, of task {done * n + i} is not finite at outer step {done + 1}; "
+                f"try a lower {lower}"
+            )
+    return total[n:].div_(n), losses.mean().item()
+
+
+def _inputs(task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor, Tensor]:
+    rows = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed, meta.replacement)
+    return task.support, task.support_labels, rows
+
+
+def _as_state(params: Params) -> LearnerState:
+    return LearnerState(params=params, second_moments={}, updates=0)
+
+
+def _with_loss(end: Tensor, losses: Tensor, i: int, n: int) -> Tensor:
+    """The last loss, NaN if any or a number of the end was not finite, as number i of n, the others 0; and the end."""
+    last = torch.zeros(n)
+    last[i] = losses[-1] if torch.isfinite(losses).all() and torch.isfinite(end).all() else torch.nan
+    return torch.cat([last, end])

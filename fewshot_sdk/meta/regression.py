@@ -1,0 +1,127 @@
+"""Meta-training and measuring initializations for numbers, on waves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch.nn.functional as F
+
+from fewshot_sdk.adaptation.regressor import fitted, squared_errors
+from fewshot_sdk.artifacts.regression_init import RegressionInitialization, fresh_regression
+from fewshot_sdk.artifacts.states import remembered
+from fewshot_sdk.config.records import Provenance
+from fewshot_sdk.config.regression import Fit, Regression
+from fewshot_sdk.data.tasks import Task
+from fewshot_sdk.engine.compiler import made_with
+from fewshot_sdk.engine.inner_loop import one_thread
+from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.meta.outer_loop import Course, Position
+from fewshot_sdk.meta.own_networks import NetworkStep, meta_train_network
+from fewshot_sdk.meta.training import check_continues
+from fewshot_sdk.nets.perceptrons import perceptron
+from fewshot_sdk.paper.sine import wave
+from fewshot_sdk.storage.files import sha256
+
+_NEVER_TRAINED_ON = 10**9  # added to the seed of the waves that are measured on
+POINTS, HASHED = 10, 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionStep:
+    """What one outer step did: `done` of `meta_steps` are behind this initialization; loss: a mean squared error."""
+
+    done: int
+    meta_steps: int
+    loss: float
+    initialization: RegressionInitialization
+
+
+def meta_train_regression(
+    recipe: Regression,
+    *,
+    seed: int = 0,
+    start: RegressionInitialization | None = None,
+    team: Team | None = None,
+    command: str = "meta_train_regression(...)",
+) -> Iterator[RegressionStep]:
+    """Yields one step for each of `recipe.meta.meta_steps`, as `training.meta_train` does for pictures.
+
+    Same recipe and seed: same bits, also from an earlier step as `start`, and in a team that shares the tasks.
+    Raises ConfigError, naming what differs, if `start` is of another training; TrainingDiverged.
+    """
+    provenance = Provenance(
+        command=command,
+        seed=seed,
+        meta_steps_done=0,
+        data_sha256=sha256(b"".join(_bytes(wave(index, seed)) for index in range(HASHED))),
+        seconds=0,
+        versions=made_with("processor"),
+    )
+    init = start or fresh_regression(recipe, provenance)
+    check_continues(init, recipe, provenance)
+    network = perceptron(recipe.network, len(recipe.inputs))
+    network.load_state_dict(init.state.params)
+    course = Course(network=network, task=lambda index: wave(index, seed), inner=recipe.inner, meta=recipe.meta)
+    done = init.provenance.meta_steps_done
+    at = Position(state=init.state, memory=remembered(init.outer, init.state, recipe.meta, done))
+    steps = meta_train_network(
+        network,
+        course.task,
+        inner=recipe.inner,
+        meta=recipe.meta,
+        loss=F.mse_loss,
+        start=NetworkStep(done=done, loss=0.0, course=course, position=at),
+        team=team,
+    )
+    seconds, began = init.provenance.seconds, time.monotonic()
+    for step in steps:
+        seconds += time.monotonic() - began
+        made = provenance.replace(meta_steps_done=step.done, seconds=round(seconds, 1))
+        yield RegressionStep(
+            done=step.done,
+            meta_steps=recipe.meta.meta_steps,
+            loss=step.loss,
+            initialization=RegressionInitialization(
+                recipe=recipe, state=step.position.state, provenance=made, outer=step.position.memory
+            ),
+        )
+        began = time.monotonic()  # what the caller does between two steps is not training
+
+
+def wave_errors(
+    init: RegressionInitialization, *, n_waves: int, n_points: int = POINTS, seed: int = 0
+) -> Iterator[float]:
+    """Yields the mean squared error over each of some waves never trained on, after the recipe's steps on a few points.
+
+    The points are drawn from -5 to 5, the error is over 50 points from end to end.
+    Source: Nichol et al. 2018, section 2.
+    """
+    network = perceptron(init.recipe.network, len(init.recipe.inputs))
+    for index in range(n_waves):
+        task = wave(index, _NEVER_TRAINED_ON + seed, n_points)
+        points = np.hstack([task.query, task.query_labels])
+        with one_thread():
+            params = fitted(network, init, points[:n_points], init.recipe.adaptation.steps, task.seed)
+            yield float(squared_errors(network, params, points[n_points:]).mean())
+
+
+def summarized(values: list[float], init: RegressionInitialization, n_points: int, seed: int) -> Fit:
+    """What these errors amount to; the interval is 1.96 standard errors."""
+    sample = np.asarray(values, np.float64)
+    error = sample.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return Fit(
+        data=init.recipe.data,
+        mean_squared_error=float(sample.mean()),
+        ci95=1.96 * float(error),
+        waves=len(values),
+        points=n_points,
+        steps=init.recipe.adaptation.steps,
+        seed=seed,
+    )
+
+
+def _bytes(task: Task) -> bytes:
+    return task.support.numpy().tobytes() + task.support_labels.numpy().tobytes()

@@ -1,0 +1,121 @@
+"""The slope of a task's last loss, in what is learned: through inner steps, as MAML and its kin, or class means."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot_sdk.adaptation.methods import spread
+from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
+from fewshot_sdk.data.tasks import Task
+from fewshot_sdk.engine.compiled import CompiledConv4, compiled
+from fewshot_sdk.engine.heads import Head, open_head
+from fewshot_sdk.engine.inner_loop import Loss, cross_entropy, moving, summed, update
+from fewshot_sdk.engine.processors import multiplies_bfloat16
+from fewshot_sdk.meta.first_order import check_grouped, split_batches
+from fewshot_sdk.nets.network import HEAD, Network
+from fewshot_sdk.nets.params import LearnerState, Params, learned, with_learned
+
+Slopes = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
+
+
+def meta_gradient(
+    network: nn.Module,
+    stored: LearnerState,
+    task: Task,
+    inner: InnerLoop,
+    meta: MetaLoop,
+    head: Head | None,
+    loss: Loss = cross_entropy,
+) -> tuple[Params, Tensor]:
+    """d L_k(U_{k-1}(phi)) / d phi of all that is `learned`, and the losses of all k mini-batches, (k,).
+
+    phi is what is stored, U the inner steps on all mini-batches but the last, L_k the loss of the last one; see
+    `split_batches`. The terms with second derivatives are all there. Runs the compiled twin where there is one.
+    Source: Finn et al. 2017, Algorithm 1; Raghu et al. 2020 (ANIL); Oh et al. 2021 (BOIL); Li et al. 2017 (Meta-SGD).
+    """
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in learned(stored).items()}
+    with torch.enable_grad():
+        state = with_learned(stored, leaves)
+        if head is not None:
+            state = open_head(state, head, network)
+    plain = loss is cross_entropy and inner.optimizer == "sgd" and inner.loss_divisor is None
+    twin = compiled(network, state.params) if plain else None
+    if twin:
+        ends, slopes, losses = _by_twin(twin, network, state, task, inner, meta)
+    else:
+        ends, slopes, losses = _by_autograd(network, state, task, inner, meta, loss)
+    found = torch.autograd.grad(ends, list(leaves.values()), slopes, allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True)), losses
+
+
+def _by_twin(
+    twin: CompiledConv4, network: nn.Module, state: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop
+) -> Slopes:
+    first, (last,) = split_batches(task, inner, meta)
+    names = moving(network, state.params, inner.trainable)
+    same = inner.learning_rate
+    rates = {name: state.rates[name] if state.rates else torch.full_like(state.params[name], same) for name in names}
+    with torch.no_grad():
+        by_params, by_rates, losses = twin.slopes(state, rates, task.support, task.support_labels, first, last)
+    ends = [(state.params[name], slope) for name, slope in by_params.items()]
+    ends += [(rates[name], slope) for name, slope in by_rates.items()]
+    of_leaves = [(end, slope) for end, slope in ends if end.requires_grad]  # not so a head's rows of zeros
+    return [end for end, _ in of_leaves], [slope for _, slope in of_leaves], losses
+
+
+def _by_autograd(
+    network: nn.Module, state: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop, loss: Loss
+) -> Slopes:
+    first, (last,) = split_batches(task, inner, meta)
+    network.train()
+
+    def loss_of(params: Params, batch: Tensor) -> Tensor:
+        return loss(functional_call(network, params, (task.support[batch],)), task.support_labels[batch])
+
+    with torch.enable_grad():
+        for start in state.params.values():
+            start.requires_grad_()  # also a head's rows of zeros, which are part of no leaf
+        names, losses = moving(network, state.params, inner.trainable), []
+        for batch in first:
+            losses.append(loss_of(state.params, batch))
+            moved = [state.params[name] for name in names]
+            slopes = torch.autograd.grad(
+                losses[-1], moved, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            state = update(state, summed(dict(zip(names, slopes, strict=True)), len(batch), inner), inner)
+        losses.append(loss_of(state.params, last))
+    return [losses[-1]], [torch.ones_like(losses[-1])], torch.stack(losses).detach()
+
+
+def prototype_gradient(
+    network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop
+) -> tuple[Params, Tensor]:
+    """The slope of the loss of the tail's images, told apart by the class means of the others, and that loss, (1,).
+
+    The logits are minus the squared distances of features, as large as `methods.prototype_head` makes them. All
+    images go through the network together. Of a network that is not ours the output is taken for the features.
+    Raises DataError for a support set that is not grouped by class.  Source: Snell et al. 2017, Algorithm 1.
+    """
+    check_grouped(task)
+    body, scale = network, 1.0
+    if isinstance(network, Network):
+        body = network.before_head()
+        scale = spread(network.get_parameter(HEAD[0]).shape[1], network.backbone.kind)
+    leaves = {
+        name: p.detach().requires_grad_() for name, p in stored.params.items() if name not in HEAD or body is network
+    }
+    body.train()
+    with torch.enable_grad():
+        rounded = inner.precision == "bfloat16" and multiplies_bfloat16()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=rounded):
+            seen = functional_call(body, leaves, (task.support,))
+        by_class = seen.to(next(iter(leaves.values())).dtype).reshape(task.n_way, meta.k_shot, -1)
+        means = by_class[:, : -meta.tail_shots].mean(1)
+        asked = by_class[:, -meta.tail_shots :].flatten(0, 1)
+        logits = -(asked.unsqueeze(1) - means).square().sum(2) / scale
+        loss = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
+    slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, slopes, strict=True)), loss.detach().unsqueeze(0)

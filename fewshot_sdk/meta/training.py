@@ -1,0 +1,126 @@
+"""Meta-training: from a recipe and a stream of tasks to an initialization, one event per outer step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from fewshot_sdk.artifacts.initialization import Initialization, Unfinished, fresh
+from fewshot_sdk.artifacts.states import remembered
+from fewshot_sdk.config.recipe import Config, Recipe
+from fewshot_sdk.config.records import Provenance
+from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.engine.compiler import made_with
+from fewshot_sdk.engine.inner_loop import one_thread
+from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.meta.outer_loop import Course, Position, outer_step
+from fewshot_sdk.nets.network import build_network
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaStep:
+    """What one outer step did.
+
+    done: outer steps behind this initialization, 1 to meta_steps.
+    loss: mean cross-entropy of the last inner mini-batch of each task, in nats.
+    """
+
+    done: int
+    meta_steps: int
+    loss: float
+    initialization: Initialization
+
+
+def meta_train(
+    recipe: Recipe,
+    tasks: TaskSampler,
+    *,
+    start: Initialization | None = None,
+    team: Team | None = None,
+    device: torch.device | None = None,
+    command: str = "meta_train(...)",
+) -> Iterator[MetaStep]:
+    """Reptile, or the algorithm that the recipe names: yields one MetaStep for each of `recipe.meta.meta_steps`.
+
+    Outer step i trains tasks `i * tasks_per_step` and following of the stream, whose seed is also
+    that of the first weights. Same recipe and tasks: same bits. `start`, an earlier step's
+    initialization, continues from there, to the same bits as without the interruption.
+    team: the processes that each run this same function on the same arguments and share the work,
+    again to the same bits; None is this one alone. device: a GPU, which takes the tasks of a step side
+    by side, in float32; None is the processor, with the compiled inner loop. `command` is kept as the
+    initialization's origin.
+    Raises ConfigError, naming what differs, if `start` is of another training, or if the team has more
+    members than a step has tasks; TrainingDiverged, naming step and task, when a loss is no longer finite.
+    Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.recipe.MetaLoop`.
+    """
+    meta = recipe.meta
+    network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
+    provenance = origin(tasks, command, device)
+    if start is None:
+        start = fresh(recipe, tasks.seed, provenance)
+    check_continues(start, recipe, provenance)
+    team = team or Team()
+    if team.size > meta.tasks_per_step:
+        raise ConfigError(f"{team.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
+    if device and meta.algorithm != "reptile":
+        raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the processor")
+    before = start.provenance
+    memory = remembered(start.outer, start.state, meta, before.meta_steps_done)
+    seconds, at = before.seconds, Position(state=start.state, memory=memory)
+    course = Course(network=network, task=tasks.task, inner=recipe.inner, meta=meta, head=recipe.head, device=device)
+    for done in range(before.meta_steps_done, meta.meta_steps):
+        began = time.monotonic()
+        with one_thread():
+            at, loss = outer_step(course, at, done, team)
+        seconds += time.monotonic() - began  # what the caller does between two steps is not training
+        made = provenance.replace(meta_steps_done=done + 1, seconds=round(seconds, 1))
+        yield MetaStep(
+            done=done + 1,
+            meta_steps=meta.meta_steps,
+            loss=loss,
+            initialization=Initialization(recipe=recipe, state=at.state, provenance=made, outer=at.memory),
+        )
+
+
+def origin(tasks: TaskSampler, command: str, device: torch.device | None = None) -> Provenance:
+    """The provenance of a training on these tasks before its first step."""
+    return Provenance(
+        command=command,
+        seed=tasks.seed,
+        meta_steps_done=0,
+        data_sha256=tasks.data.digest,
+        seconds=0,
+        versions=made_with(_name(device)),
+    )
+
+
+def check_continues(start: Unfinished, recipe: Config, provenance: Provenance) -> None:
+    """Raises ConfigError, naming each difference, unless `start` is a step of the very same training."""
+    old = {**_flat(start.recipe.model_dump()), **_flat(start.provenance.model_dump())}
+    new = {**_flat(recipe.model_dump()), **_flat(provenance.model_dump())}
+    progress = ("command", "meta_steps_done", "seconds")
+    differing = [
+        f"{name} was {old.get(name)}, now {new.get(name)}"
+        for name in sorted(old.keys() | new.keys())
+        if name not in progress and old.get(name) != new.get(name)
+    ]
+    if differing:
+        raise ConfigError(
+            f"this is not the training that was interrupted: {'; '.join(differing)}; "
+            "resume it as it was begun, or start a new one with another --output"
+        )
+
+
+def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _name(device: torch.device | None) -> str | None:
+    return torch.cuda.get_device_name(device) if device and device.type == "cuda" else str(device or "") or None

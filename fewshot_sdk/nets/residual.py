@@ -1,0 +1,129 @@
+"""A small residual network for photographs whose normalization is folded into its convolutions.
+
+While it is pre-trained each convolution is followed by batch norm. Afterwards the norms' running statistics are
+constants, so weight and bias of the convolution take them in: an image is judged alone, in any mode.
+Source: He et al. 2016, for the blocks; Ioffe and Szegedy 2015, section 3.1, for the folding.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from fewshot_sdk.config.recipe import Residual
+from fewshot_sdk.nets.params import Params
+
+
+class Convolution(nn.Module):
+    """A convolution with "same" padding, and batch norm while it is pre-trained.
+
+    A 1x1 one is given every stride-th pixel: with a stride of its own oneDNN's backward pass writes past its memory
+    where channels are few. Source: github.com/uxlfoundation/oneDNN/issues/6035.
+    """
+
+    def __init__(self, channels: int, filters: int, size: int, stride: int, *, norm: bool) -> None:
+        super().__init__()
+        self._apart = stride if size == 1 else 1
+        self.conv = nn.Conv2d(channels, filters, size, stride // self._apart, size // 2, bias=not norm)
+        self.norm = nn.BatchNorm2d(filters) if norm else nn.Identity()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
+        output: Tensor = self.norm(self.conv(input[..., :: self._apart, :: self._apart]))
+        return output
+
+
+class Block(nn.Module):
+    """relu(conv(relu(conv(x))) + x), x through a 1x1 convolution where shapes differ."""
+
+    def __init__(self, channels: int, filters: int, stride: int, *, norm: bool) -> None:
+        super().__init__()
+        self.first = Convolution(channels, filters, 3, stride, norm=norm)
+        self.second = Convolution(filters, filters, 3, 1, norm=norm)
+        same = channels == filters and stride == 1
+        self.shortcut = nn.Identity() if same else Convolution(channels, filters, 1, stride, norm=norm)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
+        output: Tensor = self.second(F.relu(self.first(input)))
+        return F.relu(output + self.shortcut(input))
+
+
+class EvenLength(nn.Module):
+    """Features of one length, that of a vector of ones: what their length says of a photograph is not its class."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, n_features), each row brought to a mean square of 1."""
+        output: Tensor = F.normalize(input) * input.shape[1] ** 0.5
+        return output
+
+
+class Statistics(nn.Module):
+    """Means and deviations over positions of the last blocks, each of them, and all together, of one length.
+
+    What a block sees early serves pictures unlike those that the network was trained on; deviations tell textures
+    apart. Source of the idea: Huang and Belongie 2017, that a layer's means and deviations are its style.
+    """
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Each (n, channels, h, w) -> (n, n_features), each row with a mean square of 1."""
+        parts = [part for x in reversed(inputs) for part in (x.mean((2, 3)), x.std((2, 3), correction=0))]
+        output: Tensor = torch.cat([F.normalize(part) for part in parts], 1)
+        output *= (output.shape[1] / len(parts)) ** 0.5
+        return output
+
+
+def n_features(backbone: Residual) -> int:
+    """How many features the head sees."""
+    return backbone.widths[-1] if backbone.summary == "mean" else 2 * sum(backbone.widths[-2:])
+
+
+def residual_layers(backbone: Residual, channels: int, *, norm: bool = False) -> OrderedDict[str, nn.Module]:
+    """The layers from pixels to features: a stem that halves the picture, the blocks, the summary over positions.
+
+    While it is pre-trained, with `norm`, the features keep their lengths.
+    """
+    first, *rest = backbone.widths
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        stem=Convolution(channels, first, 3, 2, norm=norm), relu=nn.ReLU(), block1=Block(first, first, 1, norm=norm)
+    )
+    for i, width in enumerate(rest, 2):
+        layers[f"block{i}"] = Block(backbone.widths[i - 2], width, 2, norm=norm)
+    if backbone.summary == "statistics":
+        layers["statistics"] = Statistics()
+        return layers
+    layers["mean"] = nn.AdaptiveAvgPool2d(1)
+    layers["flat"] = nn.Flatten()
+    if not norm:
+        layers["even"] = EvenLength()
+    return layers
+
+
+def folded(network: nn.Module) -> Params:
+    """The weights of the same network without norms, by their names there: `network` has norms, in evaluation mode."""
+    found: Params = {}
+    for name, module in network.named_modules():
+        if isinstance(module, Convolution):
+            norm = module.norm
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            weight, bias = fuse_conv_bn_weights(
+                module.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
+            found |= {f"{name}.conv.weight": weight.detach().clone(), f"{name}.conv.bias": bias.detach().clone()}
+        elif isinstance(module, nn.Linear):
+            found |= {f"{name}.{key}": tensor.detach().clone() for key, tensor in module.named_parameters()}
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def random_residual(network: nn.Module, generator: torch.Generator) -> None:
+    """He-normal kernels, in place: norms and biases stay as they are made."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)

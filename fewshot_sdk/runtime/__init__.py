@@ -1,0 +1,1 @@
+"""What a deployer imports: onnxruntime, no PyTorch."""

@@ -1,0 +1,132 @@
+"""`DeltaPredictor`: many classifiers that share one initialization, run by onnxruntime; no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+
+from fewshot_sdk.config.backbones import norm_buffers
+from fewshot_sdk.config.recipe import Backbone
+from fewshot_sdk.config.records import DeltaConfig, InitializationConfig
+from fewshot_sdk.errors import ConfigError, ParamsMismatch
+from fewshot_sdk.graphs.classifier import folded, network_graph
+from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
+from fewshot_sdk.runtime.predictions import Prediction, to_predictions
+from fewshot_sdk.runtime.predictor import OUTPUT, PIXELS, normalized, open_session
+from fewshot_sdk.storage.arrays import from_bytes
+from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, open_bundle
+from fewshot_sdk.storage.deltas import DELTA, DELTA_FORMAT, Arrays, check_base, restored
+from fewshot_sdk.storage.files import read_folder, sha256
+from fewshot_sdk.storage.repositories import open_named
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Kept:
+    config: DeltaConfig
+    delta: Arrays
+
+
+class DeltaPredictor:
+    """Classifiers kept as deltas (`fewshot adapt --delta`) on one initialization, each by a name of your choice.
+
+    The initialization is there once, and the network once for each summary that a residual one's heads see; of each
+    classifier only the bytes of its delta are, to which the initialization is added, within a millisecond or so,
+    whenever it is asked.
+    base: an initialization's name, folder or user/repo, as for `load`. threads: how many the runtime may use.
+    Raises BundleError for one that is none.
+    """
+
+    def __init__(self, base: str | Path, *, threads: int = 1) -> None:
+        opened = open_named(base)
+        expected = "an initialization, such as `omniglot`"
+        config = open_bundle(opened.files, opened.folder, InitializationConfig, INITIALIZATION, WEIGHTS, expected)
+        self._name, self._recipe = str(base), config.recipe
+        self._sha256 = sha256(b"".join(opened.files[name] for name in WEIGHTS))
+        self._base = from_bytes(opened.files["model.safetensors"], str(opened.folder / "model.safetensors"))
+        self._threads = threads
+        self._sessions: dict[Backbone, InferenceSession] = {}  # by what the head sees of the one network
+        self._names = {*self._base, "head.weight", "head.bias", *norm_buffers(self._recipe.backbone)}
+        self._kept: dict[str, _Kept] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that can be asked, in the order in which they came."""
+        return tuple(self._kept)
+
+    def add(self, name: str, folder: str | Path) -> None:
+        """Keep the delta in a folder under a name, in place of an earlier one.
+
+        Raises BundleError for a folder that is no delta, was changed, or is one on another initialization (then
+        with both hashes), ParamsMismatch for tensors that do not fit.
+        """
+        folder = Path(folder)
+        files = read_folder(folder)
+        expected = "a folder made by `fewshot adapt --delta`"
+        config = open_bundle(files, folder, DeltaConfig, DELTA_FORMAT, (DELTA,), expected)
+        check_base(str(folder), config.initialization, self._name, self._sha256)
+        kept = _Kept(config=config, delta=from_bytes(files[DELTA], str(folder / DELTA)))
+        seen = config.preprocessing
+        blank = np.zeros((1, seen.height, seen.width, seen.channels), np.uint8)
+        try:
+            fits = self._run(kept, blank, str(folder / DELTA)).shape == (1, len(config.labels))
+        except ParamsMismatch:
+            raise
+        except Exception:  # onnxruntime's exceptions share no other base
+            fits = False
+        if not fits:
+            raise ParamsMismatch(f"{folder / DELTA}: its tensors are not those of {self._name}'s network; adapt again")
+        self._kept[name] = kept
+
+    def remove(self, name: str) -> None:
+        """Forget one. Raises ConfigError for a name that is not there."""
+        self._get(name)
+        del self._kept[name]
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """The class names of one, in the order of its outputs. Raises ConfigError for a name that is not there."""
+        return self._get(name).config.labels
+
+    def predict(self, name: str, pictures: Sequence[Picture]) -> list[Prediction]:
+        """What one says of each picture (a path, the bytes of a file, a Pillow image, an array).
+
+        Raises ConfigError for a name that is not there, ImageError, naming the file, for what is no picture.
+        """
+        config = self._get(name).config
+        if not pictures:
+            return []
+        pixels = np.stack([preprocess(picture, config.preprocessing) for picture in pictures])
+        return to_predictions(self.probabilities(name, pixels), config.labels, config.threshold)
+
+    def probabilities(self, name: str, pixels: Pixels) -> NDArray[np.float32]:
+        """Probabilities (n, n_way) by one, of preprocessed images, uint8 (n, height, width, channels)."""
+        return self._run(self._get(name), pixels, name)
+
+    def _get(self, name: str) -> _Kept:
+        if name not in self._kept:
+            raise ConfigError(f"no delta {name!r} was added; there are {len(self._kept)}, see `names`")
+        return self._kept[name]
+
+    def _session(self, backbone: Backbone) -> InferenceSession:
+        if backbone not in self._sessions:
+            graph = network_graph(None, backbone, self._recipe.preprocessing)
+            self._sessions[backbone], _ = open_session(graph.SerializeToString(), "the network", self._threads)
+        return self._sessions[backbone]
+
+    def _run(self, kept: _Kept, pixels: Pixels, what: str) -> NDArray[np.float32]:
+        found = restored(kept.delta, self._base, kept.config.precision, what)
+        wrong = {name for name, tensor in found.items() if tensor.dtype != np.float32}
+        if odd := sorted(wrong | (found.keys() ^ self._names)):
+            raise ParamsMismatch(f"{what}: tensor {odd[0]!r} is missing, unexpected or not float32; adapt again")
+        tensors = folded(found, self._recipe.backbone)
+        for part in ("head.weight", "head.bias"):
+            tensors[part] = tensors[part] / np.float32(kept.config.temperature)
+        feed = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
+        (rows,) = self._session(kept.config.backbone).run(
+            [OUTPUT], {PIXELS: normalized(pixels, self._recipe.preprocessing), **feed}
+        )
+        return np.asarray(rows, np.float32)

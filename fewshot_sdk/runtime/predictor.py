@@ -1,0 +1,148 @@
+"""`Predictor`: runs an exported file with onnxruntime, numpy and Pillow; no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from fewshot_sdk.config.onnx_file import OnnxMetadata
+from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.config.regression import FILE as FOR_NUMBERS
+from fewshot_sdk.errors import BundleError, ConfigError, ImageError
+from fewshot_sdk.images.preprocessing import MANY_PIXELS, Picture, Pixels, picture, preprocess
+from fewshot_sdk.runtime.predictions import Prediction, to_predictions
+from fewshot_sdk.storage.bundles import format_of
+from fewshot_sdk.storage.files import MAX_FILE_BYTES, read_bounded
+
+METADATA_KEY = "fewshot_sdk"
+FORMAT = "fewshot-sdk onnx 2"
+INPUT, PIXELS = "images", "pixels"  # what a file takes: pictures of any size, or with --raw the network's floats
+FEATURES = "features"  # between a network's body and its head
+LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
+BATCH = 64
+
+
+class Predictor:
+    """A classifier from a file written by `fewshot export`, or from that file's bytes.
+
+    threads: how many the runtime may use; one is fastest for networks this small.
+    Raises BundleError if the file is no ONNX, or not one of ours.
+    """
+
+    def __init__(self, model: str | Path | bytes, *, threads: int = 1) -> None:
+        name = "the model" if isinstance(model, bytes) else str(model)
+        self._session, stored = open_session(model, name, threads)
+        if stored is None:
+            raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export`: it names no labels")
+        if str(format_of(stored)).startswith("fewshot-sdk learner"):
+            raise BundleError(
+                f"{name} is a learner, which knows no classes yet; adapt it first: "
+                f"fewshot adapt --engine onnx --init {name} --support DIR --output FILE.onnx"
+            )
+        if format_of(stored) == FOR_NUMBERS:
+            raise BundleError(f"{name} predicts numbers from numbers, not what is in pictures; give it a CSV of them")
+        try:
+            self.metadata = OnnxMetadata.from_json(stored)
+        except ConfigError as error:
+            raise BundleError(f"{name}: its metadata cannot be used ({error}); export it again") from None
+        if self.metadata.format != FORMAT:
+            raise BundleError(
+                f"{name} is of the format {self.metadata.format!r}, and this version reads {FORMAT!r}; export it again"
+            )
+        self._check_fits(name)
+
+    def _check_fits(self, name: str) -> None:
+        """Raises BundleError unless the graph is what the metadata say."""
+        inputs = [(i.name, i.type, len(i.shape)) for i in self._session.get_inputs()]
+        outputs = {o.name: o.shape for o in self._session.get_outputs()}
+        wanted = (PIXELS, "tensor(float)", 4) if self.metadata.raw else (INPUT, "tensor(uint8)", 4)
+        named = outputs.keys() >= {LABEL, OUTPUT, KNOWN} and len(outputs[OUTPUT]) == 2
+        n = outputs[OUTPUT][1] if named else None
+        if not (inputs == [wanted] and named and (not isinstance(n, int) or n == len(self.labels))):
+            raise BundleError(
+                f"{name}: its graph, from {', '.join(i[0] for i in inputs)} to {', '.join(outputs)}, is not the one "
+                f"that its metadata tell of, of {len(self.labels)} classes; export it again"
+            )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the outputs."""
+        return self.metadata.labels
+
+    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """What the model says of each picture (a path, the bytes of a file, a Pillow image, an array).
+
+        Raises ImageError, naming the file, for one that is no picture.
+        """
+        found: list[Prediction] = []
+        for batch in self._batches(pictures):
+            found += to_predictions(self.probabilities(batch), self.labels, self.metadata.threshold)
+        return found
+
+    def probabilities(self, pictures: Pixels) -> NDArray[np.float32]:
+        """Probabilities (n, n_way) of pictures of one size, uint8 (n, height, width, 3 or 1), which the graph resizes.
+
+        A file made with --raw resizes nothing: it takes what `images.preprocess` gives.
+        Raises ImageError for another dtype or shape.
+        """
+        seen, shape = self.metadata.preprocessing, pictures.shape
+        fits = shape[1:] == (seen.height, seen.width, seen.channels) if self.metadata.raw else shape[3:] in ((1,), (3,))
+        if pictures.dtype != np.uint8 or not fits or 0 in shape:
+            wanted = f"{seen.height}, {seen.width}, {seen.channels}" if self.metadata.raw else "height, width, 3"
+            raise ImageError(f"pictures: expected uint8 (n, {wanted}), found {pictures.dtype} {list(shape)}")
+        few = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))  # bounds the memory of a run
+        return np.concatenate([self._run(pictures[i : i + few]) for i in range(0, len(pictures), few)])
+
+    def _run(self, pictures: Pixels) -> NDArray[np.float32]:
+        if self.metadata.raw:
+            feed: dict[str, NDArray[Any]] = {PIXELS: normalized(pictures, self.metadata.preprocessing)}
+        else:
+            feed = {INPUT: np.broadcast_to(pictures, (*pictures.shape[:3], 3))}
+        (rows,) = self._session.run([OUTPUT], feed)
+        return np.asarray(rows, np.float32)
+
+    def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
+        """The pictures as arrays, those of one size that follow each other together, up to 64 or half a megapixel."""
+        waiting: list[Pixels] = []
+        read = preprocess if self.metadata.raw else picture
+        for source in pictures:
+            array = read(source, self.metadata.preprocessing)
+            full = len(waiting) == BATCH or (len(waiting) + 1) * array.shape[0] * array.shape[1] > MANY_PIXELS
+            if waiting and (full or array.shape != waiting[0].shape):
+                yield np.stack(waiting)
+                waiting = []
+            waiting.append(array)
+        if waiting:
+            yield np.stack(waiting)
+
+
+def normalized(pixels: Pixels, seen: Preprocessing) -> NDArray[np.float32]:
+    """What a file made with --raw takes of preprocessed pictures: (n, h, w, c) -> (n, c, h, w)."""
+    mean, std = (np.array(values, np.float32) for values in (seen.mean, seen.std))
+    floats = (pixels.astype(np.float32) / 255 - mean) / std
+    return np.ascontiguousarray(floats.transpose(0, 3, 1, 2))
+
+
+def open_session(model: str | Path | bytes, name: str, threads: int) -> tuple[onnxruntime.InferenceSession, str | None]:
+    """A file or its bytes, ready to run on the processor, and what it holds under our metadata key, if anything.
+
+    Raises BundleError, calling it `name`, if it is no ONNX.
+    """
+    data = model if isinstance(model, bytes) else read_bounded(Path(model), MAX_FILE_BYTES)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # its own errors reach us as exceptions
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
+    stored: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if data.count(b"location") > (stored or "").count("location"):  # the key that names another file in ONNX
+        raise BundleError(f"{name} keeps weights in another file, which is not read; export it again as one file")
+    return session, stored

@@ -1,0 +1,50 @@
+"""`NumberPredictor`: runs an exported file for numbers with onnxruntime and numpy; no PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_sdk.config.regression import NumberMetadata
+from fewshot_sdk.errors import BundleError, ConfigError, SupportError
+from fewshot_sdk.runtime.predictor import open_session
+
+INPUT, OUTPUT = "x", "y"
+
+
+class NumberPredictor:
+    """A regressor from a file written by `fewshot export`, or from that file's bytes.
+
+    Raises BundleError if the file is no ONNX, or not one of ours for numbers.
+    """
+
+    def __init__(self, model: str | Path | bytes, *, threads: int = 1) -> None:
+        name = "the model" if isinstance(model, bytes) else str(model)
+        self._session, stored = open_session(model, name, threads)
+        try:
+            self.metadata = NumberMetadata.from_json(stored or "")
+        except ConfigError:
+            raise BundleError(
+                f"{name} is not a file for numbers, made by `fewshot export` of what was adapted to a CSV of numbers"
+            ) from None
+        taken = [(each.name, each.type, each.shape[1:]) for each in self._session.get_inputs()]
+        given = [(each.name, each.type) for each in self._session.get_outputs()]
+        if (taken, given) != ([(INPUT, "tensor(float)", [len(self.inputs)])], [(OUTPUT, "tensor(float)")]):
+            raise BundleError(
+                f"{name} takes {taken} and gives {given}, which is not what it says of itself; export again"
+            )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the columns that it takes."""
+        return self.metadata.inputs
+
+    def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The output, float32 (n,), for each row of inputs, float32 (n, inputs). Raises SupportError for others."""
+        if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != len(self.inputs):
+            wanted = f"float32 (n, {len(self.inputs)})"
+            raise SupportError(f"inputs: expected {wanted}, found {inputs.dtype} {inputs.shape}")
+        (found,) = self._session.run([OUTPUT], {INPUT: inputs})
+        return np.asarray(found, np.float32)

@@ -1,0 +1,1 @@
+"""Folders, hashes, signatures, cards and the Hugging Face Hub."""

@@ -1,0 +1,112 @@
+"""Fast weights: what adapting added to an initialization's weights, small enough to keep a thousand of.
+
+float32  the difference of the bit patterns, as int32: adding it restores every bit
+float16  the difference, rounded to 11 significant bits
+int8     the difference in 255 equal steps, for each row of a matrix or kernel by its largest; vectors in float32
+
+A tensor that did not change is left out. The norms' statistics belong to the support set alone and are kept as they
+are. A head that the initialization has no rows for starts from zeros, as in `heads.open_any_head`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_sdk.config.records import Origin, Precision
+from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
+
+Arrays = dict[str, NDArray[Any]]
+Base = Mapping[str, NDArray[np.float32]]
+DELTA, DELTA_FORMAT = "delta.safetensors", "fewshot-sdk delta 1"
+HEAD, SCALE = "head.", ".scale"
+STEPS = 127
+
+
+def difference(adapted: Mapping[str, NDArray[np.float32]], base: Base, precision: Precision) -> Arrays:
+    """What `restored` makes `adapted` of again, with the same `base`: by float32 to the bit, else nearly.
+
+    Raises ConfigError for a difference that float16 cannot hold.
+    """
+    delta: Arrays = {}
+    for name, now in adapted.items():
+        before = _before(base, name, now.shape)
+        if before is None:
+            delta[name] = now
+        elif name.startswith(HEAD) or now.tobytes() != before.tobytes():
+            delta |= _encoded(name, now, before, precision)
+    return delta
+
+
+def restored(delta: Arrays, base: Base, precision: Precision, what: str) -> dict[str, NDArray[np.float32]]:
+    """The adapted weights: `base` with the differences added.
+
+    Raises ParamsMismatch, naming the tensor in `what`, for one whose kind or shape does not fit.
+    """
+    adapted: dict[str, NDArray[np.float32]] = {name: tensor for name, tensor in base.items() if name not in delta}
+    for name, step in delta.items():
+        if name.endswith(SCALE):
+            continue
+        before = _before(base, name, step.shape)
+        kind = _kind(precision, step.ndim) if before is not None else np.float32
+        if step.dtype != kind:
+            raise ParamsMismatch(f"{what}: tensor {name!r}: expected {np.dtype(kind)}, found {step.dtype}; adapt again")
+        if before is None:
+            adapted[name] = step
+        elif precision == "float32":
+            adapted[name] = (before.view(np.int32) + step).view(np.float32)
+        elif step.dtype == np.int8:
+            scale = delta.get(name + SCALE, np.empty(0))
+            if scale.dtype != np.float32 or scale.shape != (len(step),):
+                raise ParamsMismatch(f"{what}: tensor {name + SCALE!r}: expected float32 ({len(step)},); adapt again")
+            adapted[name] = before + step.astype(np.float32) * _across(scale, step.ndim)
+        else:
+            adapted[name] = before + step.astype(np.float32)
+    return adapted
+
+
+def check_base(what: str, origin: Origin, name: str, sha256: str) -> None:
+    """Raises BundleError, with both hashes, unless the initialization called `name` is the one of `origin`."""
+    if sha256 != origin.sha256:
+        raise BundleError(
+            f"{what} was adapted from {origin.name} with sha256 {origin.sha256[:16]}..., not from the given {name} "
+            f"with sha256 {sha256[:16]}...; name the former (--base)"
+        )
+
+
+def _encoded(name: str, now: NDArray[np.float32], before: NDArray[np.float32], precision: Precision) -> Arrays:
+    if precision == "float32":
+        return {name: now.view(np.int32) - before.view(np.int32)}
+    step = now - before
+    if precision == "float16":
+        if not np.abs(step).max() <= np.finfo(np.float16).max:
+            raise ConfigError(f"{name}: a difference of {np.abs(step).max():.3g} is too much for float16; take int8")
+        return {name: step.astype(np.float16)}
+    if step.ndim == 1:
+        return {name: step}
+    scale = np.abs(step).reshape(len(step), -1).max(1) / np.float32(STEPS)
+    steps = np.round(step / _across(np.where(scale > 0, scale, 1), step.ndim))
+    return {name: steps.astype(np.int8), name + SCALE: scale}
+
+
+def _before(base: Base, name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """What a tensor was before adapting; None for the norms' statistics, which the base has none of."""
+    before = base.get(name)
+    if name.startswith(HEAD) and (before is None or before.shape != shape):
+        return np.zeros(shape, np.float32)
+    if before is not None and before.shape != shape:
+        raise ParamsMismatch(f"tensor {name!r}: the initialization's is {before.shape}, the delta's {shape}")
+    return before
+
+
+def _kind(precision: Precision, dimensions: int) -> type[np.generic]:
+    if precision == "int8":
+        return np.int8 if dimensions > 1 else np.float32
+    return np.int32 if precision == "float32" else np.float16
+
+
+def _across(scale: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    return scale.reshape(-1, *[1] * (dimensions - 1))

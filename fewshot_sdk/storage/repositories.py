@@ -1,0 +1,131 @@
+"""Initializations on the Hugging Face Hub: from `user/repo@revision` to verified bytes.
+
+The Hub's client keeps the files in its cache; it compares sizes only, so that here every byte is checked
+against manifest.json on every load, and only the names of a bundle are fetched at all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_sdk.errors import BundleError, HubError
+from fewshot_sdk.storage.files import (
+    MANIFEST,
+    MAX_FILE_BYTES,
+    MAX_TEXT_BYTES,
+    SIGNATURE,
+    checked,
+    listed,
+    read_bounded,
+    read_folder,
+)
+from fewshot_sdk.storage.hub_client import Session, cache
+from fewshot_sdk.storage.zoo import bundled, locate
+
+NAMES = (
+    "README.md",
+    "config.json",
+    "curve.png",
+    "inner_state.safetensors",
+    "metrics.jsonl",
+    "model.safetensors",
+    SIGNATURE,
+)
+_WORD = r"[A-Za-z0-9][\w.-]*"
+_ADDRESS = re.compile(rf"({_WORD}/{_WORD})(?:@(\w[\w./-]*))?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A bundle's checked files, the folder they were read from, and `user/repo@commit` if they are the Hub's."""
+
+    files: dict[str, bytes]
+    folder: Path
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Address:
+    """What `user/repo@revision` names; no revision is the default branch."""
+
+    name: str
+    revision: str | None = None
+
+
+def address(name: str) -> Address:
+    """A name taken apart. Raises HubError unless it is `user/repo` or `user/repo@revision`."""
+    found = _ADDRESS.fullmatch(name)
+    if found is None or ".." in name or "--" in found[1]:
+        raise HubError(f"{name!r} is no name on the Hub; expected user/repo or user/repo@revision")
+    return Address(found[1], found[2])
+
+
+def open_named(name: str | Path) -> Opened:
+    """The checked files of a bundled initialization, of a folder, or of `user/repo[@revision]`; in that order.
+
+    Raises BundleError for one that is none or was changed, HubError if the Hub refuses.
+    """
+    if str(name) not in bundled() and not Path(name).is_dir() and _ADDRESS.fullmatch(str(name)):
+        return fetch(address(str(name)))
+    folder = locate(name)
+    return Opened(files=read_folder(folder), folder=folder)
+
+
+def fetch(wanted: Address) -> Opened:
+    """A bundle on the Hub, each file read once and checked; from the cache if it is there.
+
+    Without a network, what the revision named when it was last pulled.
+    Raises HubError if the Hub refuses or the deadline passes; BundleError, naming the file, if one
+    is not what the manifest says: then nothing of that commit stays in the cache.
+    """
+    session = Session(wanted.name, wanted.revision)
+    with session.alone():
+        commit = session.resolve()
+        folder = session.home / "snapshots" / commit
+        try:
+            return _read(session, commit, folder)
+        except BundleError as damaged:  # by the network, or by the disk since: once more, from the Hub
+            _forget(folder)
+            try:
+                return _read(session, commit, folder)
+            except BundleError:
+                _forget(folder)
+                raise
+            except HubError:
+                raise damaged from None
+
+
+def cached() -> dict[str, str]:
+    """What was pulled: user/repo -> the commit that its default branch named then."""
+    found = {}
+    for ref in sorted(cache().glob("models--*--*/refs/main")):
+        commit = ref.read_text().strip()
+        if (ref.parents[1] / "snapshots" / commit / MANIFEST).is_file():
+            found["/".join(ref.parents[1].name.split("--")[1:])] = commit
+    return found
+
+
+def _read(session: Session, commit: str, folder: Path) -> Opened:
+    manifest = read_bounded(session.file(MANIFEST, commit, None, MAX_TEXT_BYTES), MAX_TEXT_BYTES)
+    entries = listed(manifest, folder)
+    if foreign := sorted(entries.keys() - set(NAMES)):
+        raise BundleError(
+            f"{session.name}@{commit}: {foreign[0]!r} is no file of an initialization "
+            f"({', '.join(NAMES)}); it was not fetched, do not trust this repository"
+        )
+
+    def read(name: str) -> bytes:
+        return read_bounded(session.file(name, commit, entries[name][1], MAX_FILE_BYTES), MAX_FILE_BYTES)
+
+    return Opened(files=checked(manifest, read, folder), folder=folder, source=f"{session.name}@{commit}")
+
+
+def _forget(folder: Path) -> None:
+    """Remove our files of a commit from the cache, with what they link to."""
+    for name in (*NAMES, MANIFEST):
+        place = folder / name
+        if place.is_symlink():
+            place.resolve().unlink(missing_ok=True)
+        place.unlink(missing_ok=True)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fewshot_sdk.adaptation.calibration import (
+    Floats,
+    Ints,
+    auroc,
+    expected_calibration_error,
+    fit_temperature,
+    reject_threshold,
+    softmax,
+)
+
+
+@pytest.fixture
+def said() -> tuple[Floats, Ints]:
+    """Logits whose softmax is the very chance that each label is right: 20,000 of them, 4 labels."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 4)) * 2
+    chances = softmax(logits).cumsum(1)
+    return logits, (rng.random((20_000, 1)) > chances[:, :3]).sum(1)
+
+
+@pytest.mark.parametrize("sharpened", [0.2, 1.0, 5.0])
+def test_the_temperature_undoes_a_scaling_of_the_logits(said: tuple[Floats, Ints], sharpened: float) -> None:
+    logits, targets = said
+    found = fit_temperature(sharpened * logits, targets, len(targets))
+    assert found == pytest.approx(sharpened, rel=0.05)
+    assert expected_calibration_error(softmax(sharpened * logits, found), targets) < 0.02
+    if sharpened != 1:
+        assert expected_calibration_error(softmax(sharpened * logits), targets) > 0.1
+
+
+@pytest.mark.parametrize("n_pictures", [1, 25, 20_000])
+def test_no_other_temperature_is_more_credible(said: tuple[Floats, Ints], n_pictures: int) -> None:
+    logits, targets = said
+
+    def cost(temperature: float) -> float:
+        chances = softmax(3 * logits, temperature)[np.arange(len(targets)), targets]
+        return float(-n_pictures * np.log(chances).mean() + 1 / temperature + np.log(temperature))
+
+    best = fit_temperature(3 * logits, targets, n_pictures)
+    assert cost(best) < min(cost(best * 0.9), cost(best * 1.1))
+    assert 1 < best < 3.1
+
+
+def test_few_pictures_that_are_all_right_make_nobody_certain() -> None:
+    logits, targets = np.eye(5).repeat(5, 0), np.arange(5).repeat(5)
+    confidence = softmax(logits, fit_temperature(logits, targets, 25)).max(1)
+    assert (confidence > 0.9).all()
+    assert (confidence < 0.98).all()
+
+
+def test_logits_that_say_nothing_keep_temperature_one() -> None:
+    assert fit_temperature(np.zeros((6, 3)), np.arange(6) % 3, 6) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("rate", "lost"), [(0, 0), (0.004, 0), (0.05, 5), (0.29, 29), (0.99, 99)])
+def test_no_more_known_pictures_are_lost_than_allowed(rate: float, lost: int) -> None:
+    confidences = np.random.default_rng(1).permutation(np.linspace(0.2, 1, 100))
+    threshold = reject_threshold(confidences, rate)
+    assert (confidences < threshold).sum() == lost
+    assert rate == 0 or (confidences < np.nextafter(threshold, 1)).sum() > rate * 100 - 1  # nor could it be higher
+
+
+def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    probabilities = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
+    targets = np.array([0] * 9 + [1] + [0] * 3 + [1] * 7)
+    assert expected_calibration_error(probabilities, targets) == pytest.approx((0 * 10 + 0.3 * 10) / 20)
+
+
+def test_auroc_counts_pairs() -> None:
+    rng = np.random.default_rng(2)
+    known, unknown = rng.integers(3, 9, 40) / 10, rng.integers(0, 7, 30) / 10
+    pairs = [1.0 if k > u else 0.5 if k == u else 0.0 for k in known for u in unknown]
+    assert auroc(known, unknown) == pytest.approx(np.mean(pairs))

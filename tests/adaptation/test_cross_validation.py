@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot_sdk import Predictor, adapt, export_onnx
+from fewshot_sdk.adaptation.adaptation import compare_and_adapt, suitable
+from fewshot_sdk.adaptation.cross_validation import (
+    Entrant,
+    HeldOut,
+    Outcome,
+    accuracy_of,
+    log_loss_of,
+    plan,
+    splits,
+    surest_within_error,
+)
+from fewshot_sdk.adaptation.methods import Way
+from fewshot_sdk.artifacts.initialization import Initialization, fresh
+from fewshot_sdk.config.presets import with_algorithm
+from fewshot_sdk.config.recipe import Preprocessing, Pretraining, Residual
+from fewshot_sdk.config.records import ClassifierConfig, Trial
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.export.parity import TOLERANCE
+from fewshot_sdk.images.preprocessing import preprocess
+from fewshot_sdk.images.support import SupportSet
+from tests.conftest import draw_folder, tiny_recipe
+
+
+@pytest.mark.parametrize("counts", [(5, 5, 5), (2, 2, 2), (2, 5, 1, 9), (3, 40), (1, 1, 2, 2)])
+def test_every_picture_is_asked_about_once_a_repeat_and_every_class_is_learned_from(counts: tuple[int, ...]) -> None:
+    targets = np.repeat(np.arange(len(counts)), counts)
+    folds, repeats = plan(targets, 2)
+    found = splits(targets, folds, repeats, seed=0)
+    asked = np.bincount(np.concatenate([split.ask for split in found]), minlength=len(targets))
+    lone = np.isin(targets, [label for label, n in enumerate(counts) if n == 1])
+    assert (asked == np.where(lone, 0, repeats)).all()
+    for split in found:
+        assert set(targets[split.learn]) == set(range(len(counts)))
+        assert len(split.ask)
+        assert not set(split.ask) & set(split.learn)
+
+
+def test_the_work_is_capped_for_large_support_sets() -> None:
+    assert [np.prod(plan(np.arange(5).repeat(n), 2)) for n in (1, 5, 100, 101, 1000)] == [0, 10, 5, 3, 2]
+    assert plan(np.arange(5).repeat(5), 1) == (5, 1)
+
+
+def trial(method: str, steps: int, accuracy: float, error: float, log_loss: float) -> Outcome:
+    way = Way(method=method, steps=steps)  # type: ignore[arg-type]
+    record = Trial(method=way.method, init="i", steps=steps, accuracy=accuracy, standard_error=error, log_loss=log_loss)
+    nothing: Entrant = None  # type: ignore[assignment]
+    held: HeldOut = None  # type: ignore[assignment]
+    return Outcome(entrant=nothing, way=way, trial=record, seconds=0.0, held_out=held)
+
+
+def test_of_those_within_one_standard_error_of_the_best_the_surest_is_chosen() -> None:
+    outcomes = [
+        trial("reptile", 20, 0.92, 0.05, 0.5),
+        trial("probe", 0, 0.88, 0.06, 0.4),
+        trial("reptile", 10, 0.9, 0.05, 0.45),
+        trial("prototypes", 0, 0.86, 0.06, 0.1),
+    ]
+    chosen, why = surest_within_error(outcomes)
+    assert chosen is outcomes[1]
+    assert why == (
+        "chose a linear probe on i: 88.0% in cross-validation, the surest of the right answers within one standard "
+        "error (5.0%) of the best, 20 reptile steps from i with 92.0%"
+    )
+    chosen, why = surest_within_error([trial("reptile", 20, 0.92, 0.01, 0.5), *outcomes[1:]])
+    assert (chosen.way.steps, "is surer" in why) == (20, True)
+    _, why = surest_within_error(outcomes[:1])
+    assert why == "20 reptile steps from i: 92.0% in cross-validation; nothing else was compared"
+
+
+def test_of_two_as_sure_the_simpler_is_chosen() -> None:
+    ways = [trial("reptile", 20, 1.0, 0.0, 0.2), trial("reptile", 10, 1.0, 0.0, 0.2), trial("probe", 0, 1.0, 0.0, 0.2)]
+    assert surest_within_error(ways)[0] is ways[2]
+
+
+def test_the_log_loss_does_not_depend_on_how_large_the_logits_are() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.5], [0.0, 0.2]] * 25)
+    targets, rows = np.array([0, 1, 0, 0] * 25), np.arange(100)
+    found = [
+        log_loss_of(HeldOut(logits=scale * logits, targets=targets, rows=rows, folds=rows))
+        for scale in (1.0, 3.0, 10.0)
+    ]
+    assert found == pytest.approx([found[0]] * 3, rel=0.02)
+    assert 0 < found[0] < np.log(2)
+
+
+def test_the_standard_error_counts_each_picture_once() -> None:
+    logits = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]] * 2)
+    rows = np.arange(4).repeat(1)
+    held = HeldOut(
+        logits=logits, targets=np.zeros(8, np.int64), rows=np.concatenate([rows, rows]), folds=np.zeros(8, np.int64)
+    )
+    assert accuracy_of(held) == pytest.approx((0.75, np.std([1, 1, 0, 1], ddof=1) / 2))
+
+
+def test_auto_ends_as_the_way_that_it_chose_would_alone(init: Initialization, drawings: Path) -> None:
+    found = adapt(init, drawings, method="auto", reject_rate=0.1)
+    chosen = found.config
+    alone = adapt(init, drawings, method=chosen.method, steps=chosen.adaptation.steps, reject_rate=0.1)
+    assert alone.files()["model.safetensors"] == found.files()["model.safetensors"]
+    assert alone.config.replace(comparison=chosen.comparison) == chosen
+    assert adapt(init, drawings, method="auto", reject_rate=0.1).files() == found.files()
+    best = max(t.accuracy - t.standard_error for t in chosen.comparison if t.accuracy == _best(chosen.comparison))
+    way = (chosen.method, chosen.adaptation.steps)
+    assert next(t for t in chosen.comparison if (t.method, t.steps) == way).accuracy >= best - 1e-9
+
+
+def _best(trials: tuple[Trial, ...]) -> float:
+    return max(trial.accuracy for trial in trials)
+
+
+def test_of_several_initializations_the_better_is_taken(init: Initialization, drawings: Path) -> None:
+    noise = fresh(tiny_recipe(), 0, init.provenance)
+    seen: list[int] = []
+
+    def watch(work: Iterator[str], total: int) -> Iterator[str]:
+        seen.append(total)
+        yield from work
+
+    made = compare_and_adapt({"noise": noise, "glyphs": init}, drawings, method="reptile", steps=9, watch=watch)
+    tried = {outcome.trial.init: outcome.trial.accuracy for outcome in made.outcomes}
+    assert tried.keys() == {"noise", "glyphs"}
+    wanted = init if tried["glyphs"] > tried["noise"] else noise
+    assert made.classifier.config.initialization.sha256 == wanted.sha256
+    assert seen == [2 * 8, 3]  # 4 folds twice for each, then each of 3 classes left out
+
+
+def test_only_initializations_for_any_number_of_classes_are_tried(init: Initialization) -> None:
+    both = {"dense": fresh(tiny_recipe(head="dense"), 0, init.provenance), "zero": init}
+    assert suitable(both).keys() == {"zero"}
+
+
+def test_with_one_picture_a_class_its_colours_decide(init: Initialization, tmp_path: Path) -> None:
+    recipe = tiny_recipe(backbone=Residual(widths=(4,)), pretraining=Pretraining(epochs=1))
+    seeing = recipe.preprocessing.replace(channels=3, mean=(0.5,) * 3, std=(0.3,) * 3)
+    photo = fresh(recipe.replace(preprocessing=seeing), 0, init.provenance)
+    inits = {"omniglot": init, "photo": photo}
+
+    def chosen(colour: int) -> ClassifierConfig:
+        def read(settings: Preprocessing) -> SupportSet:
+            pixels = np.zeros((3, 16, 16, settings.channels), np.uint8)
+            pixels[..., 0] = colour
+            return SupportSet(images=pixels, targets=np.arange(3), labels=("a", "b", "c"))
+
+        return compare_and_adapt(inits, read).classifier.config
+
+    folder = draw_folder(tmp_path / "in")
+    assert [adapt(photo, folder).config.method, adapt(photo, folder, steps=1).config.method] == ["probe", "reptile"]
+    assert (chosen(200).initialization.sha256, chosen(200).method) == (photo.sha256, "probe")
+    assert (chosen(0).initialization.sha256, chosen(0).method) == (init.sha256, "reptile")
+
+
+def test_calibration_is_recorded_and_identical_in_the_exported_file(init: Initialization, tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "in", ("ant", "bee", "cat", "dog"), shots=5)
+    made = adapt(init, folder, method="probe", reject_rate=0.3)
+    record = made.config.calibration
+    assert record is not None
+    assert (record.pictures, record.folds) == (20, 5)
+    assert 0 < made.config.threshold < 1
+    assert made.config.temperature != 1
+    assert record.auroc is not None
+    predictor = Predictor(export_onnx(made, tmp_path / "m.onnx").path)
+    assert predictor.metadata.threshold == made.config.threshold
+    images = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 1), np.uint8)
+    pixels = np.stack([preprocess(image, made.config.preprocessing) for image in images])
+    np.testing.assert_allclose(predictor.probabilities(images), made.probabilities(pixels), atol=TOLERANCE)
+    new = sorted(draw_folder(tmp_path / "new", ("ant", "bee", "cat", "dog", "elk", "fox"), first=5).glob("*/*.png"))
+    ours, theirs = made.predict(new), predictor.predict(new)
+    assert [(a.label, a.nearest) for a in ours] == [(a.label, a.nearest) for a in theirs]
+    assert {a.label is None for a in ours} == {True, False}
+    assert all((a.label is None) == (a.probability < made.config.threshold) for a in ours)
+
+
+def test_a_reject_rate_of_zero_never_rejects(init: Initialization, drawings: Path, tmp_path: Path) -> None:
+    made = adapt(init, drawings, method="prototypes", reject_rate=0)
+    assert made.config.threshold == 0
+    strangers = sorted(draw_folder(tmp_path / "new", ("elk", "fox")).glob("*/*.png"))
+    assert all(answer.label == answer.nearest for answer in made.predict(strangers))
+
+
+def test_two_classes_have_no_auroc_and_a_reject_rate_is_a_share(init: Initialization, tmp_path: Path) -> None:
+    made = adapt(init, draw_folder(tmp_path / "in", ("ant", "bee")), method="prototypes", reject_rate=0.1)
+    assert made.config.calibration is not None
+    assert made.config.calibration.auroc is None
+    with pytest.raises(ConfigError, match="expected at least 0 and under 1, found 1"):
+        adapt(init, tmp_path / "in", reject_rate=1)
+
+
+def test_one_picture_of_each_class_falls_back(init: Initialization, few_support: SupportSet) -> None:
+    made = compare_and_adapt({"other": init, "omniglot": init}, few_support)
+    config = made.classifier.config
+    assert (config.method, config.adaptation.steps, config.temperature, config.threshold) == ("reptile", 20, 1, 0)
+    assert "from omniglot, temperature 1, and nothing will be called unknown" in made.reason
+
+
+def test_a_protonet_is_adapted_by_class_means_unless_told_otherwise(
+    init: Initialization, few_support: SupportSet, tmp_path: Path
+) -> None:
+    made = fresh(with_algorithm(init.recipe, "protonet"), 0, init.provenance)
+    assert compare_and_adapt({"it": made}, few_support).classifier.config.method == "prototypes"
+    drawings = draw_folder(tmp_path / "in")
+    assert adapt(made, drawings).config.method == "prototypes"
+    assert adapt(made, drawings, steps=2).config.method == "reptile"
+    means, none = (adapt(made, drawings, method=method, steps=0) for method in ("prototypes", "reptile"))
+    for name, tensor in means.params.items():
+        assert torch.equal(tensor, none.params[name]), name  # no steps from the class means are the class means
+
+
+@pytest.fixture
+def few_support() -> SupportSet:
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), np.uint8)
+    return SupportSet(labels=("a", "b", "c"), images=images, targets=np.arange(3))

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot_sdk import Classifier, adapt, load_classifier, save
+from fewshot_sdk.adaptation.extension import extend, union
+from fewshot_sdk.adaptation.methods import frozen_features, prototypes
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.errors import SupportError
+from fewshot_sdk.images.support import SupportSet, read_support
+from tests.conftest import draw_folder
+
+
+@pytest.fixture
+def more(tmp_path: Path) -> Path:
+    """Two more pictures of the bee, and a new class that sorts between the old ones."""
+    folder = draw_folder(tmp_path / "more", ("-", "bee"), first=4, shots=2)
+    (folder / "-").rename(folder / "bat")
+    return folder
+
+
+def both(classifier: Classifier, more: Path) -> SupportSet:
+    return union(classifier.support, read_support(more, classifier.config.preprocessing))
+
+
+@pytest.mark.parametrize("method", ["prototypes", "probe", "reptile"])
+def test_with_its_pictures_it_equals_adapting_to_the_union(
+    init: Initialization, drawings: Path, more: Path, method: str
+) -> None:
+    first = adapt(init, drawings, method=method, steps=4, reject_rate=0.1)  # type: ignore[arg-type]
+    found = extend(first, more, {"x": init}).classifier
+    assert found.labels == ("ant", "bat", "bee", "cat")
+    assert np.bincount(found.support.targets).tolist() == [4, 2, 6, 4]
+    wanted = adapt(init, both(first, more), method=method, steps=4, reject_rate=0.1)  # type: ignore[arg-type]
+    assert found.files() == wanted.files()
+
+
+def test_prototypes_without_pictures_are_the_means_of_the_union(
+    init: Initialization, drawings: Path, more: Path, tmp_path: Path
+) -> None:
+    first = adapt(init, drawings, method="prototypes", reject_rate=0.1)
+    lean = load_classifier(save(first.without_pictures(), tmp_path / "lean"))
+    assert len(lean.support.targets) == 0
+    found = extend(lean, more, {}).classifier
+    whole = both(first, more)
+    seen = frozen_features(first.network(), torch.from_numpy(whole.images))
+    for name, tensor in prototypes(seen, torch.from_numpy(whole.targets), 4, "conv4").items():
+        torch.testing.assert_close(found.params[name], tensor, rtol=1e-5, atol=1e-5)
+    assert found.config.temperature == first.config.temperature
+    again = extend(load_classifier(save(found, tmp_path / "found")), more, {}).classifier
+    assert again.class_sums is not None
+    assert again.class_sums["counts"].tolist() == [4, 4, 8, 4]
+
+
+def test_what_cannot_be_extended_says_what_to_do(init: Initialization, drawings: Path, more: Path) -> None:
+    classifier = adapt(init, drawings, steps=2)
+    with pytest.raises(SupportError, match=r"made by reptile and cannot be extended: .* name its folder with --init"):
+        extend(classifier, more, {})
+    with pytest.raises(SupportError, match="keeps no pictures; adapt again, or with --method prototypes"):
+        extend(classifier.without_pictures(), more, {"x": init})
+
+
+def test_a_single_class_can_be_added(init: Initialization, drawings: Path, tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "one", ("elk",), shots=2)
+    found = extend(adapt(init, drawings, method="prototypes"), folder, {}).classifier
+    assert found.labels == ("ant", "bee", "cat", "elk")
+    assert len(found.support.targets) == 14
+    (folder / "elk" / "1.png").unlink()
+    (folder / "elk" / "0.png").unlink()
+    with pytest.raises(SupportError, match="no picture in the class folder elk"):
+        extend(found, folder, {})

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from fewshot_sdk import Classifier, Predictor, adapt, export_onnx
+from fewshot_sdk.artifacts.initialization import Initialization, fresh
+from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Residual
+from fewshot_sdk.config.records import Method
+from fewshot_sdk.errors import BundleError, ConfigError, ImageError, OutputExists, ParityError
+from fewshot_sdk.export.parity import TOLERANCE
+from fewshot_sdk.export.precision import Precision
+from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.images.preprocessing import Pixels, preprocess
+from fewshot_sdk.runtime.predictor import INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, normalized, open_session
+from tests.conftest import draw_folder, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def classifier(init: Initialization, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return adapt(init, draw_folder(tmp_path_factory.mktemp("support") / "in"))
+
+
+@pytest.fixture(scope="module")
+def exported(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_onnx(classifier, tmp_path_factory.mktemp("export") / "model.onnx").path
+
+
+def test_it_is_one_self_contained_file_with_a_free_batch_size(exported: Path) -> None:
+    model = onnx.load(str(exported), load_external_data=False)
+    assert [file.name for file in exported.parent.iterdir()] == ["model.onnx"]
+    assert not any(t.HasField("data_location") and t.data_location for t in model.graph.initializer)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
+    (images,) = model.graph.input
+    assert images.name == "images"
+    assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    sizes = [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim]
+    assert sizes == ["batch", "height", "width", 3]
+    assert [output.name for output in model.graph.output] == [LABEL, OUTPUT, KNOWN]
+
+
+def test_it_names_labels_preprocessing_origin_and_parity(exported: Path, classifier: Classifier) -> None:
+    (prop,) = [p for p in onnx.load(str(exported)).metadata_props if p.key == METADATA_KEY]
+    said = json.loads(prop.value)
+    assert said["labels"] == ["ant", "bee", "cat"]
+    assert said["preprocessing"]["height"] == 16
+    assert said["initialization"]["sha256"] == classifier.config.initialization.sha256
+    assert said["parity"]["images"] == 12
+    assert said["parity"]["random_images"] == 1000
+    assert said["parity"]["batches"] == [1, 2, 7]
+    assert 0 <= said["parity"]["max_difference"] <= TOLERANCE
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64, 130])
+def test_it_says_what_pytorch_says_at_any_batch_size(exported: Path, classifier: Classifier, n: int) -> None:
+    pictures = np.random.default_rng(n).integers(0, 256, (n, 23, 31, 3), np.uint8)
+    pixels = np.stack([preprocess(picture, classifier.config.preprocessing) for picture in pictures])
+    np.testing.assert_allclose(
+        Predictor(exported).probabilities(pictures), classifier.probabilities(pixels), atol=TOLERANCE
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_one_picture_alone_and_in_a_batch_of_64_gets_the_same_answer(
+    classifier: Classifier, tmp_path: Path, precision: Precision
+) -> None:
+    predictor = Predictor(export_onnx(classifier, tmp_path / "m.onnx", precision=precision, max_drop=1).path)
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 40, 50, 3), np.uint8)
+    alone = np.concatenate([predictor.probabilities(pictures[i : i + 1]) for i in range(64)])
+    np.testing.assert_allclose(predictor.probabilities(pictures), alone, atol=1e-6)
+
+
+def test_label_and_known_are_those_of_the_predictor(classifier: Classifier, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 20, 20, 3), np.uint8)
+    pixels = np.stack([preprocess(picture, classifier.config.preprocessing) for picture in pictures])
+    warm = replace(classifier, config=classifier.config.replace(temperature=2.0))
+    limit = float(np.median(warm.probabilities(pixels).max(1)))
+    strict = replace(warm, config=warm.config.replace(threshold=limit))
+    exported = export_onnx(strict, tmp_path / "m.onnx").path
+    session, _ = open_session(exported, "m", 1)
+    label, probabilities, known = session.run([LABEL, OUTPUT, KNOWN], {INPUT: pictures})
+    said = Predictor(exported).predict(list(pictures))
+    assert [strict.labels[i] for i in label] == [answer.nearest for answer in said]
+    assert known.tolist() == [answer.label is not None for answer in said]
+    assert 0 < sum(known) < 30
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_pictures_of_many_sizes_are_answered_in_their_order(exported: Path) -> None:
+    predictor, rng = Predictor(exported), np.random.default_rng(0)
+    sizes = [(30, 40), (30, 40), (40, 30), (900, 900), (900, 900), (30, 40)]
+    pictures = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    together = predictor.predict(pictures)
+    for picture, said in zip(pictures, together, strict=True):
+        (alone,) = predictor.predict([picture])
+        assert said.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+
+
+def test_a_raw_file_takes_the_networks_floats(classifier: Classifier, exported: Path, tmp_path: Path) -> None:
+    raw = export_onnx(classifier, tmp_path / "raw.onnx", raw=True).path
+    session, _ = open_session(raw, "raw", 1)
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape) == (PIXELS, "tensor(float)", ["batch", 1, 16, 16])
+    images = classifier.support.images
+    (rows,) = session.run([OUTPUT], {PIXELS: normalized(images, classifier.config.preprocessing)})
+    np.testing.assert_allclose(rows, classifier.probabilities(images), atol=TOLERANCE)
+    files = sorted(draw_folder(tmp_path / "new", first=4).glob("*/*.png"))
+    for left, right in zip(Predictor(raw).predict(files), Predictor(exported).predict(files), strict=True):
+        assert left.probabilities == pytest.approx(right.probabilities, abs=1e-5)
+    with pytest.raises(ImageError, match=r"expected uint8 \(n, 16, 16, 1\), found uint8 \[1, 17, 16, 1\]"):
+        Predictor(raw).probabilities(np.zeros((1, 17, 16, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "method"),
+    [
+        (Conv4(filters=5, downsample="pool"), "reptile"),
+        (Residual(widths=(4, 6)), "reptile"),
+        (Residual(widths=(5, 5, 7)), "reptile"),
+        (Residual(widths=(5, 5, 7)), "probe"),
+        (Residual(widths=(4,)), "prototypes"),
+        (Conv4(filters=8, norm="group"), "reptile"),
+        (Conv4(filters=5, downsample="pool", norm="none"), "probe"),
+        (Mlp(widths=(12, 7)), "reptile"),
+        (Mlp(widths=(16, 8), norm="group"), "prototypes"),
+        (Mlp(widths=(9,), norm="none"), "reptile"),
+    ],
+)
+def test_every_network_is_exported_in_every_precision(
+    init: Initialization, drawings: Path, tmp_path: Path, backbone: Backbone, method: Method
+) -> None:
+    seen = init.recipe.preprocessing.replace(height=17, width=22, channels=3, fit="crop", mean=(0.4,), std=(0.3,))
+    other = fresh(tiny_recipe(backbone=backbone, preprocessing=seen), 0, init.provenance)
+    made = adapt(other, drawings, method=method, steps=3 if method == "reptile" else None)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 30, 20, 3), np.uint8)
+    wanted = made.probabilities(np.stack([preprocess(picture, seen) for picture in pictures]))
+    for precision, tolerance in (("fp32", TOLERANCE), ("fp16", 0.02), ("int8", 0.3)):
+        file = export_onnx(made, tmp_path / f"{precision}.onnx", precision=precision, max_drop=1).path  # type: ignore[arg-type]
+        np.testing.assert_allclose(Predictor(file).probabilities(pictures), wanted, atol=tolerance)
+
+
+def test_an_untrained_network_too_is_wholly_computed_in_8_bits(
+    init: Initialization, drawings: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(backbone=Residual(widths=(8, 16)), head="zero")
+    made = adapt(fresh(recipe, 0, init.provenance), drawings, steps=1)
+    assert not any(tensor.any() for name, tensor in made.params.items() if name.endswith("conv.bias"))
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    data = export_onnx(made, tmp_path / "int8.onnx", precision="int8", raw=True, max_drop=1).path.read_bytes()
+    onnxruntime.InferenceSession(data, options)
+    operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    assert operators.count("QLinearConv") == 6
+    assert "Conv" not in operators
+
+
+def test_products_of_eight_bits_cannot_overflow_sixteen(classifier: Classifier, tmp_path: Path) -> None:
+    model = onnx.load(str(export_onnx(classifier, tmp_path / "int8.onnx", precision="int8", max_drop=1).path))
+    held = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    weights = [array for array in held if array.dtype == np.int8 and array.ndim > 1]
+    assert weights
+    assert all(2 * 255 * int(np.abs(array.astype(int)).max()) < 2**15 for array in weights)
+
+
+@pytest.mark.parametrize("opset", [18, 23])
+def test_the_opset_is_a_choice(classifier: Classifier, exported: Path, tmp_path: Path, opset: int) -> None:
+    made = export_onnx(classifier, tmp_path / "m.onnx", opset=opset)
+    assert {entry.domain: entry.version for entry in onnx.load(str(made.path)).opset_import}[""] == opset
+    assert made.metadata.opset == opset
+    images = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), np.uint8)
+    np.testing.assert_allclose(
+        Predictor(made.path).probabilities(images), Predictor(exported).probabilities(images), atol=1e-6
+    )
+    with pytest.raises(ConfigError, match="opset: expected 18 to 23, found 17"):
+        export_onnx(classifier, tmp_path / "n.onnx", opset=17)
+
+
+def test_pictures_are_preprocessed_as_for_adapting(exported: Path, classifier: Classifier, tmp_path: Path) -> None:
+    files = sorted(draw_folder(tmp_path / "new", first=4).glob("*/*.png"))
+    ours, theirs = Predictor(exported).predict(files), classifier.predict(files)
+    assert [answer.label for answer in ours] == [answer.label for answer in theirs]
+    for left, right in zip(ours, theirs, strict=True):
+        assert left.probabilities == pytest.approx(right.probabilities, abs=TOLERANCE)
+
+
+def test_the_same_classifier_gives_the_same_file(exported: Path, classifier: Classifier, tmp_path: Path) -> None:
+    again = export_onnx(classifier, tmp_path / "again.onnx")
+    assert again.path.read_bytes() == exported.read_bytes()
+    assert again.size == exported.stat().st_size
+
+
+def test_an_export_that_disagrees_is_not_kept(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Classifier.probabilities
+    monkeypatch.setattr(Classifier, "probabilities", lambda self, pixels: right(self, pixels)[:, ::-1])
+    says = r"disagree on support picture \d+ \(\w+\), in batches of 1: a probability differs by .* no file"
+    with pytest.raises(ParityError, match=says):
+        export_onnx(classifier, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disagreement_that_only_larger_batches_show_is_found(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Predictor.probabilities
+
+    def leaky(self: Predictor, pictures: Pixels) -> NDArray[np.float32]:
+        rows = right(self, pictures)
+        return rows if len(pictures) < 7 else rows + np.float32(2 * TOLERANCE) * np.arange(len(rows))[:, None]
+
+    monkeypatch.setattr(Predictor, "probabilities", leaky)
+    with pytest.raises(
+        ParityError, match=r"support picture 6 \(bee\), in batches of 7: a probability differs by 0.0012"
+    ):
+        export_onnx(classifier, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_made_up_pictures_are_compared_too(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_sdk.export.parity.preprocess", lambda picture, seen: 255 - preprocess(picture, seen))
+    lean = classifier.without_pictures()
+    with pytest.raises(ParityError, match=r"disagree on made-up picture \d+ \(\d+ x \d+ pixels\), in batches of 1"):
+        export_onnx(lean, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_bits_say_what_they_cost_and_what_they_save(classifier: Classifier, tmp_path: Path) -> None:
+    whole = export_onnx(classifier, tmp_path / "fp32.onnx")
+    assert (whole.metadata.precision, whole.metadata.reduction, whole.speed) == ("fp32", None, None)
+    for precision, least in (("fp16", 1e-6), ("int8", 1e-4)):
+        made = export_onnx(classifier, tmp_path / f"{precision}.onnx", precision=precision, max_drop=1)  # type: ignore[arg-type]
+        reduction, speed = made.metadata.reduction, made.speed
+        assert made.metadata.precision == precision
+        assert reduction is not None
+        assert speed is not None
+        images, targets = classifier.support.images, classifier.support.targets
+        found, wanted = (Predictor(file.path).probabilities(images) for file in (made, whole))
+        assert least < reduction.max_difference == pytest.approx(np.abs(found - wanted).max(), abs=1e-6)
+        assert reduction.images == 12
+        lost = (wanted.argmax(1) == targets) & (found.argmax(1) != targets)
+        assert reduction.lost == pytest.approx(lost.mean())
+        assert min(speed.milliseconds, speed.milliseconds_fp32) > 0
+
+
+def test_fewer_bits_that_lose_too_much_are_refused(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Predictor.probabilities
+    monkeypatch.setattr(
+        Predictor,
+        "probabilities",
+        lambda self, pictures: right(self, pictures)[:, :: 1 if self.metadata.precision == "fp32" else -1],
+    )
+    with pytest.raises(ParityError, match=r"int8 loses \d+\.\d% of 12 support pictures .* allowed are 1\.0%"):
+        export_onnx(classifier, tmp_path / "m.onnx", precision="int8")
+    with pytest.raises(ConfigError, match="fp16 is judged on the support pictures, and this classifier keeps none"):
+        export_onnx(classifier.without_pictures(), tmp_path / "m.onnx", precision="fp16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_left_alone(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"mine")
+    with pytest.raises(OutputExists):
+        export_onnx(classifier, tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_bytes() == b"mine"
+
+
+def test_predicting_imports_neither_torch_nor_onnx(exported: Path, tmp_path: Path) -> None:
+    picture = draw_folder(tmp_path / "new") / "ant" / "0.png"
+    program = f"""
+import sys
+sys.modules["torch"] = sys.modules["onnx"] = sys.modules["huggingface_hub"] = None  # importing them now fails
+import fewshot_sdk
+print(fewshot_sdk.Predictor({str(exported)!r}).predict([{str(picture)!r}])[0].label)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("ant", "bee", "cat")
+
+
+def test_what_is_no_onnx_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(BundleError, match=r"model\.onnx is not an ONNX file that can be run"):
+        Predictor(tmp_path / "model.onnx")
+    with pytest.raises(BundleError, match="no such file"):
+        Predictor(tmp_path / "nowhere.onnx")
+
+
+def test_somebody_elses_onnx_file_is_told(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(exported))
+    del model.metadata_props[:]
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    with pytest.raises(BundleError, match=r"other\.onnx is an ONNX file, but not one made by `fewshot export`"):
+        Predictor(tmp_path / "other.onnx")
+
+
+@pytest.mark.parametrize("change", [{"labels": ["ant", "bee"]}, {"raw": True}])
+def test_metadata_that_do_not_fit_the_graph_are_told(exported: Path, change: dict[str, object]) -> None:
+    model = onnx.load(str(exported))
+    said = json.loads(model.metadata_props[0].value)
+    model.metadata_props[0].value = json.dumps({**said, **change})
+    with pytest.raises(BundleError, match=r"its graph, from images to .*, is not the one that its metadata tell of"):
+        Predictor(model.SerializeToString())
+
+
+def test_metadata_that_were_changed_are_told(exported: Path) -> None:
+    model = onnx.load(str(exported))
+    onnx.helper.set_model_props(model, {METADATA_KEY: '{"labels": 3}'})
+    with pytest.raises(BundleError, match="its metadata cannot be used"):
+        Predictor(model.SerializeToString())
+
+
+def test_weights_in_another_file_are_told(
+    exported: Path, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where onnxruntime would look for it
+    settings = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 100}
+    onnx.save(onnx.load(str(exported)), "split.onnx", **settings)  # type: ignore[arg-type]
+    with pytest.raises(BundleError, match=r"split\.onnx keeps weights in another file"):
+        Predictor("split.onnx")
+    named = replace(classifier, config=classifier.config.replace(labels=("location", "a location", "elsewhere")))
+    assert Predictor(export_onnx(named, "one.onnx").path).labels[0] == "location"
+
+
+def test_a_file_of_the_format_before_is_told(exported: Path) -> None:
+    model = onnx.load(str(exported))
+    said = json.loads(model.metadata_props[0].value)
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps({**said, "format": "fewshot-sdk onnx 1"})})
+    with pytest.raises(
+        BundleError, match=r"of the format 'fewshot-sdk onnx 1', and this version reads .* export it again"
+    ):
+        Predictor(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [np.zeros((2, 16, 16, 3), np.float32), np.zeros((16, 16, 3), np.uint8), np.zeros((0, 9, 9, 3), np.uint8)],
+)
+def test_a_wrong_array_is_told(exported: Path, pictures: Any) -> None:
+    with pytest.raises(ImageError, match=r"pictures: expected uint8 \(n, height, width, 3\), found "):
+        Predictor(exported).probabilities(pictures)
+
+
+def test_a_bad_picture_is_named(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"nowhere\.png"):
+        Predictor(exported).predict([tmp_path / "nowhere.png"])
