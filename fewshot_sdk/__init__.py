@@ -13,8 +13,8 @@ from fewshot_sdk.version import __version__
 if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import adapt as adapt
     from fewshot_sdk.artifacts.classifier import Classifier as Classifier
+    from fewshot_sdk.artifacts.classifier import Delta as Delta
     from fewshot_sdk.artifacts.classifier import load_classifier as load_classifier
-    from fewshot_sdk.artifacts.fast_weights import Delta as Delta
     from fewshot_sdk.artifacts.initialization import Initialization as Initialization
     from fewshot_sdk.artifacts.initialization import load as load
     from fewshot_sdk.artifacts.sharing import pull as pull
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "Classifier": "artifacts.classifier",
-        "Delta": "artifacts.fast_weights",
+        "Delta": "artifacts.classifier",
         "DeltaPredictor": "runtime.deltas",
         "FewshotError": "errors",
         "Initialization": "artifacts.initialization",

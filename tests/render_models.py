@@ -6,11 +6,11 @@ from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.storage.cards import zoo_card
-from fewshot_sdk.storage.curves import curve
 from fewshot_sdk.storage.files import replace_folder
+from fewshot_sdk.storage.plots import curve
 from fewshot_sdk.storage.regression_cards import fits_table, zoo_section
+from fewshot_sdk.storage.repositories import bundled
 from fewshot_sdk.storage.results import baselines_table, named_data
-from fewshot_sdk.storage.zoo import bundled
 from tests.conftest import REPOSITORY
 
 # Source: Nichol et al. 2018, Tables 1 and 2: (ways, shots) -> inductive and transductive, percent.

@@ -6,8 +6,8 @@ import pytest
 
 from fewshot_sdk import load
 from fewshot_sdk.artifacts.regression_init import load_any
+from fewshot_sdk.storage.repositories import bundled
 from fewshot_sdk.storage.results import results_table
-from fewshot_sdk.storage.zoo import bundled
 from tests.conftest import REPOSITORY
 from tests.render_models import rendered, results
 

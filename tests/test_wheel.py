@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_sdk.engine.compiler import SOURCES
-from fewshot_sdk.storage.zoo import bundled
+from fewshot_sdk.storage.repositories import bundled
 from tests.conftest import REPOSITORY
 
 
@@ -47,7 +47,7 @@ def test_unpacked_elsewhere_it_finds_its_own_models(wheel: Path, tmp_path: Path)
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = """
 import fewshot_sdk
-from fewshot_sdk.storage.zoo import bundled
+from fewshot_sdk.storage.repositories import bundled
 print(fewshot_sdk.__file__)
 print(bundled()["omniglot"])
 print(fewshot_sdk.load("omniglot").recipe.preset)

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import Adaptation
     from fewshot_sdk.adaptation.cross_validation import Outcome
     from fewshot_sdk.algorithms import Part
-    from fewshot_sdk.artifacts.classifier import Classifier
-    from fewshot_sdk.artifacts.fast_weights import Delta
+    from fewshot_sdk.artifacts.classifier import Classifier, Delta
     from fewshot_sdk.config.records import Calibration, Precision
     from fewshot_sdk.images.sources import LabelFrom
 
@@ -180,7 +179,7 @@ def _moving(init: Initialization, trainable: Part) -> Initialization:
 
 def _initializations(name: str) -> dict[str, Initialization]:
     from fewshot_sdk.config.regression import PRESETS
-    from fewshot_sdk.storage.zoo import bundled
+    from fewshot_sdk.storage.repositories import bundled
 
     if name == "auto" and bundled():
         return {known: fewshot_sdk.load(known) for known in bundled() if known not in PRESETS}

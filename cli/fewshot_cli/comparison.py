@@ -57,7 +57,7 @@ def compare(job: Job, workers: int | None, json: bool) -> None:
     else:
         emit("\n\n".join(map(table, found)))
     if job.plot is not None:
-        from fewshot_sdk.storage.curves import compared
+        from fewshot_sdk.storage.plots import compared
 
         write_file(job.plot, compared(found, "svg" if job.plot.suffix == ".svg" else "png"))
         say(f"drew {job.plot}")

@@ -18,7 +18,7 @@ def demo(init: str, output: Path | None, vendor: Path | None, port: int, browser
     """Writes the site, or serves it until Ctrl-C."""
     if output is not None:
         check_free(output)
-    from fewshot_sdk.web.demo import demo_site
+    from fewshot_sdk.web.pages import demo_site
 
     site = demo_site(_learner(init), vendor)
     if output is None:

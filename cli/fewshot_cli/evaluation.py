@@ -78,7 +78,7 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
 
 def replace_card(name: str, contents: Mapping[str, bytes]) -> None:
     """Puts files in place of those of the same names in an initialization's folder, and drops its signature."""
-    from fewshot_sdk.storage.zoo import locate
+    from fewshot_sdk.storage.repositories import locate
 
     folder = locate(name)
     before = read_folder(folder)

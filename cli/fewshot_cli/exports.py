@@ -54,7 +54,7 @@ def export(
         path = files.output or Path(folder) / "model.onnx"
         made = sdk.export_onnx(classifier, path, opset=opset, precision=precision, raw=raw, max_drop=max_drop)
         if files.bundle is not None:
-            from fewshot_sdk.web.deployment import deployment
+            from fewshot_sdk.web.pages import deployment
 
             write_folder(files.bundle, deployment(path.read_bytes(), files.model.resolve().name, files.vendor))
     output = files.output or files.bundle

@@ -32,7 +32,7 @@ def _of_its_columns(table: Path) -> RegressionInitialization | None:
     from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
     from fewshot_sdk.config.regression import PRESETS
     from fewshot_sdk.images.tables import read_cells
-    from fewshot_sdk.storage.zoo import bundled
+    from fewshot_sdk.storage.repositories import bundled
 
     for name in sorted(bundled().keys() & PRESETS.keys()):
         init = load_any(name)
@@ -90,7 +90,7 @@ def adapt(job: AdaptJob, init: RegressionInitialization, json: bool) -> None:
 def _picture(init: RegressionInitialization, made: Regressor) -> bytes | None:
     from dataclasses import replace
 
-    from fewshot_sdk.storage.fits import across, picture
+    from fewshot_sdk.storage.plots import across, picture
 
     config = made.config
     if len(config.inputs) > 1:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fewshot_sdk.engine.workers import Team
-    from fewshot_sdk.paper.experiments import Begun, Experiment, Measured
+    from fewshot_sdk.paper.experiment import Begun, Experiment, Measured
 
 Name = Literal["taylor", "sine", "gradient-combinations", "overlap", "table1", "table2"]
 Size = Literal["small", "paper"]
@@ -115,7 +115,7 @@ def measure(team: Team, job: Job) -> int:
 
 def _trials(job: Job, names: list[str]) -> Iterator[str]:
     """Yields what each gave, as words."""
-    from fewshot_sdk.paper.experiments import Measured
+    from fewshot_sdk.paper.experiment import Measured
 
     places = {name: place for place, name in enumerate(job.experiment.trials)}
     for name in names:
@@ -129,7 +129,7 @@ def _trials(job: Job, names: list[str]) -> Iterator[str]:
 def _begin(job: Job) -> None:
     """Makes the folder of what is measured. Raises OutputExists, ConfigError if one is there that is not to go on."""
     from fewshot_sdk.engine.compiler import made_with
-    from fewshot_sdk.paper.experiments import Begun
+    from fewshot_sdk.paper.experiment import Begun
 
     now = Begun(command=job.command, versions=made_with())
     if not job.checkpoint.exists():
@@ -160,7 +160,7 @@ def _missing(job: Job) -> tuple[str, ...]:
 
 def _measured(job: Job) -> dict[str, Measured]:
     """What each trial that is done gave."""
-    from fewshot_sdk.paper.experiments import Measured
+    from fewshot_sdk.paper.experiment import Measured
 
     files = (path for path in job.checkpoint.glob("*.json") if path.stem.isdigit())
     return {kept.trial: kept for kept in (Measured.from_json(path.read_bytes()) for path in files)}

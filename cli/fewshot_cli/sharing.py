@@ -37,7 +37,7 @@ def pull(name: str, output: Path | None, json: bool) -> None:
 
 def models(json: bool) -> None:
     """`fewshot models`."""
-    from fewshot_sdk.artifacts.catalogue import hub_models, models
+    from fewshot_sdk.artifacts.sharing import hub_models, models
 
     found = models()
     try:

@@ -223,7 +223,7 @@ class Curve:
 def _save_or_rescue(init: Initialization | RegressionInitialization, output: Path) -> None:
     """Save; if that disk refuses, keep the hours of training in the temporary folder instead."""
     from fewshot_sdk.artifacts.initialization import Initialization
-    from fewshot_sdk.storage.curves import curve
+    from fewshot_sdk.storage.plots import curve
 
     files = init.files()
     try:

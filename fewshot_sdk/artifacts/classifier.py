@@ -1,4 +1,4 @@
-"""`Classifier`: an adapted model with its labels, and the folder it is kept in."""
+"""`Classifier` and `Delta`: what adapting makes, and the folders they are kept in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fewshot_sdk.artifacts.initialization import Initialization, load
-from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig
+from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Precision
 from fewshot_sdk.errors import BundleError, ParamsMismatch
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.images.support import SupportSet
@@ -19,8 +19,9 @@ from fewshot_sdk.nets.network import Network, build_network
 from fewshot_sdk.nets.params import Params, check_alike
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.storage import cards
+from fewshot_sdk.storage.arrays import to_bytes
 from fewshot_sdk.storage.bundles import open_bundle
-from fewshot_sdk.storage.deltas import DELTA, DELTA_FORMAT, check_base, restored
+from fewshot_sdk.storage.deltas import DELTA, DELTA_FORMAT, check_base, difference, restored
 from fewshot_sdk.storage.files import read_folder
 from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
 
@@ -168,3 +169,35 @@ def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSe
     if n and not (targets.min() >= 0 and targets.max() < len(config.labels)):
         raise ParamsMismatch(f"{path}: targets must be from 0 to {len(config.labels) - 1}; adapt again")
     return SupportSet(labels=config.labels, images=tensors["images"].numpy(), targets=targets)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Delta:
+    """A classifier without the weights that it shares with `base`, the initialization it was adapted from.
+
+    `save` writes it, `load_classifier` makes a classifier of it again. precision: see `deltas`; float32 is exact.
+    Raises BundleError, with both hashes, if it was adapted from another one.
+    """
+
+    classifier: Classifier
+    base: Initialization
+    precision: Precision = "float16"
+
+    def __post_init__(self) -> None:
+        base, origin = self.base, self.classifier.config.initialization
+        check_base("this classifier", origin, base.recipe.preset, base.sha256)
+
+    def files(self) -> dict[str, bytes]:
+        """The folder's files: as a classifier's, with delta.safetensors in place of model.safetensors."""
+        whole = self.classifier
+        adapted = {name: tensor.contiguous().numpy() for name, tensor in whole.params.items()}
+        before = {name: tensor.contiguous().numpy() for name, tensor in self.base.state.params.items()}
+        known = {name: getattr(whole.config, name) for name in type(whole.config).model_fields}
+        config = DeltaConfig(**{**known, "format": DELTA_FORMAT, "precision": self.precision})
+        files = {name: data for name, data in whole.files().items() if name != "model.safetensors"}
+        return {
+            **files,
+            "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
+            DELTA: to_bytes(difference(adapted, before, self.precision)),
+            "README.md": cards.classifier_card(config, len(whole.support.targets)).encode(),
+        }

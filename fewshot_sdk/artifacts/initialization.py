@@ -17,8 +17,7 @@ from fewshot_sdk.engine.heads import close_head
 from fewshot_sdk.nets.network import HEAD, build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.storage import cards
-from fewshot_sdk.storage.archives import read_archive, write_archive
-from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, open_bundle
+from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, open_bundle, read_archive, write_archive
 from fewshot_sdk.storage.files import sha256
 from fewshot_sdk.storage.repositories import open_named
 from fewshot_sdk.version import versions

@@ -13,8 +13,7 @@ from fewshot_sdk.config.regression import REGRESSION, Fit, Regression, Regressio
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.nets.perceptrons import perceptron, shapes, weights_of
 from fewshot_sdk.storage import regression_cards
-from fewshot_sdk.storage.archives import read_archive
-from fewshot_sdk.storage.bundles import WEIGHTS, format_of, open_bundle
+from fewshot_sdk.storage.bundles import WEIGHTS, format_of, open_bundle, read_archive
 from fewshot_sdk.storage.files import sha256
 from fewshot_sdk.storage.repositories import open_named
 

@@ -1,18 +1,18 @@
-"""Initializations to and from the Hugging Face Hub."""
+"""Initializations to and from the Hugging Face Hub, and the list of those there are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fewshot_sdk.config.records import InitializationConfig
 from fewshot_sdk.config.regression import REGRESSION, RegressionConfig
 from fewshot_sdk.errors import HubError
 from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, format_of, open_bundle
 from fewshot_sdk.storage.files import MANIFEST, SIGNATURE, check_free, manifest_of, read_folder, write_folder
-from fewshot_sdk.storage.hub_client import Session, endpoint
-from fewshot_sdk.storage.repositories import NAMES, address, fetch
+from fewshot_sdk.storage.hub_client import LIBRARY, Session, endpoint
+from fewshot_sdk.storage.repositories import NAMES, address, bundled, cached, fetch
 from fewshot_sdk.storage.signing import sign
 
 if TYPE_CHECKING:
@@ -106,3 +106,29 @@ def pull(name: str, output: str | Path | None = None) -> Pulled:
         open_bundle(opened.files, opened.folder, InitializationConfig, INITIALIZATION, WEIGHTS, expected)
     folder = opened.folder if output is None else write_folder(Path(output), opened.files)
     return Pulled(folder=folder, source=opened.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """An initialization that can be named: where it is, and the commit if that is known."""
+
+    name: str
+    where: Literal["bundled", "cached", "hub"]
+    commit: str = ""
+
+
+def models() -> list[Model]:
+    """What comes with the package, and what was pulled."""
+    here = [Model(name=name, where="bundled") for name in bundled()]
+    return here + [Model(name=name, where="cached", commit=commit) for name, commit in cached().items()]
+
+
+def hub_models() -> list[Model]:
+    """What the Hub shows under the tag `fewshot-sdk`. Raises HubError if it refuses or cannot be reached."""
+    from huggingface_hub import get_session
+
+    session = Session("the list of models")
+    # Listing goes on for half a minute where there is no network; one plain request tells at once.
+    session.insist(lambda api: get_session().head(f"{api.endpoint}/api/models", timeout=10), repeat=False)
+    found = session.insist(lambda api: list(api.list_models(filter=LIBRARY, limit=1000)))
+    return [Model(name=model.id, where="hub", commit=model.sha or "") for model in found]

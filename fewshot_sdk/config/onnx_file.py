@@ -1,4 +1,4 @@
-"""What an exported ONNX file says of itself."""
+"""What an exported ONNX file says of itself, and the names of its tensors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from pydantic import Field
 
 from fewshot_sdk.config.recipe import Backbone, Config, Count, Fraction, InnerLoop, Listed, Preprocessing
 from fewshot_sdk.config.records import Origin
+
+METADATA_KEY = "fewshot_sdk"
+FORMAT = "fewshot-sdk onnx 2"
+INPUT, PIXELS = "images", "pixels"  # what a file takes: pictures of any size, or with --raw the network's floats
+FEATURES = "features"  # between a network's body and its head
+LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
 
 
 class Parity(Config):

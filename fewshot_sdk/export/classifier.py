@@ -8,15 +8,14 @@ from pathlib import Path
 import onnx
 
 from fewshot_sdk.artifacts.classifier import Classifier
-from fewshot_sdk.config.onnx_file import OnnxMetadata, Parity
+from fewshot_sdk.config.onnx_file import FORMAT, METADATA_KEY, OnnxMetadata, Parity
 from fewshot_sdk.config.recipe import Config, Timm
 from fewshot_sdk.errors import ConfigError, ParityError
-from fewshot_sdk.export.parity import check_parity
-from fewshot_sdk.export.precision import Precision, Speed, compare, in_int8
-from fewshot_sdk.export.timm_graph import timm_features
+from fewshot_sdk.export.checks import Precision, Speed, check_parity, compare, in_int8
+from fewshot_sdk.export.timm import timm_features
 from fewshot_sdk.graphs.classifier import network_graph, with_head, with_preprocessing
 from fewshot_sdk.graphs.nodes import OPSET
-from fewshot_sdk.runtime.predictor import FORMAT, METADATA_KEY, Predictor
+from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.storage.files import check_free_file, write_file
 from fewshot_sdk.version import versions
 

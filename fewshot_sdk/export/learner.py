@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fewshot_sdk.artifacts.initialization import Initialization, origin_of
-from fewshot_sdk.config.onnx_file import LearnerMetadata, Parity
+from fewshot_sdk.config.onnx_file import METADATA_KEY, LearnerMetadata, Parity
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.tasks import mini_batches
 from fewshot_sdk.engine.heads import open_head
@@ -25,7 +25,6 @@ from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.nets.network import build_network, norm_statistics
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.runtime.learner import Learner
-from fewshot_sdk.runtime.predictor import METADATA_KEY
 from fewshot_sdk.storage.files import check_free_file, write_file
 from fewshot_sdk.version import versions
 
@@ -82,7 +81,7 @@ def export_learner(init: Initialization, path: str | Path) -> LearnerExport:
 
 def learner_bytes(init: Initialization) -> bytes:
     """The bytes of the file that `export_learner` writes. Raises ExportError as it does."""
-    graph = learner_graph(init)
+    graph = learner_graph(init.recipe, init.state)
     draft = _with_metadata(graph, init, Parity(images=1, max_difference=0), 0)
     parity, floor = _parity(init, Learner(draft))
     return _with_metadata(graph, init, parity, floor)

@@ -11,8 +11,8 @@ import onnx
 from fewshot_sdk.adaptation.regressor import Floats, Regressor
 from fewshot_sdk.config.regression import FILE, NumberMetadata, NumberParity
 from fewshot_sdk.errors import ParityError
+from fewshot_sdk.export.checks import BATCHES, RANDOM, TOLERANCE
 from fewshot_sdk.export.classifier import check_opset, with_metadata
-from fewshot_sdk.export.parity import BATCHES, RANDOM, TOLERANCE
 from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
 from fewshot_sdk.runtime.regressor import INPUT, OUTPUT, NumberPredictor
 from fewshot_sdk.storage.files import check_free_file, write_file

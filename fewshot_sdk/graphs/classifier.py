@@ -10,11 +10,11 @@ import onnx
 from numpy.typing import NDArray
 
 from fewshot_sdk.config.backbones import GROUP, judges_alone
+from fewshot_sdk.config.onnx_file import FEATURES, INPUT, KNOWN, LABEL, OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Preprocessing, Residual
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
-from fewshot_sdk.graphs.picture_nodes import network_pixels
-from fewshot_sdk.runtime.predictor import FEATURES, INPUT, KNOWN, LABEL, OUTPUT, PIXELS
+from fewshot_sdk.graphs.preprocessing import network_pixels
 
 Tensors = Mapping[str, NDArray[np.float32]]
 

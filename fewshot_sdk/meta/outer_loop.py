@@ -1,4 +1,4 @@
-"""One outer step: the tasks of it, shared among a team, and where they move what is learned."""
+"""One outer step: its tasks, shared among workers, and where they move what is learned."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ from fewshot_sdk.engine.optimizers import descend
 from fewshot_sdk.engine.workers import Team
 from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.meta.first_order import goal
-from fewshot_sdk.meta.rules import reptile_step, step_size_at
 from fewshot_sdk.meta.second_order import meta_gradient, prototype_gradient
-from fewshot_sdk.nets.params import LearnerState, Params, difference, flatten, learned, unflatten, with_learned
+from fewshot_sdk.nets.params import (
+    LearnerState,
+    Params,
+    difference,
+    flatten,
+    interpolate,
+    learned,
+    unflatten,
+    with_learned,
+)
 
 Result = tuple[Tensor, Tensor]  # of a task: a vector to take the mean of, and the losses of its steps
 
@@ -136,3 +144,27 @@ def _with_loss(end: Tensor, losses: Tensor, i: int, n: int) -> Tensor:
     last = torch.zeros(n)
     last[i] = losses[-1] if torch.isfinite(losses).all() and torch.isfinite(end).all() else torch.nan
     return torch.cat([last, end])
+
+
+def reptile_step(start: LearnerState, adapted: LearnerState, step_size: float) -> LearnerState:
+    """Move the weights a fraction of the way to `adapted`, the mean over the tasks: phi + step (W - phi).
+
+    The inner optimizer's memory goes the whole way: its moments become that mean's.
+    (The reference hands them on from task to task instead; here all tasks of a step start alike,
+    so that they can run side by side.)
+    Source: Reptile, Algorithm 2.
+    """
+    return LearnerState(
+        params=interpolate(start.params, adapted.params, step_size),
+        second_moments=adapted.second_moments,
+        updates=adapted.updates,
+    )
+
+
+def step_size_at(done: int, meta: MetaLoop) -> float:
+    """The outer step size after `done` of `meta_steps`: linear from the first to the final one.
+
+    Source: the reference implementation's `train`.
+    """
+    progress = done / meta.meta_steps
+    return (1 - progress) * meta.step_size + progress * meta.final_step_size

@@ -23,7 +23,7 @@ from fewshot_sdk.errors import BundleError, ConfigError, TrainingDiverged
 from fewshot_sdk.nets.network import HEAD, Network, PixelInput, build_network, random_params
 from fewshot_sdk.nets.params import Params, check_alike
 from fewshot_sdk.nets.residual import folded, random_residual
-from fewshot_sdk.storage.archives import read_archive, write_archive
+from fewshot_sdk.storage.bundles import read_archive, write_archive
 from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
 
 WARM_UP, _MOMENTUM = 0.1, "momentum."

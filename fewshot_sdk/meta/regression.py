@@ -15,6 +15,7 @@ from fewshot_sdk.artifacts.states import remembered
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Fit, Regression
 from fewshot_sdk.data.tasks import Task
+from fewshot_sdk.data.waves import wave
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.workers import Team
@@ -22,7 +23,6 @@ from fewshot_sdk.meta.outer_loop import Course, Position
 from fewshot_sdk.meta.own_networks import NetworkStep, meta_train_network
 from fewshot_sdk.meta.training import check_continues
 from fewshot_sdk.nets.perceptrons import perceptron
-from fewshot_sdk.paper.sine import wave
 from fewshot_sdk.storage.files import sha256
 
 _NEVER_TRAINED_ON = 10**9  # added to the seed of the waves that are measured on

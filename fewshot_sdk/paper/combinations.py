@@ -15,9 +15,8 @@ from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import Conv4, InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.config.records import Mode
 from fewshot_sdk.data.tasks import TaskSampler
-from fewshot_sdk.paper.experiments import Experiment, Numbers, line_of
+from fewshot_sdk.paper.experiment import Classes, Experiment, Numbers, accuracy, line_of, open_classes, trained
 from fewshot_sdk.paper.figures import SEEDS, Figure, Scale, ahead, judged, points
-from fewshot_sdk.paper.trials import Classes, accuracy, open_classes, trained
 
 # name: inner steps, algorithm, outer step size. A sum is Reptile's way, a last gradient first-order MAML's.
 COMBINATIONS: dict[str, tuple[int, Algorithm, float]] = {

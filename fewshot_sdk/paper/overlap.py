@@ -14,9 +14,8 @@ from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import Conv4, InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.config.records import Mode
 from fewshot_sdk.data.tasks import TaskSampler
-from fewshot_sdk.paper.experiments import Experiment, Numbers
+from fewshot_sdk.paper.experiment import Classes, Experiment, Numbers, accuracy, open_classes, trained
 from fewshot_sdk.paper.figures import SEEDS, Figure, Line, Panel, Scale, ahead, interval, judged, points
-from fewshot_sdk.paper.trials import Classes, accuracy, open_classes, trained
 
 K_SHOT, BATCH, STEPS = 20, 25, 4  # four mini-batches of 25 are all 100 images of a task
 

@@ -15,34 +15,17 @@ from torch import nn
 from torch.func import functional_call
 
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
-from fewshot_sdk.data.tasks import Task
+from fewshot_sdk.data.waves import wave
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
 from fewshot_sdk.meta.own_networks import meta_train_network
 from fewshot_sdk.nets.params import LearnerState, Params
-from fewshot_sdk.paper.experiments import Experiment, Numbers, line_of
+from fewshot_sdk.paper.experiment import Experiment, Numbers, line_of
 from fewshot_sdk.paper.figures import SEEDS, Figure, Scale
 
 META_STEPS: dict[Scale, int] = {"small": 5000, "paper": 30_000}
 WAVES: dict[Scale, int] = {"small": 100, "paper": 1000}
 UNTRAINED = "not meta-trained"
-STEPS, POINTS, RATE = (0, 1, 2, 4, 8, 16, 32), 50, 0.02
-
-
-def wave(index: int, seed: int, n_points: int = 10) -> Task:
-    """a sin(x + b): all 50 points of [-5, 5] in some order to train on, a few others to adapt to.
-
-    The query set is those few and then all of them in order, so that an error is over the whole wave.
-    """
-    rng = np.random.default_rng((seed, index))
-    a, b = rng.uniform(0.1, 5), rng.uniform(0, 2 * np.pi)
-    every = np.linspace(-5, 5, POINTS)
-
-    def points(x: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(x).float()[:, None], torch.from_numpy(a * np.sin(x + b)).float()[:, None]
-
-    x, y = points(rng.permutation(every))
-    query, values = points(np.concatenate([rng.uniform(-5, 5, n_points), every]))
-    return Task(n_way=1, support=x, support_labels=y, query=query, query_labels=values, seed=(seed, index))
+STEPS, RATE = (0, 1, 2, 4, 8, 16, 32), 0.02
 
 
 def network_of(seed: int) -> nn.Module:

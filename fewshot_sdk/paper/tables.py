@@ -12,11 +12,12 @@ from fewshot_sdk.config.presets import preset, with_algorithm
 from fewshot_sdk.config.recipe import Conv4, Recipe
 from fewshot_sdk.config.records import Mode
 from fewshot_sdk.data.tasks import TaskSampler
-from fewshot_sdk.paper.experiments import Experiment, Numbers
+from fewshot_sdk.paper.cells import PRESETS, ROWS, SHOTS, Cell, Name, paper_lines, shape
+from fewshot_sdk.paper.experiment import Classes, Experiment, Numbers, accuracy, open_classes, trained
 from fewshot_sdk.paper.figures import SEEDS, Figure, Line, Scale
-from fewshot_sdk.paper.paper_cells import PRESETS, ROWS, SHOTS, Cell, Name, paper_lines, shape
-from fewshot_sdk.paper.trials import Classes, accuracy, open_classes, trained
-from fewshot_sdk.storage.zoo import bundled
+from fewshot_sdk.storage.repositories import bundled
+
+FILTERS, PAPER_TASKS = 16, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,6 @@ SHORT = {
     "omniglot-20way": Short(meta_steps=800, maml_steps=0, n_tasks=100, side=28, rate=3e-3),
     "mini-imagenet-5way": Short(meta_steps=1000, maml_steps=0, n_tasks=500, side=28, rate=1e-3),
 }
-FILTERS, PAPER_TASKS = 16, 10_000
 
 
 def recipe_of(name: str, algorithm: Algorithm, scale: Scale) -> Recipe | None:

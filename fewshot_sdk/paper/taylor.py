@@ -25,7 +25,7 @@ from fewshot_sdk.engine.inner_loop import Tuner, cross_entropy, moving, one_thre
 from fewshot_sdk.meta.first_order import goal
 from fewshot_sdk.meta.second_order import meta_gradient
 from fewshot_sdk.nets.params import LearnerState, flatten, unflatten
-from fewshot_sdk.paper.experiments import Experiment, Numbers
+from fewshot_sdk.paper.experiment import Experiment, Numbers
 from fewshot_sdk.paper.figures import SEEDS, Figure, Line
 
 KS, SIZE = (2, 3, 4, 5), 4

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from fewshot_sdk.config.onnx_file import OnnxMetadata, Parity
+from fewshot_sdk.config.onnx_file import FORMAT, METADATA_KEY, OnnxMetadata, Parity
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.graphs.classifier import network_graph, with_preprocessing
 from fewshot_sdk.graphs.nodes import OPSET
 from fewshot_sdk.images.support import SupportSet, read_support
 from fewshot_sdk.runtime.learner import Learner
-from fewshot_sdk.runtime.predictor import FORMAT, METADATA_KEY, Predictor
+from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.storage.files import check_free_file, write_file
 from fewshot_sdk.version import __version__
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from fewshot_sdk.config.backbones import norm_buffers
+from fewshot_sdk.config.onnx_file import OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Backbone
 from fewshot_sdk.config.records import DeltaConfig, InitializationConfig
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
 from fewshot_sdk.graphs.classifier import folded, network_graph
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
-from fewshot_sdk.runtime.predictor import OUTPUT, PIXELS, normalized, open_session
+from fewshot_sdk.runtime.predictor import normalized, open_session
 from fewshot_sdk.storage.arrays import from_bytes
 from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, open_bundle
 from fewshot_sdk.storage.deltas import DELTA, DELTA_FORMAT, Arrays, check_base, restored

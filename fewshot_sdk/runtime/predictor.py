@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fewshot_sdk.config.onnx_file import OnnxMetadata
+from fewshot_sdk.config.onnx_file import FORMAT, INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, OnnxMetadata
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.config.regression import FILE as FOR_NUMBERS
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
@@ -19,11 +19,6 @@ from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.storage.bundles import format_of
 from fewshot_sdk.storage.files import MAX_FILE_BYTES, read_bounded
 
-METADATA_KEY = "fewshot_sdk"
-FORMAT = "fewshot-sdk onnx 2"
-INPUT, PIXELS = "images", "pixels"  # what a file takes: pictures of any size, or with --raw the network's floats
-FEATURES = "features"  # between a network's body and its head
-LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
 BATCH = 64
 
 

@@ -1,8 +1,4 @@
-"""Initializations on the Hugging Face Hub: from `user/repo@revision` to verified bytes.
-
-The Hub's client keeps the files in its cache; it compares sizes only, so that here every byte is checked
-against manifest.json on every load, and only the names of a bundle are fetched at all.
-"""
+"""From a name to checked files: bundled initializations, folders, and the Hub with its cache."""
 
 from __future__ import annotations
 
@@ -22,7 +18,6 @@ from fewshot_sdk.storage.files import (
     read_folder,
 )
 from fewshot_sdk.storage.hub_client import Session, cache
-from fewshot_sdk.storage.zoo import bundled, locate
 
 NAMES = (
     "README.md",
@@ -35,6 +30,7 @@ NAMES = (
 )
 _WORD = r"[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"({_WORD}/{_WORD})(?:@(\w[\w./-]*))?", re.ASCII)
+_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +125,26 @@ def _forget(folder: Path) -> None:
         if place.is_symlink():
             place.resolve().unlink(missing_ok=True)
         place.unlink(missing_ok=True)
+
+
+def bundled() -> dict[str, Path]:
+    """The initializations that come with the package, by name."""
+    folders = (_PACKAGE / "models", _PACKAGE.parent / "models")  # in a wheel, in a checkout
+    home = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {config.parent.name: config.parent for config in sorted(home.glob("*/config.json"))}
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a bundled initialization, or the one at a path; the bundled name wins.
+
+    Raises BundleError, listing the bundled names, if there is neither.
+    """
+    known = bundled()
+    if str(name) in known:
+        return known[str(name)]
+    if not Path(name).is_dir():
+        raise BundleError(
+            f"no initialization {str(name)!r}: it is neither a folder nor a bundled name "
+            f"({', '.join(known) or 'none is bundled'}), nor user/repo as on the Hub"
+        )
+    return Path(name)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import safetensors
 import safetensors.torch
+from torch import Tensor
 
 from fewshot_sdk.errors import BundleError
-from fewshot_sdk.nets.params import Params
 
 
-def to_safetensors(params: Params) -> bytes:
+def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a safetensors file; equal tensors give equal bytes."""
-    return safetensors.torch.save({name: params[name].contiguous() for name in sorted(params)})
+    return safetensors.torch.save({name: tensors[name].contiguous() for name in sorted(tensors)})
 
 
-def from_safetensors(data: bytes, what: str) -> Params:
+def from_safetensors(data: bytes, what: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises BundleError, naming `what`, if it is not one."""
     try:
         return safetensors.torch.load(data)

@@ -22,11 +22,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from fewshot_sdk.config.onnx_file import INPUT, KNOWN, OUTPUT
 from fewshot_sdk.config.recipe import Config, Listed
 from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.images.decoding import MAX_SIDE
 from fewshot_sdk.images.preprocessing import Pixels
-from fewshot_sdk.runtime.predictor import INPUT, KNOWN, OUTPUT, Predictor
+from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.version import __version__
 from fewshot_sdk.web.gatekeeping import App, Gatekeeper, Refused
 from fewshot_sdk.web.listening import listening, run

@@ -25,7 +25,7 @@ from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import Preprocessing, Pretraining, Residual
 from fewshot_sdk.config.records import ClassifierConfig, Trial
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.export.parity import TOLERANCE
+from fewshot_sdk.export.checks import TOLERANCE
 from fewshot_sdk.images.preprocessing import preprocess
 from fewshot_sdk.images.support import SupportSet
 from tests.conftest import draw_folder, tiny_recipe

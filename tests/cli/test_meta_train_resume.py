@@ -13,7 +13,7 @@ import pytest
 
 from fewshot_sdk.artifacts.initialization import Initialization, load_checkpoint, save_checkpoint
 from fewshot_sdk.errors import BundleError, SaveError
-from fewshot_sdk.storage.archives import read_archive, write_archive
+from fewshot_sdk.storage.bundles import read_archive, write_archive
 from tests.conftest import REPOSITORY
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}

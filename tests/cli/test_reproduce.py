@@ -8,7 +8,7 @@ import pytest
 from fewshot_cli.main import app
 from fewshot_sdk.paper import sine as sine_waves
 from fewshot_sdk.paper import taylor
-from fewshot_sdk.paper.experiments import Numbers
+from fewshot_sdk.paper.experiment import Numbers
 from fewshot_sdk.paper.figures import Figure, Line, Scale, interval
 from fewshot_sdk.paper.taylor import COMPARED, Coefficients, theory
 

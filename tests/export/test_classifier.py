@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from fewshot_sdk import Classifier, Predictor, adapt, export_onnx
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
+from fewshot_sdk.config.onnx_file import INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Residual
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError, OutputExists, ParityError
-from fewshot_sdk.export.parity import TOLERANCE
-from fewshot_sdk.export.precision import Precision
+from fewshot_sdk.export.checks import TOLERANCE, Precision
 from fewshot_sdk.graphs.nodes import OPSET
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
-from fewshot_sdk.runtime.predictor import INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, normalized, open_session
+from fewshot_sdk.runtime.predictor import normalized, open_session
 from tests.conftest import draw_folder, tiny_recipe
 
 
@@ -230,7 +230,7 @@ def test_a_disagreement_that_only_larger_batches_show_is_found(
 def test_made_up_pictures_are_compared_too(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fewshot_sdk.export.parity.preprocess", lambda picture, seen: 255 - preprocess(picture, seen))
+    monkeypatch.setattr("fewshot_sdk.export.checks.preprocess", lambda picture, seen: 255 - preprocess(picture, seen))
     lean = classifier.without_pictures()
     with pytest.raises(ParityError, match=r"disagree on made-up picture \d+ \(\d+ x \d+ pixels\), in batches of 1"):
         export_onnx(lean, tmp_path / "model.onnx")

@@ -159,7 +159,7 @@ def test_an_export_that_disagrees_is_not_kept(
     init: Initialization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(init, recipe=init.recipe.replace(adaptation=init.recipe.adaptation.replace(beta2=0.5)))
-    monkeypatch.setattr(learner_export, "learner_graph", lambda _: learner_graph(other))
+    monkeypatch.setattr(learner_export, "learner_graph", lambda *_: learner_graph(other.recipe, other.state))
     with pytest.raises(ExportError, match=r"disagree after \d+ steps, \d+ pictures a class: .* no file was written"):
         export_learner(init, tmp_path / "learner.onnx")
     assert list(tmp_path.iterdir()) == []

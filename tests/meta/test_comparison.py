@@ -18,7 +18,7 @@ from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.meta.comparison import looked_at, progressions, summarized
-from fewshot_sdk.storage.curves import compared
+from fewshot_sdk.storage.plots import compared
 from tests.conftest import Run, tiny_recipe
 
 

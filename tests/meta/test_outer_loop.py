@@ -16,7 +16,7 @@ from fewshot_sdk.engine.heads import close_head, open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.meta.evaluation import evaluate
-from fewshot_sdk.meta.rules import reptile_step, step_size_at
+from fewshot_sdk.meta.outer_loop import reptile_step, step_size_at
 from fewshot_sdk.meta.training import MetaStep, meta_train
 from fewshot_sdk.nets.network import build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params

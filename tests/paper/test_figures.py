@@ -20,14 +20,14 @@ from fewshot_sdk.errors import DataError
 from fewshot_sdk.meta.first_order import goal, split_batches
 from fewshot_sdk.nets.network import build_network, random_params
 from fewshot_sdk.nets.params import LearnerState
-from fewshot_sdk.paper import combinations, trials
+from fewshot_sdk.paper import combinations, experiment
 from fewshot_sdk.paper import overlap as overlaps
 from fewshot_sdk.paper import tables as paper_tables
+from fewshot_sdk.paper.cells import ROWS, Cell, paper_lines, shape
 from fewshot_sdk.paper.combinations import COMBINATIONS
+from fewshot_sdk.paper.experiment import open_classes
 from fewshot_sdk.paper.figures import Figure, Line, Panel, ahead
 from fewshot_sdk.paper.overlap import WAYS, overlapping
-from fewshot_sdk.paper.paper_cells import ROWS, Cell, paper_lines, shape
-from fewshot_sdk.paper.trials import open_classes
 from tests.conftest import Run, drawn_glyphs, tiny_recipe
 
 
@@ -46,7 +46,7 @@ def no_data(monkeypatch: pytest.MonkeyPatch, glyphs: ClassImages) -> None:
             raise DataError("there is none")
         return glyphs
 
-    monkeypatch.setattr(trials, "open_dataset", few)
+    monkeypatch.setattr(experiment, "open_dataset", few)
 
 
 def test_combinations_are_measured_on_the_way(
@@ -214,7 +214,7 @@ def test_without_test_classes_of_mini_imagenet_those_for_validation_take_their_p
             raise DataError("kept apart")
         return glyphs
 
-    monkeypatch.setattr(trials, "open_dataset", no_test)
+    monkeypatch.setattr(experiment, "open_dataset", no_test)
     assert open_classes(preset("mini-imagenet-5way"), "paper").about == "mini-imagenet's validation classes"
     with pytest.raises(DataError, match="kept apart"):
         open_classes(preset("omniglot-5way"), "paper")

@@ -19,8 +19,7 @@ from fewshot_sdk.data import datasets
 from fewshot_sdk.errors import BundleError, ConfigError, HubError, OutputExists
 from fewshot_sdk.runtime.lineage import lineage
 from fewshot_sdk.storage.files import MANIFEST, manifest_of
-from fewshot_sdk.storage.repositories import address, fetch
-from fewshot_sdk.storage.zoo import bundled
+from fewshot_sdk.storage.repositories import address, bundled, fetch
 from fewshot_sdk.testing.hub import LocalHub
 from tests.conftest import REPOSITORY, Run
 from tests.render_reliability import FAULTS, PAGE, row

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot_sdk.config.recipe import Conv4, Preprocessing
 from fewshot_sdk.graphs.learner import conv4_nodes as conv4
-from fewshot_sdk.graphs.learner.conv4_tables import TAPS, layers, positions_after
+from fewshot_sdk.graphs.learner.conv4_nodes import TAPS, layers, positions_after
 from fewshot_sdk.graphs.nodes import Nodes
 from fewshot_sdk.nets.network import HEAD
 from fewshot_sdk.nets.params import Params

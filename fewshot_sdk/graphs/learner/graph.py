@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.backbones import judges_alone
 from fewshot_sdk.config.recipe import Conv4, InnerLoop, Mlp, Recipe, Residual
 from fewshot_sdk.errors import ExportError
@@ -16,12 +15,13 @@ from fewshot_sdk.graphs.learner.layered import LayeredForm
 from fewshot_sdk.graphs.learner.residual import ResidualForm
 from fewshot_sdk.graphs.nodes import ROUND, Nodes, value
 from fewshot_sdk.nets.network import HEAD
+from fewshot_sdk.nets.params import LearnerState
 
 Form = Conv4Form | LayeredForm | ResidualForm
 
 
-def learner_graph(init: Initialization) -> onnx.ModelProto:
-    """The graph, without metadata.
+def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
+    """The learner of an initialization with this recipe and state, without metadata.
 
     In: `support` uint8 (S, height, width, channels), `labels` int64 (S,), `queries` uint8 (Q, ...), `steps` int64,
     `learning_rate` float; and, if given, `batches` int64 (rows, batch), of which step t takes row t modulo rows
@@ -30,11 +30,11 @@ def learner_graph(init: Initialization) -> onnx.ModelProto:
     Out: `probabilities` (Q, N), and the classifier's tensors by their names in PyTorch. N is max(labels) + 1.
     Raises ExportError for a network of another kind, and for learned rates or a part of the network that stays.
     """
-    form, seen, params = _form(init.recipe), init.recipe.preprocessing, init.state.params
+    form, seen, params = _form(recipe), recipe.preprocessing, state.params
     g = Nodes()
     x = form.images(g, "support")
     n_way = g("Unsqueeze", g("Add", g("ReduceMax", "labels", keepdims=0), g.constant(1, np.int64)), g.integers(0))
-    ends = _inner_loop(g, form, init.recipe.adaptation, x, n_way, _start(g, form, init, n_way))
+    ends = _inner_loop(g, form, recipe.adaptation, x, n_way, _start(g, form, recipe, state, n_way))
     n_body = len(form.states(params))
     queries = form.images(g, "queries")
     logits, tensors = form.classify(g, x, queries, ends[:n_body], ends[n_body], params)
@@ -136,10 +136,9 @@ def _update(b: Nodes, states: Sequence[str], slopes: Sequence[str], inner: Inner
     return [*params, *moments, correction]
 
 
-def _start(g: Nodes, form: Form, init: Initialization, n_way: str) -> list[str]:
+def _start(g: Nodes, form: Form, recipe: Recipe, state: LearnerState, n_way: str) -> list[str]:
     """The states before the first step: the body's, then the head's; for Adam moments and bias correction as well."""
-    state, inner = init.state, init.recipe.adaptation
-    opened = init.recipe.head == "zero"
+    inner, opened = recipe.adaptation, recipe.head == "zero"
     wide = g("Concat", g.integers(form.n_features + 1), n_way, axis=0)
     found = [g.constant(matrix) for matrix in form.states(state.params)]
     found.append(g("Expand", g.scalar(0), wide) if opened else g.constant(form.head(state.params)))

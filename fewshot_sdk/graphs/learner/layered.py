@@ -12,7 +12,7 @@ from fewshot_sdk.config.backbones import GROUP, judges_alone
 from fewshot_sdk.config.recipe import Conv4, Mlp, Preprocessing
 from fewshot_sdk.graphs.learner import conv4_nodes as conv4
 from fewshot_sdk.graphs.learner.conv4 import array
-from fewshot_sdk.graphs.learner.conv4_tables import DENSE, TAPS, layers, positions_after
+from fewshot_sdk.graphs.learner.conv4_nodes import DENSE, TAPS, layers, positions_after
 from fewshot_sdk.graphs.nodes import Nodes
 from fewshot_sdk.nets.network import HEAD
 from fewshot_sdk.nets.params import Params

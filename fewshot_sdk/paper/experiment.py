@@ -1,13 +1,13 @@
-"""What the paper's experiments on classifiers share: their classes, a training of a recipe, and its accuracy."""
+"""What a figure is measured from: trials, and how each trains and is judged."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.recipe import DataSource, Recipe
+from fewshot_sdk.config.recipe import Config, DataSource, Listed, Recipe
 from fewshot_sdk.config.records import Mode
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.datasets import data_source, open_dataset
@@ -15,7 +15,41 @@ from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.errors import DataError
 from fewshot_sdk.meta.evaluation import accuracies
 from fewshot_sdk.meta.training import meta_train
-from fewshot_sdk.paper.figures import Scale
+from fewshot_sdk.paper.figures import Figure, Line, Scale
+
+Numbers = Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What is measured, by name: each alone, on one core, from its seed; so in any order, by any process, once.
+
+    figure: of the numbers that all of them gave, by the same names. about: a sentence for the person who watches.
+    """
+
+    trials: Mapping[str, Callable[[], Numbers]]
+    figure: Callable[[Mapping[str, Numbers]], Figure]
+    about: str
+
+
+def line_of(name: str, found: Mapping[str, Numbers], seeds: Sequence[int]) -> Line:
+    """The line whose values at all points are what the trial `NAME, seed N` of each seed gave."""
+    return Line(name=name, values=tuple(tuple(found[f"{name}, seed {seed}"]) for seed in seeds))
+
+
+class Begun(Config):
+    """What is being measured, and what its bits depend on besides: name -> version."""
+
+    command: str
+    versions: dict[str, str]
+
+
+class Measured(Config):
+    """What a trial gave, and how many seconds of processor time it took."""
+
+    trial: str
+    numbers: Listed[float]
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

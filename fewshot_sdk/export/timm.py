@@ -9,8 +9,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from fewshot_sdk.config.onnx_file import FEATURES, PIXELS
 from fewshot_sdk.errors import ExportError, MissingExtra
-from fewshot_sdk.runtime.predictor import FEATURES, PIXELS
 
 
 class _Features(nn.Module):

@@ -1,4 +1,4 @@
-"""Plots of accuracy: on the way through a meta-training, and of initializations beside each other."""
+"""Plots: how accuracy went, and curves through points."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fewshot_sdk.config.records import Comparison, Metric
 from fewshot_sdk.errors import MissingExtra
 
 Line = Sequence[tuple[float, float, float]]  # across, accuracy and half-width of its interval, as fractions
 Panel = tuple[str, Mapping[str, Line]]  # what is across, and a line for each name
+Floats = NDArray[np.float32]
 
 
 def curve(trainings: Mapping[str, Sequence[Metric]], kind: Literal["png", "svg"] = "png") -> bytes:
@@ -65,4 +69,34 @@ def _drawn(panels: Sequence[Panel], up: str, kind: Literal["png", "svg"]) -> byt
     data = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "fewshot-sdk"}):  # the same bytes each time
         figure.savefig(data, format=kind, dpi=100, metadata={"Software": None} if kind == "png" else {"Date": None})
+    return data.getvalue()
+
+
+def across(points: Floats) -> Floats:
+    """Where to draw a curve through points (n, 2): 200 inputs, float32 (200, 1), from end to end of them and beyond."""
+    low, high = float(points[:, 0].min()), float(points[:, 0].max())
+    margin = 0.1 * (high - low) or 1.0
+    return np.linspace(low - margin, high + margin, 200, dtype=np.float32)[:, None]
+
+
+def picture(points: Floats, curves: dict[str, Floats], names: tuple[str, str]) -> bytes:
+    """A PNG: the points (n, 2), and each curve's outputs at the inputs `across` them, by name. names: of the two axes.
+
+    Raises MissingExtra where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtra("plots need matplotlib; pip install 'fewshot-sdk[figures]'") from None
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, outputs), style in zip(curves.items(), ("--", "-"), strict=True):
+        axes.plot(across(points)[:, 0], outputs, style, label=name, linewidth=1)
+    axes.plot(points[:, 0], points[:, 1], "k.", label=f"the {len(points)} points")
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=100, metadata={"Software": None})
     return data.getvalue()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fewshot_sdk.config.records import Metric
 from fewshot_sdk.errors import MissingExtra
-from fewshot_sdk.storage.curves import curve
+from fewshot_sdk.storage.plots import curve
 
 
 def metrics(n: int) -> list[Metric]:

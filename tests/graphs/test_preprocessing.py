@@ -15,7 +15,7 @@ from PIL import Image
 
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.nodes import Nodes, value
-from fewshot_sdk.graphs.picture_nodes import network_pixels
+from fewshot_sdk.graphs.preprocessing import network_pixels
 from fewshot_sdk.images.preprocessing import MANY_PIXELS, Pixels, enough_pixels, fit, picture, preprocess
 from fewshot_sdk.runtime.predictor import open_session
 from tests.conftest import REAL_DATA
