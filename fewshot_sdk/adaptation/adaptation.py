@@ -10,13 +10,15 @@ from typing import Literal
 import torch
 
 from fewshot_sdk.adaptation.cross_validation import Entrant, Outcome, Watch, cross_validate, plan, surest_within_error
-from fewshot_sdk.adaptation.methods import Student, Way, class_sums, frozen
+from fewshot_sdk.adaptation.methods import Student, Way
 from fewshot_sdk.adaptation.rejection import calibrate
 from fewshot_sdk.artifacts.classifier import FORMAT, Classifier
 from fewshot_sdk.artifacts.initialization import Initialization, origin_of
 from fewshot_sdk.config.recipe import Preprocessing, Recipe, Timm
 from fewshot_sdk.config.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.engine.compiler import made_with
+from fewshot_sdk.engine.features import frozen
+from fewshot_sdk.engine.heads import class_sums
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.errors import ConfigError

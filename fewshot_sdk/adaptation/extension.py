@@ -11,9 +11,10 @@ import torch
 
 from fewshot_sdk.adaptation.adaptation import Adaptation, compare_and_adapt
 from fewshot_sdk.adaptation.cross_validation import Watch
-from fewshot_sdk.adaptation.methods import class_sums, frozen_features, prototype_head
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.engine.features import frozen_features
+from fewshot_sdk.engine.heads import class_sums, prototype_head
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import SupportError
 from fewshot_sdk.images.support import SupportSet, read_support

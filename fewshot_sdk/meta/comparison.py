@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from fewshot_sdk.adaptation.calibration import Floats
-from fewshot_sdk.adaptation.methods import begin
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.records import Comparison, Mode, Pair, Point, Rival
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
 from fewshot_sdk.engine.forward import Forward
-from fewshot_sdk.engine.heads import open_head
+from fewshot_sdk.engine.heads import begin, open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
 from fewshot_sdk.engine.workers import Team
 from fewshot_sdk.errors import ConfigError

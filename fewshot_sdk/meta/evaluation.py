@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot_sdk.adaptation.methods import begin, features, new_head, seen_still
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.records import Baseline, Evaluation, Mode
 from fewshot_sdk.data.tasks import Seed, TaskSampler, mini_batches
+from fewshot_sdk.engine.features import features, seen_still
 from fewshot_sdk.engine.forward import Forward
-from fewshot_sdk.engine.heads import open_head
+from fewshot_sdk.engine.heads import begin, new_head, open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
 from fewshot_sdk.engine.workers import Team
 from fewshot_sdk.nets.network import build_network

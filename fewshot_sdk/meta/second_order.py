@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot_sdk.adaptation.methods import spread
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.engine.compiled import CompiledConv4, compiled
-from fewshot_sdk.engine.heads import Head, open_head
+from fewshot_sdk.engine.heads import Head, open_head, spread
 from fewshot_sdk.engine.inner_loop import Loss, cross_entropy, moving, summed, update
 from fewshot_sdk.engine.processors import multiplies_bfloat16
 from fewshot_sdk.meta.first_order import check_grouped, split_batches
@@ -95,7 +94,7 @@ def prototype_gradient(
 ) -> tuple[Params, Tensor]:
     """The slope of the loss of the tail's images, told apart by the class means of the others, and that loss, (1,).
 
-    The logits are minus the squared distances of features, as large as `methods.prototype_head` makes them. All
+    The logits are minus the squared distances of features, as large as `heads.prototype_head` makes them. All
     images go through the network together. Of a network that is not ours the output is taken for the features.
     Raises DataError for a support set that is not grouped by class.  Source: Snell et al. 2017, Algorithm 1.
     """

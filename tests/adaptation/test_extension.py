@@ -8,8 +8,9 @@ import torch
 
 from fewshot_sdk import Classifier, adapt, load_classifier, save
 from fewshot_sdk.adaptation.extension import extend, union
-from fewshot_sdk.adaptation.methods import frozen_features, prototypes
 from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.engine.features import frozen_features
+from fewshot_sdk.engine.heads import prototypes
 from fewshot_sdk.errors import SupportError
 from fewshot_sdk.images.support import SupportSet, read_support
 from tests.conftest import draw_folder

@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_sdk.adaptation.methods import PENALTY, Student, Way, features, probe, prototypes
+from fewshot_sdk.adaptation.methods import Student, Way
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
+from fewshot_sdk.engine.features import features
 from fewshot_sdk.engine.forward import Forward
+from fewshot_sdk.engine.heads import PENALTY, probe, prototypes
 from fewshot_sdk.engine.inner_loop import fine_tune
 
 PROTOTYPES, PROBE = Way(method="prototypes"), Way(method="probe")

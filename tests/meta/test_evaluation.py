@@ -8,11 +8,12 @@ import torch
 from torch.func import functional_call
 
 from fewshot_sdk import adapt, evaluate
-from fewshot_sdk.adaptation.methods import Student, Way, features
+from fewshot_sdk.adaptation.methods import Student, Way
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.records import Baseline, Mode
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
+from fewshot_sdk.engine.features import features
 from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.workers import Team

@@ -8,7 +8,6 @@ import torch
 
 from fewshot_cli.main import app
 from fewshot_sdk import adapt, export_onnx, load
-from fewshot_sdk.adaptation.methods import frozen_features
 from fewshot_sdk.artifacts.initialization import save_checkpoint
 from fewshot_sdk.config import presets
 from fewshot_sdk.config.presets import pretrained_for
@@ -18,6 +17,7 @@ from fewshot_sdk.data.augmentation import photographed, redrawn
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import processors
+from fewshot_sdk.engine.features import frozen_features
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.meta.evaluation import accuracies, evaluate

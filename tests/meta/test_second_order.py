@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from fewshot_sdk.adaptation.methods import features, prototypes
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import InnerLoop, Recipe
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import inner_loop
-from fewshot_sdk.engine.heads import close_head, open_head
+from fewshot_sdk.engine.features import features
+from fewshot_sdk.engine.heads import close_head, open_head, prototypes
 from fewshot_sdk.engine.inner_loop import Tuner, cross_entropy, fine_tune, one_thread
 from fewshot_sdk.meta import second_order as meta_gradients
 from fewshot_sdk.meta.first_order import goal, split_batches
@@ -112,7 +112,7 @@ def test_the_papers_taylor_coefficients_as_the_rate_goes_to_zero(k: int) -> None
 
 
 def test_protonets_slope_is_that_of_the_class_means_it_is_adapted_by(sampler: TaskSampler) -> None:
-    """The loss is the cross-entropy of the tail by `methods.prototypes`, and the slope its finite difference."""
+    """The loss is the cross-entropy of the tail by `heads.prototypes`, and the slope its finite difference."""
     recipe, task = with_algorithm(tiny_recipe(), "protonet"), sampler.task(0)
     inner, meta = recipe.inner.replace(precision="float32"), recipe.meta
     network, stored = stored_by(recipe)
