@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import adapt as adapt
     from fewshot_sdk.artifacts.classifier import Classifier as Classifier
     from fewshot_sdk.artifacts.classifier import Delta as Delta
-    from fewshot_sdk.artifacts.classifier import load_classifier as load_classifier
     from fewshot_sdk.artifacts.initialization import Initialization as Initialization
-    from fewshot_sdk.artifacts.initialization import load as load
+    from fewshot_sdk.artifacts.opening import load as load
+    from fewshot_sdk.artifacts.opening import load_classifier as load_classifier
     from fewshot_sdk.artifacts.sharing import pull as pull
     from fewshot_sdk.artifacts.sharing import push as push
     from fewshot_sdk.config.presets import preset as preset
@@ -50,8 +50,8 @@ else:
         "evaluate": "meta.evaluation",
         "export_learner": "export.learner",
         "export_onnx": "export.classifier",
-        "load": "artifacts.initialization",
-        "load_classifier": "artifacts.classifier",
+        "load": "artifacts.opening",
+        "load_classifier": "artifacts.opening",
         "meta_train": "meta.training",
         "meta_train_network": "meta.own_networks",
         "open_dataset": "data.datasets",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
+from fewshot_sdk.artifacts.initialization import Initialization, NumberInitialization, of_numbers
+from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.storage.cards import zoo_card
 from fewshot_sdk.storage.files import replace_folder
@@ -43,12 +43,12 @@ def rendered() -> str:
 
 def for_pictures() -> dict[str, Initialization]:
     """The bundled initializations for pictures, by name."""
-    return {name: init for name in bundled() if isinstance(init := load_any(name), Initialization)}
+    return {name: init for name in bundled() if not of_numbers(init := load_any(name))}
 
 
-def for_numbers() -> dict[str, RegressionInitialization]:
+def for_numbers() -> dict[str, NumberInitialization]:
     """The bundled initializations for numbers, by name."""
-    return {name: init for name in bundled() if isinstance(init := load_any(name), RegressionInitialization)}
+    return {name: init for name in bundled() if of_numbers(init := load_any(name))}
 
 
 def results() -> str:
@@ -102,7 +102,7 @@ def _model(name: str, init: Initialization) -> str:
     return "\n".join([*lines, f"Each row: `fewshot evaluate {name} --ways N --shots K --tasks T --mode MODE`."])
 
 
-def _fits(name: str, init: RegressionInitialization) -> str:
+def _fits(name: str, init: NumberInitialization) -> str:
     how = (
         "Mean squared error over whole waves never trained on, with the 95 % interval over the waves; the paper shows "
         "such curves and gives no figure."

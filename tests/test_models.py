@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_sdk import load
-from fewshot_sdk.artifacts.regression_init import load_any
+from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.storage.repositories import bundled
 from fewshot_sdk.storage.results import results_table
 from tests.conftest import REPOSITORY

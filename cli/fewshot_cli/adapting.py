@@ -54,7 +54,7 @@ def adapt(job: AdaptJob, json: bool) -> None:
         return
     from fewshot_cli.doctor import Examined
     from fewshot_sdk.images.sources import open_source
-    from fewshot_sdk.storage.deltas import DELTA
+    from fewshot_sdk.storage.deltas import STEP
 
     check_free(job.output)
     began = time.perf_counter()
@@ -86,7 +86,7 @@ def adapt(job: AdaptJob, json: bool) -> None:
     told: dict[str, object] = {}
     if delta:
         again = recognized(fewshot_sdk.load_classifier(job.output, delta.base), classifier)
-        size = len(files_of[DELTA])
+        size = len(files_of[STEP])
         share = again / len(targets) if len(targets) else None
         told = {"delta": {"precision": job.delta, "bytes": size, "support_accuracy": share}}
     if json:
@@ -214,18 +214,24 @@ def calibration(found: Calibration, threshold: float) -> str:
     return text if found.auroc is None else f"{text}; AUROC against left-out classes {found.auroc:.3f}"
 
 
-def opened(model: Path, base: str | None) -> Classifier:
-    """The classifier in a folder; base: what its delta is on, if it is one."""
-    return fewshot_sdk.load_classifier(model, fewshot_sdk.load(base) if base else None)
-
-
 def predict(model: Path, images: list[Path], base: str | None, json: bool) -> None:
     """`fewshot predict`: a folder is run by PyTorch, a file by onnxruntime."""
-    if base is None and (numbers.are_numbers(images) or (model.is_dir() and numbers.predicts_numbers(model))):
-        numbers.predict(model, images, json)
-        return
-    classifier = opened(model, base) if model.is_dir() else fewshot_sdk.Predictor(model)
-    found = classifier.predict(images)
+    from fewshot_sdk.runtime.opening import open_predictor
+    from fewshot_sdk.runtime.regressor import NumberPredictor
+
+    if model.is_dir():
+        from fewshot_sdk.artifacts.opening import open_model
+        from fewshot_sdk.artifacts.regressor import Regressor
+
+        adapted = open_model(model, base)
+        if isinstance(adapted, Regressor):
+            return numbers.predict(adapted, model, images, json)
+        found = adapted.predict(images)
+    else:
+        exported = open_predictor(model)
+        if isinstance(exported, NumberPredictor):
+            return numbers.predict(exported, model, images, json)
+        found = exported.predict(images)
     if json:
         emit_json([{"image": str(image), **asdict(said)} for image, said in zip(images, found, strict=True)])
         return

@@ -42,7 +42,8 @@ class Job:
 
 def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None:
     """Runs the job, prints and perhaps records its results."""
-    from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
+    from fewshot_sdk.artifacts.initialization import of_numbers
+    from fewshot_sdk.artifacts.opening import load_any
     from fewshot_sdk.storage.results import BASELINES
 
     init = load_any(job.init)
@@ -52,7 +53,7 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
                 f"{job.init} is on the Hub; fewshot pull it --output DIR, then record in DIR and push that"
             )
         job = replace(job, init=init.source)  # each worker gets this very commit, and from the cache
-    if isinstance(init, RegressionInitialization):
+    if of_numbers(init):
         from fewshot_cli import numbers
 
         numbers.evaluate(job, init, record, json)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from fewshot_cli import numbers
-from fewshot_cli.adapting import opened
 from fewshot_cli.output import emit_json, say
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free, check_free_file, write_folder
@@ -42,14 +41,16 @@ def export(
 ) -> None:  # fmt: skip
     """Writes a classifier's folder as one ONNX file, alone or bundled, and says how it compares with PyTorch."""
     files.check()
-    if files.model.is_dir() and numbers.predicts_numbers(files.model):
+    import fewshot_sdk as sdk
+    from fewshot_sdk.artifacts.opening import open_model
+    from fewshot_sdk.artifacts.regressor import Regressor
+
+    classifier = open_model(files.model, files.base)
+    if isinstance(classifier, Regressor):
         if files.output is None or files.base or raw or precision != "fp32":
             raise ConfigError(f"{files.model} predicts numbers: export it with --output, and of options --opset alone")
-        numbers.export(files.model, files.output, opset, json)
+        numbers.export(classifier, files.output, opset, json)
         return
-    import fewshot_sdk as sdk
-
-    classifier = opened(files.model, files.base)
     with tempfile.TemporaryDirectory() as folder:
         path = files.output or Path(folder) / "model.onnx"
         made = sdk.export_onnx(classifier, path, opset=opset, precision=precision, raw=raw, max_drop=max_drop)

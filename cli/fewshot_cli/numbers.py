@@ -8,35 +8,38 @@ from typing import TYPE_CHECKING
 
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_sdk.errors import ConfigError, MissingExtra, SupportError
-from fewshot_sdk.storage.files import check_free, check_free_file, read_folder, write_folder
+from fewshot_sdk.storage.files import check_free, check_free_file, write_folder
 
 if TYPE_CHECKING:
     from fewshot_cli.adapting import AdaptJob
     from fewshot_cli.evaluation import Job
-    from fewshot_sdk.adaptation.regressor import Regressor
-    from fewshot_sdk.artifacts.regression_init import RegressionInitialization
+    from fewshot_sdk.artifacts.initialization import NumberInitialization
+    from fewshot_sdk.artifacts.regressor import Regressor
+    from fewshot_sdk.runtime.regressor import NumberPredictor
 
 
-def adapts_to_numbers(job: AdaptJob) -> RegressionInitialization | None:
+def adapts_to_numbers(job: AdaptJob) -> NumberInitialization | None:
     """The initialization for numbers that a job names, or whose columns its table has. Only a CSV can hold them."""
     if job.support.suffix.lower() != ".csv":
         return None
-    from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
+    from fewshot_sdk.artifacts.initialization import of_numbers
+    from fewshot_sdk.artifacts.opening import load_any
 
     init = _of_its_columns(job.support) if job.init == "auto" else load_any(job.init)
-    return init if isinstance(init, RegressionInitialization) else None
+    return init if of_numbers(init) else None
 
 
-def _of_its_columns(table: Path) -> RegressionInitialization | None:
+def _of_its_columns(table: Path) -> NumberInitialization | None:
     """The bundled initialization whose columns a table's header names, if it does not name pictures."""
-    from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
+    from fewshot_sdk.artifacts.initialization import of_numbers
+    from fewshot_sdk.artifacts.opening import load_any
     from fewshot_sdk.config.regression import PRESETS
     from fewshot_sdk.images.tables import read_cells
     from fewshot_sdk.storage.repositories import bundled
 
     for name in sorted(bundled().keys() & PRESETS.keys()):
         init = load_any(name)
-        assert isinstance(init, RegressionInitialization)
+        assert of_numbers(init)
         columns = (*init.recipe.inputs, init.recipe.output)
         try:
             header = read_cells(table, columns).header
@@ -48,9 +51,9 @@ def _of_its_columns(table: Path) -> RegressionInitialization | None:
     return None
 
 
-def adapt(job: AdaptJob, init: RegressionInitialization, json: bool) -> None:
+def adapt(job: AdaptJob, init: NumberInitialization, json: bool) -> None:
     """`fewshot adapt` of an initialization for numbers."""
-    from fewshot_sdk.adaptation.regressor import fit
+    from fewshot_sdk.adaptation.regressor import adapt_regressor
 
     check_free(job.output)
     given = (job.method not in (None, "reptile"), job.reject_rate is not None, job.extend, job.delta)
@@ -58,7 +61,7 @@ def adapt(job: AdaptJob, init: RegressionInitialization, json: bool) -> None:
         raise ConfigError(
             f"{init.recipe.preset} is for numbers: of adapt's options it takes --steps and --seed; leave out others"
         )
-    made = fit(init, job.support, steps=job.steps, seed=job.seed)
+    made = adapt_regressor(init, job.support, steps=job.steps, seed=job.seed)
     config = made.config
     contents = made.files()
     if picture := _picture(init, made):
@@ -87,7 +90,7 @@ def adapt(job: AdaptJob, init: RegressionInitialization, json: bool) -> None:
     say(f"wrote {job.output}; next: fewshot export {job.output} --output {job.output}.onnx")
 
 
-def _picture(init: RegressionInitialization, made: Regressor) -> bytes | None:
+def _picture(init: NumberInitialization, made: Regressor) -> bytes | None:
     from dataclasses import replace
 
     from fewshot_sdk.storage.plots import across, picture
@@ -104,21 +107,12 @@ def _picture(init: RegressionInitialization, made: Regressor) -> bytes | None:
         return None
 
 
-def predicts_numbers(model: Path) -> bool:
-    """Whether a folder holds what was adapted to numbers."""
-    from fewshot_sdk.config.regression import REGRESSOR
-    from fewshot_sdk.storage.bundles import format_of
-
-    return format_of(read_folder(model).get("config.json", b"")) == REGRESSOR
-
-
-def export(model: Path, output: Path, opset: int, json: bool) -> None:
-    """`fewshot export` of such a folder."""
+def export(regressor: Regressor, output: Path, opset: int, json: bool) -> None:
+    """`fewshot export` of what was adapted to numbers."""
     check_free_file(output)
-    from fewshot_sdk.adaptation.regressor import load_regressor
     from fewshot_sdk.export.regressor import export_regressor
 
-    made = export_regressor(load_regressor(model), output, opset=opset)
+    made = export_regressor(regressor, output, opset=opset)
     parity = made.metadata.parity
     if json:
         emit_json({"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")})
@@ -134,34 +128,25 @@ def are_numbers(words: Sequence[Path]) -> bool:
     return all(word.suffix.lower() == ".csv" or (_row(str(word)) is not None and not word.exists()) for word in words)
 
 
-def predict(model: Path, words: Sequence[Path], json: bool) -> None:
-    """`fewshot predict`: prints the inputs and what is said of them, as a CSV or as JSON."""
+def predict(model: Regressor | NumberPredictor, name: Path, words: Sequence[Path], json: bool) -> None:
+    """`fewshot predict` by the model in `name`: prints the inputs and what it says of them, as a CSV or as JSON."""
     import numpy as np
 
     from fewshot_sdk.images.tables import read_numbers
 
-    if model.is_dir():
-        from fewshot_sdk.adaptation.regressor import load_regressor
-
-        regressor = load_regressor(model)
-        inputs, output, say_of = regressor.config.inputs, regressor.config.output, regressor.predict
-    else:
-        from fewshot_sdk.runtime.regressor import NumberPredictor
-
-        predictor = NumberPredictor(model)
-        inputs, output, say_of = predictor.inputs, predictor.metadata.output, predictor.predict
+    inputs, output = model.inputs, model.output
     parts = []
     for word in words:
         row = _row(str(word))
         if row is None and word.suffix.lower() != ".csv":
             raise SupportError(
-                f"{word}: expected a number or a .csv, for {model} predicts {output} from {', '.join(inputs)}"
+                f"{word}: expected a number or a .csv, for {name} predicts {output} from {', '.join(inputs)}"
             )
         if row is not None and len(row) != len(inputs):
             raise SupportError(f"{word}: expected {len(inputs)} numbers with commas between: {', '.join(inputs)}")
         parts.append(read_numbers(word, inputs) if row is None else np.array([row], np.float32))
     rows = np.concatenate(parts)
-    found = [[*map(float, row), float(value)] for row, value in zip(rows, say_of(rows), strict=True)]
+    found = [[*map(float, row), float(value)] for row, value in zip(rows, model.predict(rows), strict=True)]
     columns = (*inputs, output)
     if json:
         emit_json([dict(zip(columns, row, strict=True)) for row in found])
@@ -179,7 +164,7 @@ def _row(word: str) -> list[float] | None:
         return None
 
 
-def evaluate(job: Job, init: RegressionInitialization, record: bool, json: bool) -> None:
+def evaluate(job: Job, init: NumberInitialization, record: bool, json: bool) -> None:
     """`fewshot evaluate` of an initialization for numbers."""
     from statistics import fmean
 

@@ -77,9 +77,8 @@ def info(name: str, json: bool) -> None:
 
 def verify(folder: Path, key: Path | None, base: str | None) -> None:
     """`fewshot verify`: every file against the manifest, every tensor against the settings, the signature by a key."""
-    import fewshot_sdk as sdk
-    from fewshot_sdk.config.regression import REGRESSOR
-    from fewshot_sdk.storage.bundles import format_of
+    from fewshot_sdk.artifacts.opening import read_artifact
+    from fewshot_sdk.storage.repositories import Opened
 
     checked = read_folder(folder)
     others = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*checked, MANIFEST})
@@ -89,16 +88,7 @@ def verify(folder: Path, key: Path | None, base: str | None) -> None:
         from fewshot_sdk.storage.signing import check
 
         check(checked, key, folder)
-    if format_of(checked["config.json"]) == REGRESSOR:
-        from fewshot_sdk.adaptation.regressor import load_regressor
-
-        load_regressor(folder)
-    elif "support.safetensors" in checked:
-        sdk.load_classifier(folder, sdk.load(base) if base else None)
-    else:
-        from fewshot_sdk.artifacts.regression_init import load_any
-
-        load_any(folder.absolute())
+    read_artifact(Opened(files=checked, folder=folder), base)
     emit(f"{folder}: {len(checked)} files are as the manifest says, and load")
     if key is not None:
         emit(f"{folder}: signed by the private half of {key}")

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fewshot_sdk import Initialization, Recipe, TaskSampler
-    from fewshot_sdk.artifacts.regression_init import RegressionInitialization
+    from fewshot_sdk.artifacts.initialization import AnyInitialization
     from fewshot_sdk.engine.workers import Team
-    from fewshot_sdk.meta.regression import RegressionStep
+    from fewshot_sdk.meta.regression import NumberStep
     from fewshot_sdk.meta.training import MetaStep
 
 CURVE_POINTS, LEAST_APART, CURVE_TASKS = 20, 500, 200
@@ -38,7 +38,7 @@ def meta_train(job: Job, workers: int | None) -> None:
     from fewshot_sdk.meta.training import check_continues, origin
 
     if job.of_numbers:
-        meta_train_regression(job, workers)
+        meta_train_on_numbers(job, workers)
         return
     recipe = job.recipe()
     if job.resume and not job.pretraining.exists():
@@ -101,13 +101,13 @@ def begin(job: Job, recipe: Recipe, tasks: TaskSampler, backbone: str) -> None:
     save_checkpoint(begun(recipe, init.state.params, made), job.checkpoint)
 
 
-def meta_train_regression(job: Job, workers: int | None) -> None:
+def meta_train_on_numbers(job: Job, workers: int | None) -> None:
     """The same of a preset for numbers; by one process unless told otherwise, as its tasks are small."""
-    from fewshot_sdk.artifacts.regression_init import load_regression_checkpoint
+    from fewshot_sdk.artifacts.initialization import load_checkpoint_of_numbers
 
     meta, inner = job.regression().meta, job.regression().inner
     if job.resume:
-        load_regression_checkpoint(job.checkpoint)
+        load_checkpoint_of_numbers(job.checkpoint)
     run_job(train_regression, job, workers or 1, meta.tasks_per_step, meta.meta_steps * inner.steps)
 
 
@@ -129,21 +129,21 @@ def train(team: Team, job: Job) -> str:
 
 def train_regression(team: Team, job: Job) -> str:
     """As `train`, for numbers."""
-    from fewshot_sdk.artifacts.regression_init import load_regression_checkpoint
-    from fewshot_sdk.meta.regression import meta_train_regression
+    from fewshot_sdk.artifacts.initialization import load_checkpoint_of_numbers
+    from fewshot_sdk.meta.regression import meta_train_on_numbers
 
     recipe = job.regression()
-    start = load_regression_checkpoint(job.checkpoint) if job.resume else None
+    start = load_checkpoint_of_numbers(job.checkpoint) if job.resume else None
     command = start.provenance.command if start else job.command(recipe)
-    steps = meta_train_regression(recipe, seed=job.seed, start=start, team=team, command=command)
+    steps = meta_train_on_numbers(recipe, seed=job.seed, start=start, team=team, command=command)
     return _train(team, job, steps, start)
 
 
 def _train(
     team: Team,
     job: Job,
-    steps: Iterator[MetaStep | RegressionStep],
-    start: Initialization | RegressionInitialization | None,
+    steps: Iterator[MetaStep | NumberStep],
+    start: AnyInitialization | None,
 ) -> str:
     from fewshot_sdk.artifacts.initialization import save_checkpoint
 
@@ -172,7 +172,7 @@ def _train(
     return str(job.output)
 
 
-def finish(job: Job, init: Initialization | RegressionInitialization) -> None:
+def finish(job: Job, init: AnyInitialization) -> None:
     """Saves what the training ended in, and says what comes next."""
     _save_or_rescue(init, job.output)
     job.checkpoint.unlink(missing_ok=True)
@@ -220,14 +220,13 @@ class Curve:
             yield replace(step, initialization=replace(step.initialization, metrics=tuple(self.metrics)))
 
 
-def _save_or_rescue(init: Initialization | RegressionInitialization, output: Path) -> None:
+def _save_or_rescue(init: AnyInitialization, output: Path) -> None:
     """Save; if that disk refuses, keep the hours of training in the temporary folder instead."""
-    from fewshot_sdk.artifacts.initialization import Initialization
     from fewshot_sdk.storage.plots import curve
 
     files = init.files()
     try:
-        if isinstance(init, Initialization) and init.metrics:
+        if init.metrics:
             files["curve.png"] = curve({init.recipe.preset: init.metrics})
     except MissingExtra as error:
         say(f"no curve.png: {error}")

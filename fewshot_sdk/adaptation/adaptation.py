@@ -12,8 +12,8 @@ import torch
 from fewshot_sdk.adaptation.cross_validation import Entrant, Outcome, Watch, cross_validate, plan, surest_within_error
 from fewshot_sdk.adaptation.methods import Student, Way
 from fewshot_sdk.adaptation.rejection import calibrate
-from fewshot_sdk.artifacts.classifier import FORMAT, Classifier
-from fewshot_sdk.artifacts.initialization import Initialization, origin_of
+from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import Preprocessing, Recipe, Timm
 from fewshot_sdk.config.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.engine.compiler import made_with
@@ -24,6 +24,7 @@ from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.images.support import SupportSet, read_support
 from fewshot_sdk.images.thumbnails import is_grey
+from fewshot_sdk.storage.bundles import CLASSIFIER
 
 DRAWINGS, PHOTOGRAPHS = "omniglot", "photo"  # of several, where nothing can be compared
 MANY_PICTURES = 500
@@ -187,13 +188,13 @@ def _finish(entrant: Entrant, way: Way, seed: int, outcomes: tuple[Outcome, ...]
         if way.method == "prototypes" and seen is not None:
             sums = dict(zip(("sums", "counts"), class_sums(seen, targets, len(support.labels)), strict=True))
     config = ClassifierConfig(
-        format=FORMAT,
+        format=CLASSIFIER.name,
         labels=support.labels,
         preprocessing=init.recipe.preprocessing,
         backbone=network.backbone,
         adaptation=student.inner(way),
         seed=seed,
-        initialization=origin_of(init),
+        initialization=init.origin,
         versions=made_with(),
         method=way.method,
         comparison=tuple(outcome.trial for outcome in outcomes) if len(outcomes) > 1 else (),

@@ -1,64 +1,32 @@
-"""`Regressor`: the curve that an initialization for numbers becomes by a few points, and the folder it is kept in."""
+"""From an initialization for numbers and a few points to a regressor."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
-from fewshot_sdk.artifacts.regression_init import RegressionInitialization
-from fewshot_sdk.config.regression import REGRESSOR, RegressorConfig
+from fewshot_sdk.artifacts.initialization import NumberInitialization
+from fewshot_sdk.artifacts.regressor import Floats, Regressor, outputs_of
+from fewshot_sdk.config.regression import RegressorConfig
 from fewshot_sdk.data.tasks import Seed, mini_batches
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
 from fewshot_sdk.errors import ConfigError, SupportError, TrainingDiverged
 from fewshot_sdk.images.tables import read_numbers
-from fewshot_sdk.nets.params import Params, check_alike
-from fewshot_sdk.nets.perceptrons import perceptron, shapes
-from fewshot_sdk.storage import regression_cards
-from fewshot_sdk.storage.bundles import open_bundle
-from fewshot_sdk.storage.files import read_folder
-from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
+from fewshot_sdk.nets.params import Params
+from fewshot_sdk.nets.perceptrons import perceptron
+from fewshot_sdk.storage.bundles import REGRESSOR
 
-Floats = NDArray[np.float32]
 LEAST, PARTS = 2, 10
-_POINTS = "points.safetensors"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Regressor:
-    """An adapted network for numbers.
-
-    points: float32 (n, inputs + 1), what it learned from, the output last; kept so that an export can be checked.
-    """
-
-    config: RegressorConfig
-    params: Params
-    points: Floats
-
-    def predict(self, inputs: Floats) -> Floats:
-        """The output, float32 (n,), for each row of inputs, (n, inputs)."""
-        with one_thread():
-            return _outputs(perceptron(self.config.network, len(self.config.inputs)), self.params, inputs)
-
-    def files(self) -> dict[str, bytes]:
-        """The folder's files: config.json, model.safetensors, points.safetensors, README.md."""
-        return {
-            "config.json": (self.config.model_dump_json(indent=2) + "\n").encode(),
-            "model.safetensors": to_safetensors(self.params),
-            _POINTS: to_safetensors({"points": torch.from_numpy(self.points)}),
-            "README.md": regression_cards.regressor_card(self.config).encode(),
-        }
-
-
-def fit(
-    init: RegressionInitialization, support: Floats | str | Path, *, steps: int | None = None, seed: int = 0
+def adapt_regressor(
+    init: NumberInitialization, support: Floats | str | Path, *, steps: int | None = None, seed: int = 0
 ) -> Regressor:
     """The regressor that `init` becomes by a few points, with its errors on them.
 
@@ -87,13 +55,13 @@ def fit(
             left_out.append(squared_errors(network, rest, points[part]))
         errors = [float(squared_errors(network, params, points).mean()) for params in (before, after)]
     config = RegressorConfig(
-        format=REGRESSOR,
+        format=REGRESSOR.name,
         inputs=recipe.inputs,
         output=recipe.output,
         network=recipe.network,
         adaptation=recipe.adaptation.replace(steps=count),
         seed=seed,
-        initialization=init.origin(),
+        initialization=init.origin,
         versions=made_with("processor"),
         points=len(points),
         before=errors[0],
@@ -103,7 +71,7 @@ def fit(
     return Regressor(config=config, params=after, points=points)
 
 
-def fitted(network: nn.Module, init: RegressionInitialization, points: Floats, steps: int, seed: Seed) -> Params:
+def fitted(network: nn.Module, init: NumberInitialization, points: Floats, steps: int, seed: Seed) -> Params:
     """The weights after some of the recipe's steps on the mean squared error over points, (n, inputs + 1).
 
     Raises TrainingDiverged if a loss, or what the network then says of the points, is no number.
@@ -111,7 +79,7 @@ def fitted(network: nn.Module, init: RegressionInitialization, points: Floats, s
     x, y = torch.from_numpy(points[:, :-1]), torch.from_numpy(points[:, -1:])
     batches = mini_batches(len(points), init.recipe.adaptation.batch_size, steps, seed)
     end, losses = fine_tune(network, init.state, x, y, batches, init.recipe.adaptation, F.mse_loss)
-    if not (torch.isfinite(losses).all() and np.isfinite(_outputs(network, end.params, points[:, :-1])).all()):
+    if not (torch.isfinite(losses).all() and np.isfinite(outputs_of(network, end.params, points[:, :-1])).all()):
         raise TrainingDiverged(
             "adapting to these points ended in a loss that is no number; try fewer --steps, or points such as it was "
             "meta-trained on"
@@ -119,29 +87,6 @@ def fitted(network: nn.Module, init: RegressionInitialization, points: Floats, s
     return end.params
 
 
-def load_regressor(folder: str | Path) -> Regressor:
-    """The regressor in a folder, every file checked against its hash, every tensor by name.
-
-    Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that does not fit.
-    """
-    folder = Path(folder)
-    files = read_folder(folder)
-    expected = "a folder made by `fewshot adapt` from a CSV of numbers"
-    config = open_bundle(files, folder, RegressorConfig, REGRESSOR, ("model.safetensors", _POINTS), expected)
-    params, points = (from_safetensors(files[name], str(folder / name)) for name in ("model.safetensors", _POINTS))
-    check_alike(params, shapes(config.network, len(config.inputs)), str(folder / "model.safetensors"))
-    check_alike(
-        points, {"points": torch.empty(config.points, len(config.inputs) + 1, device="meta")}, str(folder / _POINTS)
-    )
-    return Regressor(config=config, params=params, points=points["points"].numpy())
-
-
-def _outputs(network: nn.Module, params: Params, inputs: Floats) -> Floats:
-    found: Tensor = functional_call(network, params, (torch.from_numpy(np.array(inputs, np.float32)),))
-    outputs: Floats = found.detach()[:, 0].numpy()
-    return outputs
-
-
 def squared_errors(network: nn.Module, params: Params, points: Floats) -> NDArray[np.float64]:
-    """Of each of some points, (n, inputs + 1): (n,)."""
-    return np.square(_outputs(network, params, points[:, :-1]).astype(np.float64) - points[:, -1])
+    """Squared error of each point: (n, inputs + 1) -> (n,)."""
+    return np.square(outputs_of(network, params, points[:, :-1]).astype(np.float64) - points[:, -1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewshot_sdk.artifacts.initialization import Initialization, load
-from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Precision
-from fewshot_sdk.errors import BundleError, ParamsMismatch
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Origin, Precision
+from fewshot_sdk.errors import ParamsMismatch
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.nets.network import Network, build_network
@@ -20,15 +20,12 @@ from fewshot_sdk.nets.params import Params, check_alike
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.storage import cards
 from fewshot_sdk.storage.arrays import to_bytes
-from fewshot_sdk.storage.bundles import open_bundle
-from fewshot_sdk.storage.deltas import DELTA, DELTA_FORMAT, check_base, difference, restored
-from fewshot_sdk.storage.files import read_folder
+from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, settings_of
+from fewshot_sdk.storage.deltas import STEP, check_base, difference, restored
 from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
 
-FORMAT = "fewshot-sdk classifier 1"
 AT_ONCE = 256  # pictures: bounds the memory
 SUMS = "class_sums.safetensors"
-EXPECTED = "a folder made by `fewshot adapt`"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,62 +96,48 @@ class Classifier:
         return files
 
 
-def load_classifier(folder: str | Path, base: Initialization | str | Path | None = None) -> Classifier:
-    """The classifier in a folder, every file checked against its hash, every tensor by name.
+def read_classifier(files: Mapping[str, bytes], where: Path) -> Classifier:
+    """The classifier in a folder's files, checked as `load_classifier` does."""
+    config = settings_of(files, where, CLASSIFIER)
+    params = from_safetensors(files["model.safetensors"], str(where / "model.safetensors"))
+    return _whole(files, where, config, params)
 
-    base: what a delta (`fast_weights.Delta`) is added to, or what `load` takes for it; None looks for it by the name
-    that the delta has of it.
-    Raises BundleError for a folder that is none or was changed, or a delta on another base, ParamsMismatch for a
-    tensor that is missing, unexpected or of another shape.
+
+def read_delta(files: Mapping[str, bytes], where: Path, base_of: Callable[[Origin], Initialization]) -> Classifier:
+    """The classifier that a delta in a folder's files makes of its base.
+
+    base_of: finds the initialization that the delta is on. Raises BundleError, with both hashes, for another one.
     """
-    folder = Path(folder)
-    files = read_folder(folder)
-    if DELTA in files:
-        given = base if base is None or isinstance(base, Initialization) else load(str(base))
-        config, params = _on_base(files, folder, given)
-    else:
-        needed = ("model.safetensors", "support.safetensors")
-        config = open_bundle(files, folder, ClassifierConfig, FORMAT, needed, EXPECTED)
-        params = from_safetensors(files["model.safetensors"], str(folder / "model.safetensors"))
+    stored = settings_of(files, where, DELTA)
+    base = base_of(stored.initialization)
+    check_base(str(where), stored.initialization, base.recipe.preset, base.sha256)
+    delta = {name: step.numpy() for name, step in from_safetensors(files[STEP], str(where / STEP)).items()}
+    before = {name: tensor.contiguous().numpy() for name, tensor in base.state.params.items()}
+    after = restored(delta, before, stored.precision, str(where / STEP))
+    known = {name: getattr(stored, name) for name in ClassifierConfig.model_fields}
+    params = {name: torch.from_numpy(tensor.copy()) for name, tensor in after.items()}  # writable, and its own
+    return _whole(files, where, ClassifierConfig(**{**known, "format": CLASSIFIER.name}), params)
+
+
+def _whole(files: Mapping[str, bytes], where: Path, config: ClassifierConfig, params: Params) -> Classifier:
     with torch.device("meta"):  # shapes without the memory: a config.json may ask for any size
         network = build_network(config.backbone, config.preprocessing, len(config.labels))
-    check_alike(params, network.state_dict(), str(folder / "model.safetensors"))
-    support = from_safetensors(files["support.safetensors"], str(folder / "support.safetensors"))
+    check_alike(params, network.state_dict(), str(where / "model.safetensors"))
+    support = from_safetensors(files["support.safetensors"], str(where / "support.safetensors"))
     sums = None
     if SUMS in files:
-        sums = from_safetensors(files[SUMS], str(folder / SUMS))
+        sums = from_safetensors(files[SUMS], str(where / SUMS))
         expected_sums = {
             "sums": torch.empty(params["head.weight"].shape, dtype=torch.float64),
             "counts": torch.empty(len(config.labels), dtype=torch.int64),
         }
-        check_alike(sums, expected_sums, str(folder / SUMS))
+        check_alike(sums, expected_sums, str(where / SUMS))
     return Classifier(
         config=config,
         params=params,
-        support=_support(support, config, folder / "support.safetensors"),
+        support=_support(support, config, where / "support.safetensors"),
         class_sums=sums,
     )
-
-
-def _on_base(files: dict[str, bytes], folder: Path, base: Initialization | None) -> tuple[ClassifierConfig, Params]:
-    """A delta's settings, without what makes it one, and the weights that it makes of its base."""
-    stored = open_bundle(files, folder, DeltaConfig, DELTA_FORMAT, (DELTA, "support.safetensors"), EXPECTED)
-    origin = stored.initialization
-    if base is None:
-        try:
-            base = load(origin.source or origin.name)
-        except BundleError:
-            raise BundleError(
-                f"{folder} is a delta on {origin.name} (sha256 {origin.sha256[:16]}...), which is neither bundled nor "
-                "on the Hub; name its folder with --base, or to extend it with --init"
-            ) from None
-    check_base(str(folder), origin, base.recipe.preset, base.sha256)
-    delta = {name: step.numpy() for name, step in from_safetensors(files[DELTA], str(folder / DELTA)).items()}
-    before = {name: tensor.contiguous().numpy() for name, tensor in base.state.params.items()}
-    after = restored(delta, before, stored.precision, str(folder / DELTA))
-    known = {name: getattr(stored, name) for name in ClassifierConfig.model_fields}
-    params = {name: torch.from_numpy(tensor.copy()) for name, tensor in after.items()}  # writable, and its own
-    return ClassifierConfig(**{**known, "format": FORMAT}), params
 
 
 def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSet:
@@ -193,11 +176,11 @@ class Delta:
         adapted = {name: tensor.contiguous().numpy() for name, tensor in whole.params.items()}
         before = {name: tensor.contiguous().numpy() for name, tensor in self.base.state.params.items()}
         known = {name: getattr(whole.config, name) for name in type(whole.config).model_fields}
-        config = DeltaConfig(**{**known, "format": DELTA_FORMAT, "precision": self.precision})
+        config = DeltaConfig(**{**known, "format": DELTA.name, "precision": self.precision})
         files = {name: data for name, data in whole.files().items() if name != "model.safetensors"}
         return {
             **files,
             "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
-            DELTA: to_bytes(difference(adapted, before, self.precision)),
+            STEP: to_bytes(difference(adapted, before, self.precision)),
             "README.md": cards.classifier_card(config, len(whole.support.targets)).encode(),
         }

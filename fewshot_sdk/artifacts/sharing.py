@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fewshot_sdk.config.records import InitializationConfig
-from fewshot_sdk.config.regression import REGRESSION, RegressionConfig
 from fewshot_sdk.errors import HubError
-from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, format_of, open_bundle
+from fewshot_sdk.storage.bundles import INITIALIZATION, REGRESSION, Format, format_of, settings_of
 from fewshot_sdk.storage.files import MANIFEST, SIGNATURE, check_free, manifest_of, read_folder, write_folder
 from fewshot_sdk.storage.hub_client import LIBRARY, Session, endpoint
 from fewshot_sdk.storage.repositories import NAMES, address, bundled, cached, fetch
 from fewshot_sdk.storage.signing import sign
 
 if TYPE_CHECKING:
-    from fewshot_sdk.artifacts.initialization import Initialization
-    from fewshot_sdk.artifacts.regression_init import RegressionInitialization
+    from fewshot_sdk.artifacts.initialization import AnyInitialization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +34,7 @@ class Pulled:
 
 
 def push(
-    init: Initialization | RegressionInitialization | str | Path,
+    init: AnyInitialization | str | Path,
     name: str,
     *,
     private: bool = False,
@@ -57,7 +54,7 @@ def push(
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.constants import is_offline_mode
 
-    from fewshot_sdk.artifacts.regression_init import load_any
+    from fewshot_sdk.artifacts.opening import load_any
 
     wanted = address(name)
     if wanted.revision:
@@ -99,11 +96,9 @@ def pull(name: str, output: str | Path | None = None) -> Pulled:
     if output is not None:
         check_free(Path(output))
     opened = fetch(address(name))
-    expected = "an initialization, as `fewshot push` uploads it"
-    if format_of(opened.files.get("config.json", b"")) == REGRESSION:
-        open_bundle(opened.files, opened.folder, RegressionConfig, REGRESSION, WEIGHTS, expected)
-    else:
-        open_bundle(opened.files, opened.folder, InitializationConfig, INITIALIZATION, WEIGHTS, expected)
+    of_numbers = format_of(opened.files.get("config.json", b"")) == REGRESSION.name
+    form: Format[Any] = REGRESSION if of_numbers else INITIALIZATION
+    settings_of(opened.files, opened.folder, form)
     folder = opened.folder if output is None else write_folder(Path(output), opened.files)
     return Pulled(folder=folder, source=opened.source)
 

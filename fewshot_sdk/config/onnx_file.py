@@ -10,7 +10,7 @@ from fewshot_sdk.config.recipe import Backbone, Config, Count, Fraction, InnerLo
 from fewshot_sdk.config.records import Origin
 
 METADATA_KEY = "fewshot_sdk"
-FORMAT = "fewshot-sdk onnx 2"
+FORMAT, LEARNER = "fewshot-sdk onnx 2", "fewshot-sdk learner 1"
 INPUT, PIXELS = "images", "pixels"  # what a file takes: pictures of any size, or with --raw the network's floats
 FEATURES = "features"  # between a network's body and its head
 LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"

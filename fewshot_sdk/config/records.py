@@ -44,6 +44,11 @@ class Evaluation(Config):
     part: Literal["train", "val", "test"] = "test"
     baseline: Baseline | None = None
 
+    @property
+    def task(self) -> tuple[str, int, int, str, str]:
+        """What was measured: a later result on the same takes its place on a card."""
+        return self.data, self.ways, self.shots, self.baseline or "", self.mode
+
 
 class Point(Config):
     """Mean accuracy over tasks after some inner steps, with the half-width of its 95 % interval."""

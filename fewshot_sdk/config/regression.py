@@ -11,7 +11,6 @@ from fewshot_sdk.config.recipe import Config, Count, InnerLoop, Listed, MetaLoop
 from fewshot_sdk.config.records import BundleConfig, Origin, Provenance
 from fewshot_sdk.errors import ConfigError
 
-REGRESSION, REGRESSOR = "fewshot-sdk regression 1", "fewshot-sdk regressor 1"
 FILE: Literal["fewshot-sdk onnx regressor 1"] = "fewshot-sdk onnx regressor 1"
 Column = Annotated[str, Field(min_length=1, max_length=60)]
 Columns = Annotated[Listed[Column], Field(min_length=1, max_length=1000)]
@@ -63,6 +62,11 @@ class Fit(Config):
     points: Count
     steps: Annotated[int, Field(ge=0)]
     seed: int
+
+    @property
+    def task(self) -> tuple[int, int]:
+        """What was measured: a later result on the same takes its place on a card."""
+        return self.points, self.steps
 
 
 class RegressionConfig(BundleConfig):

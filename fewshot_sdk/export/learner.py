@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from fewshot_sdk.artifacts.initialization import Initialization, origin_of
+from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.onnx_file import METADATA_KEY, LearnerMetadata, Parity
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.tasks import mini_batches
@@ -95,7 +95,7 @@ def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity,
         preprocessing=recipe.preprocessing,
         backbone=recipe.backbone,
         adaptation=recipe.adaptation,
-        initialization=origin_of(init),
+        initialization=init.origin,
         opset=OPSET,
         parity=parity,
         noise_floor=floor,

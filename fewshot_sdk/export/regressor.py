@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from fewshot_sdk.adaptation.regressor import Floats, Regressor
+from fewshot_sdk.artifacts.regressor import Floats, Regressor
 from fewshot_sdk.config.regression import FILE, NumberMetadata, NumberParity
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.export.checks import BATCHES, RANDOM, TOLERANCE

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch.nn.functional as F
 
 from fewshot_sdk.adaptation.regressor import fitted, squared_errors
-from fewshot_sdk.artifacts.regression_init import RegressionInitialization, fresh_regression
+from fewshot_sdk.artifacts.initialization import NumberInitialization, fresh_for_numbers
 from fewshot_sdk.artifacts.states import remembered
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Fit, Regression
@@ -21,33 +21,24 @@ from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.workers import Team
 from fewshot_sdk.meta.outer_loop import Course, Position
 from fewshot_sdk.meta.own_networks import NetworkStep, meta_train_network
-from fewshot_sdk.meta.training import check_continues
+from fewshot_sdk.meta.training import MetaStep, check_continues
 from fewshot_sdk.nets.perceptrons import perceptron
 from fewshot_sdk.storage.files import sha256
 
+NumberStep: TypeAlias = MetaStep[Regression, Fit]
 _NEVER_TRAINED_ON = 10**9  # added to the seed of the waves that are measured on
 POINTS, HASHED = 10, 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class RegressionStep:
-    """What one outer step did: `done` of `meta_steps` are behind this initialization; loss: a mean squared error."""
-
-    done: int
-    meta_steps: int
-    loss: float
-    initialization: RegressionInitialization
-
-
-def meta_train_regression(
+def meta_train_on_numbers(
     recipe: Regression,
     *,
     seed: int = 0,
-    start: RegressionInitialization | None = None,
+    start: NumberInitialization | None = None,
     team: Team | None = None,
-    command: str = "meta_train_regression(...)",
-) -> Iterator[RegressionStep]:
-    """Yields one step for each of `recipe.meta.meta_steps`, as `training.meta_train` does for pictures.
+    command: str = "meta_train_on_numbers(...)",
+) -> Iterator[NumberStep]:
+    """Yields one MetaStep for each of `recipe.meta.meta_steps`, as `training.meta_train` does for pictures.
 
     Same recipe and seed: same bits, also from an earlier step as `start`, and in a team that shares the tasks.
     Raises ConfigError, naming what differs, if `start` is of another training; TrainingDiverged.
@@ -60,7 +51,7 @@ def meta_train_regression(
         seconds=0,
         versions=made_with("processor"),
     )
-    init = start or fresh_regression(recipe, provenance)
+    init = start or fresh_for_numbers(recipe, provenance)
     check_continues(init, recipe, provenance)
     network = perceptron(recipe.network, len(recipe.inputs))
     network.load_state_dict(init.state.params)
@@ -80,20 +71,18 @@ def meta_train_regression(
     for step in steps:
         seconds += time.monotonic() - began
         made = provenance.replace(meta_steps_done=step.done, seconds=round(seconds, 1))
-        yield RegressionStep(
+        yield NumberStep(
             done=step.done,
             meta_steps=recipe.meta.meta_steps,
             loss=step.loss,
-            initialization=RegressionInitialization(
+            initialization=NumberInitialization(
                 recipe=recipe, state=step.position.state, provenance=made, outer=step.position.memory
             ),
         )
         began = time.monotonic()  # what the caller does between two steps is not training
 
 
-def wave_errors(
-    init: RegressionInitialization, *, n_waves: int, n_points: int = POINTS, seed: int = 0
-) -> Iterator[float]:
+def wave_errors(init: NumberInitialization, *, n_waves: int, n_points: int = POINTS, seed: int = 0) -> Iterator[float]:
     """Yields the mean squared error over each of some waves never trained on, after the recipe's steps on a few points.
 
     The points are drawn from -5 to 5, the error is over 50 points from end to end.
@@ -108,7 +97,7 @@ def wave_errors(
             yield float(squared_errors(network, params, points[n_points:]).mean())
 
 
-def summarized(values: list[float], init: RegressionInitialization, n_points: int, seed: int) -> Fit:
+def summarized(values: list[float], init: NumberInitialization, n_points: int, seed: int) -> Fit:
     """What these errors amount to; the interval is 1.96 standard errors."""
     sample = np.asarray(values, np.float64)
     error = sample.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic
 
 import torch
 
-from fewshot_sdk.artifacts.initialization import Initialization, Unfinished, fresh
+from fewshot_sdk.artifacts.initialization import AnyInitialization, E, Initialization, R, fresh
 from fewshot_sdk.artifacts.states import remembered
 from fewshot_sdk.config.recipe import Config, Recipe
 from fewshot_sdk.config.records import Provenance
@@ -22,17 +23,17 @@ from fewshot_sdk.nets.network import build_network
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaStep:
+class MetaStep(Generic[R, E]):
     """What one outer step did.
 
     done: outer steps behind this initialization, 1 to meta_steps.
-    loss: mean cross-entropy of the last inner mini-batch of each task, in nats.
+    loss: mean loss of the last inner mini-batch of each task: cross-entropy in nats, or of numbers squared error.
     """
 
     done: int
     meta_steps: int
     loss: float
-    initialization: Initialization
+    initialization: Initialization[R, E]
 
 
 def meta_train(
@@ -98,7 +99,7 @@ def origin(tasks: TaskSampler, command: str, device: torch.device | None = None)
     )
 
 
-def check_continues(start: Unfinished, recipe: Config, provenance: Provenance) -> None:
+def check_continues(start: AnyInitialization, recipe: Config, provenance: Provenance) -> None:
     """Raises ConfigError, naming each difference, unless `start` is a step of the very same training."""
     old = {**_flat(start.recipe.model_dump()), **_flat(start.provenance.model_dump())}
     new = {**_flat(recipe.model_dump()), **_flat(provenance.model_dump())}

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from fewshot_sdk.algorithms import Algorithm
-from fewshot_sdk.artifacts.initialization import Initialization, load
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.artifacts.opening import load
 from fewshot_sdk.config.presets import preset, with_algorithm
 from fewshot_sdk.config.recipe import Conv4, Recipe
 from fewshot_sdk.config.records import Mode

@@ -13,15 +13,16 @@ from onnxruntime import InferenceSession
 from fewshot_sdk.config.backbones import norm_buffers
 from fewshot_sdk.config.onnx_file import OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Backbone
-from fewshot_sdk.config.records import DeltaConfig, InitializationConfig
+from fewshot_sdk.config.records import DeltaConfig
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
 from fewshot_sdk.graphs.classifier import folded, network_graph
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
-from fewshot_sdk.runtime.predictor import normalized, open_session
+from fewshot_sdk.runtime.predictor import normalized
+from fewshot_sdk.runtime.session import opened
 from fewshot_sdk.storage.arrays import from_bytes
-from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, open_bundle
-from fewshot_sdk.storage.deltas import DELTA, DELTA_FORMAT, Arrays, check_base, restored
+from fewshot_sdk.storage.bundles import DELTA, INITIALIZATION, WEIGHTS, settings_of
+from fewshot_sdk.storage.deltas import STEP, Arrays, check_base, restored
 from fewshot_sdk.storage.files import read_folder, sha256
 from fewshot_sdk.storage.repositories import open_named
 
@@ -43,12 +44,11 @@ class DeltaPredictor:
     """
 
     def __init__(self, base: str | Path, *, threads: int = 1) -> None:
-        opened = open_named(base)
-        expected = "an initialization, such as `omniglot`"
-        config = open_bundle(opened.files, opened.folder, InitializationConfig, INITIALIZATION, WEIGHTS, expected)
+        found = open_named(base)
+        config = settings_of(found.files, found.folder, INITIALIZATION)
         self._name, self._recipe = str(base), config.recipe
-        self._sha256 = sha256(b"".join(opened.files[name] for name in WEIGHTS))
-        self._base = from_bytes(opened.files["model.safetensors"], str(opened.folder / "model.safetensors"))
+        self._sha256 = sha256(b"".join(found.files[name] for name in WEIGHTS))
+        self._base = from_bytes(found.files["model.safetensors"], str(found.folder / "model.safetensors"))
         self._threads = threads
         self._sessions: dict[Backbone, InferenceSession] = {}  # by what the head sees of the one network
         self._names = {*self._base, "head.weight", "head.bias", *norm_buffers(self._recipe.backbone)}
@@ -67,20 +67,19 @@ class DeltaPredictor:
         """
         folder = Path(folder)
         files = read_folder(folder)
-        expected = "a folder made by `fewshot adapt --delta`"
-        config = open_bundle(files, folder, DeltaConfig, DELTA_FORMAT, (DELTA,), expected)
+        config = settings_of(files, folder, DELTA)
         check_base(str(folder), config.initialization, self._name, self._sha256)
-        kept = _Kept(config=config, delta=from_bytes(files[DELTA], str(folder / DELTA)))
+        kept = _Kept(config=config, delta=from_bytes(files[STEP], str(folder / STEP)))
         seen = config.preprocessing
         blank = np.zeros((1, seen.height, seen.width, seen.channels), np.uint8)
         try:
-            fits = self._run(kept, blank, str(folder / DELTA)).shape == (1, len(config.labels))
+            fits = self._run(kept, blank, str(folder / STEP)).shape == (1, len(config.labels))
         except ParamsMismatch:
             raise
         except Exception:  # onnxruntime's exceptions share no other base
             fits = False
         if not fits:
-            raise ParamsMismatch(f"{folder / DELTA}: its tensors are not those of {self._name}'s network; adapt again")
+            raise ParamsMismatch(f"{folder / STEP}: its tensors are not those of {self._name}'s network; adapt again")
         self._kept[name] = kept
 
     def remove(self, name: str) -> None:
@@ -115,7 +114,7 @@ class DeltaPredictor:
     def _session(self, backbone: Backbone) -> InferenceSession:
         if backbone not in self._sessions:
             graph = network_graph(None, backbone, self._recipe.preprocessing)
-            self._sessions[backbone], _ = open_session(graph.SerializeToString(), "the network", self._threads)
+            self._sessions[backbone] = opened(graph.SerializeToString(), self._threads).session
         return self._sessions[backbone]
 
     def _run(self, kept: _Kept, pixels: Pixels, what: str) -> NDArray[np.float32]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from fewshot_sdk.config.onnx_file import LearnerMetadata
 from fewshot_sdk.data.minibatches import schedule
 from fewshot_sdk.errors import BundleError, ConfigError, SupportError, TrainingDiverged
 from fewshot_sdk.images.preprocessing import Pixels
-from fewshot_sdk.runtime.predictor import open_session
-from fewshot_sdk.storage.bundles import format_of
+from fewshot_sdk.runtime.session import Model, opened
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,12 +31,12 @@ class Learner:
     Raises BundleError if the file is no ONNX, or not a learner of ours.
     """
 
-    def __init__(self, model: str | Path | bytes, *, threads: int = 1) -> None:
-        name = "the learner" if isinstance(model, bytes) else str(model)
-        self._session, stored = open_session(model, name, threads)
+    def __init__(self, model: Model, *, threads: int = 1) -> None:
+        file = opened(model, threads, "the learner")
+        self._session, name, stored = file.session, file.name, file.metadata
         if stored is None:
             raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export-learner`")
-        if str(format_of(stored)).startswith("fewshot-sdk onnx"):
+        if str(file.format).startswith("fewshot-sdk onnx"):
             raise BundleError(f"{name} is a classifier already, not a learner; make one with `fewshot export-learner`")
         try:
             self.metadata = LearnerMetadata.from_json(stored)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.config.records import (
     ClassifierConfig,
-    DeltaConfig,
     Evaluation,
     InitializationConfig,
     Origin,
     Provenance,
 )
-from fewshot_sdk.config.regression import REGRESSION, REGRESSOR, Fit, NumberMetadata, RegressionConfig, RegressorConfig
+from fewshot_sdk.config.regression import Fit, NumberMetadata, RegressionConfig, RegressorConfig
 from fewshot_sdk.errors import BundleError
-from fewshot_sdk.storage.bundles import format_of
+from fewshot_sdk.storage.bundles import FORMATS, format_of
 from fewshot_sdk.storage.files import sha256
 from fewshot_sdk.storage.repositories import Opened, open_named
 
@@ -63,24 +61,18 @@ def lineage(name: str | Path) -> Lineage:
     if Path(name).is_file():
         return _of_file(Path(name))
     opened = open_named(name)
-    try:
-        form = str(json.loads(opened.files["config.json"])["format"])
-    except (KeyError, ValueError, TypeError, RecursionError):
-        raise BundleError(f"{opened.folder}: expected a config.json that names its format; was it made here?") from None
-    if form.startswith(("fewshot-sdk classifier", "fewshot-sdk delta")):
-        kind = ClassifierConfig if form.startswith("fewshot-sdk classifier") else DeltaConfig
-        config = kind.from_json(opened.files["config.json"])
+    form = FORMATS.get(str(format_of(opened.files.get("config.json", b""))))
+    if form is None:
+        raise BundleError(f"{opened.folder}: expected a config.json that names its format; was it made here?")
+    config = form.config.from_json(opened.files["config.json"])
+    if isinstance(config, ClassifierConfig):
         return _adapted("classifier", config.initialization, config.labels, config.adaptation, config.seed)
-    if form == REGRESSOR:
-        curve = RegressorConfig.from_json(opened.files["config.json"])
-        return _adapted(_kind(curve), curve.initialization, (), curve.adaptation, curve.seed)
-    return _of_initialization(opened)
+    if isinstance(config, RegressorConfig):
+        return _adapted(_kind(config), config.initialization, (), config.adaptation, config.seed)
+    return _of_initialization(opened, config)
 
 
-def _of_initialization(opened: Opened) -> Lineage:
-    text = opened.files["config.json"]
-    kind = RegressionConfig if format_of(text) == REGRESSION else InitializationConfig
-    config = kind.from_json(text)
+def _of_initialization(opened: Opened, config: InitializationConfig | RegressionConfig) -> Lineage:
     weights = opened.files.get("model.safetensors", b"") + opened.files.get("inner_state.safetensors", b"")
     return Lineage(
         kind="initialization",
@@ -94,16 +86,18 @@ def _of_initialization(opened: Opened) -> Lineage:
 
 
 def _of_file(path: Path) -> Lineage:
-    from fewshot_sdk.runtime.predictor import Predictor
+    from fewshot_sdk.runtime.learner import Learner
+    from fewshot_sdk.runtime.opening import open_file
     from fewshot_sdk.runtime.regressor import NumberPredictor
 
-    try:
-        curve = NumberPredictor(path).metadata
-    except BundleError:
-        found = Predictor(path).metadata
-    else:
+    found = open_file(path)
+    if isinstance(found, NumberPredictor):
+        curve = found.metadata
         return _adapted(f"exported {_kind(curve)}", curve.initialization, (), curve.adaptation, None)
-    return _adapted("exported classifier", found.initialization, found.labels, found.adaptation, None)
+    if isinstance(found, Learner):
+        return _adapted("exported learner", found.metadata.initialization, (), found.metadata.adaptation, None)
+    made = found.metadata
+    return _adapted("exported classifier", made.initialization, made.labels, made.adaptation, None)
 
 
 def _kind(curve: RegressorConfig | NumberMetadata) -> str:

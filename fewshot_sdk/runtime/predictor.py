@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from fewshot_sdk.config.onnx_file import FORMAT, INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, OnnxMetadata
+from fewshot_sdk.config.onnx_file import (
+    FORMAT,
+    INPUT,
+    KNOWN,
+    LABEL,
+    LEARNER,
+    OUTPUT,
+    PIXELS,
+    OnnxMetadata,
+)
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.config.regression import FILE as FOR_NUMBERS
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
 from fewshot_sdk.images.preprocessing import MANY_PIXELS, Picture, Pixels, picture, preprocess
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
-from fewshot_sdk.storage.bundles import format_of
-from fewshot_sdk.storage.files import MAX_FILE_BYTES, read_bounded
+from fewshot_sdk.runtime.session import Model, opened
 
 BATCH = 64
 
@@ -29,17 +35,17 @@ class Predictor:
     Raises BundleError if the file is no ONNX, or not one of ours.
     """
 
-    def __init__(self, model: str | Path | bytes, *, threads: int = 1) -> None:
-        name = "the model" if isinstance(model, bytes) else str(model)
-        self._session, stored = open_session(model, name, threads)
+    def __init__(self, model: Model, *, threads: int = 1) -> None:
+        file = opened(model, threads)
+        self._session, name, stored = file.session, file.name, file.metadata
         if stored is None:
             raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export`: it names no labels")
-        if str(format_of(stored)).startswith("fewshot-sdk learner"):
+        if file.format == LEARNER:
             raise BundleError(
                 f"{name} is a learner, which knows no classes yet; adapt it first: "
                 f"fewshot adapt --engine onnx --init {name} --support DIR --output FILE.onnx"
             )
-        if format_of(stored) == FOR_NUMBERS:
+        if file.format == FOR_NUMBERS:
             raise BundleError(f"{name} predicts numbers from numbers, not what is in pictures; give it a CSV of them")
         try:
             self.metadata = OnnxMetadata.from_json(stored)
@@ -121,23 +127,3 @@ def normalized(pixels: Pixels, seen: Preprocessing) -> NDArray[np.float32]:
     mean, std = (np.array(values, np.float32) for values in (seen.mean, seen.std))
     floats = (pixels.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(floats.transpose(0, 3, 1, 2))
-
-
-def open_session(model: str | Path | bytes, name: str, threads: int) -> tuple[onnxruntime.InferenceSession, str | None]:
-    """A file or its bytes, ready to run on the processor, and what it holds under our metadata key, if anything.
-
-    Raises BundleError, calling it `name`, if it is no ONNX.
-    """
-    data = model if isinstance(model, bytes) else read_bounded(Path(model), MAX_FILE_BYTES)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # its own errors reach us as exceptions
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no other base
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
-    stored: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if data.count(b"location") > (stored or "").count("location"):  # the key that names another file in ONNX
-        raise BundleError(f"{name} keeps weights in another file, which is not read; export it again as one file")
-    return session, stored

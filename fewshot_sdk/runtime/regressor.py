@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_sdk.config.regression import NumberMetadata
 from fewshot_sdk.errors import BundleError, ConfigError, SupportError
-from fewshot_sdk.runtime.predictor import open_session
+from fewshot_sdk.runtime.session import Model, opened
 
 INPUT, OUTPUT = "x", "y"
 
@@ -20,9 +18,9 @@ class NumberPredictor:
     Raises BundleError if the file is no ONNX, or not one of ours for numbers.
     """
 
-    def __init__(self, model: str | Path | bytes, *, threads: int = 1) -> None:
-        name = "the model" if isinstance(model, bytes) else str(model)
-        self._session, stored = open_session(model, name, threads)
+    def __init__(self, model: Model, *, threads: int = 1) -> None:
+        file = opened(model, threads)
+        self._session, name, stored = file.session, file.name, file.metadata
         try:
             self.metadata = NumberMetadata.from_json(stored or "")
         except ConfigError:
@@ -40,6 +38,11 @@ class NumberPredictor:
     def inputs(self) -> tuple[str, ...]:
         """The names of the columns that it takes."""
         return self.metadata.inputs
+
+    @property
+    def output(self) -> str:
+        """The name of the column that it predicts."""
+        return self.metadata.output
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """The output, float32 (n,), for each row of inputs, float32 (n, inputs). Raises SupportError for others."""

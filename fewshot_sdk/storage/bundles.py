@@ -6,36 +6,83 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
-from fewshot_sdk.config.records import BundleConfig
+from fewshot_sdk.config.records import BundleConfig, ClassifierConfig, DeltaConfig, InitializationConfig
+from fewshot_sdk.config.regression import RegressionConfig, RegressorConfig
 from fewshot_sdk.errors import BundleError, ConfigError
 from fewshot_sdk.storage.files import MANIFEST, MAX_FILE_BYTES, checked, manifest_of, overwrite_file, read_bounded
 
-INITIALIZATION = "fewshot-sdk initialization 1"
-_HINTS = {
-    "fewshot-sdk regression 1": ", which is for numbers: adapt it to a CSV of them",
-    "fewshot-sdk regressor 1": ", which predicts numbers, and takes a CSV of them",
-}
 WEIGHTS = ("model.safetensors", "inner_state.safetensors")  # of an initialization
 C = TypeVar("C", bound=BundleConfig)
 
 
-def open_bundle(
-    files: dict[str, bytes], where: Path, kind: type[C], form: str, needed: Sequence[str], expected: str
-) -> C:
-    """The settings of a folder's files, once everything that is needed is there.
+@dataclass(frozen=True, kw_only=True)
+class Format(Generic[C]):
+    """One kind of folder.
 
-    form: the `format` its config.json must name; expected: what to say should have been there.
+    name: what its config.json calls it; config: the settings that this holds; needed: files beside it that must be
+    there; expected: words for such a folder, said where something else was found; hint: said of this one where another
+    was expected.
+    """
+
+    name: str
+    config: type[C]
+    needed: tuple[str, ...]
+    expected: str
+    hint: str = ""
+
+
+INITIALIZATION = Format(
+    name="fewshot-sdk initialization 1",
+    config=InitializationConfig,
+    needed=WEIGHTS,
+    expected="an initialization, such as `omniglot`",
+)
+REGRESSION = Format(
+    name="fewshot-sdk regression 1",
+    config=RegressionConfig,
+    needed=WEIGHTS,
+    expected="an initialization for numbers, such as `sine`",
+    hint=", which is for numbers: adapt it to a CSV of them",
+)
+CLASSIFIER = Format(
+    name="fewshot-sdk classifier 1",
+    config=ClassifierConfig,
+    needed=("model.safetensors", "support.safetensors"),
+    expected="a folder made by `fewshot adapt`",
+)
+DELTA = Format(
+    name="fewshot-sdk delta 1",
+    config=DeltaConfig,
+    needed=("delta.safetensors", "support.safetensors"),
+    expected="a folder made by `fewshot adapt --delta`",
+)
+REGRESSOR = Format(
+    name="fewshot-sdk regressor 1",
+    config=RegressorConfig,
+    needed=("model.safetensors", "points.safetensors"),
+    expected="a folder made by `fewshot adapt` from a CSV of numbers",
+    hint=", which predicts numbers, and takes a CSV of them",
+)
+FORMATS: dict[str, Format[Any]] = {
+    form.name: form for form in (INITIALIZATION, REGRESSION, CLASSIFIER, DELTA, REGRESSOR)
+}
+
+
+def settings_of(files: Mapping[str, bytes], where: Path, form: Format[C]) -> C:
+    """The settings of a folder's files, once everything that its format needs is there.
+
     Raises BundleError, naming the file inside `where`, if anything is missing or of another kind.
     """
-    for name in ("config.json", *needed):
+    for name in ("config.json", *form.needed):
         if name not in files:
-            raise BundleError(f"{where}: {name} is missing; expected {expected}")
+            raise BundleError(f"{where}: {name} is missing; expected {form.expected}")
     try:
-        config = kind.from_json(files["config.json"])
+        config = form.config.from_json(files["config.json"])
     except ConfigError as error:
         _check_format(format_of(files["config.json"]), form, where)
         raise BundleError(f"{where / 'config.json'}: {error}") from None
@@ -43,13 +90,14 @@ def open_bundle(
     return config
 
 
-def _check_format(found: object, form: str, where: Path) -> None:
-    if isinstance(found, str) and found != form:
-        raise BundleError(f"{where}: expected the format {form!r}, found {found[:60]!r}{_HINTS.get(found, '')}")
+def _check_format(found: object, form: Format[C], where: Path) -> None:
+    if isinstance(found, str) and found != form.name:
+        hint = FORMATS[found].hint if found in FORMATS else ""
+        raise BundleError(f"{where}: expected the format {form.name!r}, found {found[:60]!r}{hint}")
 
 
 def format_of(config: bytes | str) -> object:
-    """The format that settings name which cannot be read otherwise; None if they name none."""
+    """The format that settings name, read or unreadable otherwise; None if they name none."""
     try:
         return json.loads(config)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -21,7 +21,7 @@ from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 
 Arrays = dict[str, NDArray[Any]]
 Base = Mapping[str, NDArray[np.float32]]
-DELTA, DELTA_FORMAT = "delta.safetensors", "fewshot-sdk delta 1"
+STEP = "delta.safetensors"  # the file with what adapting added
 HEAD, SCALE = "head.", ".scale"
 STEPS = 127
 

@@ -22,7 +22,8 @@ from fewshot_sdk.errors import BundleError, ConfigError, ImageError, OutputExist
 from fewshot_sdk.export.checks import TOLERANCE, Precision
 from fewshot_sdk.graphs.nodes import OPSET
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
-from fewshot_sdk.runtime.predictor import normalized, open_session
+from fewshot_sdk.runtime.predictor import normalized
+from fewshot_sdk.runtime.session import opened
 from tests.conftest import draw_folder, tiny_recipe
 
 
@@ -87,7 +88,7 @@ def test_label_and_known_are_those_of_the_predictor(classifier: Classifier, tmp_
     limit = float(np.median(warm.probabilities(pixels).max(1)))
     strict = replace(warm, config=warm.config.replace(threshold=limit))
     exported = export_onnx(strict, tmp_path / "m.onnx").path
-    session, _ = open_session(exported, "m", 1)
+    session = opened(exported, 1).session
     label, probabilities, known = session.run([LABEL, OUTPUT, KNOWN], {INPUT: pictures})
     said = Predictor(exported).predict(list(pictures))
     assert [strict.labels[i] for i in label] == [answer.nearest for answer in said]
@@ -108,7 +109,7 @@ def test_pictures_of_many_sizes_are_answered_in_their_order(exported: Path) -> N
 
 def test_a_raw_file_takes_the_networks_floats(classifier: Classifier, exported: Path, tmp_path: Path) -> None:
     raw = export_onnx(classifier, tmp_path / "raw.onnx", raw=True).path
-    session, _ = open_session(raw, "raw", 1)
+    session = opened(raw, 1).session
     (given,) = session.get_inputs()
     assert (given.name, given.type, given.shape) == (PIXELS, "tensor(float)", ["batch", 1, 16, 16])
     images = classifier.support.images

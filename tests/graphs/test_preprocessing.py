@@ -17,7 +17,7 @@ from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.nodes import Nodes, value
 from fewshot_sdk.graphs.preprocessing import network_pixels
 from fewshot_sdk.images.preprocessing import MANY_PIXELS, Pixels, enough_pixels, fit, picture, preprocess
-from fewshot_sdk.runtime.predictor import open_session
+from fewshot_sdk.runtime.session import opened
 from tests.conftest import REAL_DATA
 
 FILTERS: tuple[Literal["nearest", "box", "bilinear", "bicubic"], ...] = ("nearest", "box", "bilinear", "bicubic")
@@ -30,7 +30,7 @@ def session_of(seen: Preprocessing) -> onnxruntime.InferenceSession:
     g.output(network_pixels(g, "images", seen), "found")
     images = value("images", np.uint8, "batch", "height", "width", 3)
     found = value("found", np.float32, "batch", seen.channels, seen.height, seen.width)
-    return open_session(g.model([images], [found]).SerializeToString(), "it", 1)[0]
+    return opened(g.model([images], [found]).SerializeToString(), 1).session
 
 
 def by_onnx(session: onnxruntime.InferenceSession, pictures: Pixels) -> Pixels:

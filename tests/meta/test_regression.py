@@ -15,15 +15,16 @@ import torch.nn.functional as F
 from torch.func import functional_call
 
 from fewshot_sdk import load, pull, push, save
-from fewshot_sdk.adaptation.regressor import fit, load_regressor
+from fewshot_sdk.adaptation.regressor import adapt_regressor
 from fewshot_sdk.algorithms import ALGORITHMS, Algorithm
-from fewshot_sdk.artifacts.regression_init import RegressionInitialization, load_any
+from fewshot_sdk.artifacts.initialization import NumberInitialization, of_numbers
+from fewshot_sdk.artifacts.opening import load_any, load_regressor
 from fewshot_sdk.config.regression import PRESETS, Regression, by_algorithm
 from fewshot_sdk.errors import BundleError, ConfigError, ParityError, SupportError, TrainingDiverged
 from fewshot_sdk.export.classifier import with_metadata
 from fewshot_sdk.export.regressor import check_numbers, export_regressor, regressor_graph
 from fewshot_sdk.images.tables import read_numbers
-from fewshot_sdk.meta.regression import meta_train_regression, summarized, wave_errors
+from fewshot_sdk.meta.regression import meta_train_on_numbers, summarized, wave_errors
 from fewshot_sdk.nets.perceptrons import perceptron
 from fewshot_sdk.runtime.lineage import lineage
 from fewshot_sdk.runtime.regressor import NumberPredictor
@@ -39,13 +40,13 @@ def short(algorithm: Algorithm = "reptile", meta_steps: int = 4) -> Regression:
     return recipe.replace(meta=recipe.meta.replace(meta_steps=meta_steps))
 
 
-def trained(algorithm: Algorithm = "reptile") -> RegressionInitialization:
-    *_, last = meta_train_regression(short(algorithm))
+def trained(algorithm: Algorithm = "reptile") -> NumberInitialization:
+    *_, last = meta_train_on_numbers(short(algorithm))
     return last.initialization
 
 
 @pytest.fixture(scope="module")
-def sine() -> RegressionInitialization:
+def sine() -> NumberInitialization:
     return trained()
 
 
@@ -85,8 +86,8 @@ def test_the_whole_line_on_numbers(run: Run, points: Path, tmp_path: Path, monke
     assert "| sine, 10 points | 32 |" in (tmp_path / "init" / "README.md").read_text()
 
 
-def test_predicting_numbers_by_onnx_imports_no_torch(sine: RegressionInitialization, tmp_path: Path) -> None:
-    export_regressor(fit(sine, POINTS), tmp_path / "c.onnx")
+def test_predicting_numbers_by_onnx_imports_no_torch(sine: NumberInitialization, tmp_path: Path) -> None:
+    export_regressor(adapt_regressor(sine, POINTS), tmp_path / "c.onnx")
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", "predict", "c.onnx", "1.5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
@@ -97,13 +98,13 @@ def test_predicting_numbers_by_onnx_imports_no_torch(sine: RegressionInitializat
 def test_every_algorithm_trains_fits_and_continues_to_the_bits_of_not_stopping(
     algorithm: Algorithm, tmp_path: Path
 ) -> None:
-    first, *_, last = meta_train_regression(short(algorithm))
-    *_, again = meta_train_regression(short(algorithm), start=first.initialization)
+    first, *_, last = meta_train_on_numbers(short(algorithm))
+    *_, again = meta_train_on_numbers(short(algorithm), start=first.initialization)
     assert again.initialization.sha256 == last.initialization.sha256 != first.initialization.sha256
     kept = load_any(save(last.initialization, tmp_path / "init"))
     assert kept.files() == last.initialization.files()
-    assert isinstance(kept, RegressionInitialization)
-    made = fit(kept, POINTS)
+    assert of_numbers(kept)
+    made = adapt_regressor(kept, POINTS)
     assert made.config.after < made.config.before or algorithm == "anil"  # whose body may not be bent to a curve
 
 
@@ -116,7 +117,7 @@ def test_a_command_told_to_stop_continues_to_the_same_bits(
     words = ["meta-train", "--preset", "sine", "--meta-steps", 4, "--algorithm", "maml", "--output"]
     assert run(*words, "whole")[0] == 0
 
-    def stop(init: checkpoint.Unfinished, path: Path) -> Path:
+    def stop(init: checkpoint.AnyInitialization, path: Path) -> Path:
         raise KeyboardInterrupt(real(init, path))
 
     real = checkpoint.save_checkpoint
@@ -131,28 +132,30 @@ def test_a_command_told_to_stop_continues_to_the_same_bits(
     assert not (tmp_path / "parts.checkpoint").exists()
 
 
-def test_steps_are_gradient_descent_on_the_mean_squared_error(sine: RegressionInitialization) -> None:
-    assert all(torch.equal(fit(sine, POINTS, steps=0).params[name], t) for name, t in sine.state.params.items())
+def test_steps_are_gradient_descent_on_the_mean_squared_error(sine: NumberInitialization) -> None:
+    assert all(
+        torch.equal(adapt_regressor(sine, POINTS, steps=0).params[name], t) for name, t in sine.state.params.items()
+    )
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in sine.state.params.items()}
     x, y = torch.from_numpy(POINTS[:, :1]), torch.from_numpy(POINTS[:, 1:])
     network = perceptron(sine.recipe.network, 1)
     F.mse_loss(functional_call(network, leaves, (x,)), y).backward()  # type: ignore[no-untyped-call]
-    for name, tensor in fit(sine, POINTS, steps=1).params.items():
+    for name, tensor in adapt_regressor(sine, POINTS, steps=1).params.items():
         slope = leaves[name].grad
         assert slope is not None
         torch.testing.assert_close(tensor, (leaves[name] - 0.02 * slope).detach())
 
 
-def test_held_out_points_are_predicted_from_the_others(sine: RegressionInitialization) -> None:
+def test_held_out_points_are_predicted_from_the_others(sine: NumberInitialization) -> None:
     errors = []
     for i in range(len(POINTS)):
-        rest = fit(sine, np.delete(POINTS, i, 0))
+        rest = adapt_regressor(sine, np.delete(POINTS, i, 0))
         errors.append(float((rest.predict(POINTS[i : i + 1, :1])[0] - POINTS[i, 1]) ** 2))
-    assert fit(sine, POINTS).config.held_out == pytest.approx(fmean(errors), rel=1e-4)
+    assert adapt_regressor(sine, POINTS).config.held_out == pytest.approx(fmean(errors), rel=1e-4)
 
 
-def test_a_folder_gives_back_the_regressor(sine: RegressionInitialization, tmp_path: Path) -> None:
-    made = fit(sine, POINTS)
+def test_a_folder_gives_back_the_regressor(sine: NumberInitialization, tmp_path: Path) -> None:
+    made = adapt_regressor(sine, POINTS)
     again = load_regressor(save(made, tmp_path / "curve"))
     assert again.files() == made.files()
     (tmp_path / "curve" / "model.safetensors").write_bytes(b"x")
@@ -160,8 +163,8 @@ def test_a_folder_gives_back_the_regressor(sine: RegressionInitialization, tmp_p
         load_regressor(tmp_path / "curve")
 
 
-def test_a_file_that_disagrees_with_pytorch_is_refused(sine: RegressionInitialization, tmp_path: Path) -> None:
-    made = fit(sine, POINTS)
+def test_a_file_that_disagrees_with_pytorch_is_refused(sine: NumberInitialization, tmp_path: Path) -> None:
+    made = adapt_regressor(sine, POINTS)
     parity = export_regressor(made, tmp_path / "curve.onnx").metadata.parity
     assert (parity.points, parity.random, parity.batches) == (5, 1000, (1, 2, 7))
     assert parity.max_difference <= 1e-4
@@ -170,8 +173,8 @@ def test_a_file_that_disagrees_with_pytorch_is_refused(sine: RegressionInitializ
         check_numbers(replace(made, params=bent), NumberPredictor(tmp_path / "curve.onnx"))
 
 
-def test_a_file_that_is_not_what_it_says_is_refused(sine: RegressionInitialization, tmp_path: Path) -> None:
-    made = fit(sine, POINTS)
+def test_a_file_that_is_not_what_it_says_is_refused(sine: NumberInitialization, tmp_path: Path) -> None:
+    made = adapt_regressor(sine, POINTS)
     metadata = export_regressor(made, tmp_path / "curve.onnx").metadata
     said = with_metadata(regressor_graph(made), metadata.replace(inputs=("x", "z")))
     with pytest.raises(BundleError, match="which is not what it says of itself; export again"):
@@ -183,8 +186,8 @@ def test_a_file_that_is_not_what_it_says_is_refused(sine: RegressionInitializati
 
 
 @pytest.mark.parametrize("opset", [18, 23])
-def test_every_opset_gives_the_same(sine: RegressionInitialization, opset: int) -> None:
-    assert regressor_graph(fit(sine, POINTS), opset).opset_import[0].version == opset
+def test_every_opset_gives_the_same(sine: NumberInitialization, opset: int) -> None:
+    assert regressor_graph(adapt_regressor(sine, POINTS), opset).opset_import[0].version == opset
 
 
 @pytest.mark.parametrize(
@@ -231,9 +234,9 @@ def test_a_table_of_its_columns_takes_the_bundled_initialization(run: Run, point
 
 
 def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
-    run: Run, sine: RegressionInitialization, saved: Path, points: Path, drawings: Path, tmp_path: Path
+    run: Run, sine: NumberInitialization, saved: Path, points: Path, drawings: Path, tmp_path: Path
 ) -> None:
-    init, curve = save(sine, tmp_path / "sine"), save(fit(sine, POINTS), tmp_path / "curve")
+    init, curve = save(sine, tmp_path / "sine"), save(adapt_regressor(sine, POINTS), tmp_path / "curve")
     others = tmp_path / "others.csv"
     others.write_text("day,price\n1,2\n3,4\n")
     export_regressor(load_regressor(curve), tmp_path / "curve.onnx")
@@ -250,7 +253,7 @@ def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
         (["evaluate", init, "--ways", 5], "of evaluate's options it takes --shots"),
         (["compare", init, saved], "which is for numbers"),
         (["export", curve, "--output", f"{out}.onnx", "--precision", "int8"], "of options --opset alone"),
-        (["predict", tmp_path / "curve.onnx", picture], "predicts numbers from numbers, not what is in pictures"),
+        (["predict", tmp_path / "curve.onnx", picture], "0.png: expected a number or a .csv, for"),
         (["predict", curve, picture], "0.png: expected a number or a .csv, for"),
         (["predict", tmp_path / "curve.onnx", "1,2"], "1,2: expected 1 numbers with commas between: x"),
         (
@@ -267,11 +270,11 @@ def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
     with pytest.raises(BundleError, match="which is for numbers"):
         load(init)
     with pytest.raises(SupportError, match=r"expected float32 \(2 or more, 2\): x, y, found float64"):
-        fit(sine, POINTS.astype(np.float64))
+        adapt_regressor(sine, POINTS.astype(np.float64))
     with pytest.raises(TrainingDiverged, match="ended in a loss that is no number; try fewer --steps"):
-        fit(sine, 1e18 * POINTS)
+        adapt_regressor(sine, 1e18 * POINTS)
     with pytest.raises(ConfigError, match=r"this is not the training that was interrupted: .*seed was 0, now 1"):
-        next(meta_train_regression(short(meta_steps=5), seed=1, start=sine))
+        next(meta_train_on_numbers(short(meta_steps=5), seed=1, start=sine))
 
 
 @pytest.fixture
@@ -284,20 +287,20 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
 
 
 def test_an_initialization_for_numbers_goes_to_the_hub_and_back(
-    hub: LocalHub, sine: RegressionInitialization, tmp_path: Path
+    hub: LocalHub, sine: NumberInitialization, tmp_path: Path
 ) -> None:
     source = push(save(sine, tmp_path / "init"), "user/waves").source
     assert pull(source, tmp_path / "copy").source == source
     found = load_any("user/waves")
     assert found.files() == sine.files()
-    assert isinstance(found, RegressionInitialization)
-    assert fit(found, POINTS).config.initialization.source == source
+    assert of_numbers(found)
+    assert adapt_regressor(found, POINTS).config.initialization.source == source
     assert lineage("user/waves").data == "sine"
 
 
 def bundled_error(n_waves: int) -> tuple[float, float]:
     init = load_any("sine")
-    assert isinstance(init, RegressionInitialization)
+    assert of_numbers(init)
     found = summarized(list(wave_errors(init, n_waves=n_waves)), init, 10, 0)
     return found.mean_squared_error, found.ci95
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_sdk.artifacts.initialization import load
+from fewshot_sdk.artifacts.opening import load
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import DataSource, Preprocessing
 from fewshot_sdk.data.class_images import ClassImages

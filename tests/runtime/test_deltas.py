@@ -19,7 +19,7 @@ from fewshot_sdk.config.records import Method, Precision
 from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 from fewshot_sdk.runtime.lineage import lineage
 from fewshot_sdk.storage.arrays import from_bytes, to_bytes
-from fewshot_sdk.storage.deltas import DELTA, Arrays, difference, restored
+from fewshot_sdk.storage.deltas import STEP, Arrays, difference, restored
 from fewshot_sdk.storage.files import read_folder, write_folder
 from tests.conftest import Run, draw_folder, tiny_recipe
 
@@ -59,7 +59,7 @@ def test_a_float32_delta_is_the_classifier_itself(
     again = load_classifier(folder, init)
     assert again.files() == whole.files()
     if method != "reptile":
-        changed = from_bytes((folder / DELTA).read_bytes(), "it")
+        changed = from_bytes((folder / STEP).read_bytes(), "it")
         assert not any(name.startswith("conv") for name in changed), "only the head is new"
 
 
@@ -69,7 +69,7 @@ def test_a_rounded_delta_is_off_by_at_most_half_a_step(
 ) -> None:
     before = {name: tensor.numpy() for name, tensor in init.state.params.items()}
     files = Delta(classifier=classifier, base=init, precision=precision).files()
-    after = restored(from_bytes(files[DELTA], "it"), before, precision, "it")
+    after = restored(from_bytes(files[STEP], "it"), before, precision, "it")
     for name, tensor in classifier.params.items():
         start = before.get(name, np.zeros(tensor.shape, np.float32))
         step = np.abs(tensor.numpy() - start)
@@ -84,7 +84,7 @@ def test_a_delta_is_as_small_as_its_precision_says(init: Initialization, drawing
     base = fresh(tiny_recipe(backbone=Conv4(filters=32)), 0, init.provenance)
     whole = adapt(base, drawings, steps=1)
     full = len(whole.files()["model.safetensors"])
-    sizes = {p: len(Delta(classifier=whole, base=base, precision=p).files()[DELTA]) for p in PRECISIONS}
+    sizes = {p: len(Delta(classifier=whole, base=base, precision=p).files()[STEP]) for p in PRECISIONS}
     assert sizes["float32"] < full
     assert sizes["float16"] < 0.55 * full
     assert sizes["int8"] < 0.33 * full
@@ -181,7 +181,7 @@ def test_a_delta_whose_tensors_do_not_fit_is_refused_by_name(
     init: Initialization, classifier: Classifier, tmp_path: Path
 ) -> None:
     files = Delta(classifier=classifier, base=init).files()
-    good = from_bytes(files[DELTA], "it")
+    good = from_bytes(files[STEP], "it")
     predictor = DeltaPredictor(save(init, tmp_path / "base"))
     wrong: dict[str, Arrays] = {
         "conv1.weight": {**good, "conv1.weight": good["conv1.weight"][:2]},
@@ -191,16 +191,16 @@ def test_a_delta_whose_tensors_do_not_fit_is_refused_by_name(
         "norm2.bias": {**good, "norm2.bias": good["norm2.bias"].astype(np.int8)},
     }
     for name, arrays in wrong.items():
-        folder = write_folder(tmp_path / name, {**files, DELTA: to_bytes(arrays)})
+        folder = write_folder(tmp_path / name, {**files, STEP: to_bytes(arrays)})
         with pytest.raises(ParamsMismatch, match=name):
             load_classifier(folder, init)
         with pytest.raises(ParamsMismatch, match=name):
             predictor.add("it", folder)
-    folder = write_folder(tmp_path / "text", {**files, DELTA: b"no tensors"})
+    folder = write_folder(tmp_path / "text", {**files, STEP: b"no tensors"})
     with pytest.raises(BundleError, match="is not a safetensors file"):
         load_classifier(folder, init)
     bad_head = {**good, "head.weight": good["head.weight"][:, :-1]}
-    folder = write_folder(tmp_path / "head", {**files, DELTA: to_bytes(bad_head)})
+    folder = write_folder(tmp_path / "head", {**files, STEP: to_bytes(bad_head)})
     with pytest.raises(ParamsMismatch, match="are not those of"):
         predictor.add("it", folder)
     assert predictor.names == ()
@@ -218,7 +218,7 @@ def test_from_the_shell(run: Run, init: Initialization, drawings: Path, tmp_path
     code, out, err = run(*words, "--delta", "int8", "--output", delta, "--json")
     assert code == 0, err
     said = json.loads(out)["delta"]
-    assert (said["precision"], said["bytes"]) == ("int8", (delta / DELTA).stat().st_size)
+    assert (said["precision"], said["bytes"]) == ("int8", (delta / STEP).stat().st_size)
     whole = load_classifier(delta, init)
     right = (whole.probabilities(whole.support.images).argmax(1) == whole.support.targets).mean()
     assert said["support_accuracy"] == pytest.approx(right)

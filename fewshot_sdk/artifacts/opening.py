@@ -1,0 +1,163 @@
+"""From a name to what it names: one look-up, one read, one hash, and the reader for its format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fewshot_sdk.artifacts.classifier import Classifier, read_classifier, read_delta
+from fewshot_sdk.artifacts.initialization import (
+    AnyInitialization,
+    Initialization,
+    begun,
+    of_numbers,
+    read_initialization,
+    read_numbers,
+)
+from fewshot_sdk.artifacts.regressor import Regressor, read_regressor
+from fewshot_sdk.artifacts.timm import TIMM, pretrained
+from fewshot_sdk.config.records import Origin, Provenance
+from fewshot_sdk.errors import BundleError
+from fewshot_sdk.storage.bundles import (
+    CLASSIFIER,
+    DELTA,
+    FORMATS,
+    INITIALIZATION,
+    REGRESSION,
+    REGRESSOR,
+    Format,
+    format_of,
+    settings_of,
+)
+from fewshot_sdk.storage.files import read_folder
+from fewshot_sdk.storage.repositories import Opened, open_named
+from fewshot_sdk.version import versions
+
+Artifact: TypeAlias = AnyInitialization | Classifier | Regressor
+Base: TypeAlias = Initialization | str | Path | None
+Files: TypeAlias = Mapping[str, bytes]
+
+READERS: dict[str, Callable[[Files, Path, Base], Artifact]] = {
+    INITIALIZATION.name: lambda files, where, _: read_initialization(files, where),
+    REGRESSION.name: lambda files, where, _: read_numbers(files, where),
+    CLASSIFIER.name: lambda files, where, _: read_classifier(files, where),
+    DELTA.name: lambda files, where, base: read_delta(files, where, lambda origin: _base(origin, where, base)),
+    REGRESSOR.name: lambda files, where, _: read_regressor(files, where),
+}
+
+
+def open_artifact(name: str | Path) -> Artifact:
+    """What a name stands for: a bundled initialization, a folder of any kind, `user/repo[@revision]` or `timm:NAME`.
+
+    They are looked for in that order. Every file is checked against the manifest's sha256, every tensor against the
+    settings. Raises BundleError for a folder that is none of these or was changed, ParamsMismatch for a tensor that is
+    missing, unexpected or of another shape, HubError if the Hub refuses.
+    """
+    if str(name).startswith(TIMM):
+        return _from_timm(str(name))
+    return read_artifact(open_named(name))
+
+
+def open_model(folder: str | Path, base: Base = None) -> Classifier | Regressor:
+    """What `adapt` made, in a folder. base: as for `load_classifier`. Raises as `open_artifact` does."""
+    opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
+    _check_format(opened, CLASSIFIER, DELTA, REGRESSOR)
+    found = read_artifact(opened, base)
+    assert isinstance(found, Classifier | Regressor)
+    return found
+
+
+def read_artifact(opened: Opened, base: Base = None) -> Artifact:
+    """What files that are read and checked already hold; raises as `open_artifact` does."""
+    _check_format(opened, *FORMATS.values())
+    reader = READERS[str(format_of(opened.files["config.json"]))]
+    made = reader(opened.files, opened.folder, base)
+    return replace(made, source=opened.source) if isinstance(made, Initialization) else made
+
+
+def load(name: str | Path) -> Initialization:
+    """The initialization in a folder, a bundled one by its name (such as `omniglot`), or one on the Hub
+    as `user/repo` or `user/repo@revision`, which is pulled if need be; in the order bundled, folder, Hub.
+    `timm:NAME` is a model of the timm library, with its weights from the Hub and a zero head.
+
+    Every file is checked against the manifest's sha256, every tensor against the recipe.
+    Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that
+    is missing, unexpected or of another shape, HubError if the Hub refuses.
+    """
+    if str(name).startswith(TIMM):
+        return _from_timm(str(name))
+    opened = open_named(name)
+    _check_format(opened, INITIALIZATION)
+    found = read_artifact(opened)
+    assert isinstance(found, Initialization)
+    assert not of_numbers(found)
+    return found
+
+
+def load_any(name: str | Path) -> AnyInitialization:
+    """The initialization that `load` would find, or one for numbers. Raises as `load` does."""
+    if str(name).startswith(TIMM):
+        return _from_timm(str(name))
+    opened = open_named(name)
+    _check_format(opened, INITIALIZATION, REGRESSION)
+    found = read_artifact(opened)
+    assert isinstance(found, Initialization)
+    return found
+
+
+def load_classifier(folder: str | Path, base: Base = None) -> Classifier:
+    """The classifier in a folder, every file checked against its hash, every tensor by name.
+
+    base: what a `Delta` is added to, or what `load` takes for it; None looks for it by the name that the delta has
+    of it.
+    Raises BundleError for a folder that is none or was changed, or a delta on another base, ParamsMismatch for a
+    tensor that is missing, unexpected or of another shape.
+    """
+    opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
+    _check_format(opened, CLASSIFIER, DELTA)
+    found = read_artifact(opened, base)
+    assert isinstance(found, Classifier)
+    return found
+
+
+def load_regressor(folder: str | Path) -> Regressor:
+    """The regressor in a folder, every file checked against its hash, every tensor by name.
+
+    Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that does not fit.
+    """
+    opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
+    _check_format(opened, REGRESSOR)
+    return read_regressor(opened.files, opened.folder)
+
+
+def _check_format(opened: Opened, *wanted: Format[Any]) -> None:
+    if format_of(opened.files.get("config.json", b"")) not in {form.name for form in wanted}:
+        settings_of(opened.files, opened.folder, wanted[0])  # says what is missing, or which format was found
+        raise AssertionError("settings of another format were read")
+
+
+def _from_timm(name: str) -> Initialization:
+    found = pretrained(name)
+    made = Provenance(
+        command=f"the timm library, as {found.source}", seed=0, meta_steps_done=0, data_sha256="", seconds=0,
+        versions={**versions(), "timm": metadata.version("timm")},
+    )  # fmt: skip
+    return replace(begun(found.recipe, found.params, made), source=found.source)
+
+
+def _base(origin: Origin, where: Path, given: Base) -> Initialization:
+    """What a delta in the folder `where` is added to."""
+    if isinstance(given, Initialization):
+        return given
+    if given is not None:
+        return load(given)
+    try:
+        return load(origin.source or origin.name)
+    except BundleError:
+        raise BundleError(
+            f"{where} is a delta on {origin.name} (sha256 {origin.sha256[:16]}...), which is neither bundled nor "
+            "on the Hub; name its folder with --base, or to extend it with --init"
+        ) from None

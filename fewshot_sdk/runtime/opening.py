@@ -1,0 +1,30 @@
+"""From an ONNX file to what runs it, by the format that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewshot_sdk.config.onnx_file import LEARNER
+from fewshot_sdk.config.regression import FILE as FOR_NUMBERS
+from fewshot_sdk.runtime.learner import Learner
+from fewshot_sdk.runtime.predictor import Predictor
+from fewshot_sdk.runtime.regressor import NumberPredictor
+from fewshot_sdk.runtime.session import OnnxFile, opened
+
+
+def open_file(path: str | Path, *, threads: int = 1) -> Predictor | NumberPredictor | Learner:
+    """What an exported file is: for pictures, for numbers, or a learner; it is read once.
+
+    threads: how many the runtime may use. Raises BundleError if the file is none of these.
+    """
+    file = opened(path, threads)
+    return Learner(file) if file.format == LEARNER else _predictor(file)
+
+
+def open_predictor(path: str | Path, *, threads: int = 1) -> Predictor | NumberPredictor:
+    """As `open_file`, of what predicts. Raises BundleError for a learner, too, which has to be adapted first."""
+    return _predictor(opened(path, threads))
+
+
+def _predictor(file: OnnxFile) -> Predictor | NumberPredictor:
+    return NumberPredictor(file) if file.format == FOR_NUMBERS else Predictor(file)
