@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import shutil
-import tempfile
 import urllib.request
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ import numpy as np
 from fewshot_sdk.class_cache import cached
 from fewshot_sdk.class_images import ClassImages
 from fewshot_sdk.config import Preprocessing
+from fewshot_sdk.drafts import draft_beside
 from fewshot_sdk.errors import DataError, FewshotError
 from fewshot_sdk.files import cache_folder, read_bounded, sha256
 from fewshot_sdk.images import Pixels, preprocess
@@ -69,9 +69,8 @@ def _default_root() -> Path:
 def _download(url: str, md5: str, target: Path) -> None:
     by_hand = f"fetch it by hand and pass its folder with --root, or set FEWSHOT_DATA ({url})"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as draft:
-            part = Path(draft) / target.name
+        with draft_beside(target) as draft:
+            part = draft / target.name
             with urllib.request.urlopen(url, timeout=60) as answer, part.open("wb") as file:
                 shutil.copyfileobj(answer, file)
             found = hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest()

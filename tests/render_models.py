@@ -5,10 +5,10 @@ from __future__ import annotations
 from fewshot_sdk.cards import zoo_card
 from fewshot_sdk.checkpoint import Initialization
 from fewshot_sdk.curves import curve
-from fewshot_sdk.files import replace_folder
 from fewshot_sdk.records import Provenance
 from fewshot_sdk.regression_cards import fits_table, zoo_section
 from fewshot_sdk.regression_init import RegressionInitialization, load_any
+from fewshot_sdk.replacement import replace_folder
 from fewshot_sdk.results import baselines_table, named_data
 from fewshot_sdk.zoo import bundled
 from tests.conftest import REPOSITORY

@@ -28,9 +28,11 @@ LAYERS = """
 4   catalogue meta images* records* conv4_tables* residual picture_nodes figures timm_body
 3   hub config*
 2   optimizers testing* signing* tensors web_runtime* archives* native* tables* hub_client box_nodes architectures*
+2   replacement*
 1   params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms* fits*
 1   settings*
 0   predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment processors
+0   drafts*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 
