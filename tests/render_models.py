@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from fewshot_sdk.artifacts.initialization import Initialization, NumberInitialization, of_numbers
+from fewshot_sdk.artifacts.initialization import (
+    Initialization,
+    NumberInitialization,
+    of_numbers,
+)
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.storage.cards import zoo_card
-from fewshot_sdk.storage.files import replace_folder
 from fewshot_sdk.storage.plots import curve
 from fewshot_sdk.storage.regression_cards import fits_table, zoo_section
+from fewshot_sdk.storage.replacement import replace_folder
 from fewshot_sdk.storage.repositories import bundled
 from fewshot_sdk.storage.results import baselines_table, named_data
 from tests.conftest import REPOSITORY

@@ -12,7 +12,8 @@ from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.storage.files import SIGNATURE, read_folder, replace_folder
+from fewshot_sdk.storage.files import SIGNATURE, read_folder
+from fewshot_sdk.storage.replacement import replace_folder
 
 if TYPE_CHECKING:
     from fewshot_sdk import Initialization, TaskSampler

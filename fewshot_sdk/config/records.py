@@ -118,7 +118,10 @@ class Metric(Config):
 
 
 class Provenance(Config):
-    """How an initialization came to be. `command` repeats it; `data_sha256` names classes and pixels."""
+    """How an initialization came to be.
+
+    `command` repeats it; `data_sha256` is of what its classes and pixels are made of, or of its first waves.
+    """
 
     command: str
     seed: int

@@ -73,6 +73,10 @@ class ClassImages:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the classes are: the pixels' source, the names and the rotations."""
+        """SHA-256 of what the classes are made of: the pixels' source, the names and the rotations.
+
+        The pixels follow from these and are not hashed again: a source in the cache names the data set's files by
+        their hashes (those of a folder by size and time) and the preprocessing, and the cache checks its own copy.
+        """
         text = "\n".join([self.source, str(self.rotations), *self.names])
         return hashlib.sha256(text.encode()).hexdigest()

@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import shutil
-import tempfile
 import urllib.request
 import zipfile
 import zlib
@@ -24,6 +23,7 @@ from fewshot_sdk.data.class_cache import cached
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.errors import DataError, FewshotError
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
+from fewshot_sdk.storage.drafts import draft_beside
 from fewshot_sdk.storage.files import cache_folder, read_bounded, sha256
 
 URL = "https://github.com/brendenlake/omniglot/raw/master/python"
@@ -69,9 +69,8 @@ def _default_root() -> Path:
 def _download(url: str, md5: str, target: Path) -> None:
     by_hand = f"fetch it by hand and pass its folder with --root, or set FEWSHOT_DATA ({url})"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as draft:
-            part = Path(draft) / target.name
+        with draft_beside(target) as draft:
+            part = draft / target.name
             with urllib.request.urlopen(url, timeout=60) as answer, part.open("wb") as file:
                 shutil.copyfileobj(answer, file)
             found = hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest()

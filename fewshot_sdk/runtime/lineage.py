@@ -25,7 +25,7 @@ class Lineage:
     """What an initialization, a classifier or an exported file says of its making.
 
     initialization: its preset's name; source: user/repo@commit if it is the Hub's; data: the split it was
-    trained on, if known here, and `data_sha256`, which names its classes and pixels.
+    trained on, if known here, and `data_sha256`, of what its classes and pixels are made of.
     """
 
     kind: str

@@ -6,8 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +14,10 @@ from typing import Protocol
 import platformdirs
 
 from fewshot_sdk.errors import BundleError, FewshotError, OutputExists, SaveError
+from fewshot_sdk.storage.drafts import draft_beside, sync_folder, write_durably
 
 MANIFEST = "manifest.json"
+NEXT = ".fewshot-next"  # inside a folder that is replaced file by file: the new files that have not moved yet
 SIGNATURE = "model.sig"  # over all other files but the manifest, which names it like them
 MAX_FILE_BYTES = 4 * 2**30
 MAX_TEXT_BYTES = 2**20
@@ -87,28 +87,11 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
     Raises OutputExists if `folder` already holds something, SaveError if the disk refuses.
     """
     check_free(folder)
-    with _beside(folder) as draft:
-        _fill(draft, contents)
+    with beside(folder) as draft:
+        fill(draft, contents)
         if folder.is_dir():
             folder.rmdir()
         draft.rename(folder)
-    return folder
-
-
-def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
-    """Exchange a folder for a new one; until the new one is complete the old one stays.
-
-    Raises SaveError if the disk refuses.
-    """
-    with _beside(folder) as draft:
-        _fill(draft, contents)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.old-", dir=folder.parent) as attic:
-            folder.rename(Path(attic) / folder.name)
-            try:
-                draft.rename(folder)
-            except OSError:
-                (Path(attic) / folder.name).rename(folder)
-                raise
     return folder
 
 
@@ -118,8 +101,8 @@ def write_file(path: Path, data: bytes) -> Path:
     Raises OutputExists if it exists, SaveError if the disk refuses.
     """
     check_free_file(path)
-    with _beside(path) as draft:
-        _write_durably(draft / path.name, data)
+    with beside(path) as draft:
+        write_durably(draft / path.name, data)
         (draft / path.name).rename(path)
     return path
 
@@ -129,8 +112,8 @@ def overwrite_file(path: Path, data: bytes) -> Path:
 
     Raises SaveError if the disk refuses.
     """
-    with _beside(path) as draft:
-        _write_durably(draft / path.name, data)
+    with beside(path) as draft:
+        write_durably(draft / path.name, data)
         (draft / path.name).replace(path)
     return path
 
@@ -138,12 +121,26 @@ def overwrite_file(path: Path, data: bytes) -> Path:
 def read_folder(folder: Path) -> dict[str, bytes]:
     """Every file that the folder's manifest names, each read once and checked against its hash.
 
+    Of a folder whose replacement was interrupted (see `replace_folder`), the old files or the new ones.
     Raises BundleError, naming the file, for anything missing, oversized or changed.
     """
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; expected one written by `fewshot`")
-    manifest = read_bounded(folder / MANIFEST, MAX_TEXT_BYTES)
-    return checked(manifest, lambda name: read_bounded(folder / name, MAX_FILE_BYTES), folder)
+    try:
+        return _read(folder, folder)
+    except BundleError:
+        if not (folder / NEXT / MANIFEST).is_file():
+            raise
+        return _read(folder, folder / NEXT)
+
+
+def _read(folder: Path, newer: Path) -> dict[str, bytes]:
+    """The files that the manifest in `newer` names, from there or, if they have moved, from `folder`."""
+
+    def read(name: str) -> bytes:
+        return read_bounded((newer if (newer / name).exists() else folder) / name, MAX_FILE_BYTES)
+
+    return checked(read_bounded(newer / MANIFEST, MAX_TEXT_BYTES), read, folder)
 
 
 def checked(manifest: bytes, read: Callable[[str], bytes], where: Path) -> dict[str, bytes]:
@@ -205,45 +202,23 @@ def manifest_of(contents: Mapping[str, bytes]) -> bytes:
     return (json.dumps({"files": files}, indent=2) + "\n").encode()
 
 
-def _fill(draft: Path, contents: Mapping[str, bytes]) -> None:
+def fill(draft: Path, contents: Mapping[str, bytes]) -> None:
+    """Write `contents` and their manifest into an empty folder, durably. Raises OSError."""
     for name, data in {**contents, MANIFEST: manifest_of(contents)}.items():
-        _write_durably(draft / name, data)
-    _sync_folder(draft)
+        write_durably(draft / name, data)
+    sync_folder(draft)
     draft.chmod(0o755)
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A temporary folder next to `target`, removed on the way out; disk errors become SaveError."""
-    draft = None
+def beside(target: Path) -> Iterator[Path]:
+    """A draft next to `target` (see `draft_beside`). Raises SaveError for whatever the disk refuses meanwhile."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        yield draft
-        _sync_folder(target.parent)
+        with draft_beside(target) as draft:
+            yield draft
     except OSError as error:
         reason = error.strerror or type(error).__name__
         full = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise SaveError(
             f"could not write {target}: {reason.lower()}; nothing was left behind, so {full}name another --output"
         ) from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder, and orders renames by itself
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,23 +2,28 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import io
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import DataSource
+from fewshot_sdk.data import class_cache
 from fewshot_sdk.data import omniglot as omniglot_module
 from fewshot_sdk.data.datasets import data_source, open_dataset
 from fewshot_sdk.data.glyphs import draw, glyph, glyphs, smooth
 from fewshot_sdk.errors import DataError, SaveError
 from fewshot_sdk.images.preprocessing import read_image
+from fewshot_sdk.storage.files import read_folder
+from fewshot_sdk.storage.replacement import replace_folder
 
 PIXELS = preset("omniglot-5way").preprocessing
 PAPER = DataSource(name="omniglot", split="paper")
@@ -81,12 +86,68 @@ def test_other_settings_are_decoded_apart(omniglot_root: Path, own_cache: Path) 
     assert len(list(own_cache.iterdir())) == 2
 
 
-def test_a_damaged_cache_is_told(omniglot_root: Path, own_cache: Path) -> None:
-    open_dataset(OFFICIAL, PIXELS, "train", omniglot_root)
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip(folder / "images.npy"),
+        lambda folder: flip(folder / "classes.json"),
+        lambda folder: flip(folder / "manifest.json"),
+        lambda folder: (folder / "images.npy").write_bytes((folder / "images.npy").read_bytes()[:-9]),
+        lambda folder: (folder / "images.npy").write_bytes(b""),
+        lambda folder: (folder / "images.npy").unlink(),
+        lambda folder: (folder / "classes.json").unlink(),
+        lambda folder: (folder / "manifest.json").unlink(),
+    ],
+    ids=["pixels", "names", "hashes", "cut", "empty", "no pixels", "no names", "no hashes"],
+)
+def test_a_damaged_cache_is_made_anew(own_cache: Path, damage: Callable[[Path], object]) -> None:
+    good = glyphs(2, 3, PIXELS)
+    expected = np.array(good.images)
     (folder,) = own_cache.iterdir()
-    (folder / "images.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DataError, match=r"damaged .* remove it and try again"):
-        open_dataset(OFFICIAL, PIXELS, "train", omniglot_root)
+    damage(folder)
+    class_cache._sha256_of.cache_clear()  # another process
+    again = glyphs(2, 3, PIXELS)
+    np.testing.assert_array_equal(again.images, expected)
+    assert again.names == good.names
+    assert read_folder(folder).keys() == {"images.npy", "classes.json"}
+    assert list(own_cache.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("other", [np.zeros((6, 28, 28, 1), np.float32), np.zeros((5, 28, 28, 1), np.uint8)])
+def test_a_cache_of_other_pictures_than_its_names_is_made_anew(own_cache: Path, other: NDArray[np.generic]) -> None:
+    expected = np.array(glyphs(2, 3, PIXELS).images)
+    (folder,) = own_cache.iterdir()
+    array = io.BytesIO()
+    np.save(array, other)
+    replace_folder(folder, {**read_folder(folder), "images.npy": array.getvalue()})
+    np.testing.assert_array_equal(glyphs(2, 3, PIXELS).images, expected)
+
+
+def test_a_cache_is_hashed_once_in_a_process(own_cache: Path) -> None:
+    glyphs(2, 3, PIXELS)
+    before = class_cache._sha256_of.cache_info()
+    glyphs(2, 3, PIXELS)
+    after = class_cache._sha256_of.cache_info()
+    assert (after.misses, after.hits) == (before.misses, before.hits + 1)
+
+
+def test_a_damaged_cache_that_may_not_be_written_is_told(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    glyphs(2, 3, PIXELS)
+    (folder,) = own_cache.iterdir()
+    (folder / "images.npy").unlink()
+
+    def refuse(*_args: object) -> None:
+        raise SaveError("could not write it: read-only file system")
+
+    monkeypatch.setattr(class_cache, "replace_folder", refuse)
+    with pytest.raises(SaveError, match="read-only file system; FEWSHOT_CACHE names another"):
+        glyphs(2, 3, PIXELS)
 
 
 def test_a_cache_that_cannot_be_written_is_told(

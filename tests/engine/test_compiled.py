@@ -1,11 +1,7 @@
-"""The compiled network against PyTorch's in float64, and what happens where nothing can be compiled."""
+"""The compiled network against PyTorch's in float64."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -19,7 +15,6 @@ from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.inner_loop import Tuner, fine_tune
 from fewshot_sdk.nets.network import Network, build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params
-from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
 
@@ -184,37 +179,3 @@ def test_float64_weights_have_no_compiled_twin() -> None:
     network, start, _, _ = case("narrow")
     assert isinstance(compiled(network, start.params), CompiledConv4)
     assert compiled(network, double(start.params)) is None
-
-
-def run_python(code: str, cache: Path, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "FEWSHOT_CACHE": str(cache), **environment},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
-def test_compiled_once_and_kept(tmp_path: Path) -> None:
-    say = "from fewshot_sdk.engine.compiler import instructions; print(instructions())"
-    assert run_python(say, tmp_path).startswith("C, ")
-    (made,) = (tmp_path / "native").iterdir()
-    before = made.stat().st_mtime_ns
-    assert run_python(say, tmp_path, PATH="/nowhere", CC="") == "torch"
-    assert run_python(say, tmp_path).startswith("C, ")
-    assert [path.stat().st_mtime_ns for path in (tmp_path / "native").iterdir()] == [before]
-
-
-@pytest.mark.parametrize("broken", [{"FEWSHOT_NATIVE": "0"}, {"CC": "false"}, {"CC": "no-such-compiler"}])
-def test_without_a_compiler_pytorch_does_it(tmp_path: Path, broken: dict[str, str]) -> None:
-    say = "from fewshot_sdk.engine.compiler import instructions; print(instructions())"
-    assert run_python(say, tmp_path, **broken) == "torch"
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    say = "from fewshot_sdk.engine.compiler import instructions; print(instructions())"
-    assert run_python(say, tmp_path / "file") == "torch"

@@ -64,22 +64,6 @@ def test_whatever_the_disk_refuses_nothing_is_left_behind(
     assert listing(tmp_path) == []
 
 
-def test_a_failed_replacement_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = files.write_folder(tmp_path / "out", CONTENTS)
-
-    def refuse(*_args: object) -> None:
-        raise OSError(errno.ENOSPC, "no space left on device")
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(SaveError, match="no space"):
-        files.replace_folder(folder, {"config.json": b"new"})
-    monkeypatch.undo()
-    assert files.read_folder(folder) == CONTENTS
-    files.replace_folder(folder, {"config.json": b"new"})
-    assert files.read_folder(folder) == {"config.json": b"new"}
-    assert listing(tmp_path) == ["out"]
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
 def test_a_real_write_that_the_kernel_refuses_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     """The kernel itself stops the write after 50,000 bytes, as a full disk would."""

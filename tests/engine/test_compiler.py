@@ -1,0 +1,188 @@
+"""What is compiled, kept and loaded, and what happens where nothing can be compiled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fewshot_sdk.engine import compiler as native
+from tests.conftest import REPOSITORY
+
+LIBRARY = native.library()
+COMPILER = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
+pytestmark = [
+    pytest.mark.skipif(LIBRARY is None or not COMPILER, reason="needs a C compiler"),
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no such owners and modes"),
+]
+SAY = "from fewshot_sdk.engine.compiler import instructions; print(instructions())"
+COPIES = """#!/usr/bin/env python3
+import pathlib, shutil, sys
+here = pathlib.Path(sys.argv[0]).parent
+shutil.copyfile(here / "made.so", sys.argv[sys.argv.index("-o") + 1])
+with (here / "calls").open("a") as calls:
+    print("compiled", file=calls)
+"""
+
+
+def run_python(code: str, cache: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "FEWSHOT_CACHE": str(cache), **environment},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_compiled_once_and_kept(tmp_path: Path) -> None:
+    assert run_python(SAY, tmp_path).startswith("C, ")
+    (made,) = tmp_path.glob("native-*/*")
+    before = made.stat().st_mtime_ns
+    assert run_python(SAY, tmp_path, PATH="/nowhere", CC="") == "torch"
+    assert run_python(SAY, tmp_path).startswith("C, ")
+    assert [path.stat().st_mtime_ns for path in tmp_path.glob("native-*/*")] == [before]
+
+
+@pytest.mark.parametrize(
+    "broken", [{"FEWSHOT_NATIVE": "0"}, {"CC": "false"}, {"CC": "no-such-compiler"}, {"CC": 'gcc "'}, {"CC": " "}]
+)
+def test_without_a_compiler_pytorch_does_it(tmp_path: Path, broken: dict[str, str]) -> None:
+    assert run_python(SAY, tmp_path, **broken) == "torch"
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert run_python(SAY, tmp_path / "file") == "torch"
+
+
+class Compiler:
+    """Stands in for a C compiler: copies `made.so`, which was compiled before, and notes each call."""
+
+    def __init__(self, folder: Path) -> None:
+        self.made = folder / "made.so"
+        self.cache = folder / "cache"
+        self.command = folder / "cc"
+        self._calls = folder / "calls"
+        assert LIBRARY is not None
+        shutil.copyfile(LIBRARY._name, self.made)
+        self.command.write_text(COPIES)
+        self.command.chmod(0o755)
+
+    @property
+    def kept(self) -> Path:
+        """The library in the cache."""
+        (library,) = self.cache.glob("native-*/*")
+        return library
+
+    def load(self) -> tuple[bool, int]:
+        """Loads the library as a new process would: whether it is there, and how often it was compiled so far."""
+        there = native.library.__wrapped__() is not None
+        return there, len(self._calls.read_text().splitlines()) if self._calls.exists() else 0
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler:
+    """An own cache and a compiler that has not been called yet."""
+    found = Compiler(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(found.cache))
+    monkeypatch.setenv("CC", str(found.command))
+    return found
+
+
+def test_what_is_compiled_is_for_its_user_alone_whatever_the_umask(compiler: Compiler) -> None:
+    before = os.umask(0)
+    try:
+        assert compiler.load() == (True, 1)
+    finally:
+        os.umask(before)
+    assert compiler.kept.stat().st_mode & 0o777 == 0o700
+    assert compiler.kept.parent.stat().st_mode & 0o777 == 0o700
+    assert compiler.load() == (True, 1)
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """As another file: this process has the old one in use."""
+    path.unlink()
+    path.write_bytes(data)
+    path.chmod(0o700)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    rewrite(path, bytes(data))
+
+
+def foreign(folder: Path) -> bytes:
+    """A library that is whole and has none of the functions."""
+    (folder / "foreign.c").write_text("int foreign(void) { return 1; }")
+    command = [COMPILER, "-shared", "-fPIC", "-o", str(folder / "foreign.so"), str(folder / "foreign.c")]
+    subprocess.run(command, check=True)
+    return (folder / "foreign.so").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        lambda path: rewrite(path, path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: rewrite(path, b""),
+        lambda path: rewrite(path, foreign(path.parents[2])),
+        lambda path: path.unlink(),
+        lambda path: path.chmod(0o720),
+        lambda path: path.chmod(0o702),
+    ],
+    ids=["a bit", "cut", "empty", "another", "gone", "its group may write", "others may write"],
+)
+def test_a_library_that_is_not_what_was_compiled_is_compiled_anew(
+    compiler: Compiler, damage: Callable[[Path], object]
+) -> None:
+    assert compiler.load() == (True, 1)
+    damage(compiler.kept)
+    assert compiler.load() == (True, 2)
+    assert compiler.kept.read_bytes() == compiler.made.read_bytes()
+    assert compiler.load() == (True, 2)
+
+
+@pytest.mark.skipif(os.name != "nt" and os.geteuid() != 0, reason="only root can give a file away")
+def test_a_library_or_a_folder_of_another_user_is_never_loaded(compiler: Compiler) -> None:
+    assert compiler.load() == (True, 1)
+    os.chown(compiler.kept, 12345, -1)
+    assert compiler.load() == (True, 2)
+    os.chown(compiler.kept.parent, 12345, -1)
+    assert compiler.load() == (False, 2)
+
+
+def test_a_folder_that_others_may_write_to_is_closed_to_them(compiler: Compiler) -> None:
+    assert compiler.load() == (True, 1)
+    compiler.kept.parent.chmod(0o777)
+    assert compiler.load() == (True, 1)
+    assert compiler.kept.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_links_to_a_library_are_not_followed(compiler: Compiler, tmp_path: Path) -> None:
+    assert compiler.load() == (True, 1)
+    library, folder = compiler.kept, compiler.kept.parent
+    library.rename(tmp_path / "elsewhere.so")
+    library.symlink_to(tmp_path / "elsewhere.so")
+    assert compiler.load() == (True, 2)
+    assert not library.is_symlink()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert compiler.load() == (False, 2)
+
+
+@pytest.mark.parametrize("made", [lambda _: b"", lambda _: b"no library", foreign])
+def test_a_compiler_that_makes_something_else_is_done_without(
+    compiler: Compiler, made: Callable[[Path], bytes], tmp_path: Path
+) -> None:
+    compiler.made.write_bytes(made(tmp_path))
+    assert compiler.load() == (False, 1)
