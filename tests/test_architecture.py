@@ -18,8 +18,8 @@ LAYERS = """
 11  taylor rejection onnx_export comparison outer_loop
 10  sharing regressor learner_export choice evaluation parity precision fast_weights meta_gradients
 9   pretraining learner_graph methods classifier regression_init
-8   onnx_adaptation lineage datasets* demo* trajectories delta_runtime checkpoint
-7   serving* report* doctor* forward omniglot* mini_imagenet* glyphs* regressor_runtime* deployment* inner_loop
+8   serving* onnx_adaptation lineage datasets* demo* trajectories delta_runtime checkpoint
+7   inference* report* doctor* forward omniglot* mini_imagenet* glyphs* regressor_runtime* deployment* inner_loop
 7   learner* classifier_graph regression_cards paper_cells residual_learner timm_graph timm_weights
 7   layered_learner
 6   listening* presets* tasks class_cache* support* heads conv4 cards* runtime* perceptrons states conv4_learner
