@@ -46,6 +46,8 @@ def _serve(site: Mapping[str, bytes], port: int, browser: bool) -> None:
     from fewshot_sdk.testing.http import Answer, Request, Server
 
     def respond(request: Request) -> Answer:
+        if request.headers.get("host", "").partition(":")[0].lower() not in ("127.0.0.1", "localhost"):
+            return Answer(403, b"this Host is not served here\n", {"Content-Type": "text/plain"})
         name = request.path.partition("?")[0].removeprefix("/") or "index.html"
         if request.method not in ("GET", "HEAD") or name not in site:
             return Answer(404, b"not here\n", {"Content-Type": "text/plain"})
@@ -53,7 +55,7 @@ def _serve(site: Mapping[str, bytes], port: int, browser: bool) -> None:
         return Answer(200, site[name], {"Content-Type": kind, "Cache-Control": "no-cache"})
 
     try:
-        server = Server(respond, port)
+        server = Server(respond, port, max_bytes=0)
     except OSError as error:
         raise ConfigError(f"port {port}: {(error.strerror or str(error)).lower()}; name another --port") from None
     address = f"http://127.0.0.1:{server.server_port}/"

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Strict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from fewshot_sdk.errors import ConfigError
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Positive = Annotated[float, Field(gt=0)]
 T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], Strict(False)]  # a JSON list is no tuple to a strict reader
+Listed = Annotated[tuple[T, ...], Field(strict=False, fail_fast=True)]  # a JSON list is no tuple to a strict reader
+_shortened = Repr()  # a wrong value may be millions of numbers
+_shortened.maxlist = _shortened.maxtuple = _shortened.maxdict = 20
+_shortened.maxstring = _shortened.maxother = _shortened.maxlong = 300
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -28,7 +39,7 @@ class Config(BaseModel):
         except ValidationError as error:
             found = "; ".join(
                 f"{'.'.join(str(part) for part in e['loc']) or 'value'}: {e['msg'].lower()}"
-                + (f", found {e['input']!r}" if e["type"] != "missing" else "")
+                + (f", found {_shortened.repr(e['input'])}" if e["type"] != "missing" else "")
                 for e in error.errors()
             )
             raise ConfigError(f"{cls.__name__}: {found[:600]}") from None

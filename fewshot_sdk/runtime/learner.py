@@ -99,8 +99,9 @@ class Learner:
             raise ConfigError(
                 f"targets: expected classes from 0 to {n_way - 1}, found {targets.min()} to {targets.max()}"
             )
-        absent = np.flatnonzero(np.bincount(targets, minlength=n_way) == 0)
-        if absent.size:
+        there = np.unique(targets)  # not counted by class: a single huge target would make as many counts
+        if len(there) < n_way:
+            absent = next((i for i, target in enumerate(there) if i != target), len(there))
             raise SupportError(
-                f"class {absent[0]} of {n_way} is absent from the support set; give at least one picture of each"
+                f"class {absent} of {n_way} is absent from the support set; give at least one picture of each"
             )

@@ -7,6 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from string import digits, hexdigits
+
+MAX_BYTES = 2**30  # more than any upload to a Hub for tests
+LINE = 100  # bytes of the line that says how long a chunk is
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ def as_json(value: object, status: int = 200) -> Answer:
 class Server(ThreadingHTTPServer):
     """Gives what `respond` says of each request; None closes the connection without a word.
 
-    port: 0 takes a free one; `server_port` says which.
+    port: 0 takes a free one; `server_port` says which. max_bytes: of a request's body; larger ones get 413.
+    seconds: in which a client must send or take something.
     Raises OSError if another program has it.
     """
 
@@ -51,8 +56,15 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, respond: Callable[[Request], Answer | None], port: int = 0) -> None:
-        self.respond = respond
+    def __init__(
+        self,
+        respond: Callable[[Request], Answer | None],
+        port: int = 0,
+        *,
+        max_bytes: int = MAX_BYTES,
+        seconds: float = 20.0,
+    ) -> None:
+        self.respond, self.max_bytes, self.seconds = respond, max_bytes, seconds
         super().__init__(("127.0.0.1", port), _Handler)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -62,15 +74,31 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
 
+class _Refused(Exception):
+    """A request whose body cannot be read, and the status that says so."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
 
+    def setup(self) -> None:
+        """Nobody is waited for for ever."""
+        super().setup()
+        self.connection.settimeout(self.server.seconds)
+
     def _serve(self) -> None:
-        body = self._body()
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.server.respond(Request(self.command, self.path, headers, body))
+        answer: Answer | None
+        try:
+            answer = self.server.respond(Request(self.command, self.path, headers, self._body()))
+        except _Refused as refusal:  # what is left of the body is not read
+            answer, self.close_connection = Answer(refusal.status), True
         if answer is None:
             self.close_connection = True
             return
@@ -83,18 +111,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
+            return self.rfile.read(self._size(self.headers.get("Content-Length") or "0", 10))
+        parts: list[bytes] = []
+        read = 0
+        while size := self._size(self.rfile.readline(LINE).partition(b";")[0].decode("latin-1").strip(), 16):
+            read += size
+            if read > self.server.max_bytes:
+                raise _Refused(413)
             parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
+            self.rfile.readline(LINE)
+        self.rfile.readline(LINE)
         return b"".join(parts)
+
+    def _size(self, said: str, base: int) -> int:
+        """A length that a client says, at most `max_bytes`."""
+        if not said or not set(said) <= set(hexdigits if base == 16 else digits):
+            raise _Refused(400)
+        if len(said) > 20 or int(said, base) > self.server.max_bytes:
+            raise _Refused(413)
+        return int(said, base)
 
     def _send(self, answer: Answer) -> None:
         body, status, headers = answer.body, answer.status, dict(answer.headers)
         first = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
-        if first and status == 200:
+        if first.isdecimal() and len(first) < 20 and status == 200:
             headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
             body, status = body[int(first) :], 206
         self.send_response(status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +19,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/serve.js", "/v2/health/live", "/v2/health/ready")  # say nothing that a token protects
 LINGER = 2.0  # seconds in which what a refused client still sends is read: cut off, it would lose the answer
-REASONS = {401: "a token is needed: Authorization: Bearer TOKEN", 403: "this Host is not served here"}
+LONGEST = 600  # letters of a reason, which may repeat what the client sent
+NEEDS_TOKEN = "a token is needed: Authorization: Bearer TOKEN"
+FOREIGN = "pages of other sites are not answered; open this server's own page, or ask without an Origin"
 
 
 class Refused(Exception):
@@ -27,11 +29,11 @@ class Refused(Exception):
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
-        self.status, self.reason = status, reason
+        self.status, self.reason = status, reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}..."
 
 
 class Gatekeeper:
-    """An ASGI application around another: Host, token, size and time of each request; counts and times them.
+    """An ASGI application around another: Host, Origin, token, size and time of each request; counts and times them.
 
     hosts: names that a Host header may have, any if empty. token: what all but the page and the health checks
     need, if not empty. max_bytes: of a body; seconds: in which it must have arrived.
@@ -88,11 +90,13 @@ class Gatekeeper:
         headers = {name.lower(): value for name, value in scope["headers"]}
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
         if self._hosts and host not in self._hosts:
-            raise Refused(403, REASONS[403])
+            raise Refused(403, "this Host is not served here")
+        if scope["path"] not in OPEN and _foreign(headers):
+            raise Refused(403, FOREIGN)
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         known = scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
         if self._token and scope["path"] not in OPEN and not known:
-            raise Refused(401, REASONS[401])
+            raise Refused(401, NEEDS_TOKEN)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_bytes:
             raise Refused(413, self._too_large)
@@ -117,6 +121,13 @@ class Gatekeeper:
             return message
 
         return limited
+
+
+def _foreign(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser says that a page asks which is not this server's own; programs say nothing of the kind."""
+    origin, host = headers.get(b"origin"), headers.get(b"host", b"").lower()
+    elsewhere = origin is not None and origin.lower().partition(b"://")[2] != host
+    return elsewhere or headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
 
 
 def _has_body(scope: Scope) -> bool:

@@ -6,16 +6,12 @@ Source: the Open Inference Protocol, github.com/kserve/open-inference-protocol, 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -23,44 +19,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fewshot_sdk.config.onnx_file import INPUT, KNOWN, OUTPUT
-from fewshot_sdk.config.recipe import Config, Listed
 from fewshot_sdk.errors import ConfigError, FewshotError
-from fewshot_sdk.images.decoding import MAX_SIDE
-from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.version import __version__
 from fewshot_sdk.web.gatekeeping import App, Gatekeeper, Refused
+from fewshot_sdk.web.inference import inference_request, pixels
 from fewshot_sdk.web.listening import listening, run
 
 MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")
-VERSION, MOST = "1", 1024  # of the model, which is always the same; pictures in a request
-PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src blob:; connect-src 'self'"
-
-
-class TensorIn(Config):
-    """One input of an inference request."""
-
-    model_config = ConfigDict(extra="ignore")
-    name: str
-    shape: Listed[int]
-    datatype: str
-    data: list[Any]
-
-
-class TensorOut(Config):
-    """An output that is asked for."""
-
-    model_config = ConfigDict(extra="ignore")
-    name: str
-
-
-class InferenceRequest(Config):
-    """The body of an inference request; what the protocol allows besides is ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-    id: str | None = None
-    inputs: Listed[TensorIn] = Field(min_length=1)
-    outputs: Listed[TensorOut] | None = None
+VERSION = "1"  # of the model, which is always the same
+UNSAID = "application/x-www-form-urlencoded"  # curl and urllib say so of any body unless told otherwise
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 def application(
@@ -90,7 +62,8 @@ def application(
             Route(f"{model}/ready", endpoints.live),
             Route(f"{model}/infer", endpoints.infer, methods=["POST"]),
         ]
-    app = Starlette(routes=routes, exception_handlers={Refused: _refuse, FewshotError: _explain, 404: _lost})
+    told = {Refused: _refuse, FewshotError: _explain, MemoryError: _exhausted, 404: _lost}
+    app = Starlette(routes=routes, exception_handlers=told)
     return Gatekeeper(app, registry, hosts=hosts, token=token, max_bytes=max_bytes, seconds=seconds)
 
 
@@ -141,25 +114,30 @@ class Endpoints:
 
     async def predict(self, request: Request) -> Response:
         """The body is a picture's file; the answer is its label and probabilities."""
+        _takes(request, "image/*", "application/octet-stream")
         data = await request.body()
         if not data:
             raise Refused(400, "the body is empty; send the bytes of a picture's file")
-        async with self._one_at_a_time:
-            (said,) = await run_in_threadpool(self._predictor.predict, [data])
-        return JSONResponse(asdict(said))
+        return await self._alone(self._predict, data)
 
     async def infer(self, request: Request) -> Response:
         """The protocol's inference: pictures of one size in; probabilities, nearest labels, and whether known, out."""
-        try:
-            asked = InferenceRequest.from_json(await request.body())
-        except (ConfigError, ValidationError) as error:
-            raise Refused(400, f"not an inference request: {error}") from None
-        pixels = self._pixels(asked.inputs)
-        wanted = [OUTPUT, "labels", KNOWN] if not asked.outputs else [output.name for output in asked.outputs]
-        if odd := sorted({*wanted} - {OUTPUT, "labels", KNOWN}):
-            raise Refused(400, f"no output {odd[0]!r}; the outputs are {OUTPUT}, labels and {KNOWN}")
+        _takes(request, "application/json")
+        return await self._alone(self._infer, await request.body())
+
+    async def _alone(self, work: Callable[[bytes], Response], body: bytes) -> Response:
+        """What `work` makes of a body, off the event loop and by itself: reading JSON takes many times its size."""
         async with self._one_at_a_time:
-            rows = await run_in_threadpool(self._predictor.probabilities, pixels)
+            return await run_in_threadpool(work, body)
+
+    def _predict(self, data: bytes) -> Response:
+        (said,) = self._predictor.predict([data])
+        return JSONResponse(asdict(said))
+
+    def _infer(self, body: bytes) -> Response:
+        asked = inference_request(body)
+        wanted = asked.wanted
+        rows = self._predictor.probabilities(pixels(asked.inputs, self._size()))
         labels = [self._predictor.labels[i] for i in rows.argmax(1)]
         outputs = [
             {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()},
@@ -175,29 +153,6 @@ class Endpoints:
         """Height, width and channels of a picture; -1 is any."""
         seen = self._predictor.metadata.preprocessing
         return (seen.height, seen.width, seen.channels) if self._predictor.metadata.raw else (-1, -1, 3)
-
-    def _pixels(self, inputs: Sequence[TensorIn]) -> Pixels:
-        (given, *others) = inputs
-        if others or given.name != INPUT or given.datatype != "UINT8":
-            told = ", ".join(f"{i.name!r} of {i.datatype}" for i in inputs)
-            raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {told}")
-        size, shape = self._size(), given.shape
-        fits = len(shape) == 4 and all(want in (-1, side) for want, side in zip(size, shape[1:], strict=True))
-        if not fits or min(shape) < 1 or max(shape[1:]) > MAX_SIDE:
-            wanted = ", ".join(f"1 to {MAX_SIDE}" if side < 0 else str(side) for side in size)
-            raise Refused(400, f"expected shape [n, {wanted}], found {list(shape)}")
-        if shape[0] > MOST:
-            raise Refused(400, f"at most {MOST:,} pictures are taken at once, found {shape[0]:,}; send them in parts")
-        try:
-            values = np.array(given.data).ravel()
-        except (ValueError, TypeError, OverflowError):
-            values = np.empty(0, object)
-        if values.dtype.kind not in "iuf":
-            raise Refused(400, "data: expected numbers, nested alike or flat")
-        inside = (values >= 0) & (values <= 255)
-        if values.size != math.prod(given.shape) or not inside.all() or not (values % 1 == 0).all():
-            raise Refused(400, f"data: expected {math.prod(given.shape)} whole numbers from 0 to 255")
-        return values.astype(np.uint8).reshape(given.shape)
 
 
 def serve(
@@ -222,12 +177,23 @@ async def _refuse(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.reason}, error.status)
 
 
+async def _exhausted(_: Request, __: Exception) -> Response:
+    return JSONResponse({"error": "there is not enough memory for this request; send a smaller one"}, 503)
+
+
 async def _explain(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
 
 
 async def _lost(request: Request, _: Exception) -> Response:
     return JSONResponse({"error": f"no {request.url.path} here; see /v2"}, 404)
+
+
+def _takes(request: Request, *kinds: str) -> None:
+    """Raises Refused if the body is said to be of none of these kinds; `image/*` is every image."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not {kind, f"{kind.partition('/')[0]}/*"} & {*kinds, "", UNSAID}:
+        raise Refused(415, f"Content-Type: expected {' or '.join(kinds)}, found {kind}")
 
 
 def _asset(name: str) -> str:

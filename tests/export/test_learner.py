@@ -181,6 +181,8 @@ def test_what_cannot_be_adapted_to_is_told(file: Path) -> None:
         learner.adapt(images, targets[:2], queries)
     with pytest.raises(SupportError, match="class 1 of 3 is absent from the support set"):
         learner.adapt(images, np.array([0, 2, 2]), queries)
+    with pytest.raises(SupportError, match="class 1 of 1000000000000001 is absent from the support set"):
+        learner.adapt(images, np.array([0, 0, 10**15]), queries)
     with pytest.raises(ConfigError, match="targets: expected classes from 0"):
         learner.adapt(images, targets - 1, queries)
 

@@ -153,6 +153,12 @@ def test_it_serves_the_site_until_it_is_stopped(learner: Path, site: dict[str, b
             for path in ("nothing", "../pyproject.toml"):
                 with pytest.raises(urllib.error.HTTPError, match="404"):
                     urllib.request.urlopen(found[0] + path, timeout=60)
+            elsewhere = urllib.request.Request(found[0], headers={"Host": "evil.example"})
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(elsewhere, timeout=60)
+            announced = urllib.request.Request(found[0], headers={"Content-Length": "1"})
+            with pytest.raises(urllib.error.HTTPError, match="413"):
+                urllib.request.urlopen(announced, timeout=60)
             process.send_signal(signal.SIGINT)
             assert process.wait(120) == 130
         finally:

@@ -142,7 +142,7 @@ def test_the_open_inference_protocol(server: Server, model: Path) -> None:
         ({"data": ["1"] * 768}, "expected numbers"),
         ({"data": [True] * 768}, "expected numbers"),
         ({"data": [10**400] * 768}, "expected numbers"),
-        ({"data": [1e999] * 768}, "expected 768 whole numbers from 0 to 255"),
+        ({"data": [1e300] * 768}, "expected 768 whole numbers from 0 to 255"),
         ({"shape": [1025, 1, 1, 3]}, "at most 1,024 pictures are taken at once, found 1,025; send them in parts"),
         ({"data": [[1], [1, 2]]}, "expected numbers"),
         ({"data": None}, "not an inference request"),

@@ -7,7 +7,8 @@ async function ask(file) {
   at("picture").hidden = false;
   at("said").textContent = "...";
   at("table").replaceChildren();
-  const headers = at("token").value ? { Authorization: `Bearer ${at("token").value}` } : {};
+  const headers = { "Content-Type": "application/octet-stream" }; // what it is, its bytes say
+  if (at("token").value) headers.Authorization = `Bearer ${at("token").value}`;
   try {
     const response = await fetch("predict", { method: "POST", body: file, headers });
     const said = await response.json();

@@ -1,0 +1,131 @@
+"""What an inference request says: KServe V2's JSON, whose values are looked at before an array is made of them."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic_core import from_json
+
+from fewshot_sdk.config.onnx_file import INPUT, KNOWN, OUTPUT
+from fewshot_sdk.config.recipe import Config, Listed
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.images.decoding import MAX_SIDE
+from fewshot_sdk.images.preprocessing import Pixels
+from fewshot_sdk.web.gatekeeping import Refused
+
+MOST = 1024  # pictures in a request
+OUTPUTS = (OUTPUT, "labels", KNOWN)
+_FEW = 16  # inputs, outputs, or sides of a shape: far more than are of use
+_PART = 2**16  # values that are looked at before other threads, the event loop's too, have their turn
+_NO_NUMBERS = "data: expected numbers, nested alike or flat"
+
+
+class TensorIn(Config):
+    """One input of an inference request."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: str
+    shape: Annotated[Listed[int], Field(max_length=_FEW)]
+    datatype: str
+    data: list[Any]
+
+
+class TensorOut(Config):
+    """An output that is asked for."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: str
+
+
+class InferenceRequest(Config):
+    """The body of an inference request; what the protocol allows besides is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+    id: str | None = None
+    inputs: Listed[TensorIn] = Field(min_length=1, max_length=_FEW)
+    outputs: Annotated[Listed[TensorOut], Field(max_length=_FEW)] | None = None
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of the outputs to give. Raises Refused if there is none of that name."""
+        names = tuple(output.name for output in self.outputs or ()) or OUTPUTS
+        if odd := sorted({*names} - {*OUTPUTS}):
+            raise Refused(400, f"no output {odd[0]!r}; the outputs are {OUTPUT}, labels and {KNOWN}")
+        return names
+
+
+def inference_request(body: bytes) -> InferenceRequest:
+    """What the body asks for. Raises Refused if it is no inference request."""
+    collecting = gc.isenabled()
+    gc.disable()  # millions of new lists set it off again and again: all threads then wait three times as long
+    try:  # straight to Python's objects: pydantic's own reader takes five times the memory
+        return InferenceRequest.model_validate(from_json(body, allow_inf_nan=False))
+    except (ConfigError, ValueError) as error:
+        raise Refused(400, f"not an inference request: {error}") from None
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def pixels(inputs: Sequence[TensorIn], size: tuple[int, int, int]) -> Pixels:
+    """The pictures, uint8 (n, *size), of a request's one input; -1 in `size` is any. Raises Refused for others."""
+    (given, *others) = inputs
+    if others or given.name != INPUT or given.datatype != "UINT8":
+        told = ", ".join(f"{i.name!r} of {i.datatype}" for i in inputs)
+        raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {told}")
+    shape = given.shape
+    fits = len(shape) == 4 and all(want in (-1, side) for want, side in zip(size, shape[1:], strict=True))
+    if not fits or min(shape) < 1 or max(shape[1:]) > MAX_SIDE:
+        wanted = ", ".join(f"1 to {MAX_SIDE}" if side < 0 else str(side) for side in size)
+        raise Refused(400, f"expected shape [n, {wanted}], found {list(shape)}")
+    if shape[0] > MOST:
+        raise Refused(400, f"at most {MOST:,} pictures are taken at once, found {shape[0]:,}; send them in parts")
+    return _octets(_flat(given.data), math.prod(shape)).reshape(shape)
+
+
+def _flat(values: list[Any]) -> list[int | float]:
+    """All numbers of a list, or of lists nested alike. Raises Refused if there is anything else."""
+    while (kinds := _seen(map(type, part) for part in _parts(values))) == {list}:
+        if len(_seen(map(len, part) for part in _parts(values))) > 1:
+            raise Refused(400, _NO_NUMBERS)
+        inner: list[Any] = []
+        for part in _parts(values):
+            inner.extend(chain.from_iterable(part))
+        values = inner
+    if not kinds <= {int, float}:  # True is an int to numpy, and one string among numbers makes long strings of all
+        raise Refused(400, _NO_NUMBERS)
+    return values
+
+
+def _octets(values: list[int | float], n: int) -> NDArray[np.uint8]:
+    wrong = Refused(400, f"data: expected {n} whole numbers from 0 to 255")
+    if len(values) != n:
+        raise wrong
+    octets = np.empty(n, np.uint8)
+    for i, part in enumerate(_parts(values)):
+        try:
+            floats = np.fromiter(part, np.float64, len(part))
+        except OverflowError:  # an int past the largest float
+            raise Refused(400, _NO_NUMBERS) from None
+        if not ((floats >= 0) & (floats <= 255) & (floats == np.floor(floats))).all():
+            raise wrong
+        octets[i * _PART : i * _PART + len(part)] = floats
+    return octets
+
+
+def _parts(values: list[Any]) -> Iterator[list[Any]]:
+    return (values[i : i + _PART] for i in range(0, len(values), _PART))
+
+
+def _seen(parts: Iterable[Iterable[Any]]) -> set[Any]:
+    found: set[Any] = set()
+    for part in parts:
+        found.update(part)
+    return found

@@ -1,0 +1,166 @@
+"""Who is let in, and what waits for what; the application is asked in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import MutableMapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fewshot_sdk.runtime.predictions import Prediction
+from fewshot_sdk.runtime.predictor import Predictor
+from fewshot_sdk.web import server as serving
+from fewshot_sdk.web.gatekeeping import App
+from fewshot_sdk.web.inference import InferenceRequest, inference_request
+
+INFER, OURS = "/v2/models/m/infer", {"host": "localhost:8000"}
+BODY = b'{"inputs": [{"name": "images", "shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [0, 0, 0]}]}'
+
+
+class Judge:
+    """A predictor that calls everything a cat."""
+
+    labels = ("ant", "cat")
+    metadata = SimpleNamespace(raw=False, preprocessing=SimpleNamespace(), threshold=0.5)
+
+    def predict(self, pictures: list[bytes]) -> list[Prediction]:
+        said = Prediction(label="cat", nearest="cat", probability=0.75, probabilities={"ant": 0.25, "cat": 0.75})
+        return [said for _ in pictures]
+
+    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.tile(np.array([0.25, 0.75], np.float32), (len(pictures), 1))
+
+
+class Exhausted(Judge):
+    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise MemoryError(len(pictures))
+
+
+def served(predictor: object = None, **limits: Any) -> App:
+    return serving.application(cast(Predictor, predictor or Judge()), "m", **limits)
+
+
+async def ask(app: App, path: str, sent: bytes = b"", headers: dict[str, str] = OURS) -> tuple[int, bytes]:
+    """The status and body of the answer; GET without a body, else POST."""
+    messages: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": sent, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        messages.append(message)
+
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    await app(
+        {
+            "type": "http", "method": "POST" if sent else "GET", "path": path, "raw_path": path.encode(),
+            "query_string": b"", "root_path": "", "scheme": "http", "headers": named,
+        },
+        receive, send,
+    )  # fmt: skip
+    return messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:])
+
+
+def status(path: str, sent: bytes = b"", **headers: str) -> int:
+    return asyncio.run(ask(served(), path, sent, {**OURS, **headers}))[0]
+
+
+FOREIGN: list[dict[str, str]] = [
+    {"origin": "http://evil.example"},
+    {"origin": "https://evil.example:8000", "content_type": "application/json"},
+    {"origin": "http://localhost:3000"},
+    {"origin": "http://localhost"},
+    {"origin": "http://127.0.0.1:8000"},
+    {"origin": "null"},
+    {"origin": ""},
+    {"sec_fetch_site": "cross-site"},
+    {"sec_fetch_site": "same-site"},
+    {"origin": "http://localhost:8000", "sec_fetch_site": "cross-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+@pytest.mark.parametrize(
+    ("path", "sent"), [(INFER, BODY), ("/predict", b"picture"), ("/metrics", b""), ("/v2/models/m", b"")]
+)
+def test_pages_of_other_sites_get_403(path: str, sent: bytes, headers: dict[str, str]) -> None:
+    assert status(path, sent, **headers) == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/serve.js", "/v2/health/live"])
+def test_a_link_from_another_site_leads_to_the_page(path: str) -> None:
+    assert status(path, sec_fetch_site="cross-site") == 200
+
+
+def test_the_servers_own_page_and_programs_are_answered() -> None:
+    ours = {"origin": "http://localhost:8000", "sec_fetch_site": "same-origin"}
+    assert status("/predict", b"picture", content_type="application/octet-stream", **ours) == 200
+    assert status("/predict", b"picture") == status(INFER, BODY) == 200
+    assert status("/predict", b"picture", sec_fetch_site="none") == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "expected"),
+    [
+        (INFER, "application/json", 200),
+        (INFER, "Application/JSON; charset=utf-8", 200),
+        (INFER, "text/plain;charset=UTF-8", 415),
+        (INFER, "application/jsonp", 415),
+        (INFER, "application/octet-stream", 415),
+        (INFER, "multipart/form-data; boundary=x", 415),
+        ("/predict", "image/png", 200),
+        ("/predict", "application/octet-stream", 200),
+        ("/predict", "application/json", 415),
+        ("/predict", "text/plain", 415),
+        ("/predict", "multipart/form-data; boundary=x", 415),
+    ],
+)
+def test_only_what_a_route_reads_may_be_sent_to_it(path: str, kind: str, expected: int) -> None:
+    assert status(path, BODY, content_type=kind) == expected
+
+
+@pytest.mark.parametrize("path", [INFER, "/predict"])
+def test_what_curl_calls_any_body_is_taken(path: str) -> None:
+    assert status(path, BODY, content_type="application/x-www-form-urlencoded") == 200
+
+
+def test_too_little_memory_is_told_in_a_sentence() -> None:
+    found, said = asyncio.run(ask(served(Exhausted()), INFER, BODY))
+    assert found == 503
+    assert "not enough memory" in json.loads(said)["error"]
+
+
+def test_requests_are_read_one_at_a_time_and_health_checks_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go, lock = threading.Event(), threading.Event(), threading.Lock()
+    inside: list[int] = []
+    reading = 0
+
+    def slow(body: bytes) -> InferenceRequest:
+        nonlocal reading
+        with lock:
+            reading += 1
+            inside.append(reading)
+        begun.set()
+        answered = go.wait(30)
+        with lock:
+            reading -= 1
+        assert answered, "the health check waited for a request to be read"
+        return inference_request(body)
+
+    async def scene() -> list[int]:
+        app = served()
+        asked = [asyncio.ensure_future(ask(app, INFER, BODY)) for _ in range(4)]
+        assert await asyncio.to_thread(begun.wait, 30)
+        assert (await ask(app, "/v2/health/live"))[0] == 200
+        go.set()
+        return [code for code, _ in await asyncio.gather(*asked)]
+
+    monkeypatch.setattr(serving, "inference_request", slow)
+    assert asyncio.run(scene()) == [200] * 4
+    assert inside == [1] * 4
