@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.data.class_cache import cached
-from fewshot_sdk.data.class_images import ClassImages
+from fewshot_sdk.data.class_images import ClassImages, cached
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
 
 SIDE = 105  # pixels, as in Omniglot

@@ -16,8 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.data.class_cache import cached
-from fewshot_sdk.data.class_images import ClassImages
+from fewshot_sdk.data.class_images import ClassImages, cached
 from fewshot_sdk.errors import DataError, FewshotError
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
 from fewshot_sdk.storage.files import sha256

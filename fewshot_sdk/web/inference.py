@@ -18,7 +18,7 @@ from fewshot_sdk.config.recipe import Config, Listed
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.images.decoding import MAX_SIDE
 from fewshot_sdk.images.preprocessing import Pixels
-from fewshot_sdk.web.gatekeeping import Refused
+from fewshot_sdk.web.limits import Refused
 
 MOST = 1024  # pictures in a request
 OUTPUTS = (OUTPUT, "labels", KNOWN)

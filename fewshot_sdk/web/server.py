@@ -22,9 +22,8 @@ from fewshot_sdk.config.onnx_file import INPUT, KNOWN, OUTPUT
 from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.version import __version__
-from fewshot_sdk.web.gatekeeping import App, Gatekeeper, Refused
 from fewshot_sdk.web.inference import inference_request, pixels
-from fewshot_sdk.web.listening import listening, run
+from fewshot_sdk.web.limits import App, Gatekeeper, Refused, listening, run
 
 MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")
 VERSION = "1"  # of the model, which is always the same

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import DataSource
-from fewshot_sdk.data import class_cache
+from fewshot_sdk.data import class_images as class_cache
 from fewshot_sdk.data import omniglot as omniglot_module
 from fewshot_sdk.data.datasets import data_source, open_dataset
 from fewshot_sdk.data.glyphs import draw, glyph, glyphs, smooth

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fewshot_sdk.images.preprocessing import Pixels
-from fewshot_sdk.web.gatekeeping import LONGEST, Refused
 from fewshot_sdk.web.inference import inference_request, pixels
+from fewshot_sdk.web.limits import LONGEST, Refused
 
 ANY, MANY = (-1, -1, 3), 5_000
 
