@@ -31,6 +31,7 @@ LAYERS = """
 1   params zoo* team files* zipped* decoding* hub_errors hub_protocol* onnx_nodes arrays algorithms* fits*
 1   settings*
 0   predictions* gatekeeping* errors* version* loopback* repositories* calibration* schedules* augment processors
+0   orphans*
 """
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 
