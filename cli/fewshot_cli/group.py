@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import fewshot_sdk
 from fewshot_cli.output import say
+from fewshot_cli.streams import open_closed_streams
 from fewshot_sdk.errors import ParityError
 
 # Workers on a machine without name resolution would each print a warning; read when torch is loaded.
@@ -30,6 +31,7 @@ class Group(TyperGroup):
         words = list(sys.argv[1:] if args is None else args)
         debug = DEBUG in words
         words = [word for word in words if word != DEBUG]
+        open_closed_streams()
         try:
             return super().main(words, *rest, **settings)
         except fewshot_sdk.FewshotError as error:

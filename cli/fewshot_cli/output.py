@@ -7,7 +7,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TextIO, TypeVar
+from typing import TextIO, TypeVar, cast
+
+from fewshot_cli.streams import Messages, data, messages
 
 T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
@@ -15,8 +17,9 @@ PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 
 
 def emit(text: str) -> None:
-    """A line of data, or a few."""
-    _write(sys.stdout, text)
+    """A line of data, or a few. Raises SaveError if they cannot be written, BrokenPipeError if nobody reads on."""
+    with data() as stream:
+        _write(stream, text)
 
 
 def emit_json(value: object) -> None:
@@ -25,11 +28,12 @@ def emit_json(value: object) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the person who watches, or a few."""
-    _write(sys.stderr, text)
+    """A line for the person who watches, or a few; dropped where they cannot be shown."""
+    with messages() as stream:
+        _write(stream, text)
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO | Messages, text: str) -> None:
     """The text as any terminal can show it: what a file's name may hold beyond that, escaped."""
     shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     encoding = stream.encoding or "utf-8"
@@ -50,7 +54,7 @@ def progress(
     done: how many of the `total` were there before; plain_seconds: between two such lines.
     """
     pause = PLAIN_SECONDS if plain_seconds is None else plain_seconds
-    if sys.stderr.isatty():
+    if Messages(sys.stderr).isatty():
         yield from _bar(items, total, title, describe, done)
         return
     started = shown = time.monotonic()
@@ -74,7 +78,7 @@ def _bar(items: Iterable[T], total: int, title: str, describe: Callable[[T], str
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with messages() as stream, Progress(*columns, console=Console(file=cast(TextIO, stream))) as bar:
         task = bar.add_task(title, total=total, completed=done, note="")
         for item in items:
             yield item

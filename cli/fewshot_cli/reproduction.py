@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fewshot_cli.locks import alone_at
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.teams import WORTH_A_TEAM, run_job
 from fewshot_sdk.errors import BundleError, ConfigError, OutputExists
@@ -75,7 +76,12 @@ class Job:
 
 
 def reproduce(job: Job, workers: int | None, json: bool) -> None:
-    """Makes one figure, and writes its data, pictures and verdict."""
+    """Makes one figure, and writes its data, pictures and verdict. Raises OutputExists if another process does."""
+    with alone_at(job.output, job.checkpoint):
+        _reproduce(job, workers, json)
+
+
+def _reproduce(job: Job, workers: int | None, json: bool) -> None:
     from fewshot_sdk.paper.figures import check_can_draw
 
     check_free(job.output)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during long work: finish the step in hand, save, leave."""
+"""Ctrl-C, SIGTERM and a lost terminal during long work: finish the step in hand, save, leave."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from fewshot_cli.output import say
 
 @contextmanager
 def stoppable(*, patient: bool = False) -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM are added to. A second one stops at once.
+    """A list that SIGINT, SIGTERM and SIGHUP are added to. A second one stops at once.
+
+    SIGHUP, of a terminal that is gone, is left alone where it is ignored, as under nohup.
 
     patient: not even a second one does, and nothing is said: for workers, which get the terminal's
     signal and their parent's.
@@ -26,7 +28,10 @@ def stoppable(*, patient: bool = False) -> Iterator[list[int]]:
         if not patient:
             say("\nstopping after this step (once more to stop at once)")
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

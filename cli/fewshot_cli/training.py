@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewshot_cli.locks import alone_at
 from fewshot_cli.output import progress, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
@@ -29,7 +30,12 @@ CURVE_POINTS, LEAST_APART, CURVE_TASKS = 20, 500, 200
 
 
 def meta_train(job: Job, workers: int | None) -> None:
-    """Runs the job. Raises SystemExit with 128 + the signal if it was told to stop."""
+    """Runs the job. Raises SystemExit with 128 + the signal if told to stop, OutputExists if another one runs."""
+    with alone_at(job.output, job.checkpoint):
+        _meta_train(job, workers)
+
+
+def _meta_train(job: Job, workers: int | None) -> None:
     check_free(job.output)
     for path in (job.checkpoint, job.pretraining):
         if path.exists() and not job.resume:
@@ -151,25 +157,38 @@ def _train(
     if first:
         total = (job.regression() if job.of_numbers else job.recipe()).meta.meta_steps
         steps = progress(steps, total, "meta-training", lambda s: f"loss {s.loss:.3f}", done)
-    parent = os.getppid()
+    step = None
     with stoppable(patient=team.size > 1) as signals:
-        for step in steps:
-            orphaned = team.size > 1 and os.getppid() != parent
-            if step.done == step.meta_steps or team.any(orphaned or bool(signals)):
-                break
-            if first and step.done % job.checkpoint_every == 0:
-                try:
-                    save_checkpoint(step.initialization, job.checkpoint)
-                except SaveError as error:
-                    say(f"warning: {error}; training goes on")
+        try:
+            for step in steps:
+                if step.done == step.meta_steps or team.any(bool(signals)):
+                    break
+                if first and step.done % job.checkpoint_every == 0:
+                    try:
+                        save_checkpoint(step.initialization, job.checkpoint)
+                    except SaveError as error:
+                        say(f"warning: {error}; training goes on")
+        except BaseException:
+            if first and step:
+                with suppress(SaveError):
+                    _keep(step, job)
+            raise
+    assert step is not None
     if first and step.done < step.meta_steps:
-        save_checkpoint(step.initialization, job.checkpoint)
-        say(f"stopped after {step.done} of {step.meta_steps} outer steps, kept in {job.checkpoint}; --resume continues")
+        _keep(step, job)
     elif first:
         finish(job, step.initialization)
     if step.done < step.meta_steps:
         raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
     return str(job.output)
+
+
+def _keep(step: MetaStep | NumberStep, job: Job) -> None:
+    """Saves where the training stands, and says how it goes on."""
+    from fewshot_sdk.artifacts.initialization import save_checkpoint
+
+    save_checkpoint(step.initialization, job.checkpoint)
+    say(f"stopped after {step.done} of {step.meta_steps} outer steps, kept in {job.checkpoint}; --resume continues")
 
 
 def finish(job: Job, init: AnyInitialization) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +22,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_sdk.engine.orphans import end_with_parent
 from fewshot_sdk.engine.processors import cores_of
 from fewshot_sdk.errors import TeamError, TeamStopped
 
@@ -93,33 +96,38 @@ def run_team(size: int, work: Callable[..., R], *arguments: object) -> R:
     """Run `work(team, *arguments)` in `size` new processes on this machine; the first one's result.
 
     `work` is a function of an importable module; arguments and result are pickled.
-    SIGINT and SIGTERM to this process reach them all; when they have left, TeamStopped is raised.
+    SIGINT, SIGTERM and SIGHUP to this process reach them all; when they have left, TeamStopped is raised. If this
+    process is killed, so are they.
     Raises TeamError if a process dies, or if there is no loopback network for them to talk over.
     Source: torch.distributed.launcher, the code behind torchrun.
     """
     if not loopback_works():
         raise TeamError("workers talk over 127.0.0.1, which does not work on this machine; use --workers 1")
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for chatty in ("distributed.elastic.agent.server.api", "distributed.elastic.multiprocessing.api"):
         logging.getLogger(f"torch.{chatty}").setLevel(logging.CRITICAL)
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.CRITICAL)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=size,
-        run_id=f"fewshot-{os.getpid()}",
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        monitor_interval=0.1,
-        start_method="spawn",
-    )
+    ignored = signal.getsignal(getattr(signal, "SIGHUP", signal.SIGTERM)) == signal.SIG_IGN  # as under nohup
     try:
-        results: dict[int, R] = elastic_launch(config, _member)(work, arguments)
+        with tempfile.TemporaryDirectory(prefix="fewshot-", ignore_cleanup_errors=True) as folder:
+            config = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=size,
+                run_id=f"fewshot-{os.getpid()}",
+                rdzv_backend="c10d",
+                rdzv_endpoint="127.0.0.1:0",
+                local_addr="127.0.0.1",
+                max_restarts=0,
+                monitor_interval=0.1,
+                start_method="spawn",
+                logs_specs=DefaultLogsSpecs(folder),  # a worker that fails leaves its reason there
+                signals_to_handle="SIGTERM,SIGINT,SIGQUIT" + ("" if ignored else ",SIGHUP"),
+            )
+            results: dict[int, R] = elastic_launch(config, _member)(work, arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise TeamError(
@@ -177,6 +185,7 @@ def keep_freed_memory() -> None:
 
 
 def _member(work: Callable[..., R], arguments: tuple[object, ...]) -> R:
+    end_with_parent()
     keep_freed_memory()
     dist.init_process_group("gloo")
     try:

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fewshot_cli.main import app
 from fewshot_sdk.artifacts.initialization import Initialization, load_checkpoint, save_checkpoint
+from fewshot_sdk.config import presets
+from fewshot_sdk.data import datasets
 from fewshot_sdk.errors import BundleError, SaveError
+from fewshot_sdk.meta import training
 from fewshot_sdk.storage.bundles import read_archive, write_archive
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, tiny_recipe
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}
 
@@ -69,6 +76,25 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Sig
     refused = subprocess.run([*words, "--output", tmp_path / "init"], env=environment, capture_output=True, text=True)
     assert refused.returncode == 1
     assert "holds an unfinished training; continue it with --resume" in refused.stderr
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OSError, KeyboardInterrupt])
+def test_whatever_ends_a_training_its_last_step_is_kept(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
+    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 30)
+    true_steps = training.meta_train
+
+    def fails(*words: Any, **settings: Any) -> Iterator[training.MetaStep]:
+        yield from itertools.islice(true_steps(*words, **settings), 3)
+        raise error("by chance")
+
+    monkeypatch.setattr(training, "meta_train", fails)
+    words = ["meta-train", "--preset", "glyphs", "--meta-steps", "9", "--evaluate-every", "0", "--workers", "1"]
+    with pytest.raises((error, SystemExit)):
+        app([*words, "--output", str(tmp_path / "init")])
+    assert load_checkpoint(tmp_path / "init.checkpoint").provenance.meta_steps_done == 3
 
 
 def test_a_checkpoint_reads_back_as_it_was_written(init: Initialization, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -47,6 +48,13 @@ def killed(team: Team) -> None:
     time.sleep(60)
 
 
+def death_signal(team: Team) -> int:
+    """What Linux sends a worker when its parent has ended."""
+    found = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(found))
+    return found.value
+
+
 def summed(team: Team, n: int, length: int) -> list[float]:
     """A sum that depends on the order, in a worker."""
     total: list[float] = team.total([vector(i, length) for i in team.share(n)], n).tolist()
@@ -87,6 +95,25 @@ def test_a_worker_that_dies_ends_the_others_and_is_told() -> None:
     with pytest.raises(TeamError, match=r"worker 1 of 2 died \(.*SIGKILL.*\); .*--resume"):
         run_team(2, killed)
     assert time.monotonic() - began < 50
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[Path]]:
+    """What a worker's death signal was, and what was left in the temporary folder."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(folder))
+        found = run_team(1, death_signal)
+    return found, list(folder.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_a_worker_is_killed_when_its_parent_has_ended(one_run: tuple[int, list[Path]]) -> None:
+    assert one_run[0] == signal.SIGKILL
+
+
+def test_nothing_is_left_in_the_temporary_folder(one_run: tuple[int, list[Path]]) -> None:
+    assert not one_run[1]
 
 
 def test_shares_are_disjoint_and_together_everything() -> None:

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from fewshot_sdk.engine.orphans import end_with_parent
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by SIGKILL")
+PARENT = """
+import multiprocessing, os, signal, sys
+from tests.engine import test_orphans
+child = multiprocessing.get_context("spawn").Process(target=getattr(test_orphans, sys.argv[1]))
+child.start()
+os.read(0, 1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def follows() -> None:
+    """A worker that would wait for ever, as for a rendezvous."""
+    end_with_parent()
+    tell("ready")
+    threading.Event().wait()
+
+
+def follows_by_the_pipe_alone() -> None:
+    """The same on another system than Linux."""
+    sys.platform = "another"
+    follows()
+
+
+def comes_late() -> None:
+    """A worker that is told after its parent has ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    tell("ready")
+    parent.join()
+    tell("alone")
+    end_with_parent()
+    tell("working on")
+
+
+def tell(what: str) -> None:
+    os.write(1, f"{what}\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("worker", "said"), [("follows", ""), ("follows_by_the_pipe_alone", ""), ("comes_late", "alone\n")]
+)
+def test_a_worker_ends_when_its_parent_is_killed(worker: str, said: str) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, worker],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    try:
+        assert parent.communicate("!", timeout=60)[0] == said  # until the last one that may write has ended
+    except subprocess.TimeoutExpired:
+        os.killpg(parent.pid, 9)
+        pytest.fail("the worker lives on")
