@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from fewshot_cli.output import say
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import MAX_FILE_BYTES, check_free, read_bounded, write_folder
-
-TYPES = {"html": "text/html", "js": "text/javascript", "mjs": "text/javascript", "css": "text/css"}
 
 
 def demo(init: str, output: Path | None, vendor: Path | None, port: int, browser: bool) -> None:
@@ -43,28 +40,20 @@ def _learner(init: str) -> bytes:
 
 
 def _serve(site: Mapping[str, bytes], port: int, browser: bool) -> None:
-    from fewshot_sdk.testing.http import Answer, Request, Server
+    from fewshot_sdk.web.static import static_server
 
-    def respond(request: Request) -> Answer:
-        if request.headers.get("host", "").partition(":")[0].lower() not in ("127.0.0.1", "localhost"):
-            return Answer(403, b"this Host is not served here\n", {"Content-Type": "text/plain"})
-        name = request.path.partition("?")[0].removeprefix("/") or "index.html"
-        if request.method not in ("GET", "HEAD") or name not in site:
-            return Answer(404, b"not here\n", {"Content-Type": "text/plain"})
-        kind = TYPES.get(name.rpartition(".")[2], "application/octet-stream")
-        return Answer(200, site[name], {"Content-Type": kind, "Cache-Control": "no-cache"})
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in site.items():
+            (Path(folder) / name).write_bytes(data)
+        try:
+            server = static_server(Path(folder), port)
+        except OSError as error:
+            raise ConfigError(f"port {port}: {(error.strerror or str(error)).lower()}; name another --port") from None
+        address = f"http://127.0.0.1:{server.server_port}/"
+        say(f"draw at {address} (Ctrl-C stops)")
+        if browser:
+            import webbrowser
 
-    try:
-        server = Server(respond, port, max_bytes=0)
-    except OSError as error:
-        raise ConfigError(f"port {port}: {(error.strerror or str(error)).lower()}; name another --port") from None
-    address = f"http://127.0.0.1:{server.server_port}/"
-    say(f"draw at {address} (Ctrl-C stops)")
-    if browser:
-        import webbrowser
-
-        webbrowser.open(address)
-    try:
-        threading.Event().wait()
-    finally:
-        server.close()
+            webbrowser.open(address)
+        with server:
+            server.serve_forever()

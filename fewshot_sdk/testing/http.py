@@ -1,4 +1,4 @@
-"""HTTP on the loopback interface, for `fewshot demo` and, with answers spoilt on the way, for `testing.LocalHub`."""
+"""HTTP on the loopback interface for LocalHub, with answers that can be spoilt on the way."""
 
 from __future__ import annotations
 

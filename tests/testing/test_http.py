@@ -1,4 +1,4 @@
-"""The small server of `fewshot demo`, over raw sockets."""
+"""The small server behind LocalHub, over raw sockets."""
 
 from __future__ import annotations
 
