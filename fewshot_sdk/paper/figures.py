@@ -9,25 +9,16 @@ from typing import Literal
 from pydantic import computed_field, model_validator
 
 from fewshot_sdk.config.recipe import Config, Listed
+from fewshot_sdk.intervals import interval_of_few
 from fewshot_sdk.storage import plots
 
 Scale = Literal["small", "paper"]
 SEEDS = (0, 1, 2)
-_T95 = (  # Student's t for the 95 % interval of a mean of 2, 3, ... 30
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
-)  # fmt: skip
-
-
-def interval(each: Sequence[float]) -> tuple[float, float]:
-    """The mean over up to 30 seeds, and the half-width of its 95 % interval; 0 for one value."""
-    n = len(each)
-    return statistics.fmean(each), _T95[n - 2] * statistics.stdev(each) / n**0.5 if n > 1 else 0.0
 
 
 def ahead(upper: Sequence[float], lower: Sequence[float]) -> tuple[float, float]:
-    """`interval` of upper - lower, seed by seed: what one seed gives both (weights, tasks) falls out."""
-    return interval([a - b for a, b in zip(upper, lower, strict=True)])
+    """`interval_of_few` of upper - lower, seed by seed: what one seed gives both (weights, tasks) falls out."""
+    return interval_of_few([a - b for a, b in zip(upper, lower, strict=True)])
 
 
 def points(found: tuple[float, float]) -> str:
@@ -82,7 +73,7 @@ class Line(Config):
 
     def at(self, point: int) -> tuple[float, float]:
         """The mean over the seeds, and the half-width of its 95 % interval."""
-        mean, half = interval(self.each(point))
+        mean, half = interval_of_few(self.each(point))
         given = self.halves[point] if self.halves else None
         return mean, half if given is None else given
 
