@@ -1,4 +1,4 @@
-"""Every error the library raises on purpose.
+"""Every error the library raises on purpose, and how a message lists some of many things.
 
     FewshotError
     |-- ConfigError       a setting, preset or config.json that cannot be used
@@ -22,6 +22,10 @@ found, what to do.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+SHOWN = 5  # of many things in one message
 
 
 class FewshotError(Exception):
@@ -94,3 +98,15 @@ class ExportError(FewshotError):
 
 class ParityError(ExportError):
     """An ONNX file that disagrees with PyTorch, or whose fewer bits lose too much."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some of many names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def first_few(complaints: Sequence[str], of: str) -> str:
+    """Some of many complaints, a line each, and how many more there are. of: what they are of, such as `rows`."""
+    more = f" (and {len(complaints) - SHOWN} more such {of})" if len(complaints) > SHOWN else ""
+    return "\n".join(complaints[:SHOWN]) + more

@@ -8,13 +8,12 @@ from fewshot_sdk.artifacts.initialization import (
     of_numbers,
 )
 from fewshot_sdk.artifacts.opening import load_any
+from fewshot_sdk.config.backbones import described
 from fewshot_sdk.config.records import Provenance
-from fewshot_sdk.storage.cards import zoo_card
+from fewshot_sdk.storage.cards import baselines_table, fits_table, layers, results_table, task_of
 from fewshot_sdk.storage.plots import curve
-from fewshot_sdk.storage.regression_cards import fits_table, zoo_section
 from fewshot_sdk.storage.replacement import replace_folder
 from fewshot_sdk.storage.repositories import bundled
-from fewshot_sdk.storage.results import baselines_table, named_data
 from tests.conftest import REPOSITORY
 
 # Source: Nichol et al. 2018, Tables 1 and 2: (ways, shots) -> inductive and transductive, percent.
@@ -40,9 +39,29 @@ CURVES = ("omniglot-5way", "omniglot")
 
 def rendered() -> str:
     """The text that models/README.md must be."""
-    pictures = {name: (init.recipe, init.evaluations) for name, init in for_pictures().items()}
-    numbers = [zoo_section(name, init.recipe, init.evaluations) for name, init in for_numbers().items()]
-    return "\n".join([zoo_card(pictures), *numbers])
+    sections = [_pictures(name, init) for name, init in for_pictures().items()]
+    sections += [_numbers(name, init) for name, init in for_numbers().items()]
+    listed = "\n".join(sections)
+    return f"""# Models
+The initializations that come with the package, by the name that `--init` and `load` take. Each folder's
+card says how its weights were made. This page is rendered from their config.json by `make models`.
+
+{listed}
+"""
+
+
+def _pictures(name: str, init: Initialization) -> str:
+    recipe = init.recipe
+    ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
+    about = f"{recipe.data.name}, {ways}, {described(recipe.backbone)}"
+    tables = f"{results_table(init.evaluations)}\n{baselines_table(init.evaluations)}"
+    return f"## [{name}]({name}/README.md)\n{about}.\n\n{tables}"
+
+
+def _numbers(name: str, init: NumberInitialization) -> str:
+    recipe = init.recipe
+    about = f"{recipe.data}, {recipe.output} from {', '.join(recipe.inputs)}, {layers(recipe)}"
+    return f"## [{name}]({name}/README.md)\n{about}.\n\n{fits_table(init.evaluations)}"
 
 
 def for_pictures() -> dict[str, Initialization]:
@@ -98,7 +117,7 @@ def _model(name: str, init: Initialization) -> str:
         )
         maml = MAML.get(e.data, {}).get((e.ways, e.shots)) if e.mode == "transductive" else None
         lines.append(
-            f"| {named_data(e)} {e.ways}-way {e.shots}-shot, {e.tasks:,} tasks, seed {e.seed} | {e.mode} "
+            f"| {task_of(e)}, {e.tasks:,} tasks, seed {e.seed} | {e.mode} "
             f"| {100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} | {'' if theirs is None else f'{theirs:.2f}'} | {verdict} "
             f"| {'' if maml is None else f'{maml:g}'} |"
         )

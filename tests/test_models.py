@@ -6,8 +6,8 @@ import pytest
 
 from fewshot_sdk import load
 from fewshot_sdk.artifacts.opening import load_any
+from fewshot_sdk.storage.cards import results_table
 from fewshot_sdk.storage.repositories import bundled
-from fewshot_sdk.storage.results import results_table
 from tests.conftest import REPOSITORY
 from tests.render_models import rendered, results
 

@@ -29,6 +29,9 @@ def test_its_top_level_is_exactly_the_two_packages(wheel: Path) -> None:
     assert "fewshot_sdk/py.typed" in names
     assert "fewshot_cli/py.typed" in names
     assert {f"fewshot_sdk/engine/{source.name}" for source in SOURCES} <= set(names)  # it is compiled where it is used
+    templates = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "fewshot_sdk").rglob("*.j2")}
+    assert {"fewshot_sdk/storage/templates/classifier.md.j2", "fewshot_sdk/web/assets/report.html.j2"} <= templates
+    assert templates <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name for name in names if "test" in name} == {
         f"fewshot_sdk/testing/{n}.py" for n in ("__init__", "hub", "http", "protocol", "repositories")
@@ -50,14 +53,16 @@ import fewshot_sdk
 from fewshot_sdk.storage.repositories import bundled
 print(fewshot_sdk.__file__)
 print(bundled()["omniglot"])
-print(fewshot_sdk.load("omniglot").recipe.preset)
+init = fewshot_sdk.load("omniglot")
+print(init.recipe.preset)
+print(init.files()["README.md"] == (bundled()["omniglot"] / "README.md").read_bytes())
 """
     command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n{program}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    home, models, preset = done.stdout.split()
+    home, models, preset, same_card = done.stdout.split()
     assert home.startswith(str(tmp_path))
     assert models == str(tmp_path / "site" / "fewshot_sdk" / "models" / "omniglot")
-    assert preset == "omniglot"
+    assert (preset, same_card) == ("omniglot", "True")
 
 
 def test_the_constraints_pin_every_requirement() -> None:

@@ -45,7 +45,7 @@ def evaluate(job: Job, workers: int | None, *, record: bool, json: bool) -> None
     """Runs the job, prints and perhaps records its results."""
     from fewshot_sdk.artifacts.initialization import of_numbers
     from fewshot_sdk.artifacts.opening import load_any
-    from fewshot_sdk.storage.results import BASELINES
+    from fewshot_sdk.storage.cards import BASELINES
 
     init = load_any(job.init)
     if init.source:

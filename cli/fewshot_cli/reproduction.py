@@ -82,7 +82,7 @@ def reproduce(job: Job, workers: int | None, json: bool) -> None:
 
 
 def _reproduce(job: Job, workers: int | None, json: bool) -> None:
-    from fewshot_sdk.paper.figures import check_can_draw
+    from fewshot_sdk.storage.plots import check_can_draw
 
     check_free(job.output)
     check_can_draw()

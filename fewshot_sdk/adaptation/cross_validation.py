@@ -20,6 +20,7 @@ from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.images.support import SupportSet
+from fewshot_sdk.intervals import standard_error
 
 LEAST = 1e-12  # of a probability, so that its logarithm is a number
 Watch = Callable[[Iterator[str], int], Iterable[str]]
@@ -197,7 +198,7 @@ def accuracy_of(held_out: HeldOut) -> tuple[float, float]:
     right = held_out.logits.argmax(1) == held_out.targets
     asked = np.bincount(held_out.rows)
     each = np.bincount(held_out.rows, right)[asked > 0] / asked[asked > 0]
-    return float(each.mean()), float(each.std(ddof=1) / len(each) ** 0.5)
+    return float(each.mean()), standard_error(each)
 
 
 def log_loss_of(held_out: HeldOut) -> float:

@@ -18,7 +18,7 @@ from fewshot_sdk.engine.heads import close_head
 from fewshot_sdk.nets.network import HEAD, build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.nets.perceptrons import perceptron, shapes, weights_of
-from fewshot_sdk.storage import cards, regression_cards
+from fewshot_sdk.storage import cards
 from fewshot_sdk.storage.bundles import (
     INITIALIZATION,
     REGRESSION,
@@ -179,7 +179,7 @@ def _described(init: AnyInitialization) -> tuple[InitializationConfig | Regressi
         config = RegressionConfig(
             format=REGRESSION.name, recipe=init.recipe, provenance=init.provenance, evaluations=init.evaluations
         )
-        return config, regression_cards.initialization_card(init.recipe, init.provenance, init.evaluations)
+        return config, cards.regression_card(init.recipe, init.provenance, init.evaluations)
     return InitializationConfig(
         format=INITIALIZATION.name, recipe=init.recipe, provenance=init.provenance, evaluations=init.evaluations
     ), cards.initialization_card(init.recipe, init.provenance, init.evaluations)

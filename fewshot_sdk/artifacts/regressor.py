@@ -16,7 +16,7 @@ from fewshot_sdk.config.regression import RegressorConfig
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.nets.params import Params, check_alike
 from fewshot_sdk.nets.perceptrons import perceptron, shapes
-from fewshot_sdk.storage import regression_cards
+from fewshot_sdk.storage import cards
 from fewshot_sdk.storage.bundles import REGRESSOR, settings_of
 from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
 
@@ -56,7 +56,7 @@ class Regressor:
             "config.json": (self.config.model_dump_json(indent=2) + "\n").encode(),
             _MODEL: to_safetensors(self.params),
             _POINTS: to_safetensors({"points": torch.from_numpy(self.points)}),
-            "README.md": regression_cards.regressor_card(self.config).encode(),
+            "README.md": cards.regressor_card(self.config).encode(),
         }
 
 

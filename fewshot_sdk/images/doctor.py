@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.errors import SHOWN, listed
 from fewshot_sdk.images.support import Reading, ReadPicture, SupportSet
 from fewshot_sdk.images.thumbnails import is_blank, is_grey, likenesses
 
@@ -26,7 +27,6 @@ ODD_SHARE = 0.1  # of all pictures; at least one picture may be odd
 # Two classes look the same if the nearest picture of nearly all of theirs is in the other one. Of 300 random tasks of
 # 5 shots and 2, 3, 4, 5 or 8 ways, this says so of at most 2 % (mini-ImageNet) or 0.3 % (Omniglot); of 3 shots, 6 %.
 ALIKE_SHARE, ALIKE_SHOTS = 0.9, 4
-_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def _counts(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
     if few := [f"{label} ({n})" for label, n in counts.items() if n < TOO_FEW]:
         yield _warning(
             "few-shots",
-            f"too few pictures to judge by: {_listed(few)}; add some until each class has at least {TOO_FEW}, "
+            f"too few pictures to judge by: {listed(few)}; add some until each class has at least {TOO_FEW}, "
             "or set others aside to try the classifier on",
         )
     if counts:
@@ -225,11 +225,6 @@ def _warning(code: str, message: str) -> Finding:
 
 def _named(pictures: Sequence[ReadPicture]) -> str:
     names = [picture.name for picture in pictures]
-    if len(names) > _SHOWN:
-        return _listed(names)
+    if len(names) > SHOWN:
+        return listed(names)
     return ", ".join(names[:-1]) + f" and {names[-1]}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from zipfile import ZipFile
 
-from fewshot_sdk.errors import ImageError, SupportError
+from fewshot_sdk.errors import ImageError, SupportError, listed
 from fewshot_sdk.images.decoding import MAX_BYTES
 from fewshot_sdk.images.preprocessing import read_picture_file
 from fewshot_sdk.images.tables import Row, read_table
@@ -24,7 +24,6 @@ LabelFrom: TypeAlias = Literal["folder", "name", "nothing"]
 MAX_FILES = 100_000
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx"}  # left by desktops; dot files are passed over, and what phones
 # and photo programs put beside a picture
-_SHOWN = 5
 _LAYOUT = "expected a folder for each class with its pictures inside, such as cat/1.jpg and dog/1.jpg"
 _SIDECAR = re.compile(r"\.(aae|xmp|thm)$|\.(jpe?g|png|webp|heic|tiff?|gif|bmp)(\.[\w-]+)?\.json$", re.IGNORECASE)
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -128,26 +127,26 @@ def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelF
     if label_from == "name":
         if nested := sorted({parts[0] for parts, _ in found if len(parts) > 1} | folders):
             raise SupportError(
-                f"{source}: it holds the folder{'s' if len(nested) > 1 else ''} {_listed(nested)}, but labels from "
+                f"{source}: it holds the folder{'s' if len(nested) > 1 else ''} {listed(nested)}, but labels from "
                 "names (--label-from name) need all pictures side by side; leave that option out"
             )
         labels = [_NUMBERED.fullmatch(Path(name).stem) for name in loose]
         if bare := [name for name, match in zip(loose, labels, strict=True) if not match or not match["label"]]:
-            raise SupportError(f"{source}: no label before the number in {_listed(bare)}; expected such as cat_001.jpg")
+            raise SupportError(f"{source}: no label before the number in {listed(bare)}; expected such as cat_001.jpg")
         return [replace(file, label=match["label"]) for (_, file), match in zip(found, labels, strict=True) if match]
     if loose and len(loose) == len(found) and not folders:
         raise SupportError(
-            f"{source}: {_listed(loose)} {'lie' if len(loose) > 1 else 'lies'} in no class folder; {_LAYOUT}, or "
+            f"{source}: {listed(loose)} {'lie' if len(loose) > 1 else 'lies'} in no class folder; {_LAYOUT}, or "
             "names such as cat_001.jpg and --label-from name"
         )
     if loose:
         raise SupportError(
-            f"{source}: {_listed(loose)} lie{'s' if len(loose) == 1 else ''} in no class folder; {_LAYOUT}"
+            f"{source}: {listed(loose)} lie{'s' if len(loose) == 1 else ''} in no class folder; {_LAYOUT}"
         )
     used = {parts[0] for parts, _ in found}
     if len(folders) >= least and (empty := sorted(folders - used)):
         raise SupportError(
-            f"{source}: no picture in the class folder{'s' if len(empty) > 1 else ''} {_listed(empty)}; "
+            f"{source}: no picture in the class folder{'s' if len(empty) > 1 else ''} {listed(empty)}; "
             "put at least one in each, or remove it"
         )
     if not found and folders:
@@ -204,8 +203,3 @@ def _read_row(row: Row, table: str) -> bytes:
 
 def _litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER or _SIDECAR.search(name) is not None
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

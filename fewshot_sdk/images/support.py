@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.errors import ImageError, SupportError
+from fewshot_sdk.errors import ImageError, SupportError, first_few
 from fewshot_sdk.images.decoding import Decoded, decode
 from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, fit
 from fewshot_sdk.images.sources import LabelFrom, SourceFile, open_source
 from fewshot_sdk.images.thumbnails import thumbnail
 
 Watch = Callable[[Iterator[SourceFile], int], Iterable[SourceFile]]
-_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,9 +59,7 @@ class Reading:
     def support(self) -> SupportSet:
         """The pictures as a support set. Raises SupportError, naming them, if any file was unreadable."""
         if self.unreadable:
-            more = len(self.unreadable) - _SHOWN
-            said = "\n".join(list(self.unreadable.values())[:_SHOWN])
-            raise SupportError(said + (f" (and {more} more such files)" if more > 0 else ""))
+            raise SupportError(first_few(list(self.unreadable.values()), "files"))
         labels = tuple(sorted({picture.label for picture in self.pictures}))
         index = {label: i for i, label in enumerate(labels)}
         return SupportSet(

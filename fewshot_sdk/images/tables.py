@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_sdk.errors import SupportError
+from fewshot_sdk.errors import SupportError, first_few
 from fewshot_sdk.storage.files import read_bounded
 
 _MAX_BYTES = 16 * 2**20
-_SHOWN = 5
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -86,7 +85,7 @@ def read_table(table: Path) -> list[Row]:
             found = cells.delimiter.join(row)[:100]
             wrong.append(f"{table}, row {line}: expected a path and a label, found {found!r}; complete the row")
     if wrong:
-        raise SupportError(first_few(wrong))
+        raise SupportError(first_few(wrong, "rows"))
     return found_rows
 
 
@@ -113,7 +112,7 @@ def read_numbers(table: Path, columns: Sequence[str], least: int = 1) -> NDArray
                 found = repr(row[place][:60]) if row[place] else "nothing"
                 wrong.append(f"{table}, row {line}, column {columns[j]}: expected a number such as -1.5, found {found}")
     if wrong:
-        raise SupportError(first_few(wrong))
+        raise SupportError(first_few(wrong, "rows"))
     if len(numbers) < least:
         raise SupportError(f"{table}: expected {least} or more rows of numbers under the header, found {len(numbers)}")
     return numbers
@@ -125,9 +124,3 @@ def number(text: str) -> float:
     if not abs(found) <= _LARGEST or "_" in text:
         raise ValueError(f"expected a finite number, found {text[:60]!r}")
     return found
-
-
-def first_few(wrong: Sequence[str]) -> str:
-    """Some of many complaints, a line each, and how many more there are."""
-    more = f" (and {len(wrong) - _SHOWN} more such rows)" if len(wrong) > _SHOWN else ""
-    return "\n".join(wrong[:_SHOWN]) + more

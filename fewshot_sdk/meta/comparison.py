@@ -8,7 +8,6 @@ from itertools import combinations, islice
 import numpy as np
 import torch
 
-from fewshot_sdk.adaptation.calibration import Floats
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.records import Comparison, Mode, Pair, Point, Rival
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
@@ -17,6 +16,7 @@ from fewshot_sdk.engine.heads import begin, open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
 from fewshot_sdk.engine.workers import Team
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.intervals import interval
 from fewshot_sdk.meta.evaluation import predict
 from fewshot_sdk.nets.network import build_network
 
@@ -74,11 +74,11 @@ def gathered(mine: Sequence[Mapping[str, list[float]]], n_tasks: int, team: Team
 def summarized(
     found: Sequence[Mapping[str, list[float]]], inits: Mapping[str, Initialization], tasks: TaskSampler, mode: Mode
 ) -> Comparison:
-    """What the tasks of `progressions` amount to; intervals are 1.96 standard errors, of the differences over pairs."""
+    """What the tasks of `progressions` amount to."""
     values = {name: np.asarray([shares[name] for shares in found], np.float64) for name in inits}
     rivals = []
     for name, init in inits.items():
-        middles = [_interval(column) for column in values[name].T]
+        middles = [interval(column) for column in values[name].T]
         points = [Point(steps=k, accuracy=m, ci95=ci) for k, (m, ci) in zip(looked_at(init), middles, strict=True)]
         rivals.append(
             Rival(
@@ -89,11 +89,11 @@ def summarized(
     pairs = []
     for first, second in combinations(inits, 2):
         ahead = values[first][:, -1] - values[second][:, -1]
-        mean, interval = _interval(ahead)
+        mean, half = interval(ahead)
         wins, losses = int((ahead > 0).sum()), int((ahead < 0).sum())
         pairs.append(
             Pair(
-                first=first, second=second, difference=mean, ci95=interval, wins=wins, losses=losses,
+                first=first, second=second, difference=mean, ci95=half, wins=wins, losses=losses,
                 ties=len(ahead) - wins - losses,
             )
         )  # fmt: skip
@@ -107,8 +107,3 @@ def summarized(
         rivals=tuple(rivals),
         pairs=tuple(pairs),
     )
-
-
-def _interval(sample: Floats) -> tuple[float, float]:
-    error = sample.std(ddof=1) / len(sample) ** 0.5 if len(sample) > 1 else 0.0
-    return float(sample.mean()), 1.96 * float(error)

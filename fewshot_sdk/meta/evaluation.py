@@ -17,6 +17,7 @@ from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import begin, new_head, open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
 from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.intervals import interval
 from fewshot_sdk.nets.network import build_network
 from fewshot_sdk.nets.params import LearnerState
 
@@ -101,14 +102,13 @@ def summaries(
 
 
 def summarize(values: list[float], tasks: TaskSampler, mode: Mode, baseline: Baseline | None = None) -> Evaluation:
-    """The evaluation that these accuracies of `tasks` amount to; the interval is 1.96 standard errors."""
-    sample = np.asarray(values, np.float64)
-    error = sample.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    """The evaluation that these accuracies of `tasks` amount to."""
+    accuracy, half = interval(values)
     return Evaluation(
         data=tasks.data.name,
         data_sha256=tasks.data.digest,
-        accuracy=float(sample.mean()),
-        ci95=1.96 * float(error),
+        accuracy=accuracy,
+        ci95=half,
         tasks=len(values),
         ways=tasks.n_way,
         shots=tasks.k_shot,

@@ -19,6 +19,7 @@ from fewshot_sdk.data.waves import wave
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.intervals import interval
 from fewshot_sdk.meta.outer_loop import Course, Position
 from fewshot_sdk.meta.own_networks import NetworkStep, meta_train_network
 from fewshot_sdk.meta.training import MetaStep, check_continues
@@ -98,13 +99,12 @@ def wave_errors(init: NumberInitialization, *, n_waves: int, n_points: int = POI
 
 
 def summarized(values: list[float], init: NumberInitialization, n_points: int, seed: int) -> Fit:
-    """What these errors amount to; the interval is 1.96 standard errors."""
-    sample = np.asarray(values, np.float64)
-    error = sample.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    """What these errors amount to."""
+    error, half = interval(values)
     return Fit(
         data=init.recipe.data,
-        mean_squared_error=float(sample.mean()),
-        ci95=1.96 * float(error),
+        mean_squared_error=error,
+        ci95=half,
         waves=len(values),
         points=n_points,
         steps=init.recipe.adaptation.steps,

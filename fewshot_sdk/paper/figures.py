@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import computed_field, model_validator
 
 from fewshot_sdk.config.recipe import Config, Listed
-from fewshot_sdk.errors import MissingExtra
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from fewshot_sdk.intervals import interval_of_few
+from fewshot_sdk.storage import plots
 
 Scale = Literal["small", "paper"]
 SEEDS = (0, 1, 2)
-FEW = 6  # lines that leave room for their names inside the picture
-_T95 = (  # Student's t for the 95 % interval of a mean of 2, 3, ... 30
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
-)  # fmt: skip
-
-
-def interval(each: Sequence[float]) -> tuple[float, float]:
-    """The mean over up to 30 seeds, and the half-width of its 95 % interval; 0 for one value."""
-    n = len(each)
-    return statistics.fmean(each), _T95[n - 2] * statistics.stdev(each) / n**0.5 if n > 1 else 0.0
 
 
 def ahead(upper: Sequence[float], lower: Sequence[float]) -> tuple[float, float]:
-    """`interval` of upper - lower, seed by seed: what one seed gives both (weights, tasks) falls out."""
-    return interval([a - b for a, b in zip(upper, lower, strict=True)])
+    """`interval_of_few` of upper - lower, seed by seed: what one seed gives both (weights, tasks) falls out."""
+    return interval_of_few([a - b for a, b in zip(upper, lower, strict=True)])
 
 
 def points(found: tuple[float, float]) -> str:
@@ -88,7 +73,7 @@ class Line(Config):
 
     def at(self, point: int) -> tuple[float, float]:
         """The mean over the seeds, and the half-width of its 95 % interval."""
-        mean, half = interval(self.each(point))
+        mean, half = interval_of_few(self.each(point))
         given = self.halves[point] if self.halves else None
         return mean, half if given is None else given
 
@@ -115,6 +100,19 @@ class Panel(Config):
         rows = [f"| {line.name} | {' | '.join(_shown(line, i) for i in range(len(self.x)))} |" for line in self.lines]
         return "\n".join([f"| {self.across} | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}", *rows])
 
+    def drawn(self) -> plots.Panel:
+        """What a plot shows of it: the points at which each line `has` something."""
+        lines = [
+            plots.Line(
+                name=line.name,
+                points=[(x, *line.at(i)) for i, x in enumerate(self.x) if line.has(i)],
+                theory=line.theory,
+            )
+            for line in self.lines
+        ]
+        cells = dict(zip(self.cells, self.x, strict=True)) if self.cells else None
+        return plots.Panel(across=self.across, lines=lines, cells=cells)
+
 
 class Figure(Panel):
     """Lines over seeds, and whether the paper's shape is there.
@@ -139,6 +137,7 @@ class Figure(Panel):
     def files(self) -> dict[str, bytes]:
         """data.json, figure.png and figure.svg, and README.md. Raises MissingExtra without matplotlib."""
         tables = "\n\n".join(panel.table() for panel in self.panels)
+        drawn = [panel.drawn() for panel in self.panels]
         page = (
             f"# {self.name}\n{self.verdict}\n\n![{self.name}](figure.svg)\n\n"
             f"{self.up}, mean over the seeds {', '.join(map(str, self.seeds))} and its 95 % interval (Student's t):\n\n"
@@ -146,8 +145,8 @@ class Figure(Panel):
         )
         return {
             "data.json": (self.model_dump_json(indent=1) + "\n").encode(),
-            "figure.png": drawn(self, "png"),
-            "figure.svg": drawn(self, "svg"),
+            "figure.png": plots.intervals(drawn, self.up, "png"),
+            "figure.svg": plots.intervals(drawn, self.up, "svg"),
             "README.md": page.encode(),
         }
 
@@ -157,69 +156,3 @@ def _shown(line: Line, point: int) -> str:
         return ""
     mean, half = line.at(point)
     return f"{mean:.4g} ± {half:.2g}" if half or not line.theory else f"{mean:.4g}"
-
-
-def check_can_draw() -> None:
-    """Raises MissingExtra without matplotlib: said before hours of training, not after."""
-    if find_spec("matplotlib") is None:
-        raise MissingExtra("plots need matplotlib; pip install 'fewshot-sdk[figures]'")
-
-
-def drawn(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """The picture: each line's mean, and its interval as a band; of cells as a bar. Raises MissingExtra."""
-    check_can_draw()
-    import matplotlib
-    from matplotlib.figure import Figure as Canvas
-
-    panels = figure.panels
-    crowded = len(panels) > 1 or len(figure.lines) > FEW
-    canvas = Canvas(figsize=(4.4 * len(panels) + 2 * (1 + crowded) - 2 * (len(panels) > 1), 4), layout="constrained")
-    every = canvas.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axes, panel in zip(every, panels, strict=True):
-        _cells(axes, panel) if panel.cells else _curves(axes, panel)
-        axes.set_xlabel(panel.across)
-        axes.grid(alpha=0.3)
-    every[0].set_ylabel(figure.up)
-    if crowded:
-        canvas.legend(*every[0].get_legend_handles_labels(), fontsize="small", loc="outside right upper")
-    else:
-        every[0].legend(fontsize="small")
-    data = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "fewshot-sdk"}):  # the same bytes each time
-        canvas.savefig(data, format=kind, dpi=100, metadata={"Software": None} if kind == "png" else {"Date": None})
-    return data.getvalue()
-
-
-def _curves(axes: Axes, panel: Panel) -> None:
-    for line in panel.lines:
-        found = [line.at(i) for i in range(len(panel.x))]
-        style = "k--" if line.theory else ".-"
-        (shown,) = axes.plot(panel.x, [mean for mean, _ in found], style, label=line.name, linewidth=1)
-        low, high = ([mean + sign * half for mean, half in found] for sign in (-1, 1))
-        axes.fill_between(
-            panel.x, low, high, alpha=0.15 if len(panel.lines) <= FEW else 0.06, color=shown.get_color(), linewidth=0
-        )
-
-
-def _cells(axes: Axes, panel: Panel) -> None:
-    """Each cell's lines side by side; what others measured follows in the same colour, hollow."""
-    apart, colour, others = 0.8 / len(panel.lines), -1, 0
-    for place, line in enumerate(panel.lines):
-        colour += not line.theory
-        others = others + 1 if line.theory else 0
-        there = [i for i in range(len(panel.x)) if line.has(i)]
-        if not there:
-            continue
-        means, halves = zip(*(line.at(i) for i in there), strict=True)
-        axes.errorbar(
-            [panel.x[i] - 0.4 + apart * (place + 0.5) for i in there],
-            means,
-            halves,
-            fmt="oDs^"[others % 4],
-            color=f"C{colour}",
-            markerfacecolor="white" if line.theory else None,
-            markersize=4,
-            capsize=2,
-            label=line.name,
-        )
-    axes.set_xticks(panel.x, panel.cells)

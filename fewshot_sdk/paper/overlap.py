@@ -14,8 +14,9 @@ from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import Conv4, InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.config.records import Mode
 from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.intervals import interval_of_few
 from fewshot_sdk.paper.experiment import Classes, Experiment, Numbers, accuracy, open_classes, trained
-from fewshot_sdk.paper.figures import SEEDS, Figure, Line, Panel, Scale, ahead, interval, judged, points
+from fewshot_sdk.paper.figures import SEEDS, Figure, Line, Panel, Scale, ahead, judged, points
 
 K_SHOT, BATCH, STEPS = 20, 25, 4  # four mini-batches of 25 are all 100 images of a task
 
@@ -111,10 +112,10 @@ def shape(panels: list[Panel]) -> tuple[bool, str]:
         rise = {
             line.name: [b - a for a, b in zip(line.each(start), line.each(end), strict=True)] for line in panel.lines
         }
-        fall = interval([-each for each in rise["shared tail"]])
+        fall = interval_of_few([-each for each in rise["shared tail"]])
         parts[f"the shared tail falls {way} (by {points(fall)})"] = fall[0] > fall[1]
         for name in ("separate tail", "Reptile"):
-            behind, own = ahead(rise[name], rise["shared tail"]), interval([-each for each in rise[name]])
+            behind, own = ahead(rise[name], rise["shared tail"]), interval_of_few([-each for each in rise[name]])
             parts[f"it falls behind {name} {way} (by {points(behind)}), which itself falls by {points(own)}"] = (
                 behind[0] > behind[1] and own[0] <= own[1]
             )

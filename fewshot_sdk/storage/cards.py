@@ -1,20 +1,28 @@
-"""Model cards: from the settings and results in config.json to the text of README.md."""
+"""Cards: from what config.json holds to the text of README.md, and measured results as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Sequence
 
-from fewshot_sdk.algorithms import ALGORITHM_NAMES, OUTER_NAMES, Part
+from fewshot_sdk.algorithms import ALGORITHM_NAMES, OUTER_NAMES
 from fewshot_sdk.config.backbones import described
-from fewshot_sdk.config.recipe import InnerLoop, MetaLoop, Recipe
-from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
-from fewshot_sdk.storage.results import baselines_table, model_index, results_table
+from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.config.records import Baseline, ClassifierConfig, DeltaConfig, Evaluation, Provenance
+from fewshot_sdk.config.regression import Fit, Regression, RegressorConfig
+from fewshot_sdk.storage.rendering import render
 
+BASELINES: dict[Baseline, str] = {
+    "prototypes": "class means of its features, no step",
+    "probe": "linear probe on its features",
+    "random": "random initialization, same steps",
+}
 _DATA = {
     "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
     "mini-imagenet": "mini-ImageNet (Vinyals et al. 2016; photographs from ImageNet, for research)",
     "glyphs": "procedural glyphs, drawn by the library itself",
     "timm": "what the timm model was trained on: see its own card",
+    "sine": "waves a sin(x + b) with a from 0.1 to 5, any b, x from -5 to 5",
 }
 _DRAWN = "expect it to tell apart things drawn in dark strokes on a light ground,\nnot colour photographs"
 _SUITS = {
@@ -23,227 +31,127 @@ _SUITS = {
     "glyphs": _DRAWN,
     "timm": "what that suits it for, the model's own card says",
 }
-_PARTS: dict[Part, str] = {
-    "all": "",
-    "head": ", of the head alone",
-    "body": ", of all but the head",
-    "norm": ", of the norms and the head",
-}
+_NO_RESULT = "No result recorded yet: `fewshot evaluate DIR --record` adds one."
 
 
 def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Sequence[Evaluation]) -> str:
     """The README.md of an initialization; a pure function of its config.json."""
-    classes = f"{recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
-    way, method = "a few gradient steps", ""
-    kind, name = str(recipe.meta.algorithm), ALGORITHM_NAMES[recipe.meta.algorithm]
-    steps = f"{provenance.meta_steps_done:,} outer steps of {recipe.meta.tasks_per_step} tasks"
-    if recipe.meta.meta_steps == 0:
-        kind, name, steps = "supervised", "supervised", "Pre-training alone, no outer step,"
-    if recipe.head == "prototype":
-        way, method = "the class means of its features", ""
-    elif recipe.pretraining:
-        way, method = "class means or a linear probe of its features", ', method="auto"'
-    return f"""---
-license: apache-2.0
-library_name: fewshot-sdk
-pipeline_tag: image-classification
-tags: [fewshot-sdk, few-shot, meta-learning, {kind}]
-datasets: [{recipe.data.name}]
-{model_index(recipe.preset, evaluations)}---
-# {recipe.preset}
-
-A {name} initialization: {way} on a handful of your own pictures make it a
-classifier of {classes} classes.
-
-```python
-from fewshot_sdk import adapt, export_onnx, load
-
-# load takes the name of a bundled one, this folder, or user/repo@revision on the Hugging Face Hub
-classifier = adapt(load("{recipe.preset}"), "my_images"{method})  # a folder of pictures per class
-export_onnx(classifier, "model.onnx")
-```
-
-## Results
-{results_table(evaluations)}
-{baselines_table(evaluations)}
-Mean accuracy over tasks of unseen classes, one query per class, with its 95 % interval over the tasks.
-Transductive: a task's queries are classified together; inductive: each alone with the support set;
-frozen: each alone, with the support set's statistics, which is what an adapted or exported classifier does.
-
-## How it was made
-    {provenance.command}
-
-{steps} in {provenance.seconds / 60:.1f} minutes; seed {provenance.seed}; {_versions(provenance.versions)}.
-
-| | |
-|---|---|
-| data | {_DATA[recipe.data.name]}, split `{recipe.data.split}`{_turned(recipe)} |
-| classes and pixels, sha256 | `{provenance.data_sha256}` |
-| picture | {_picture(recipe)} |
-| network | {described(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}{_meta_training(recipe)}
-| adaptation | {steps_of(recipe.adaptation)} |
-
-## Limits
-It has seen {recipe.data.name} alone: {_SUITS[recipe.data.name]}.
-The accuracy above says nothing about other kinds of pictures.
-"""
+    return _card(
+        "initialization",
+        recipe=recipe,
+        provenance=provenance,
+        model_index=model_index(recipe.preset, evaluations),
+        results=results_table(evaluations),
+        baselines=baselines_table(evaluations),
+        network=described(recipe.backbone),
+        data=_DATA[recipe.data.name],
+        suits=_SUITS[recipe.data.name],
+    )
 
 
 def classifier_card(config: ClassifierConfig, n_support: int) -> str:
     """The README.md of an adapted classifier; a pure function of its config.json and support set."""
-    origin = config.initialization
-    labels = "\n".join(f"* {label}" for label in config.labels)
-    return f"""---
-library_name: fewshot-sdk
-pipeline_tag: image-classification
-tags: [few-shot, reptile]
----
-# A classifier of {len(config.labels)} classes
-
-{labels}
-
-Adapted from `{origin.source or origin.name}` (sha256 `{origin.sha256}`)
-by {_way(config)};
-seed {config.seed}; {_versions(config.versions)}.
-{_pictures(n_support)}{_kept_as(config)}
-
-{_calibration(config)}{comparison_table(config.comparison)}
-```python
-from fewshot_sdk import export_onnx, load_classifier
-
-classifier = load_classifier("my_model")  # this folder
-export_onnx(classifier, "model.onnx")
-```
-
-The initialization was made by `{origin.provenance.command}`.
-"""
+    precision = config.precision if isinstance(config, DeltaConfig) else None
+    return _card("classifier", config=config, n_support=n_support, precision=precision)
 
 
-def zoo_card(zoo: Mapping[str, tuple[Recipe, Sequence[Evaluation]]]) -> str:
-    """The README.md of a folder of initializations: name -> its recipe and results."""
-    rows = []
-    for name, (recipe, evaluations) in sorted(zoo.items()):
-        ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
-        about = f"{recipe.data.name}, {ways}, {described(recipe.backbone)}"
-        tables = f"{results_table(evaluations)}\n{baselines_table(evaluations)}"
-        rows.append(f"## [{name}]({name}/README.md)\n{about}.\n\n{tables}")
-    return f"""# Models
-The initializations that come with the package, by the name that `--init` and `load` take. Each folder's
-card says how its weights were made. This page is rendered from their config.json by `make models`.
-
-{chr(10).join(rows)}"""
-
-
-def comparison_table(trials: Sequence[Trial]) -> str:
-    """Cross-validated accuracies as a Markdown table; nothing if there are none."""
-    rows = [
-        f"| {t.method} | {t.init} | {t.steps} | {100 * t.accuracy:.1f} ± {100 * t.standard_error:.1f} % "
-        f"| {'' if t.log_loss is None else round(t.log_loss, 3)} |"
-        for t in trials
-    ]
-    head = "| method | initialization | steps | accuracy ± standard error | log loss |\n|---|---|---|---|---|\n"
-    return f"\n## What was compared\n{head}{chr(10).join(rows)}\n" if rows else ""
-
-
-def _way(config: ClassifierConfig) -> str:
-    return {
-        "prototypes": "prototypes: the mean of each class's features, no gradient step",
-        "probe": "a linear probe: logistic regression on the features, the network itself unchanged",
-        "reptile": steps_of(config.adaptation),
-    }[config.method]
-
-
-def _pictures(n: int) -> str:
-    if n == 0:
-        return "The pictures were not kept."
-    return (
-        f"`support.safetensors` holds small copies of its {n} support pictures,\n"
-        "on which an export is checked; an exported file holds none of them."
+def regression_card(recipe: Regression, provenance: Provenance, evaluations: Sequence[Fit]) -> str:
+    """The README.md of an initialization for numbers; a pure function of its config.json."""
+    return _card(
+        "regression",
+        recipe=recipe,
+        provenance=provenance,
+        results=fits_table(evaluations),
+        network=layers(recipe),
+        data=_DATA[recipe.data],
     )
 
 
-def _kept_as(config: ClassifierConfig) -> str:
-    if not isinstance(config, DeltaConfig):
+def regressor_card(config: RegressorConfig) -> str:
+    """The README.md of an adapted initialization for numbers; a pure function of its config.json."""
+    return _card("regressor", config=config)
+
+
+def layers(recipe: Regression) -> str:
+    """The network of an initialization for numbers in words."""
+    sizes = (len(recipe.inputs), *recipe.network.widths, 1)
+    return f"fully connected, {'-'.join(map(str, sizes))}, tanh"
+
+
+def results_table(evaluations: Sequence[Evaluation]) -> str:
+    """Accuracies as a Markdown table; one sentence if there are none."""
+    rows = [(task_of(e), e.mode, _percent(e), f"{e.tasks:,}", str(e.seed)) for e in evaluations if e.baseline is None]
+    return _table(("task", "mode", "accuracy", "tasks", "seed"), rows) if rows else _NO_RESULT
+
+
+def baselines_table(evaluations: Sequence[Evaluation]) -> str:
+    """What the same tasks give without the initialization's steps or without its weights; nothing if not measured."""
+    found: dict[tuple[str, str, int, int], dict[str, str]] = {}
+    for e in evaluations:
+        if e.baseline is not None:
+            found.setdefault((task_of(e), e.mode, e.tasks, e.seed), {})[e.baseline] = _percent(e)
+    if not found:
         return ""
-    return (
-        f"\nIts weights are kept as their difference from that initialization, in {config.precision}: what loads it "
-        'needs both,\nand checks the hash above (`load_classifier("my_model", load("where that is"))`).'
-    )
-
-
-def _calibration(config: ClassifierConfig) -> str:
-    found = config.calibration
-    if found is None:
-        rule = f"a picture under {config.threshold:.1%} is `unknown`" if config.threshold else "it never says `unknown`"
-        return f"Its probabilities were not cross-validated: temperature {config.temperature:.3g}, {rule}.\n"
-    lines = [
-        "## How far to believe it",
-        f"Cross-validated on its own {found.pictures} pictures ({found.folds} folds):\n",
-        "| | |",
-        "|---|---|",
-        f"| accuracy ± standard error | {100 * found.accuracy:.1f} ± {100 * found.standard_error:.1f} % |",
-        f"| expected calibration error, at temperature {config.temperature:.3g} | {100 * found.ece:.1f} % |",
-        f"| the same at temperature 1 | {100 * found.ece_before:.1f} % |",
-        f"| `unknown` under a probability of | {config.threshold:.1%} |",
-        f"| known pictures lost to that | {found.known_lost:.1%} (asked: {found.reject_rate:.1%}) |",
+    shown = {name: title for name, title in BASELINES.items() if any(name in each for each in found.values())}
+    rows = [
+        (task, mode, *(each.get(name, "") for name in shown), f"{tasks:,}", str(seed))
+        for (task, mode, tasks, seed), each in found.items()
     ]
-    if found.auroc is not None and found.unknown_rejected is not None:
-        lines += [
-            f"| AUROC against classes left out | {found.auroc:.3f} |",
-            f"| pictures of classes left out that are `unknown` | {found.unknown_rejected:.1%} |",
-        ]
+    return "\n" + _table(("baseline", "mode", *shown.values(), "tasks", "seed"), rows) + "\n"
+
+
+def fits_table(evaluations: Sequence[Fit]) -> str:
+    """Errors as a Markdown table; one sentence if there are none."""
+    rows = [
+        (
+            f"{e.data}, {e.points} points", str(e.steps), f"{e.mean_squared_error:.4f} ± {e.ci95:.4f}",
+            f"{e.waves:,}", str(e.seed),
+        )
+        for e in evaluations
+    ]  # fmt: skip
+    return _table(("task", "inner steps", "mean squared error", "waves", "seed"), rows) if rows else _NO_RESULT
+
+
+def model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
+    """The results as the Hub reads them: an entry for each kind of task, a metric for each mode, in percent.
+
+    Texts are quoted as JSON, which YAML understands whatever they hold.
+    """
+    if not evaluations:
+        return ""
+    lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
+    shown = None
+    for e in evaluations:
+        task = (e.data, e.part, f"{e.ways}-way {e.shots}-shot")
+        if task != shown:
+            shown = task
+            lines += ["  - task: {type: image-classification, name: few-shot image classification}"]
+            data = {"type": e.data, "name": e.data, "config": task[2], "split": e.part}
+            lines += [f"    dataset: {json.dumps(data)}", "    metrics:"]
+        by = f", baseline: {BASELINES[e.baseline]}" if e.baseline else ""
+        named = f"{e.mode} accuracy{by}, {_percent(e)} (95 % interval over {e.tasks:,} tasks)"
+        metric = {"type": "accuracy", "value": round(100 * e.accuracy, 2), "name": named}
+        about: dict[str, object] = {"ci95": round(100 * e.ci95, 2), "tasks": e.tasks, "seed": e.seed, "mode": e.mode}
+        if e.baseline:
+            about["baseline"] = e.baseline
+        lines += [f"    - {json.dumps({**metric, 'args': about}, ensure_ascii=False)}"]
     return "\n".join(lines) + "\n"
 
 
-def steps_of(inner: InnerLoop) -> str:
-    """An inner loop in words."""
-    name = "Adam (beta1 = 0)" if inner.optimizer == "adam" else "SGD"
-    part = _PARTS[inner.trainable]
-    sums = f" on the sum of its losses / {inner.loss_divisor}" if inner.loss_divisor else ""
-    return f"{inner.steps} steps of {name}, rate {inner.learning_rate:g}, batch {inner.batch_size}{sums}{part}"
+def task_of(e: Evaluation) -> str:
+    """The data, which of its classes if not those for testing, ways and shots."""
+    data = e.data if e.part == "test" else f"{e.data} ({e.part} classes)"
+    return f"{data} {e.ways}-way {e.shots}-shot"
 
 
-def _pretraining(recipe: Recipe) -> str:
-    if (before := recipe.pretraining) is None:
-        return ""
-    how = f"{before.epochs} epochs, batch {before.batch_size}, rate {before.learning_rate:g}"
-    return f"\n| supervised pre-training | {how} |"
+def _card(name: str, **values: object) -> str:
+    names = {"algorithms": ALGORITHM_NAMES, "outer_names": OUTER_NAMES}
+    return render(f"storage/templates/{name}.md.j2", **names, **values) + "\n"
 
 
-def _meta_training(recipe: Recipe) -> str:
-    if (meta := recipe.meta).meta_steps == 0:
-        return ""
-    return f"""
-| meta-training tasks | {meta.n_way}-way, {meta.k_shot} shots{_algorithm(meta)} |
-| inner loop | {steps_of(recipe.inner)} |
-| outer step size{outer_of(meta)} \
-| {meta.step_size:g} to {meta.final_step_size:g}, linear |"""
+def _percent(e: Evaluation) -> str:
+    return f"{100 * e.accuracy:.2f} ± {100 * e.ci95:.2f} %"
 
 
-def outer_of(meta: MetaLoop) -> str:
-    """The outer optimizer in words, if it is not just a step."""
-    return "" if meta.optimizer == "sgd" else f", of {OUTER_NAMES[meta.optimizer]}"
-
-
-def _algorithm(meta: MetaLoop) -> str:
-    redrawn = ", mini-batches with replacement" if meta.replacement else ""
-    if meta.algorithm == "reptile":
-        return redrawn
-    tail = f"{meta.tail_shots} of them kept for the last inner step" if meta.tail_shots else "shared tail"
-    rates = ", a rate learned for each weight" if meta.algorithm == "meta-sgd" else ""
-    return f"; {meta.algorithm}, {tail}{rates}{redrawn}"
-
-
-def _picture(recipe: Recipe) -> str:
-    p = recipe.preprocessing
-    kept = f", {p.kept:.3g} of each side" if p.kept < 1 else ""
-    inverted = ", light on dark inverted" if p.polarity == "dark_on_light" else ""
-    return f"{p.height} x {p.width} x {p.channels}, {p.fit}{kept}, filter `{p.resize}`{inverted}"
-
-
-def _turned(recipe: Recipe) -> str:
-    return ", each class turned by 0, 90, 180 and 270 degrees" if recipe.data.rotations else ""
-
-
-def _versions(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" if cells else "|---" * len(head) + "|" for cells in (head, (), *rows))

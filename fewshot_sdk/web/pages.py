@@ -9,12 +9,11 @@ from importlib import resources
 from pathlib import Path
 from string import ascii_uppercase
 
-from jinja2 import Environment, StrictUndefined
-
 from fewshot_sdk.errors import BundleError, ExportError
 from fewshot_sdk.runtime.learner import Learner
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.storage.files import read_bounded
+from fewshot_sdk.storage.rendering import render
 
 VERSION = "1.30.0"
 CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{VERSION}/dist/"
@@ -66,14 +65,13 @@ def policy(local: bool) -> str:
 
 
 def asset(name: str) -> bytes:
-    """A file of the package's folder `web`."""
+    """A file of the folder `assets`."""
     return resources.files("fewshot_sdk").joinpath("web", "assets", name).read_bytes()
 
 
 def page(template: str, values: Mapping[str, object]) -> bytes:
-    """A template of the folder `web`, filled in."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(asset(template).decode()).render(values).strip().encode() + b"\n"
+    """A template of the folder `assets`, filled in."""
+    return render(f"web/assets/{template}", **values).strip().encode() + b"\n"
 
 
 def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str, bytes]:

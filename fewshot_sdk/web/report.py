@@ -6,15 +6,14 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.images.support import SupportSet
+from fewshot_sdk.storage import rendering
 
 SHOWN_CLASSES, SHOWN_IMAGES, MATRIX_CLASSES, SHOWN_PAIRS, BINS = 60, 12, 30, 6, 10
 
@@ -77,8 +76,6 @@ class Bin:
 
 def render(report: Report) -> str:
     """The page as text: HTML with its pictures inside, no script and nothing to fetch."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = resources.files("fewshot_sdk").joinpath("web", "assets", "report.html.j2").read_text(encoding="utf-8")
     support, answers = report.support, report.held_out
     classes = [
         (label, [picture(image) for image in images[:SHOWN_IMAGES]], len(images))
@@ -87,7 +84,8 @@ def render(report: Report) -> str:
         )
     ]
     matrix = confusion(answers, len(support.labels)) if answers else None
-    return environment.from_string(template).render(
+    return rendering.render(
+        "web/assets/report.html.j2",
         report=report,
         classes=classes,
         more_classes=max(len(support.labels) - SHOWN_CLASSES, 0),
