@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+from itertools import pairwise
 from types import FrameType
 
 from tests.layout import REPOSITORY, folders
@@ -74,7 +74,7 @@ def climbs(modules: list[str]) -> int:
     """How often the next module that is entered lies in a folder further down the table."""
     order = {folder.name: place for place, folder in enumerate(folders())}
     places = [order.get(name.partition(".")[0] if "." in name else "", len(order)) for name in modules]
-    return sum(after > before for before, after in zip(places, places[1:], strict=False))
+    return sum(after > before for before, after in pairwise(places))
 
 
 def main() -> None:

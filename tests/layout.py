@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
+_NAME = re.compile(r"`([\w/]+)`")
 _ROW = re.compile(r"^\| `(fewshot_sdk(?:/(\w+))?)/`(\*?) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 
 
@@ -27,6 +28,6 @@ def folders() -> list[Folder]:
     """The rows, in their order: a folder imports only those above it."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     return [
-        Folder(name=row[2] or "", light=bool(row[3]), purpose=row[4].strip(), holds=tuple(re.findall(r"`([\w/]+)`", row[5])))
+        Folder(name=row[2] or "", light=bool(row[3]), purpose=row[4].strip(), holds=tuple(_NAME.findall(row[5])))
         for row in _ROW.finditer(text)
     ]

@@ -1,4 +1,4 @@
-"""The table of folders in CONTRIBUTING.md: a folder imports only those above it, and the starred ones are light."""
+"""The table of CONTRIBUTING.md: a folder imports only folders above it, and the starred ones no PyTorch."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ import pytest
 
 import fewshot_sdk
 from tests.conftest import REPOSITORY
+from tests.layout import folders
 
 LIBRARY = REPOSITORY / "fewshot_sdk"
 COMMAND = REPOSITORY / "cli" / "fewshot_cli"
-FOLDERS = ("", "config", "storage", "images", "nets", "graphs", "engine", "data", "runtime", "artifacts", "adaptation",
-           "meta", "export", "web", "paper", "testing")  # fmt: skip
-LIGHT = ("", "config", "storage", "images", "runtime", "web", "testing")
-HEAVY = {"torch", "onnx", "onnxscript"}
 FILES = {
     ".".join(path.relative_to(LIBRARY).with_suffix("").parts): path
     for path in LIBRARY.rglob("*.py")
     if path.name != "__init__.py" and "assets" not in path.parts
 }
+FOLDERS = [folder.name for folder in folders()]
 
 
-def imported(path: Path) -> set[str]:
-    """Every module named in an import anywhere in a file; `from a import b` gives a and a.b."""
+def imported(tree: ast.AST) -> set[str]:
+    """Every module that an import in this code names; `from a import b` gives a and a.b."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -35,9 +33,19 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def own(path: Path) -> set[str]:
-    names = {name.removeprefix("fewshot_sdk.") for name in imported(path) if name.startswith("fewshot_sdk.")}
-    return {name for name in names if name in FILES}
+def own(tree: ast.AST) -> set[str]:
+    names = {name.removeprefix("fewshot_sdk.") for name in imported(tree) if name.startswith("fewshot_sdk.")}
+    return names & FILES.keys()
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def at_once(tree: ast.Module) -> ast.Module:
+    """What runs as a module is imported: its own level, without functions and what is for type checkers."""
+    body = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If)]
+    return ast.Module(body=body, type_ignores=[])
 
 
 def folder(module: str) -> str:
@@ -46,30 +54,53 @@ def folder(module: str) -> str:
 
 def imports() -> Iterator[tuple[str, str]]:
     for name, path in FILES.items():
-        yield from ((name, other) for other in sorted(own(path)))
+        yield from ((name, other) for other in sorted(own(parsed(path))))
 
 
-def test_the_table_names_every_folder_and_no_other() -> None:
-    assert {folder(name) for name in FILES} == set(FOLDERS)
+def test_the_table_names_every_module_and_no_other() -> None:
+    named = [".".join(filter(None, [f.name, *module.split("/")])) for f in folders() for module in f.holds]
+    assert len(named) == len(set(named))
+    assert set(named) == FILES.keys()
 
 
 def test_a_folder_imports_only_folders_above_it() -> None:
-    upwards = {(name, other) for name, other in imports() if FOLDERS.index(folder(other)) > FOLDERS.index(folder(name))}
+    upwards = [pair for pair in imports() if FOLDERS.index(folder(pair[1])) > FOLDERS.index(folder(pair[0]))]
     assert not upwards
 
 
 def test_modules_import_each_other_in_no_circle() -> None:
-    left = {name: own(path) for name, path in FILES.items()}
+    left = {name: own(parsed(path)) for name, path in FILES.items()}
     while free := [name for name, needs in left.items() if not needs & left.keys()]:
         for name in free:
             del left[name]
     assert not left
 
 
-def test_the_check_would_notice_an_import_upwards(tmp_path: Path) -> None:
-    planted = tmp_path / "planted.py"
-    planted.write_text("def late():\n    from fewshot_sdk.meta.training import meta_train\n")
+def test_nothing_in_a_starred_folder_imports_pytorch() -> None:
+    heavy = {
+        name
+        for name, path in FILES.items()
+        if "torch" in {m.partition(".")[0] for m in imported(at_once(parsed(path)))}
+    }
+    while more := {name for name, path in FILES.items() if name not in heavy and own(at_once(parsed(path))) & heavy}:
+        heavy |= more
+    assert heavy
+    light = {f.name for f in folders() if f.light}
+    assert not [name for name in heavy if folder(name) in light]
+
+
+def test_nothing_in_the_library_imports_its_testing() -> None:
+    assert not [pair for pair in imports() if folder(pair[1]) == "testing" and folder(pair[0]) != "testing"]
+
+
+def test_the_check_would_notice_an_import_upwards() -> None:
+    planted = ast.parse("def late():\n    from fewshot_sdk.meta.training import meta_train\n")
     assert own(planted) == {"meta.training"}
+
+
+def test_every_folder_says_what_it_is_for() -> None:
+    for name in FOLDERS:
+        assert ast.get_docstring(parsed(LIBRARY / name / "__init__.py")), name
 
 
 def test_a_module_is_one_concept_long() -> None:
@@ -77,11 +108,11 @@ def test_a_module_is_one_concept_long() -> None:
     assert not long
 
 
-def test_only_the_commands_output_module_prints() -> None:
+def test_only_the_commands_output_prints() -> None:
     for path in [*FILES.values(), *COMMAND.rglob("*.py")]:
         calls = {
             node.func.id
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in ast.walk(parsed(path))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         assert "print" not in calls, path
@@ -89,7 +120,7 @@ def test_only_the_commands_output_module_prints() -> None:
 
 def test_the_command_uses_no_private_name() -> None:
     for path in COMMAND.rglob("*.py"):
-        private = {name for name in imported(path) if "._" in name.removeprefix("__future__")}
+        private = {name for name in imported(parsed(path)) if "._" in name.removeprefix("__future__")}
         assert not private, path
 
 

@@ -19,10 +19,9 @@ from fewshot_sdk.nets.network import Network, build_network
 from fewshot_sdk.nets.params import Params, check_alike
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.storage import cards
-from fewshot_sdk.storage.arrays import to_bytes
 from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, settings_of
 from fewshot_sdk.storage.deltas import STEP, check_base, difference, restored
-from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
+from fewshot_sdk.storage.tensors import from_safetensors, to_bytes, to_safetensors
 
 AT_ONCE = 256  # pictures: bounds the memory
 SUMS = "class_sums.safetensors"

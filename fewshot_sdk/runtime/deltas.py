@@ -20,11 +20,11 @@ from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.runtime.predictor import normalized
 from fewshot_sdk.runtime.session import opened
-from fewshot_sdk.storage.arrays import from_bytes
 from fewshot_sdk.storage.bundles import DELTA, INITIALIZATION, WEIGHTS, settings_of
 from fewshot_sdk.storage.deltas import STEP, Arrays, check_base, restored
 from fewshot_sdk.storage.files import read_folder, sha256
 from fewshot_sdk.storage.repositories import open_named
+from fewshot_sdk.storage.tensors import from_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

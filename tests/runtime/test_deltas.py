@@ -18,9 +18,9 @@ from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Residual
 from fewshot_sdk.config.records import Method, Precision
 from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 from fewshot_sdk.runtime.lineage import lineage
-from fewshot_sdk.storage.arrays import from_bytes, to_bytes
 from fewshot_sdk.storage.deltas import STEP, Arrays, difference, restored
 from fewshot_sdk.storage.files import read_folder, write_folder
+from fewshot_sdk.storage.tensors import from_bytes, to_bytes
 from tests.conftest import Run, draw_folder, tiny_recipe
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
