@@ -12,7 +12,6 @@ from fewshot_sdk.config.backbones import Conv4 as Conv4
 from fewshot_sdk.config.backbones import Mlp as Mlp
 from fewshot_sdk.config.backbones import Residual as Residual
 from fewshot_sdk.config.backbones import Timm as Timm
-from fewshot_sdk.config.backbones import judges_alone
 from fewshot_sdk.config.settings import Config as Config
 from fewshot_sdk.config.settings import Count as Count
 from fewshot_sdk.config.settings import Fraction as Fraction
@@ -215,9 +214,8 @@ class Recipe(Config):
 
     @field_validator("backbone")
     @classmethod
-    def _sees_means(cls, backbone: Backbone) -> Backbone:
-        if isinstance(backbone, Residual) and backbone.summary != "mean":
-            raise ValueError(f"summary: a recipe's head sees the mean, found {backbone.summary}")
+    def _can_be_trained(cls, backbone: Backbone) -> Backbone:
+        backbone.check_in_recipe()
         return backbone
 
     @model_validator(mode="after")
@@ -226,10 +224,8 @@ class Recipe(Config):
             raise ConfigError(
                 f"head: expected prototype with protonet, and only there, found {self.head} with {self.meta.algorithm}"
             )
-        if self.pretraining and not (isinstance(self.backbone, Residual) or self.backbone.kind == "conv4"):
-            raise ConfigError(f"pretraining: expected a conv4 or residual network, found {self.backbone.kind}")
-        if self.pretraining and isinstance(self.backbone, Conv4) and judges_alone(self.backbone):
-            raise ConfigError(f"pretraining: expected a conv4 network with batch norm, found norm {self.backbone.norm}")
+        if self.pretraining:
+            self.backbone.check_pretraining()
         if not (self.meta.meta_steps or self.pretraining):
             raise ConfigError("meta.meta_steps: expected 1 or more, found 0, which takes pretraining to learn from")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)

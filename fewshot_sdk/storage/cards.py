@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fewshot_sdk.algorithms import ALGORITHM_NAMES, OUTER_NAMES, Part
-from fewshot_sdk.config.backbones import described
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
 from fewshot_sdk.storage.results import baselines_table, model_index, results_table
@@ -80,7 +79,7 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 | data | {_DATA[recipe.data.name]}, split `{recipe.data.split}`{_turned(recipe)} |
 | classes and pixels, sha256 | `{provenance.data_sha256}` |
 | picture | {_picture(recipe)} |
-| network | {described(recipe.backbone)}; head `{recipe.head}` |{_pretraining(recipe)}{_meta_training(recipe)}
+| network | {recipe.backbone.described()}; head `{recipe.head}` |{_pretraining(recipe)}{_meta_training(recipe)}
 | adaptation | {steps_of(recipe.adaptation)} |
 
 ## Limits
@@ -124,7 +123,7 @@ def zoo_card(zoo: Mapping[str, tuple[Recipe, Sequence[Evaluation]]]) -> str:
     rows = []
     for name, (recipe, evaluations) in sorted(zoo.items()):
         ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
-        about = f"{recipe.data.name}, {ways}, {described(recipe.backbone)}"
+        about = f"{recipe.data.name}, {ways}, {recipe.backbone.described()}"
         tables = f"{results_table(evaluations)}\n{baselines_table(evaluations)}"
         rows.append(f"## [{name}]({name}/README.md)\n{about}.\n\n{tables}")
     return f"""# Models
