@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.states import beginning, outer_files, outer_of, state_files, state_of
 from fewshot_sdk.artifacts.timm import TIMM, pretrained
 from fewshot_sdk.config.recipe import Config, Recipe
@@ -197,5 +198,5 @@ def _template(recipe: Recipe) -> LearnerState:
         params=params,
         second_moments=learned_of if recipe.inner.optimizer == "adam" else {},
         updates=0,
-        rates=learned_of if recipe.meta.algorithm == "meta-sgd" else {},
+        rates=learned_of if ALGORITHMS[recipe.meta.algorithm].learns_rates else {},
     )

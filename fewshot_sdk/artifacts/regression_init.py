@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.initialization import Initialization, from_files, load
 from fewshot_sdk.artifacts.states import beginning, outer_of, state_files, state_of
 from fewshot_sdk.artifacts.timm import TIMM
@@ -94,7 +95,7 @@ def _from_files(files: dict[str, bytes], where: Path) -> RegressionInitializatio
         files, where, RegressionConfig, REGRESSION, WEIGHTS, "an initialization for numbers, such as `sine`"
     )
     recipe, params = config.recipe, shapes(config.recipe.network, len(config.recipe.inputs))
-    moments, rates = recipe.inner.optimizer == "adam", recipe.meta.algorithm == "meta-sgd"
+    moments, rates = recipe.inner.optimizer == "adam", ALGORITHMS[recipe.meta.algorithm].learns_rates
     like = LearnerState(  # no arithmetic: on tensors without memory it would import PyTorch's compiler
         params=params, second_moments=params if moments else {}, updates=0, rates=params if rates else {}
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from fewshot_sdk.algorithms import Algorithm, Outer, Part, check_fits
+from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, Outer, Part, check_fits, known
 from fewshot_sdk.config.backbones import Backbone as Backbone
 from fewshot_sdk.config.backbones import Conv4 as Conv4
 from fewshot_sdk.config.backbones import Mlp as Mlp
@@ -100,7 +100,7 @@ class MetaLoop(Config):
     PyTorch's (see `fewshot_sdk.engine.optimizers`), which take the way for a slope, and `step_size` for their rate.
     """
 
-    algorithm: Algorithm = "reptile"
+    algorithm: Annotated[Algorithm, AfterValidator(known)] = "reptile"
     tail_shots: Annotated[int, Field(ge=0)] = 0
     optimizer: Outer = "sgd"
     replacement: Annotated[bool, Field(exclude_if=lambda it: not it)] = False  # what is older has no such key
@@ -114,16 +114,18 @@ class MetaLoop(Config):
 
     @model_validator(mode="after")
     def _tail_fits(self) -> Self:
-        if self.algorithm == "protonet" and not 0 < self.tail_shots < self.k_shot:
+        row = ALGORITHMS[self.algorithm]
+        if row.tail == "always" and not 0 < self.tail_shots < self.k_shot:
             raise ConfigError(
-                f"MetaLoop: tail_shots: protonet tells the tail's images apart by the others, expected 1 to "
+                f"MetaLoop: tail_shots: {self.algorithm} tells the tail's images apart by the others, expected 1 to "
                 f"{self.k_shot - 1}, fewer than k_shot, found {self.tail_shots}"
             )
-        if self.algorithm == "protonet" and self.replacement:
-            raise ConfigError("MetaLoop: replacement: protonet draws no mini-batches, expected false")
-        if self.tail_shots and (self.algorithm == "reptile" or self.tail_shots >= self.k_shot):
+        if self.replacement and not row.takes_steps:
+            raise ConfigError(f"MetaLoop: replacement: {self.algorithm} draws no mini-batches, expected false")
+        if self.tail_shots and (row.tail == "never" or self.tail_shots >= self.k_shot):
+            without = " or ".join(name for name, other in ALGORITHMS.items() if other.tail == "never")
             raise ConfigError(
-                f"MetaLoop: tail_shots: expected fewer than k_shot {self.k_shot}, and 0 with reptile, "
+                f"MetaLoop: tail_shots: expected fewer than k_shot {self.k_shot}, and 0 with {without}, "
                 f"found {self.tail_shots} with {self.algorithm}"
             )
         return self
@@ -220,9 +222,10 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _fits_the_algorithm(self) -> Self:
-        if (self.head == "prototype") != (self.meta.algorithm == "protonet"):
+        if (self.head == "prototype") == ALGORITHMS[self.meta.algorithm].takes_steps:
+            those = " or ".join(name for name, row in ALGORITHMS.items() if not row.takes_steps)
             raise ConfigError(
-                f"head: expected prototype with protonet, and only there, found {self.head} with {self.meta.algorithm}"
+                f"head: expected prototype with {those}, and only there, found {self.head} with {self.meta.algorithm}"
             )
         if self.pretraining:
             self.backbone.check_pretraining()

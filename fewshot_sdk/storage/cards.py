@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fewshot_sdk.algorithms import ALGORITHM_NAMES, OUTER_NAMES, Part
+from fewshot_sdk.algorithms import ALGORITHMS, OUTER_NAMES, Part
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
 from fewshot_sdk.storage.results import baselines_table, model_index, results_table
@@ -34,7 +34,7 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
     """The README.md of an initialization; a pure function of its config.json."""
     classes = f"{recipe.meta.n_way}" if recipe.head == "dense" else "any number of"
     way, method = "a few gradient steps", ""
-    kind, name = str(recipe.meta.algorithm), ALGORITHM_NAMES[recipe.meta.algorithm]
+    kind, name = recipe.meta.algorithm, ALGORITHMS[recipe.meta.algorithm].title
     steps = f"{provenance.meta_steps_done:,} outer steps of {recipe.meta.tasks_per_step} tasks"
     if recipe.meta.meta_steps == 0:
         kind, name, steps = "supervised", "supervised", "Pre-training alone, no outer step,"
@@ -226,10 +226,11 @@ def outer_of(meta: MetaLoop) -> str:
 
 def _algorithm(meta: MetaLoop) -> str:
     redrawn = ", mini-batches with replacement" if meta.replacement else ""
-    if meta.algorithm == "reptile":
+    row = ALGORITHMS[meta.algorithm]
+    if row.tail == "never":
         return redrawn
     tail = f"{meta.tail_shots} of them kept for the last inner step" if meta.tail_shots else "shared tail"
-    rates = ", a rate learned for each weight" if meta.algorithm == "meta-sgd" else ""
+    rates = ", a rate learned for each weight" if row.learns_rates else ""
     return f"; {meta.algorithm}, {tail}{rates}{redrawn}"
 
 

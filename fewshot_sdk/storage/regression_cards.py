@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fewshot_sdk.algorithms import ALGORITHM_NAMES
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressorConfig
 from fewshot_sdk.storage.cards import outer_of, steps_of
@@ -25,7 +25,7 @@ tags: [fewshot-sdk, few-shot, meta-learning, {meta.algorithm}]
 ---
 # {recipe.preset}
 
-A {ALGORITHM_NAMES[meta.algorithm]} initialization for numbers: a few gradient steps on a handful of points make it
+A {ALGORITHMS[meta.algorithm].title} initialization for numbers: a few gradient steps on a handful of points make it
 predict {recipe.output} from {" and ".join(recipe.inputs)}. It has learned from {_DATA[recipe.data]};
 expect it to fit such curves, and no others.
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.recipe import InnerLoop, Preprocessing, Recipe
 from fewshot_sdk.errors import ExportError
@@ -98,9 +99,10 @@ def _form(recipe: Recipe) -> Form:
     advice = "adapt it with PyTorch, and export the classifier"
     if recipe.head == "prototype":
         raise ExportError(
-            f"an initialization by protonet cannot be exported as a learner: its class means take no steps; {advice}"
+            f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: its class means take no "
+            f"steps; {advice}"
         )
-    if recipe.meta.algorithm == "meta-sgd" or recipe.adaptation.trainable != "all":
+    if ALGORITHMS[recipe.meta.algorithm].learns_rates or recipe.adaptation.trainable != "all":
         raise ExportError(
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: there, all weights move "
             f"at one rate; {advice}"
