@@ -12,12 +12,14 @@ from fewshot_sdk.config.backbones import Conv4 as Conv4
 from fewshot_sdk.config.backbones import Mlp as Mlp
 from fewshot_sdk.config.backbones import Residual as Residual
 from fewshot_sdk.config.backbones import Timm as Timm
+from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.settings import Config as Config
 from fewshot_sdk.config.settings import Count as Count
 from fewshot_sdk.config.settings import Fraction as Fraction
 from fewshot_sdk.config.settings import Listed as Listed
 from fewshot_sdk.config.settings import Positive as Positive
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.tables import row_of
 
 Arithmetic = Literal["float32", "bfloat16"]
 
@@ -156,26 +158,21 @@ class DataSource(Config):
     rotations: each training class turned by 0, 90, 180 and 270 degrees is four classes.
     """
 
-    name: Literal["omniglot", "mini-imagenet", "glyphs", "timm"]
-    split: Literal["paper", "official", "ravi", "seeded", "pretrained"]
+    name: str
+    split: str
     rotations: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}, split {self.split}"
 
-    @field_validator("split")
-    @classmethod
-    def _split_exists(cls, split: str, info: ValidationInfo) -> str:
-        splits = {
-            "omniglot": ("paper", "official"),
-            "mini-imagenet": ("ravi",),
-            "glyphs": ("seeded",),
-            "timm": ("pretrained",),
-        }
-        known = splits.get(info.data.get("name", ""), (split,))
-        if split not in known:
-            raise ValueError(f"{info.data['name']} has the split {' or '.join(known)}")
-        return split
+    @model_validator(mode="after")
+    def _split_exists(self) -> Self:
+        known = row_of(DATASETS, self.name, "data set").splits
+        if self.split not in known:
+            raise ConfigError(
+                f"DataSource: split: {self.name} has the split {' or '.join(known)}, found {self.split!r}"
+            )
+        return self
 
 
 class Recipe(Config):

@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fewshot_sdk.algorithms import ALGORITHMS, OUTER_NAMES, Part
+from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Evaluation, Provenance, Trial
 from fewshot_sdk.storage.results import baselines_table, model_index, results_table
 
-_DATA = {
-    "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
-    "mini-imagenet": "mini-ImageNet (Vinyals et al. 2016; photographs from ImageNet, for research)",
-    "glyphs": "procedural glyphs, drawn by the library itself",
-    "timm": "what the timm model was trained on: see its own card",
-}
-_DRAWN = "expect it to tell apart things drawn in dark strokes on a light ground,\nnot colour photographs"
-_SUITS = {
-    "omniglot": _DRAWN,
-    "mini-imagenet": "expect it to tell apart small photographs of single things, and not well:\nsee the results",
-    "glyphs": _DRAWN,
-    "timm": "what that suits it for, the model's own card says",
-}
 _PARTS: dict[Part, str] = {
     "all": "",
     "head": ", of the head alone",
@@ -76,14 +64,14 @@ frozen: each alone, with the support set's statistics, which is what an adapted 
 
 | | |
 |---|---|
-| data | {_DATA[recipe.data.name]}, split `{recipe.data.split}`{_turned(recipe)} |
+| data | {DATASETS[recipe.data.name].about}, split `{recipe.data.split}`{_turned(recipe)} |
 | classes and pixels, sha256 | `{provenance.data_sha256}` |
 | picture | {_picture(recipe)} |
 | network | {recipe.backbone.described()}; head `{recipe.head}` |{_pretraining(recipe)}{_meta_training(recipe)}
 | adaptation | {steps_of(recipe.adaptation)} |
 
 ## Limits
-It has seen {recipe.data.name} alone: {_SUITS[recipe.data.name]}.
+It has seen {recipe.data.name} alone: {DATASETS[recipe.data.name].suits}.
 The accuracy above says nothing about other kinds of pictures.
 """
 

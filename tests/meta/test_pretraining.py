@@ -178,7 +178,7 @@ def test_what_cannot_be_pretrained_is_told(classes: ClassImages) -> None:
 
 def test_the_command_pretrains_then_meta_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", small_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
     monkeypatch.setattr(processors, "cores", lambda: 1)
     words = ["meta-train", "--preset", "glyphs", "--output"]
     with pytest.raises(SystemExit, match="0"):
@@ -201,7 +201,7 @@ def test_the_command_pretrains_alone_for_a_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe(head="dense"))
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
     words = ["meta-train", "--preset", "glyphs", "--pretrain", "2", "--meta-steps", "0", "--output"]
     with pytest.raises(SystemExit, match="0"):
         app([*words, str(tmp_path / "alone")])
