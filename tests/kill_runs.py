@@ -15,7 +15,7 @@ from pathlib import Path
 
 import fewshot_cli.training
 import fewshot_sdk.config.presets
-import fewshot_sdk.data.datasets
+import fewshot_sdk.data.glyphs
 import fewshot_sdk.meta.training
 from fewshot_cli.main import app
 from fewshot_sdk.config.records import Metric
@@ -45,7 +45,7 @@ def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
 
 
 def main(folder: Path, runs: int, seed: int) -> None:
-    fewshot_sdk.data.datasets.GLYPH_CLASSES = 30
+    fewshot_sdk.data.glyphs.GLYPH_CLASSES = 30
     fewshot_cli.training.CURVE_TASKS = 5
     tiny = tiny_recipe()
     fewshot_sdk.config.presets.PRESETS["glyphs"] = tiny.replace(

@@ -10,7 +10,6 @@ import pytest
 
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config import presets
-from fewshot_sdk.data import datasets
 from tests.conftest import REPOSITORY, tiny_recipe
 
 EXAMPLES = REPOSITORY / "examples"
@@ -45,7 +44,7 @@ def test_adapting_the_bundled_initialization(
 def test_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With a tiny recipe in place of the minute's training."""
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     run("whole_line.py", monkeypatch=monkeypatch)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fewshot_cli.group import app
 from fewshot_cli.options import INIT_HELP, EvaluationMode, Init, Json, Root, Seed, Trainable, Workers
-from fewshot_sdk.algorithms import Algorithm, Outer
+from fewshot_sdk.algorithms import ALGORITHMS, Outer
+
+if TYPE_CHECKING:
+    AlgorithmName = str
+else:
+    AlgorithmName = Literal[tuple(ALGORITHMS)]
 
 
 @app.command("meta-train")
@@ -24,7 +29,7 @@ def meta_train(
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")],
     root: Root = None,
     algorithm: Annotated[
-        Algorithm | None,
+        AlgorithmName | None,
         typer.Option(
             help="In place of the preset's, reptile. All but reptile and fomaml have SGD inside and Adam outside.",
             show_default=False,

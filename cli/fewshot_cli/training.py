@@ -73,7 +73,6 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
     An epoch that is interrupted is lost; the one before it is kept.
     """
     from fewshot_sdk.artifacts.initialization import save_checkpoint
-    from fewshot_sdk.config.recipe import Residual
     from fewshot_sdk.engine.processors import cores
     from fewshot_sdk.meta import pretraining
     from fewshot_sdk.meta.training import origin
@@ -83,7 +82,7 @@ def pretrain(job: Job, recipe: Recipe, tasks: TaskSampler) -> None:
     if job.pretraining.exists():
         start = pretraining.load_pretraining(job.pretraining, recipe, job.seed, tasks.data)
     epoch = start
-    threads = cores() if isinstance(recipe.backbone, Residual) else 1  # a second one does not help networks so small
+    threads = cores() if recipe.backbone.many_threads else 1
     if start is None or start.done < total:
         epochs = pretraining.pretrain(recipe, tasks.data, seed=job.seed, threads=threads, start=start)
         done = start.done if start else 0

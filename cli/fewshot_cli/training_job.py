@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class Job:
         """The GPU to train on, or None. Raises ConfigError if one is asked for and there is none."""
         import torch
 
-        if self.device == "auto" and self.recipe().meta.algorithm != "reptile":
-            return None  # no other has a side-by-side form
+        if self.device == "auto" and not ALGORITHMS[self.recipe().meta.algorithm].side_by_side:
+            return None
         if self.device == "cpu" or not torch.cuda.is_available():
             if self.device == "cuda":
                 raise ConfigError("--device cuda: PyTorch finds no GPU here; leave the option out to use the processor")

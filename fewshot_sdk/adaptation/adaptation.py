@@ -14,7 +14,7 @@ from fewshot_sdk.adaptation.methods import Student, Way
 from fewshot_sdk.adaptation.rejection import calibrate
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.recipe import Preprocessing, Recipe, Timm
+from fewshot_sdk.config.recipe import Preprocessing, Recipe
 from fewshot_sdk.config.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.features import frozen
@@ -140,7 +140,7 @@ def made_for(recipe: Recipe) -> Method:
     """How an initialization by this recipe is best adapted, where nothing else is known."""
     if recipe.head == "prototype":
         return "prototypes"
-    return "probe" if recipe.pretraining or isinstance(recipe.backbone, Timm) else "reptile"
+    return "probe" if recipe.pretraining or recipe.backbone.comes_trained else "reptile"
 
 
 def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:

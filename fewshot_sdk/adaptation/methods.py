@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.backbones import judges_alone
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.data.tasks import mini_batches
@@ -56,7 +55,7 @@ class Student:
     @property
     def judges_alone(self) -> bool:
         """Whether the features of a picture depend on nothing else in its batch."""
-        return judges_alone(self.network.backbone)
+        return self.network.backbone.judges_alone
 
     def features(self, images: Tensor) -> Tensor:
         """What class means and probes see of a support set: (n, n_features)."""

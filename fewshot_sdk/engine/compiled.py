@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.config.backbones import judges_alone
-from fewshot_sdk.config.recipe import Conv4, InnerLoop
+from fewshot_sdk.config.backbones import BACKBONES, Conv4
+from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.engine.compiler import library
 from fewshot_sdk.nets.network import HEAD, Network
 from fewshot_sdk.nets.params import LearnerState, Params
+from fewshot_sdk.tables import referred
 
 CREW = 4  # threads that share a step: of 28 x 28 pixels the last layer has four positions
+Twin = Callable[[Network], "CompiledConv4 | None"]  # what `BACKBONES` refers to by `compiled`
 _opened: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
 
 
 def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
-    """The compiled twin of a network; None where nothing can be compiled, for another
-    backbone than Conv4 with batch norm, or for weights other than float32."""
-    if not isinstance(network, Network) or not isinstance(backbone := network.backbone, Conv4):
+    """The compiled twin of a network; None where nothing can be compiled, for a backbone that
+    has none, or for weights other than float32."""
+    if not isinstance(network, Network) or not (reference := BACKBONES[network.backbone.kind].compiled):
         return None
-    if judges_alone(backbone) or any(tensor.dtype != torch.float32 for tensor in params.values()):
+    if any(tensor.dtype != torch.float32 for tensor in params.values()):
         return None
     if network not in _opened:
-        code = library()
-        _opened[network] = CompiledConv4(network, backbone, code) if code else None
+        _opened[network] = cast("Twin", referred(reference))(network)
     return _opened[network]
+
+
+def conv4_twin(network: Network) -> CompiledConv4 | None:
+    """The twin of Conv4 with batch norm, where it can be compiled."""
+    backbone = network.backbone
+    if backbone.judges_alone or not (code := library()):
+        return None
+    return CompiledConv4(network, cast("Conv4", backbone), code)
 
 
 class _Network(ctypes.Structure):

@@ -17,8 +17,9 @@ import onnx
 from numpy.typing import NDArray
 
 from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.onnx_file import PIXELS, Parity, Reduction
-from fewshot_sdk.config.recipe import Preprocessing, Timm
+from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
@@ -34,13 +35,13 @@ ROUNDS = 15
 def check_parity(classifier: Classifier, predictor: Predictor) -> Parity:
     """How far the two are apart on every support picture and on 1,000 made-up ones, in batches of 1, 2 and 7.
 
-    Of a timm model, a hundred times as much work as ours, on 100.
+    Of a network of another library, a hundred times as much work as ours, on 100.
 
     Raises ParityError, naming the picture and the batch, if a probability differs by more than 1e-4, or if the most
     probable label is another where PyTorch's is ahead by more than 1e-3.
     """
     seen, worst = classifier.config.preprocessing, 0.0
-    n_random = RANDOM_LARGE if isinstance(classifier.config.backbone, Timm) else RANDOM
+    n_random = RANDOM_LARGE if BACKBONES[classifier.config.backbone.kind].exporter else RANDOM
     support, targets = classifier.support.images, classifier.support.targets
     names = [f"support picture {i} ({classifier.labels[target]})" for i, target in enumerate(targets)]
     groups = [*([(support, names)] if len(support) else []), *made_up(seen, n_random)]

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import onnx
+from torch import nn
 
 from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.onnx_file import FORMAT, METADATA_KEY, OnnxMetadata, Parity
-from fewshot_sdk.config.recipe import Config, Timm
+from fewshot_sdk.config.settings import Config
 from fewshot_sdk.errors import ConfigError, ParityError
 from fewshot_sdk.export.checks import Precision, Speed, check_parity, compare, in_int8
-from fewshot_sdk.export.timm import timm_features
 from fewshot_sdk.graphs.classifier import network_graph, with_head, with_preprocessing
 from fewshot_sdk.graphs.nodes import OPSET
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.storage.files import check_free_file, write_file
+from fewshot_sdk.tables import referred
 from fewshot_sdk.version import versions
 
+# what `BACKBONES` refers to by `exporter`: of a network, its pictures' height and width and an opset
+Exporter = Callable[[nn.Module, tuple[int, int], int], onnx.ModelProto]
 OPSETS = (18, 23)
 MAX_DROP = 0.01
 
@@ -58,8 +64,11 @@ def export_onnx(
         raise ConfigError(
             f"{precision} is judged on the support pictures, and this classifier keeps none; adapt again, or take fp32"
         )
-    if precision != "fp32" and isinstance(config.backbone, Timm):
-        raise ConfigError(f"a timm model is exported in fp32 alone, found {precision}; leave --precision out")
+    exporter = BACKBONES[config.backbone.kind].exporter
+    if precision != "fp32" and exporter:
+        raise ConfigError(
+            f"a {config.backbone.kind} model is exported in fp32 alone, found {precision}; leave --precision out"
+        )
 
     def described(network: onnx.ModelProto, **changes: object) -> bytes:
         metadata = OnnxMetadata(
@@ -80,8 +89,8 @@ def export_onnx(
     settings = {"temperature": config.temperature, "threshold": config.threshold}
 
     body = None
-    if isinstance(config.backbone, Timm):
-        body = timm_features(classifier.network(), (seen.height, seen.width), opset)
+    if exporter:
+        body = cast("Exporter", referred(exporter))(classifier.network(), (seen.height, seen.width), opset)
 
     def network(half: bool = False) -> onnx.ModelProto:
         if body is not None:

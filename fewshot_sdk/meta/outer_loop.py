@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fewshot_sdk.algorithms import first_order
+from fewshot_sdk.algorithms import ALGORITHMS, first_order
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
-from fewshot_sdk.data.tasks import Task, mini_batches
+from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.engine.heads import Head, close_head, open_head
 from fewshot_sdk.engine.inner_loop import Loss, Tuner, cross_entropy
 from fewshot_sdk.engine.optimizers import descend
 from fewshot_sdk.engine.workers import Team
 from fewshot_sdk.errors import TrainingDiverged
-from fewshot_sdk.meta.first_order import goal
-from fewshot_sdk.meta.second_order import meta_gradient, prototype_gradient
+from fewshot_sdk.meta.first_order import Result, goal, goals
+from fewshot_sdk.meta.second_order import gradient
 from fewshot_sdk.nets.params import (
     LearnerState,
     Params,
@@ -28,8 +28,6 @@ from fewshot_sdk.nets.params import (
     unflatten,
     with_learned,
 )
-
-Result = tuple[Tensor, Tensor]  # of a task: a vector to take the mean of, and the losses of its steps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,18 +66,18 @@ def outer_step(course: Course, at: Position, done: int, team: Team) -> tuple[Pos
 
 
 def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
-    """The way to the mean of the tasks' goals: Reptile and first-order MAML."""
+    """The way to the mean of the tasks' goals: Reptile, first-order MAML, and whatever else is of first order."""
     inner, meta, stored = course.inner, course.meta, at.state
     opened = stored if course.head is None else open_head(stored, course.head, course.network)
     tuner = Tuner(course.network, opened, inner, course.device, course.loss)
     mine = _share(course, done, team)
-    goals: Iterable[Result]
+    found: Iterable[Result]
     if course.device is None:
         cores = team.cores(meta.tasks_per_step)
-        goals = (goal(tuner, task, inner, meta, n) for task, n in zip(mine, cores, strict=True))
+        found = (goal(tuner, task, inner, meta, n) for task, n in zip(mine, cores, strict=True))
     else:
-        goals = tuner.tune_all([_inputs(task, inner, meta) for task in mine])
-    end, loss = _mean(course, goals, done, team)
+        found = goals(tuner, list(mine), inner, meta)
+    end, loss = _mean(course, found, done, team)
     adapted = tuner.state(end, stored.updates + inner.steps)
     if course.head is not None:
         adapted = close_head(adapted, course.head)
@@ -91,14 +89,11 @@ def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple
 
 
 def _down_the_slope(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
-    """Down the mean slope of the tasks' last losses: MAML, ANIL, BOIL, Meta-SGD and ProtoNet."""
+    """Down the mean slope of the tasks' last losses: MAML and its kin, and ProtoNet."""
     network, inner, meta = course.network, course.inner, course.meta
 
     def slope_of(task: Task) -> Result:
-        if meta.algorithm == "protonet":
-            slope, losses = prototype_gradient(network, at.state, task, inner, meta)
-        else:
-            slope, losses = meta_gradient(network, at.state, task, inner, meta, course.head, course.loss)
+        slope, losses = gradient(network, at.state, task, inner, meta, course.head, course.loss)
         return flatten(_as_state(slope)), losses
 
     mean, loss = _mean(course, map(slope_of, _share(course, done, team)), done, team)
@@ -121,18 +116,13 @@ def _mean(course: Course, mine: Iterable[Result], done: int, team: Team) -> tupl
     for i, loss in enumerate(losses):
         if not torch.isfinite(loss):
             lower = f"inner learning rate than {course.inner.learning_rate}"
-            if course.meta.algorithm == "protonet":
+            if not ALGORITHMS[course.meta.algorithm].takes_steps:
                 lower = f"step_size than {course.meta.step_size}, and look at the task's numbers"
             raise TrainingDiverged(
                 f"the loss, or a weight, of task {done * n + i} is not finite at outer step {done + 1}; "
                 f"try a lower {lower}"
             )
     return total[n:].div_(n), losses.mean().item()
-
-
-def _inputs(task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor, Tensor]:
-    rows = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed, meta.replacement)
-    return task.support, task.support_labels, rows
 
 
 def _as_state(params: Params) -> LearnerState:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewshot_sdk.algorithms import check_fits
+from fewshot_sdk.algorithms import ALGORITHMS, check_fits
 from fewshot_sdk.artifacts.states import beginning
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Seed, Task, mini_batches
@@ -40,10 +40,11 @@ class NetworkStep:
         inner: None takes the loop of meta-training. seed: what the order of mini-batches is drawn from.
         Raises ConfigError for a ProtoNet, which takes no steps: it tells classes apart by the means of its outputs.
         """
-        if self.course.meta.algorithm == "protonet":
+        algorithm = self.course.meta.algorithm
+        if not ALGORITHMS[algorithm].takes_steps:
             raise ConfigError(
-                "a protonet takes no steps on a task: with its params call the network on the examples, and give a new "
-                "one to the class with the nearest mean"
+                f"a {algorithm} takes no steps on a task: with its params call the network on the examples, and give a "
+                "new one to the class with the nearest mean"
             )
         course, loop = self.course, inner or self.course.inner
         batches = mini_batches(len(inputs), loop.batch_size, loop.steps, seed)
@@ -77,8 +78,10 @@ def meta_train_network(
     if meta.meta_steps == 0:
         raise ConfigError("meta_steps: expected 1 or more, found 0")
     check_fits(meta.algorithm, inner.optimizer, inner.trainable)
-    if meta.algorithm == "protonet" and loss is not cross_entropy:
-        raise ConfigError("loss: protonet has its own, the cross-entropy of distances to class means; leave loss out")
+    if not ALGORITHMS[meta.algorithm].takes_steps and loss is not cross_entropy:
+        raise ConfigError(
+            f"loss: {meta.algorithm} has its own, the cross-entropy of distances to class means; leave loss out"
+        )
     params = {name: tensor.detach().clone() for name, tensor in network.named_parameters() if tensor.requires_grad}
     if not params:
         raise ConfigError("the network has no weight with requires_grad=True; expected one that is to be learned")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.engine.compiled import CompiledConv4, compiled
@@ -16,8 +19,28 @@ from fewshot_sdk.engine.processors import multiplies_bfloat16
 from fewshot_sdk.meta.first_order import check_grouped, split_batches
 from fewshot_sdk.nets.network import HEAD, Network
 from fewshot_sdk.nets.params import LearnerState, Params, learned, with_learned
+from fewshot_sdk.tables import referred
 
 Slopes = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
+
+
+class Gradient(Protocol):
+    """What `ALGORITHMS` refers to by `contribution`, for an algorithm that is not of first order."""
+
+    def __call__(
+        self, network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop,
+        head: Head | None, loss: Loss,
+    ) -> tuple[Params, Tensor]:  # fmt: skip
+        """The gradient of the task's last loss by all that is `learned`, and the losses of its mini-batches, (k,)."""
+
+
+def gradient(
+    network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop, head: Head | None,
+    loss: Loss = cross_entropy,
+) -> tuple[Params, Tensor]:  # fmt: skip
+    """What one task contributes, by `meta.algorithm`: see `Gradient`."""
+    found = cast("Gradient", referred(ALGORITHMS[meta.algorithm].contribution))
+    return found(network, stored, task, inner, meta, head, loss)
 
 
 def meta_gradient(
@@ -90,8 +113,9 @@ def _by_autograd(
 
 
 def prototype_gradient(
-    network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop
-) -> tuple[Params, Tensor]:
+    network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop,
+    head: Head | None = None, loss: Loss = cross_entropy,  # noqa: ARG001
+) -> tuple[Params, Tensor]:  # fmt: skip
     """The slope of the loss of the tail's images, told apart by the class means of the others, and that loss, (1,).
 
     The logits are minus the squared distances of features, as large as `heads.prototype_head` makes them. All
@@ -115,6 +139,6 @@ def prototype_gradient(
         means = by_class[:, : -meta.tail_shots].mean(1)
         asked = by_class[:, -meta.tail_shots :].flatten(0, 1)
         logits = -(asked.unsqueeze(1) - means).square().sum(2) / scale
-        loss = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
-    slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, slopes, strict=True)), loss.detach().unsqueeze(0)
+        missed = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
+    slopes = torch.autograd.grad(missed, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, slopes, strict=True)), missed.detach().unsqueeze(0)

@@ -9,6 +9,7 @@ from typing import Generic
 
 import torch
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.initialization import AnyInitialization, E, Initialization, R, fresh
 from fewshot_sdk.artifacts.states import remembered
 from fewshot_sdk.config.recipe import Config, Recipe
@@ -67,7 +68,7 @@ def meta_train(
     team = team or Team()
     if team.size > meta.tasks_per_step:
         raise ConfigError(f"{team.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
-    if device and meta.algorithm != "reptile":
+    if device and not ALGORITHMS[meta.algorithm].side_by_side:
         raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the processor")
     before = start.provenance
     memory = remembered(start.outer, start.state, meta, before.meta_steps_done)

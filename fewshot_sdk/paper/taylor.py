@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot_sdk.algorithms import MOVED, Algorithm, first_order
+from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, first_order, moved_by
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task, mini_batches
 from fewshot_sdk.engine.inner_loop import Tuner, cross_entropy, moving, one_thread
@@ -70,16 +70,14 @@ def measured(k: int, seed: int, rate: float = 1e-5) -> dict[Algorithm, Coefficie
     tasks = [_task(x[order], labels[order]) for one in turned for order in (one, one.flip(0))]
     found = {}
     for algorithm in COMPARED:
-        moved = moving(network, drawn, MOVED.get(algorithm, "all"))
-        shares = {n: uneven[n] if algorithm == "meta-sgd" else torch.full_like(p, n in moved) for n, p in drawn.items()}
+        moved, learns_rates = moving(network, drawn, moved_by(algorithm)), ALGORITHMS[algorithm].learns_rates
+        shares = {n: uneven[n] if learns_rates else torch.full_like(p, n in moved) for n, p in drawn.items()}
         weighted = flatten(replace(start, params=shares))
         products = [a @ (weighted * b) for a, b in itertools.combinations(slopes, 2)]
         (of_products,) = torch.autograd.grad(torch.stack(products).mean() / 2, slopes_of.here, retain_graph=True)
-        inner = InnerLoop(
-            optimizer="sgd", learning_rate=rate, batch_size=SIZE, steps=k, trainable=MOVED.get(algorithm, "all")
-        )
+        inner = InnerLoop(optimizer="sgd", learning_rate=rate, batch_size=SIZE, steps=k, trainable=moved_by(algorithm))
         meta = MetaLoop(algorithm=algorithm, meta_steps=1, tasks_per_step=1, n_way=2, k_shot=k * SIZE)
-        rates = {n: rate * share for n, share in shares.items()} if algorithm == "meta-sgd" else {}
+        rates = {n: rate * share for n, share in shares.items()} if learns_rates else {}
         followed = [_followed(network, replace(start, rates=rates), task, inner, meta) for task in tasks]
         mean = torch.stack(followed).mean(0)
         second = (theory(algorithm, k)[0] * average - mean) / rate

@@ -184,7 +184,7 @@ def test_steps_move_the_part_that_they_are_told_to(cnn: Initialization, part: Pa
 def test_meta_training_on_top_moves_what_it_is_told_to_and_names_the_commit(
     hub: LocalHub, cnn: Initialization, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
     words = ("--preset", "glyphs", "--backbone", CNN, "--trainable", "norm", "--meta-steps", 1, "--evaluate-every", 0)
     code, _, err = run("meta-train", *words, "--workers", 1, "--output", tmp_path / "init")
     assert code == 0, err

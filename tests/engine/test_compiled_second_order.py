@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_sdk.algorithms import MOVED, Algorithm, Part
+from fewshot_sdk.algorithms import Algorithm, Part, moved_by
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.engine import compiler as native
@@ -44,7 +44,7 @@ def loops(algorithm: Algorithm, n_way: int, steps: int = 4, part: Part | None = 
     """Two images of each class for the last loss; mini-batches of another size before."""
     inner = InnerLoop(optimizer="sgd", learning_rate=0.05, batch_size=5, steps=steps)
     meta = MetaLoop(algorithm=algorithm, tail_shots=2, meta_steps=1, tasks_per_step=1, n_way=n_way, k_shot=5)
-    return inner.replace(trainable=part or MOVED.get(algorithm, "all")), meta
+    return inner.replace(trainable=part or moved_by(algorithm)), meta
 
 
 def error(found: Params, exact: Params) -> float:

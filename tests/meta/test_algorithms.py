@@ -16,7 +16,6 @@ from fewshot_sdk.artifacts.initialization import Initialization, fresh, load_che
 from fewshot_sdk.config import presets
 from fewshot_sdk.config.presets import preset, with_algorithm, with_outer
 from fewshot_sdk.config.recipe import InnerLoop, Recipe
-from fewshot_sdk.data import datasets
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.inner_loop import fine_tune
@@ -51,7 +50,7 @@ def trained(team: Team, algorithm: Algorithm) -> str:
     return end.initialization.sha256
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS[1:])  # reptile's line is run elsewhere
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS)[1:])  # reptile's line is run elsewhere
 def test_every_algorithm_goes_down_the_same_line(
     sampler: TaskSampler, drawings: Path, tmp_path: Path, algorithm: Algorithm
 ) -> None:
@@ -237,7 +236,7 @@ def test_the_command_names_what_it_did_and_what_it_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
     words = ["meta-train", "--preset", "glyphs", "--output", str(tmp_path / "init"), "--evaluate-every", "0"]
     for more, code in ((["--algorithm", "anil", "--tail-shots", "2"], 0), (["--algorithm", "mmaml"], 2)):
         with pytest.raises(SystemExit) as stop:
@@ -253,7 +252,7 @@ def test_the_command_takes_another_outer_optimizer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
     words = ["meta-train", "--preset", "glyphs", "--evaluate-every", "0", "--output", str(tmp_path / "init")]
     asked = ["--replacement", "--outer", "momentum", "--step-size", "0.2", "--tasks-per-step", "1"]
     with pytest.raises(SystemExit, match="0"):

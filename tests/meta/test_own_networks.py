@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.algorithms import ALGORITHMS, MOVED, Algorithm, first_order
+from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, first_order, moved_by
 from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task, TaskSampler
@@ -29,7 +29,7 @@ def line(i: int) -> Task:
 
 
 def loops(algorithm: Algorithm, meta_steps: int = 4) -> tuple[InnerLoop, MetaLoop]:
-    inner = InnerLoop(optimizer="sgd", learning_rate=0.1, batch_size=4, steps=3, trainable=MOVED.get(algorithm, "all"))
+    inner = InnerLoop(optimizer="sgd", learning_rate=0.1, batch_size=4, steps=3, trainable=moved_by(algorithm))
     tail = 1 if algorithm == "protonet" else 0
     meta = MetaLoop(algorithm=algorithm, tail_shots=tail, meta_steps=meta_steps, tasks_per_step=2, n_way=2, k_shot=3)
     return inner, meta if first_order(algorithm) else meta.replace(optimizer="adam", step_size=0.01)
@@ -73,7 +73,7 @@ def test_every_algorithm_trains_a_network_and_tasks_of_ones_own(algorithm: Algor
         return
     moved = steps[-1].adapt(task.support, task.support_labels)
     still = {name for name, tensor in moved.items() if torch.equal(tensor, steps[-1].params[name])}
-    part = MOVED.get(algorithm)
+    part = ALGORITHMS[algorithm].moves
     assert still == {name for name in moved if part and name.startswith("head") != (part == "head")}
 
 

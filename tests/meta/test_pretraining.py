@@ -22,7 +22,6 @@ from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.meta.evaluation import accuracies, evaluate
 from fewshot_sdk.meta.pretraining import (
-    LENGTH,
     Epoch,
     load_pretraining,
     pretrain,
@@ -31,8 +30,9 @@ from fewshot_sdk.meta.pretraining import (
     save_pretraining,
 )
 from fewshot_sdk.meta.training import origin
+from fewshot_sdk.nets.conv4 import LENGTH
 from fewshot_sdk.nets.network import build_network
-from fewshot_sdk.nets.residual import folded, random_residual
+from fewshot_sdk.nets.residual import draw, folded
 from tests.conftest import draw_folder, drawn_glyphs, tiny_recipe
 
 SMALL = Pretraining(epochs=4, batch_size=16)
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_another_training_is_refused(epochs: list[Epoch], classe
 def test_folding_changes_no_answer() -> None:
     recipe = small_recipe()
     network = build_network(recipe.backbone, recipe.preprocessing, 4, norm=True)
-    random_residual(network, torch.Generator().manual_seed(0))
+    draw(network, 0)
     images = torch.randint(0, 256, (20, 16, 16, 1), dtype=torch.uint8)
     for _ in range(20):
         network(images)  # the norms' running statistics move
@@ -178,7 +178,7 @@ def test_what_cannot_be_pretrained_is_told(classes: ClassImages) -> None:
 
 def test_the_command_pretrains_then_meta_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", small_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
     monkeypatch.setattr(processors, "cores", lambda: 1)
     words = ["meta-train", "--preset", "glyphs", "--output"]
     with pytest.raises(SystemExit, match="0"):
@@ -201,7 +201,7 @@ def test_the_command_pretrains_alone_for_a_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe(head="dense"))
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
     words = ["meta-train", "--preset", "glyphs", "--pretrain", "2", "--meta-steps", "0", "--output"]
     with pytest.raises(SystemExit, match="0"):
         app([*words, str(tmp_path / "alone")])
