@@ -42,6 +42,16 @@ class Export:
     speed: Speed | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """How a classifier is exported; see `export_onnx`."""
+
+    opset: int = OPSET
+    precision: Precision = "fp32"
+    raw: bool = False
+    max_drop: float = MAX_DROP
+
+
 def export_onnx(
     classifier: Classifier, path: str | Path, *,
     opset: int = OPSET, precision: Precision = "fp32", raw: bool = False, max_drop: float = MAX_DROP,
@@ -50,13 +60,19 @@ def export_onnx(
     int64 (batch,), `probabilities` float32 (batch, n_way) and `known` bool (batch,), false under the threshold.
 
     raw: the input is `pixels` instead, float32 (batch, channels, height, width), preprocessed and normalized.
-    The file is kept only if onnxruntime says what PyTorch says: see `parity.check_parity`. precision: `fp16` keeps
+    The file is kept only if onnxruntime says what PyTorch says: see `checks.check_parity`. precision: `fp16` keeps
     and computes 16 bits, `int8` 8, calibrated on the support set; they are kept if the share of support pictures
     that only 32 bits name rightly is at most `max_drop`.
     Raises ParityError otherwise, ConfigError for an opset outside 18 to 23 or fewer bits without support pictures,
     OutputExists if `path` exists, SaveError if the disk refuses.
     """
-    path = Path(path)
+    settings = ExportSettings(opset=opset, precision=precision, raw=raw, max_drop=max_drop)
+    return write_onnx(classifier, Path(path), settings)
+
+
+def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> Export:
+    """`export_onnx`, as the table of formats calls it."""
+    opset, precision, raw = settings.opset, settings.precision, settings.raw
     check_free_file(path)
     check_opset(opset)
     config, seen = classifier.config, classifier.config.preprocessing
@@ -86,7 +102,7 @@ def export_onnx(
         return with_metadata(network if raw else with_preprocessing(network, seen), metadata.replace(**changes))
 
     tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}
-    settings = {"temperature": config.temperature, "threshold": config.threshold}
+    limits = {"temperature": config.temperature, "threshold": config.threshold}
 
     body = None
     if exporter:
@@ -94,20 +110,20 @@ def export_onnx(
 
     def network(half: bool = False) -> onnx.ModelProto:
         if body is not None:
-            return with_head(body, tensors, opset=opset, **settings)
-        return network_graph(tensors, config.backbone, seen, half=half, opset=opset, **settings)
+            return with_head(body, tensors, opset=opset, **limits)
+        return network_graph(tensors, config.backbone, seen, half=half, opset=opset, **limits)
 
-    parity = check_parity(classifier, Predictor(described(network())))
+    parity = check_parity(classifier, Predictor(described(network())).probabilities, prepared=raw)
     data = described(network(), parity=parity)
     speed = None
     if precision != "fp32":
         fewer = network(half=True) if precision == "fp16" else in_int8(network(), classifier)
         draft = described(fewer, parity=parity, precision=precision)
         reduction, speed = compare(classifier, data, draft)
-        if reduction.lost > max_drop:
+        if reduction.lost > settings.max_drop:
             raise ParityError(
                 f"{precision} loses {reduction.lost:.1%} of {reduction.images} support pictures that fp32 names "
-                f"rightly, allowed are {max_drop:.1%} (--max-drop); no file was written"
+                f"rightly, allowed are {settings.max_drop:.1%} (--max-drop); no file was written"
             )
         data = described(fewer, parity=parity, precision=precision, reduction=reduction)
     write_file(path, data)
