@@ -15,16 +15,15 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.processes import finish
 from fewshot_sdk.data.glyphs import draw, glyph
 
 HERE = Path(__file__).parent.parent
@@ -62,20 +61,12 @@ def run(tree: Path, support: Path, *words: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "fewshot_cli.main", "adapt", "--support", str(support), *words]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "cli")])}
-        began = time.perf_counter()
-        child = subprocess.Popen(
-            [*command, "--output", f"{out}/model"], cwd=out, env=environment, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
-        assert child.stderr is not None
-        said = child.stderr.read()
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
-        child.stderr.close()
-    if child.returncode:
-        raise SystemExit(said.decode())
-    return {"seconds": seconds, "processor_seconds": used.ru_utime + used.ru_stime, "megabytes": used.ru_maxrss / 1000}
+        used = finish([*command, "--output", f"{out}/model"], folder=Path(out), environment=environment)
+    return {
+        "seconds": used.seconds,
+        "processor_seconds": used.processor_seconds,
+        "megabytes": used.megabytes,
+    }
 
 
 def measure(rounds: int, photos: int, width: int, trees: dict[str, Path]) -> dict[str, float]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.processes import finish
 from fewshot_sdk import Classifier, Predictor, adapt, export_onnx, preset
 from fewshot_sdk.artifacts.initialization import fresh
 from fewshot_sdk.config.records import Provenance
@@ -85,18 +85,13 @@ def measure(
 def cold(model: Path, picture: Path, rounds: int) -> dict[str, float]:
     """Seconds of `fewshot predict` from the shell, least and median, and the most memory that it held, in MB."""
     command = [sys.executable, "-m", "fewshot_cli.main", "predict", str(model), str(picture)]
-    seconds: list[float] = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        seconds.append(time.perf_counter() - began)
+    seconds = [finish(command).seconds for _ in range(rounds)]
     program = (
         "import atexit, pathlib, runpy, sys; sys.argv = sys.argv[1:]\n"
         "atexit.register(lambda: sys.stderr.write(pathlib.Path('/proc/self/status').read_text()))\n"
         "runpy.run_module('fewshot_cli.main', run_name='__main__')"
     )
-    watched = [sys.executable, "-c", program, *command[2:]]
-    status = subprocess.run(watched, capture_output=True, text=True, check=True).stderr
+    status = finish([sys.executable, "-c", program, *command[2:]]).stderr
     return {
         "predict_seconds_min": min(seconds),
         "predict_seconds": statistics.median(seconds),

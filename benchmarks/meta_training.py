@@ -29,7 +29,8 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.usual_loop import UsualLoop, usual_step
+from benchmarks.processes import Worker
+from benchmarks.usual_loop import usual_seconds, usual_step
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import Arithmetic, Recipe
@@ -112,7 +113,9 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
     for precision in get_args(Arithmetic):
         recipe = paper.replace(inner=paper.inner.replace(precision=precision))
         ours[precision] = meta_train(recipe, tasks, start=replace(start, recipe=recipe), team=team)
-    usual = UsualLoop(paper, stream, start.state) if team.rank == 0 else None
+    usual: Worker[int, float] | None = None
+    if team.rank == 0:
+        usual = Worker("the usual loop", usual_seconds, paper, stream, start.state, CORES)
     theirs = usual_step(paper, tasks, start.state, 0, torch.float64).params
     times: dict[str, list[tuple[float, float]]] = {precision: [] for precision in ours}
     difference: dict[str, float] = {}
@@ -120,8 +123,8 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
     for round_ in range(rounds + 1):
         if usual:
             torch.set_num_threads(CORES)
-            usual.seconds(1)
-            usual_seconds = usual.seconds(steps)
+            usual.ask(1)
+            their_seconds = usual.ask(steps)
             fastest = max(fastest, peak())
         for precision, training in ours.items():
             if team.size > 1:
@@ -133,11 +136,12 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
             if usual and round_ == 0:  # which warms all up
                 difference[precision] = apart(first.initialization.state.params, theirs)
             elif usual:
-                times[precision].append((usual_seconds, our_seconds))
+                times[precision].append((their_seconds, our_seconds))
         if team.size > 1:
             dist.barrier()
     if usual is None:
         return {}
+    usual.end()
     flops = flops_per_step(paper, tasks)
     return {
         precision: {

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +12,6 @@ from torch import nn
 
 from fewshot_sdk.config.recipe import InnerLoop, Recipe
 from fewshot_sdk.data.tasks import Task, TaskSampler, mini_batches
-from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.nets.network import build_network
 from fewshot_sdk.nets.params import LearnerState
 
@@ -67,29 +63,19 @@ def usual_step(
     return LearnerState(params=moved, second_moments=squares, updates=state.updates + inner.steps)
 
 
-class UsualLoop:
-    """The usual loop in a process of its own, as it is usually run: ours tells the allocator to keep memory."""
+def usual_seconds(recipe: Recipe, stream: Stream, start: LearnerState, threads: int) -> Callable[[int], float]:
+    """Takes the next so many outer steps, and says for how long. It is for a process of its own, as the loop is usually
+    run: ours tells the allocator to keep memory.
+    """
+    torch.set_num_threads(threads)
+    tasks, state, done = stream(recipe), start, 0
 
-    def __init__(self, recipe: Recipe, stream: Stream, start: LearnerState) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._wire, theirs = context.Pipe()
-        context.Process(target=_usual, args=(theirs, recipe, stream, start), daemon=True).start()
+    def seconds(steps: int) -> float:
+        nonlocal state, done
+        began = time.perf_counter()
+        for index in range(done, done + steps):
+            state = usual_step(recipe, tasks, state, index)
+        done += steps
+        return time.perf_counter() - began
 
-    def seconds(self, steps: int) -> float:
-        """How long the next outer steps took."""
-        self._wire.send(steps)
-        took: float = self._wire.recv()
-        return took
-
-
-def _usual(wire: Connection, recipe: Recipe, stream: Stream, state: LearnerState) -> None:
-    torch.set_num_threads(cores())
-    tasks, done = stream(recipe), 0
-    with suppress(EOFError):  # the other end has left
-        while True:
-            steps = wire.recv()
-            began = time.perf_counter()
-            for index in range(done, done + steps):
-                state = usual_step(recipe, tasks, state, index)
-            wire.send(time.perf_counter() - began)
-            done += steps
+    return seconds

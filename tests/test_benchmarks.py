@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
+from benchmarks.algorithms import NAMES, recipe_of
+from benchmarks.processes import ProcessFailed, Worker, finish
 from benchmarks.scaling import Network, efficiency, most_machines
 from tests.conftest import REPOSITORY
 
@@ -96,3 +100,35 @@ def test_the_model_of_scaling() -> None:
     most = most_machines(0.1, 10**5, net)
     assert efficiency(most, 0.1, 10**5, net) > 0.9 >= efficiency(most + 1, 0.1, 10**5, net)
     assert most_machines(1e-6, 10**6, net) == 1
+
+
+def test_a_worker_of_a_benchmark_answers_until_it_fails_and_then_gives_its_reason() -> None:
+    worker: Worker[str, int] = Worker("counting", partial, int)
+    assert worker.ask("3") == 3
+    with pytest.raises(ProcessFailed, match="counting failed: ValueError: invalid literal"):
+        worker.ask("three")
+    with pytest.raises(ProcessFailed, match="counting ended with exit code 1"):
+        worker.ask("3")
+
+
+def test_a_worker_that_fails_before_the_first_question_gives_its_reason() -> None:
+    with pytest.raises(ProcessFailed, match="starting failed: ValueError: invalid literal"):
+        Worker("starting", int, "three").ask("3")  # type: ignore[arg-type]
+
+
+def test_a_worker_that_is_killed_is_noticed() -> None:
+    with pytest.raises(ProcessFailed, match="training was killed by SIGKILL"):
+        Worker("training", partial, signal.raise_signal).ask(signal.SIGKILL)
+
+
+def test_a_command_that_fails_says_why() -> None:
+    with pytest.raises(ProcessFailed, match=r"(?s)exit code 3.*no such picture"):
+        finish(["sh", "-c", "echo no such picture >&2; exit 3"])
+    with pytest.raises(ProcessFailed, match="killed by SIGTERM"):
+        finish(["sh", "-c", "kill -TERM $$"])
+
+
+def test_with_the_same_loop_every_algorithm_that_takes_steps_takes_five() -> None:
+    steps = {name: recipe_of(name, same_loop=True).inner.steps for name in NAMES}
+    assert steps.pop("protonet") == 1  # one batch of all images, and no step
+    assert set(steps.values()) == {5}
