@@ -24,7 +24,7 @@ from itertools import islice
 import torch
 
 from benchmarks.meta_training import stream
-from benchmarks.processes import Worker
+from benchmarks.processes import Child
 from fewshot_sdk.algorithms import ALGORITHMS, moved_by
 from fewshot_sdk.config.presets import preset, with_algorithm
 from fewshot_sdk.config.recipe import InnerLoop, Recipe
@@ -64,16 +64,16 @@ def training(name: str, same_loop: bool) -> Callable[[int], tuple[float, float]]
 
 def measure(names: list[str], rounds: int, steps: int, same_loop: bool) -> dict[str, dict[str, float]]:
     """Tasks/s, how many times Reptile's time, and peak memory in MB, by name; a first round warms up."""
-    workers = {name: Worker(name, training, name, same_loop) for name in names}
+    children = {name: Child(name, training, name, same_loop) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     memory = dict.fromkeys(names, 0.0)
     for round_ in range(rounds + 1):
-        for name, worker in workers.items():
-            took, memory[name] = worker.ask(steps)
+        for name, child in children.items():
+            took, memory[name] = child.ask(steps)
             if round_:
                 times[name].append(took)
-    for worker in workers.values():
-        worker.end()
+    for child in children.values():
+        child.end()
     tasks = steps * preset("omniglot-5way").meta.tasks_per_step
     found = {}
     for name, each in times.items():

@@ -29,7 +29,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.processes import Worker
+from benchmarks.processes import Child
 from benchmarks.usual_loop import usual_seconds, usual_step
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.presets import preset
@@ -40,7 +40,7 @@ from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import loss_and_grads
 from fewshot_sdk.engine.processors import cores
-from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.meta.training import MetaStep, meta_train
 from fewshot_sdk.nets.network import build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params
@@ -103,7 +103,7 @@ def start_of(recipe: Recipe, tasks: TaskSampler) -> Initialization:
     return replace(init, state=LearnerState(params=init.state.params, second_moments=moments, updates=5000))
 
 
-def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
+def measure(workers: Workers, rounds: int, steps: int) -> dict[str, dict[str, float]]:
     """In every worker: the rounds, for each precision. The first one has the usual loop run while the others wait."""
     paper = preset("omniglot-5way")
     paper = paper.replace(meta=paper.meta.replace(meta_steps=(rounds + 1) * (steps + 1)))
@@ -112,10 +112,10 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
     ours: dict[str, Iterator[MetaStep]] = {}
     for precision in get_args(Arithmetic):
         recipe = paper.replace(inner=paper.inner.replace(precision=precision))
-        ours[precision] = meta_train(recipe, tasks, start=replace(start, recipe=recipe), team=team)
-    usual: Worker[int, float] | None = None
-    if team.rank == 0:
-        usual = Worker("the usual loop", usual_seconds, paper, stream, start.state, CORES)
+        ours[precision] = meta_train(recipe, tasks, start=replace(start, recipe=recipe), workers=workers)
+    usual: Child[int, float] | None = None
+    if workers.rank == 0:
+        usual = Child("the usual loop", usual_seconds, paper, stream, start.state, CORES)
     theirs = usual_step(paper, tasks, start.state, 0, torch.float64).params
     times: dict[str, list[tuple[float, float]]] = {precision: [] for precision in ours}
     difference: dict[str, float] = {}
@@ -127,7 +127,7 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
             their_seconds = usual.ask(steps)
             fastest = max(fastest, peak())
         for precision, training in ours.items():
-            if team.size > 1:
+            if workers.size > 1:
                 dist.barrier()
             first = next(training)
             began = time.perf_counter()
@@ -137,7 +137,7 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
                 difference[precision] = apart(first.initialization.state.params, theirs)
             elif usual:
                 times[precision].append((their_seconds, our_seconds))
-        if team.size > 1:
+        if workers.size > 1:
             dist.barrier()
     if usual is None:
         return {}
@@ -178,7 +178,7 @@ def main() -> None:
     words = parser.parse_args()
     stream(preset("omniglot-5way"))  # drawn before the workers start
     work = (words.rounds, words.steps)
-    found = measure(Team(), *work) if words.workers == 1 else run_team(words.workers, measure, *work)
+    found = measure(Workers(), *work) if words.workers == 1 else run_workers(words.workers, measure, *work)
     if not (difference := found["float32"]["first_step_difference"]) < 1e-5:
         sys.exit(f"the two loops disagree: a weight differs by {difference:.2g} after one outer step")
     if words.json:

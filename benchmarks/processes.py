@@ -30,7 +30,7 @@ class _Failure:
     message: str
 
 
-class Worker(Generic[Q, A]):
+class Child(Generic[Q, A]):
     """A process that answers questions, one after the other.
 
     make: called once in that process, with the arguments; what it returns is called with each question. All of them,

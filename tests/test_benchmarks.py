@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from benchmarks.algorithms import NAMES, recipe_of
-from benchmarks.processes import ProcessFailed, Worker, finish
+from benchmarks.processes import Child, ProcessFailed, finish
 from benchmarks.scaling import Network, efficiency, most_machines
 from tests.conftest import REPOSITORY
 
@@ -102,23 +102,23 @@ def test_the_model_of_scaling() -> None:
     assert most_machines(1e-6, 10**6, net) == 1
 
 
-def test_a_worker_of_a_benchmark_answers_until_it_fails_and_then_gives_its_reason() -> None:
-    worker: Worker[str, int] = Worker("counting", partial, int)
-    assert worker.ask("3") == 3
+def test_a_child_of_a_benchmark_answers_until_it_fails_and_then_gives_its_reason() -> None:
+    child: Child[str, int] = Child("counting", partial, int)
+    assert child.ask("3") == 3
     with pytest.raises(ProcessFailed, match="counting failed: ValueError: invalid literal"):
-        worker.ask("three")
+        child.ask("three")
     with pytest.raises(ProcessFailed, match="counting ended with exit code 1"):
-        worker.ask("3")
+        child.ask("3")
 
 
-def test_a_worker_that_fails_before_the_first_question_gives_its_reason() -> None:
+def test_a_child_that_fails_before_the_first_question_gives_its_reason() -> None:
     with pytest.raises(ProcessFailed, match="starting failed: ValueError: invalid literal"):
-        Worker("starting", int, "three").ask("3")  # type: ignore[arg-type]
+        Child("starting", int, "three").ask("3")  # type: ignore[arg-type]
 
 
-def test_a_worker_that_is_killed_is_noticed() -> None:
+def test_a_child_that_is_killed_is_noticed() -> None:
     with pytest.raises(ProcessFailed, match="training was killed by SIGKILL"):
-        Worker("training", partial, signal.raise_signal).ask(signal.SIGKILL)
+        Child("training", partial, signal.raise_signal).ask(signal.SIGKILL)
 
 
 def test_a_command_that_fails_says_why() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fewshot_sdk import Initialization, Recipe, TaskSampler
     from fewshot_sdk.artifacts.initialization import AnyInitialization
-    from fewshot_sdk.engine.workers import Team
+    from fewshot_sdk.engine.workers import Workers
     from fewshot_sdk.meta.regression import NumberStep
     from fewshot_sdk.meta.training import MetaStep
 
@@ -116,7 +116,7 @@ def meta_train_on_numbers(job: Job, workers: int | None) -> None:
     run_job(train_regression, job, workers or 1, meta.tasks_per_step, meta.meta_steps * inner.steps)
 
 
-def train(team: Team, job: Job) -> str:
+def train(workers: Workers, job: Job) -> str:
     """Meta-trains and saves; returns where to. Only the team's first member writes.
 
     Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait
@@ -128,11 +128,13 @@ def train(team: Team, job: Job) -> str:
     recipe = job.recipe()
     start = load_checkpoint(job.checkpoint) if job.resume else None
     command = start.provenance.command if start else job.command(recipe)
-    steps = fewshot_sdk.meta_train(recipe, job.tasks(recipe), start=start, team=team, device=job.on(), command=command)
-    return _train(team, job, Curve(job, recipe, start).measured(steps, team), start)
+    steps = fewshot_sdk.meta_train(
+        recipe, job.tasks(recipe), start=start, workers=workers, device=job.on(), command=command
+    )
+    return _train(workers, job, Curve(job, recipe, start).measured(steps, workers), start)
 
 
-def train_regression(team: Team, job: Job) -> str:
+def train_regression(workers: Workers, job: Job) -> str:
     """As `train`, for numbers."""
     from fewshot_sdk.artifacts.initialization import load_checkpoint_of_numbers
     from fewshot_sdk.meta.regression import meta_train_on_numbers
@@ -140,27 +142,27 @@ def train_regression(team: Team, job: Job) -> str:
     recipe = job.regression()
     start = load_checkpoint_of_numbers(job.checkpoint) if job.resume else None
     command = start.provenance.command if start else job.command(recipe)
-    steps = meta_train_on_numbers(recipe, seed=job.seed, start=start, team=team, command=command)
-    return _train(team, job, steps, start)
+    steps = meta_train_on_numbers(recipe, seed=job.seed, start=start, workers=workers, command=command)
+    return _train(workers, job, steps, start)
 
 
 def _train(
-    team: Team,
+    workers: Workers,
     job: Job,
     steps: Iterator[MetaStep | NumberStep],
     start: AnyInitialization | None,
 ) -> str:
     from fewshot_sdk.artifacts.initialization import save_checkpoint
 
-    first, done = team.rank == 0, start.provenance.meta_steps_done if start else 0
+    first, done = workers.rank == 0, start.provenance.meta_steps_done if start else 0
     if first:
         total = (job.regression() if job.of_numbers else job.recipe()).meta.meta_steps
         steps = progress(steps, total, "meta-training", lambda s: f"loss {s.loss:.3f}", done)
     step = None
-    with stoppable(patient=team.size > 1) as signals:
+    with stoppable(patient=workers.size > 1) as signals:
         try:
             for step in steps:
-                if step.done == step.meta_steps or team.any(bool(signals)):
+                if step.done == step.meta_steps or workers.any(bool(signals)):
                     break
                 if first and step.done % job.checkpoint_every == 0:
                     try:
@@ -213,7 +215,7 @@ class Curve:
             data = fewshot_sdk.open_dataset(recipe.data, recipe.preprocessing, held_out(recipe.data), job.root)
             self.tasks = fewshot_sdk.TaskSampler(data=data, n_way=meta.n_way, k_shot=1, n_query=1, seed=job.seed)
 
-    def add(self, step: MetaStep, team: Team) -> None:
+    def add(self, step: MetaStep, workers: Workers) -> None:
         """Measures, if it is time to; in a team, each member a share of the tasks."""
         from fewshot_sdk.config.records import Metric
         from fewshot_sdk.engine.workers import peak_memory
@@ -221,20 +223,20 @@ class Curve:
 
         if not self.every or (step.done % self.every and step.done < step.meta_steps):
             return
-        found = evaluate(step.initialization, self.tasks, n_tasks=CURVE_TASKS, mode="transductive", team=team)
+        found = evaluate(step.initialization, self.tasks, n_tasks=CURVE_TASKS, mode="transductive", workers=workers)
         metric = Metric(
             meta_steps=step.done,
             seconds=step.initialization.provenance.seconds,
-            memory_mb=peak_memory(team),
+            memory_mb=peak_memory(workers),
             loss=step.loss,
             **found.model_dump(include={"accuracy", "ci95", "tasks", "ways"}),
         )
         self.metrics.append(metric)
 
-    def measured(self, steps: Iterator[MetaStep], team: Team) -> Iterator[MetaStep]:
+    def measured(self, steps: Iterator[MetaStep], workers: Workers) -> Iterator[MetaStep]:
         """The steps, their initializations with the metrics up to each."""
         for step in steps:
-            self.add(step, team)
+            self.add(step, workers)
             yield replace(step, initialization=replace(step.initialization, metrics=tuple(self.metrics)))
 
 

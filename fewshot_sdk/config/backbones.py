@@ -205,7 +205,7 @@ class BackboneRow:
     learner: its forward and backward pass as nodes, `graphs.learner.graph.NewForm`; none: it cannot be a learner.
     pretraining_start, pretraining_end: fresh weights in place, `meta.pretraining.Start`, and the weights that
     pre-training leaves, `meta.pretraining.End`; none: it is not pre-trained.
-    compiled: its twin in C, `engine.compiled.Twin`; none: PyTorch does it.
+    compiled: its twin in C, `engine.compiled.CompiledNetwork`; none: PyTorch does it.
     """
 
     settings: type[BackboneSettings]

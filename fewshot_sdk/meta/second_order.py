@@ -21,7 +21,7 @@ from fewshot_sdk.nets.network import HEAD, Network
 from fewshot_sdk.nets.params import LearnerState, Params, learned, with_learned
 from fewshot_sdk.tables import referred
 
-Slopes = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
+Gradients = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
 
 
 class Gradient(Protocol):
@@ -64,33 +64,40 @@ def meta_gradient(
         if head is not None:
             state = open_head(state, head, network)
     plain = loss is cross_entropy and inner.optimizer == "sgd" and inner.loss_divisor is None
-    twin = compiled(network, state.params) if plain else None
-    if twin:
-        ends, slopes, losses = _by_twin(twin, network, state, task, inner, meta)
+    compiled_network = compiled(network, state.params) if plain else None
+    if compiled_network:
+        ends, gradients, losses = _by_compiled(compiled_network, network, state, task, inner, meta)
     else:
-        ends, slopes, losses = _by_autograd(network, state, task, inner, meta, loss)
-    found = torch.autograd.grad(ends, list(leaves.values()), slopes, allow_unused=True, materialize_grads=True)
+        ends, gradients, losses = _by_autograd(network, state, task, inner, meta, loss)
+    found = torch.autograd.grad(ends, list(leaves.values()), gradients, allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, found, strict=True)), losses
 
 
-def _by_twin(
-    twin: CompiledConv4, network: nn.Module, state: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop
-) -> Slopes:
+def _by_compiled(
+    compiled_network: CompiledConv4,
+    network: nn.Module,
+    state: LearnerState,
+    task: Task,
+    inner: InnerLoop,
+    meta: MetaLoop,
+) -> Gradients:
     first, (last,) = split_batches(task, inner, meta)
     names = moving(network, state.params, inner.trainable)
     same = inner.learning_rate
     rates = {name: state.rates[name] if state.rates else torch.full_like(state.params[name], same) for name in names}
     with torch.no_grad():
-        by_params, by_rates, losses = twin.slopes(state, rates, task.support, task.support_labels, first, last)
-    ends = [(state.params[name], slope) for name, slope in by_params.items()]
-    ends += [(rates[name], slope) for name, slope in by_rates.items()]
-    of_leaves = [(end, slope) for end, slope in ends if end.requires_grad]  # not so a head's rows of zeros
-    return [end for end, _ in of_leaves], [slope for _, slope in of_leaves], losses
+        by_params, by_rates, losses = compiled_network.gradients(
+            state, rates, task.support, task.support_labels, first, last
+        )
+    ends = [(state.params[name], gradient) for name, gradient in by_params.items()]
+    ends += [(rates[name], gradient) for name, gradient in by_rates.items()]
+    of_leaves = [(end, gradient) for end, gradient in ends if end.requires_grad]  # not so a head's rows of zeros
+    return [end for end, _ in of_leaves], [gradient for _, gradient in of_leaves], losses
 
 
 def _by_autograd(
     network: nn.Module, state: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop, loss: Loss
-) -> Slopes:
+) -> Gradients:
     first, (last,) = split_batches(task, inner, meta)
     network.train()
 
@@ -104,10 +111,10 @@ def _by_autograd(
         for batch in first:
             losses.append(loss_of(state.params, batch))
             moved = [state.params[name] for name in names]
-            slopes = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 losses[-1], moved, create_graph=True, allow_unused=True, materialize_grads=True
             )
-            state = update(state, summed(dict(zip(names, slopes, strict=True)), len(batch), inner), inner)
+            state = update(state, summed(dict(zip(names, gradients, strict=True)), len(batch), inner), inner)
         losses.append(loss_of(state.params, last))
     return [losses[-1]], [torch.ones_like(losses[-1])], torch.stack(losses).detach()
 
@@ -140,5 +147,5 @@ def prototype_gradient(
         asked = by_class[:, -meta.tail_shots :].flatten(0, 1)
         logits = -(asked.unsqueeze(1) - means).square().sum(2) / scale
         missed = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
-    slopes = torch.autograd.grad(missed, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, slopes, strict=True)), missed.detach().unsqueeze(0)
+    gradients = torch.autograd.grad(missed, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True)), missed.detach().unsqueeze(0)

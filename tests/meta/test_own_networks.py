@@ -12,7 +12,7 @@ from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task, TaskSampler
 from fewshot_sdk.engine.inner_loop import cross_entropy
-from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import ConfigError, DataError, TrainingDiverged
 from fewshot_sdk.meta.own_networks import NetworkStep, meta_train_network
 from fewshot_sdk.meta.training import meta_train
@@ -41,20 +41,23 @@ def small() -> nn.Module:
 
 
 def trained(
-    algorithm: Algorithm, start: NetworkStep | None = None, network: nn.Module | None = None, team: Team | None = None
+    algorithm: Algorithm,
+    start: NetworkStep | None = None,
+    network: nn.Module | None = None,
+    workers: Workers | None = None,
 ) -> list[NetworkStep]:
     inner, meta = loops(algorithm)
     network, loss = network or small(), cross_entropy if algorithm == "protonet" else F.mse_loss
-    return list(meta_train_network(network, line, inner=inner, meta=meta, loss=loss, start=start, team=team))
+    return list(meta_train_network(network, line, inner=inner, meta=meta, loss=loss, start=start, workers=workers))
 
 
 def same(left: NetworkStep, right: NetworkStep) -> bool:
     return all(torch.equal(left.params[name], right.params[name]) for name in right.params)
 
 
-def in_a_team(team: Team) -> list[list[float]]:
+def in_a_team(workers: Workers) -> list[list[float]]:
     """The weights at the end, in a worker."""
-    return [tensor.flatten().tolist() for tensor in trained("maml", team=team)[-1].params.values()]
+    return [tensor.flatten().tolist() for tensor in trained("maml", workers=workers)[-1].params.values()]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -78,7 +81,7 @@ def test_every_algorithm_trains_a_network_and_tasks_of_ones_own(algorithm: Algor
 
 
 def test_the_bits_do_not_depend_on_the_number_of_workers() -> None:
-    assert run_team(2, in_a_team) == in_a_team(Team())
+    assert run_workers(2, in_a_team) == in_a_team(Workers())
 
 
 @pytest.mark.parametrize("algorithm", ["reptile", "maml"])

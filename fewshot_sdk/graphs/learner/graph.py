@@ -39,7 +39,7 @@ class Form(Protocol):
     def forward(self, b: Nodes, x: str, states: Sequence[str]) -> str:
         """The features of a mini-batch, with a column of ones."""
 
-    def backward(self, b: Nodes, slope: str) -> list[str]:
+    def backward(self, b: Nodes, gradient: str) -> list[str]:
         """The slopes by the states from that by the features (n, features): the way back through `forward`."""
 
     def classify(
@@ -132,8 +132,8 @@ def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, star
     wrong = b("Div", wrong, b.scalar(inner.loss_divisor) if inner.loss_divisor else size)
     by_head = b("Gemm", features, wrong, transA=1)
     rows = b("Slice", head, b.integers(0), b.integers(form.n_features), b.integers(0))
-    slopes = [*form.backward(b, b("Gemm", wrong, rows, transB=1)), by_head]
-    return g.loop("steps", b, start, _update(b, states, slopes, inner))
+    gradients = [*form.backward(b, b("Gemm", wrong, rows, transB=1)), by_head]
+    return g.loop("steps", b, start, _update(b, states, gradients, inner))
 
 
 def _schedule(g: Nodes) -> tuple[str, str, str]:
@@ -149,19 +149,19 @@ def _schedule(g: Nodes) -> tuple[str, str, str]:
     return g("Reshape", line, g("Concat", n_rows, size, axis=0)), g("Squeeze", n_rows), g("Cast", size, to=1)
 
 
-def _update(b: Nodes, states: Sequence[str], slopes: Sequence[str], inner: InnerLoop) -> list[str]:
+def _update(b: Nodes, states: Sequence[str], gradients: Sequence[str], inner: InnerLoop) -> list[str]:
     """`inner_loop.update`. Adam's moments are kept divided by 1 - beta2, which saves a product of each number;
 
     its bias correction c = 1 - beta2^t is carried along, c <- beta2 c + (1 - beta2), which loses no digits.
     """
     if inner.optimizer == "sgd":
-        return [b("Sub", p, b("Mul", d, "learning_rate")) for p, d in zip(states, slopes, strict=True)]
-    n, keep = len(slopes), b.scalar(inner.beta2)
+        return [b("Sub", p, b("Mul", d, "learning_rate")) for p, d in zip(states, gradients, strict=True)]
+    n, keep = len(gradients), b.scalar(inner.beta2)
     correction = b("Add", b("Mul", states[-1], keep), b.scalar(1 - inner.beta2))
     root = b("Sqrt", b("Div", correction, b.scalar(1 - inner.beta2)))
     rate, epsilon = b("Mul", "learning_rate", root), b("Mul", b.scalar(inner.epsilon), root)
     params, moments = [], []
-    for p, v, d in zip(states[:n], states[n : 2 * n], slopes, strict=True):
+    for p, v, d in zip(states[:n], states[n : 2 * n], gradients, strict=True):
         moments.append(b("Add", b("Mul", v, keep), b("Mul", d, d)))
         step = b("Div", d, b("Add", b("Sqrt", moments[-1]), epsilon))
         params.append(b("Sub", p, b("Mul", step, rate)))

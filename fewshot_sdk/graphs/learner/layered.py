@@ -97,23 +97,23 @@ class LayeredForm:
         """The features of a mini-batch's patches, with a column of ones."""
         return self._forward(b, patches, states, [], "")
 
-    def backward(self, b: Nodes, slope: str) -> list[str]:
+    def backward(self, b: Nodes, gradient: str) -> list[str]:
         """The slopes by the states from that by the features (n, features): the way back through `forward`."""
-        slope = b("Reshape", slope, b.integers(-1, self._positions, self._backbone.widths[-1]))
+        gradient = b("Reshape", gradient, b.integers(-1, self._positions, self._backbone.widths[-1]))
         found: list[str] = []
         for i in range(len(self._tables) - 1, -1, -1):
             layer, trace, (kernel, *_) = self._tables[i], self._traces[i], self._weights[i]
             width = self._backbone.widths[i]
-            d = conv4.unshrink(b, slope, trace.output, trace.chosen, layer, width)
+            d = conv4.unshrink(b, gradient, trace.output, trace.chosen, layer, width)
             of_norm: list[str] = []
             if self._norm:
                 d, *of_norm = self._back_through_norm(b, d, trace.normed, self._weights[i][-2], i)
             of_bias = [b("ReduceSum", d, b.integers(0), keepdims=1)] if "bias" in self._parts else []
             found = [b("Gemm", trace.patches, d, transA=1), *of_bias, *of_norm, *found]
             if i and self._dense:
-                slope = b("Unsqueeze", b("Gemm", d, kernel, transB=1), b.integers(1))
+                gradient = b("Unsqueeze", b("Gemm", d, kernel, transB=1), b.integers(1))
             elif i:
-                slope = conv4.by_patches(b, d, layer, kernel, width)
+                gradient = conv4.by_patches(b, d, layer, kernel, width)
         return found
 
     def classify(
