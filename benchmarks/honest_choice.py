@@ -78,7 +78,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", action="store_true")
     words = parser.parse_args()
-    found = measure(words.data, words.n_way, words.shots, words.tasks, words.seed)
+    found = measure(words.data, words.ways, words.shots, words.tasks, words.seed)
     if words.json:
         print(json.dumps({key: round(value, 5) for key, value in found.items()}))
         return
