@@ -1,11 +1,11 @@
 """Speed of adapting to one task, and of evaluating on many: the usual PyTorch loop and ours, interleaved.
 
-    python -m benchmarks.adaptation [--rounds N] [--tasks N] [--workers N] [--json]
+    python -m benchmarks.adaptation [--rounds N] [--tasks N] [--workers N] [--threads N] [--json]
 
 The preset is omniglot-5way: 5 classes, 1 shot, 50 steps of Adam on batches of 5, then 5 queries together.
 The usual loop: deep-copy the network, make an Adam with the initialization's moments, take eager steps with
-all threads. Ours adapts one task in this process, and evaluates many in `--workers` processes.
-Both classify the same tasks; the share of queries on which they agree is printed, too.
+`--threads`, all cores unless told otherwise. Ours adapts one task in this process, and evaluates many in `--workers`
+processes. Both classify the same tasks; the share of queries on which they agree is printed, too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def ours(init: Initialization, task: Task) -> Tensor:
         return Forward(network, state.params).together(task.query).argmax(1)
 
 
-def measure(workers: Workers, rounds: int, n_tasks: int) -> dict[str, float]:
+def measure(workers: Workers, rounds: int, n_tasks: int, threads: int) -> dict[str, float]:
     """In every worker: the rounds. The first one runs the usual loop while the others wait."""
     sampler, init = tasks_and_start()
     alone: list[tuple[float, float]] = []
@@ -70,7 +70,7 @@ def measure(workers: Workers, rounds: int, n_tasks: int) -> dict[str, float]:
     agreed = 0
     for round_ in range(rounds + 1):
         if workers.rank == 0:
-            torch.set_num_threads(CORES)
+            torch.set_num_threads(threads)
             task = sampler.task(round_)
             began = time.perf_counter()
             theirs = usual(init, task)
@@ -111,11 +111,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tasks", type=int, default=20, help="tasks evaluated in a round")
     parser.add_argument("--workers", type=int, default=CORES)
+    parser.add_argument("--threads", type=int, default=CORES, help="of the usual loop")
     parser.add_argument("--json", action="store_true")
     words = parser.parse_args()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     tasks_and_start()  # drawn before the workers start
-    work = (words.rounds, words.tasks)
+    work = (words.rounds, words.tasks, words.threads)
     found = measure(Workers(), *work) if words.workers == 1 else run_workers(words.workers, measure, *work)
     if words.json:
         print(json.dumps({key: round(value, 4) for key, value in found.items()}))

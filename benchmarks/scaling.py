@@ -1,6 +1,6 @@
 """How meta-training scales: tasks/s against workers, measured here, and up to how many machines it should.
 
-    python -m benchmarks.scaling [--seconds S] [--bandwidth GBIT] [--latency MICROSECONDS] [--json]
+    python -m benchmarks.scaling [--seconds S] [--workers N] [--bandwidth GBIT] [--latency MICROSECONDS] [--json]
 
 Model. An outer step costs a machine its tasks' compute C, and all machines one ring reduction of the P
 parameters and P second moments, 4 bytes each:
@@ -44,14 +44,14 @@ class Network:
 
 
 def tasks_per_second(workers: Workers, seconds: float) -> float:
-    """In every worker: meta-training for about that long."""
+    """In every worker: meta-training for about that long, and for a step at least."""
     recipe = preset("omniglot-5way")
     tasks = stream(recipe)
     steps = meta_train(recipe, tasks, start=start_of(recipe, tasks), workers=workers)
     for _ in islice(steps, 3):
         pass
     began, done = time.perf_counter(), 0
-    while not workers.any(time.perf_counter() - began > seconds):
+    while done == 0 or not workers.any(time.perf_counter() - began > seconds):
         next(steps)
         done += 1
     return done * recipe.meta.tasks_per_step / (time.perf_counter() - began)
@@ -70,6 +70,17 @@ def network(_: Workers) -> Network:
         times[n] = sorted(each)[len(each) // 2] / 2  # a ring of two passes on half the data twice
     small, large = times.values()
     return Network(latency=small, bandwidth=4 * 4_000_000 / 2 / max(large - small, 1e-9))
+
+
+def network_of(latency: float | None, bandwidth: float | None) -> Network:
+    """That of so many microseconds and Gbit/s; what is not given is measured over the loopback."""
+    if latency is not None and bandwidth is not None:
+        return Network(latency=latency / 1e6, bandwidth=bandwidth * 1e9 / 8)
+    here = run_workers(2, network)
+    return Network(
+        latency=here.latency if latency is None else latency / 1e6,
+        bandwidth=here.bandwidth if bandwidth is None else bandwidth * 1e9 / 8,
+    )
 
 
 def efficiency(machines: int, compute: float, parameters: int, net: Network) -> float:
@@ -91,6 +102,7 @@ def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description="Meta-training against the number of workers and machines.")
     parser.add_argument("--seconds", type=float, default=10, help="of training for each number of workers")
+    parser.add_argument("--workers", type=int, default=CORES, help="the most to measure")
     parser.add_argument("--bandwidth", type=float, help="of a network, Gbit/s; default: measured over the loopback")
     parser.add_argument("--latency", type=float, help="of a network, microseconds; default: measured likewise")
     parser.add_argument("--json", action="store_true")
@@ -98,13 +110,9 @@ def main() -> None:
     recipe = preset("omniglot-5way")
     tasks = stream(recipe)
     rates = {1: tasks_per_second(Workers(), words.seconds)}
-    for workers in range(2, min(CORES, recipe.meta.tasks_per_step) + 1):
+    for workers in range(2, min(words.workers, recipe.meta.tasks_per_step) + 1):
         rates[workers] = run_workers(workers, tasks_per_second, words.seconds)
-    here = run_workers(2, network)
-    net = Network(
-        latency=here.latency if words.latency is None else words.latency / 1e6,
-        bandwidth=here.bandwidth if words.bandwidth is None else words.bandwidth * 1e9 / 8,
-    )
+    net = network_of(words.latency, words.bandwidth)
     compute = recipe.meta.tasks_per_step / max(rates.values())
     speed = flops_per_step(recipe, tasks) / compute
     small = sum(tensor.numel() for tensor in start_of(recipe, tasks).state.params.values())
