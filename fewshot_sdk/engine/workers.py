@@ -136,9 +136,9 @@ def run_team(size: int, work: Callable[..., R], *arguments: object) -> R:
         ) from None
     except SignalException as stop:
         raise TeamStopped(int(stop.sigval)) from None
-    for _, failure in outcomes.values():
-        if failure:
-            raise failure
+    for _, known in outcomes.values():
+        if known:
+            raise known
     return cast(R, outcomes[0][0])
 
 
