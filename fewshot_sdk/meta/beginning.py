@@ -21,7 +21,7 @@ from fewshot_sdk.config.recipe import Recipe, Residual
 from fewshot_sdk.config.regression import Regression
 from fewshot_sdk.data.datasets import open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
-from fewshot_sdk.engine.processors import cores
+from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.workers import Team
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.meta import curve, pretraining
@@ -121,7 +121,8 @@ def _pretrain(run: Run, recipe: Recipe, tasks: TaskSampler, on_event: Listener) 
     done, total = start.done if start else 0, recipe.pretraining.epochs
     if done < total:
         on_event(Began(work="pre-training", done=done, total=total))
-    threads = cores() if isinstance(recipe.backbone, Residual) else 1  # a second one does not help networks so small
+    large = isinstance(recipe.backbone, Residual)  # a second thread does not help the other networks
+    threads = processors.cores() if large else 1
     epoch = start
     for epoch in pretraining.pretrain(recipe, tasks.data, seed=run.seed, threads=threads, start=start):
         pretraining.save_pretraining(epoch, recipe, run.seed, tasks.data, run.pretraining)
