@@ -75,6 +75,8 @@ def prepare(run: Run, weights: Initialization | None = None, on_event: Listener 
         raise ConfigError(f"weights: {recipe.preset} begins with random ones; leave them out")
     if isinstance(recipe, Regression):
         return
+    if weights is not None and weights.recipe.backbone != recipe.backbone:
+        raise ConfigError(f"weights: expected a backbone {recipe.backbone}, found {weights.recipe.backbone}")
     on_event(Reading(data=recipe.data.name))
     tasks = _tasks(run, recipe)  # decoded once, for all processes
     if run.checkpoint.exists():

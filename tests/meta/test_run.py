@@ -11,7 +11,7 @@ import torch
 
 from fewshot_sdk.artifacts.initialization import AnyInitialization, Initialization, load_checkpoint
 from fewshot_sdk.artifacts.opening import load_any
-from fewshot_sdk.config.recipe import Pretraining, Recipe
+from fewshot_sdk.config.recipe import Conv4, Pretraining, Recipe
 from fewshot_sdk.config.records import Metric
 from fewshot_sdk.config.regression import PRESETS, Regression
 from fewshot_sdk.data import datasets
@@ -212,3 +212,5 @@ def test_it_begins_with_weights_that_are_given(init: Initialization, tmp_path: P
     assert all(torch.equal(tensor, begun.state.params[name]) for name, tensor in init.state.params.items())
     with pytest.raises(ConfigError, match="weights: glyphs begins with random ones"):
         train_to_folder(PRETRAINED, tmp_path / "y", weights=init)
+    with pytest.raises(ConfigError, match=r"weights: expected a backbone .*filters=8.*, found .*filters=4"):
+        train_to_folder(PICTURES.replace(backbone=Conv4(filters=8)), tmp_path / "y", weights=init)
