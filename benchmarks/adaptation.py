@@ -29,7 +29,7 @@ from fewshot_sdk.data.tasks import Task, TaskSampler, mini_batches
 from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
-from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.meta.evaluation import accuracies
 from fewshot_sdk.nets.network import build_network
 
@@ -62,14 +62,14 @@ def ours(init: Initialization, task: Task) -> Tensor:
         return Forward(network, state.params).together(task.query).argmax(1)
 
 
-def measure(team: Team, rounds: int, n_tasks: int) -> dict[str, float]:
+def measure(workers: Workers, rounds: int, n_tasks: int) -> dict[str, float]:
     """In every worker: the rounds. The first one runs the usual loop while the others wait."""
     sampler, init = tasks_and_start()
     alone: list[tuple[float, float]] = []
     many: list[tuple[float, float]] = []
     agreed = 0
     for round_ in range(rounds + 1):
-        if team.rank == 0:
+        if workers.rank == 0:
             torch.set_num_threads(CORES)
             task = sampler.task(round_)
             began = time.perf_counter()
@@ -81,16 +81,16 @@ def measure(team: Team, rounds: int, n_tasks: int) -> dict[str, float]:
             for index in range(n_tasks):
                 usual(init, sampler.task(index))
             usual_seconds = time.perf_counter() - began
-        if team.size > 1:
+        if workers.size > 1:
             dist.barrier()
         began = time.perf_counter()
-        for _ in accuracies(init, sampler, n_tasks=n_tasks, modes=["transductive"], team=team):
+        for _ in accuracies(init, sampler, n_tasks=n_tasks, modes=["transductive"], workers=workers):
             pass
-        if team.size > 1:
+        if workers.size > 1:
             dist.barrier()
-        if team.rank == 0:
+        if workers.rank == 0:
             many.append((usual_seconds, time.perf_counter() - began))
-    if team.rank:
+    if workers.rank:
         return {}
     found = {f"{key}_{name}": v for name, times in (("adaptation", alone), ("evaluation", many))
              for key, v in ratios(times[1:]).items()}  # fmt: skip
@@ -116,7 +116,7 @@ def main() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     tasks_and_start()  # drawn before the workers start
     work = (words.rounds, words.tasks)
-    found = measure(Team(), *work) if words.workers == 1 else run_team(words.workers, measure, *work)
+    found = measure(Workers(), *work) if words.workers == 1 else run_workers(words.workers, measure, *work)
     if words.json:
         print(json.dumps({key: round(value, 4) for key, value in found.items()}))
         return

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from benchmarks.meta_training import stream
-from fewshot_sdk.algorithms import ALGORITHMS, MOVED
+from fewshot_sdk.algorithms import ALGORITHMS, moved_by
 from fewshot_sdk.config.presets import preset, with_algorithm
 from fewshot_sdk.config.recipe import InnerLoop, Recipe
 from fewshot_sdk.meta.training import meta_train
@@ -38,7 +38,7 @@ def recipe_of(name: str, same_loop: bool) -> Recipe:
     paper = preset("omniglot-5way")
     recipe = with_algorithm(paper, "reptile" if name == PLAIN else name)
     if same_loop:
-        moved = MOVED.get(recipe.meta.algorithm, "all")
+        moved = moved_by(recipe.meta.algorithm)
         inner = InnerLoop(optimizer="sgd", learning_rate=0.01, batch_size=10, steps=5, trainable=moved)
         recipe = recipe.replace(inner=inner, adaptation=inner, meta=recipe.meta.replace(tail_shots=0))
     return recipe

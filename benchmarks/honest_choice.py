@@ -25,19 +25,19 @@ from fewshot_sdk.images.support import SupportSet
 METHODS: tuple[Method | Literal["auto"], ...] = (*get_args(Method), "auto")
 
 
-def measure(data: str, ways: int, shots: int, n_tasks: int, seed: int) -> dict[str, float]:
+def measure(data: str, strategies: int, shots: int, n_tasks: int, seed: int) -> dict[str, float]:
     """The means over the tasks; calibration errors are of all queries together."""
     init = load("omniglot")
     source = init.recipe.data if data == init.recipe.data.name else data_source(data)
     classes = open_dataset(source, init.recipe.preprocessing, "test")
-    tasks = TaskSampler(data=classes, n_way=2 * ways, k_shot=shots, n_query=10, seed=seed)
+    tasks = TaskSampler(data=classes, n_way=2 * strategies, k_shot=shots, n_query=10, seed=seed)
     found: dict[str, list[float]] = {}
     said, plain, truth = [], [], []
     for index in range(n_tasks):
         task = tasks.task(index)
-        known, asked = task.support_labels < ways, task.query_labels < ways
+        known, asked = task.support_labels < strategies, task.query_labels < strategies
         support = SupportSet(
-            labels=tuple(f"{label:03}" for label in range(ways)),
+            labels=tuple(f"{label:03}" for label in range(strategies)),
             images=task.support[known].numpy(),
             targets=task.support_labels[known].numpy(),
         )
@@ -78,7 +78,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", action="store_true")
     words = parser.parse_args()
-    found = measure(words.data, words.ways, words.shots, words.tasks, words.seed)
+    found = measure(words.data, words.strategies, words.shots, words.tasks, words.seed)
     if words.json:
         print(json.dumps({key: round(value, 5) for key, value in found.items()}))
         return

@@ -39,7 +39,7 @@ from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import loss_and_grads
 from fewshot_sdk.engine.processors import cores
-from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.meta.training import MetaStep, meta_train
 from fewshot_sdk.nets.network import build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params
@@ -102,7 +102,7 @@ def start_of(recipe: Recipe, tasks: TaskSampler) -> Initialization:
     return replace(init, state=LearnerState(params=init.state.params, second_moments=moments, updates=5000))
 
 
-def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
+def measure(workers: Workers, rounds: int, steps: int) -> dict[str, dict[str, float]]:
     """In every worker: the rounds, for each precision. The first one has the usual loop run while the others wait."""
     paper = preset("omniglot-5way")
     paper = paper.replace(meta=paper.meta.replace(meta_steps=(rounds + 1) * (steps + 1)))
@@ -111,8 +111,8 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
     ours: dict[str, Iterator[MetaStep]] = {}
     for precision in get_args(Arithmetic):
         recipe = paper.replace(inner=paper.inner.replace(precision=precision))
-        ours[precision] = meta_train(recipe, tasks, start=replace(start, recipe=recipe), team=team)
-    usual = UsualLoop(paper, stream, start.state) if team.rank == 0 else None
+        ours[precision] = meta_train(recipe, tasks, start=replace(start, recipe=recipe), workers=workers)
+    usual = UsualLoop(paper, stream, start.state) if workers.rank == 0 else None
     theirs = usual_step(paper, tasks, start.state, 0, torch.float64).params
     times: dict[str, list[tuple[float, float]]] = {precision: [] for precision in ours}
     difference: dict[str, float] = {}
@@ -124,7 +124,7 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
             usual_seconds = usual.seconds(steps)
             fastest = max(fastest, peak())
         for precision, training in ours.items():
-            if team.size > 1:
+            if workers.size > 1:
                 dist.barrier()
             first = next(training)
             began = time.perf_counter()
@@ -134,7 +134,7 @@ def measure(team: Team, rounds: int, steps: int) -> dict[str, dict[str, float]]:
                 difference[precision] = apart(first.initialization.state.params, theirs)
             elif usual:
                 times[precision].append((usual_seconds, our_seconds))
-        if team.size > 1:
+        if workers.size > 1:
             dist.barrier()
     if usual is None:
         return {}
@@ -174,7 +174,7 @@ def main() -> None:
     words = parser.parse_args()
     stream(preset("omniglot-5way"))  # drawn before the workers start
     work = (words.rounds, words.steps)
-    found = measure(Team(), *work) if words.workers == 1 else run_team(words.workers, measure, *work)
+    found = measure(Workers(), *work) if words.workers == 1 else run_workers(words.workers, measure, *work)
     if not (difference := found["float32"]["first_step_difference"]) < 1e-5:
         sys.exit(f"the two loops disagree: a weight differs by {difference:.2g} after one outer step")
     if words.json:

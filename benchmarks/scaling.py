@@ -28,7 +28,7 @@ import torch.distributed as dist
 
 from benchmarks.meta_training import CORES, flops_per_step, start_of, stream
 from fewshot_sdk.config.presets import preset
-from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.meta.training import meta_train
 
 BIG_PARAMETERS, BIG_FLOP = 25_000_000, 5 * 5 * 10 * 3 * 1.2e9
@@ -43,21 +43,21 @@ class Network:
     bandwidth: float
 
 
-def tasks_per_second(team: Team, seconds: float) -> float:
+def tasks_per_second(workers: Workers, seconds: float) -> float:
     """In every worker: meta-training for about that long."""
     recipe = preset("omniglot-5way")
     tasks = stream(recipe)
-    steps = meta_train(recipe, tasks, start=start_of(recipe, tasks), team=team)
+    steps = meta_train(recipe, tasks, start=start_of(recipe, tasks), workers=workers)
     for _ in islice(steps, 3):
         pass
     began, done = time.perf_counter(), 0
-    while not team.any(time.perf_counter() - began > seconds):
+    while not workers.any(time.perf_counter() - began > seconds):
         next(steps)
         done += 1
     return done * recipe.meta.tasks_per_step / (time.perf_counter() - began)
 
 
-def network(_: Team) -> Network:
+def network(_: Workers) -> Network:
     """In each of two workers: what a message of 4 bytes costs, and a byte of a long one."""
     times = {}
     for n in (1, 4_000_000):
@@ -97,10 +97,10 @@ def main() -> None:
     words = parser.parse_args()
     recipe = preset("omniglot-5way")
     tasks = stream(recipe)
-    rates = {1: tasks_per_second(Team(), words.seconds)}
+    rates = {1: tasks_per_second(Workers(), words.seconds)}
     for workers in range(2, min(CORES, recipe.meta.tasks_per_step) + 1):
-        rates[workers] = run_team(workers, tasks_per_second, words.seconds)
-    here = run_team(2, network)
+        rates[workers] = run_workers(workers, tasks_per_second, words.seconds)
+    here = run_workers(2, network)
     net = Network(
         latency=here.latency if words.latency is None else words.latency / 1e6,
         bandwidth=here.bandwidth if words.bandwidth is None else words.bandwidth * 1e9 / 8,

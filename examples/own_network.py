@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call
 
 from fewshot_sdk import meta_train_network
-from fewshot_sdk.algorithms import MOVED, known
+from fewshot_sdk.algorithms import known, moved_by
 from fewshot_sdk.config import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task
 
@@ -28,7 +28,7 @@ def task(i: int) -> Task:
 
 
 algorithm = known(sys.argv[1])
-inner = InnerLoop(optimizer="sgd", learning_rate=0.05, batch_size=15, steps=5, trainable=MOVED.get(algorithm, "all"))
+inner = InnerLoop(optimizer="sgd", learning_rate=0.05, batch_size=15, steps=5, trainable=moved_by(algorithm))
 outer = {} if algorithm == "reptile" else {"optimizer": "adam", "step_size": 0.01}
 meta = MetaLoop(algorithm=algorithm, meta_steps=int(sys.argv[2]), tasks_per_step=4, n_way=3, k_shot=5).replace(**outer)
 first, *_, last = meta_train_network(network, task, inner=inner, meta=meta)

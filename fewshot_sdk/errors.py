@@ -7,8 +7,8 @@
     |-- SupportError      a support folder that no classifier can be made from
     |-- ParamsMismatch    tensors that do not fit the network
     |-- TrainingDiverged  a loss that is no longer a number
-    |-- TeamError         a worker process that died
-    |-- TeamStopped       a signal that ended the work of a team
+    |-- WorkersError         a worker process that died
+    |-- WorkersStopped       a signal that ended the work of a team
     |-- BundleError       a folder or file that is not what it claims to be
     |-- SignatureError    a signature that is missing or does not fit, or a key that is none
     |-- HubError          the Hugging Face Hub refused, or could not be reached
@@ -56,11 +56,11 @@ class TrainingDiverged(FewshotError):
     """A loss that is no longer a number."""
 
 
-class TeamError(FewshotError):
+class WorkersError(FewshotError):
     """A worker process that died."""
 
 
-class TeamStopped(FewshotError):
+class WorkersStopped(FewshotError):
     """A signal that ended the work of a team; `number` says which."""
 
     def __init__(self, number: int) -> None:

@@ -27,9 +27,9 @@ HOMES = {str(REPOSITORY / "fewshot_sdk"): "", str(REPOSITORY / "cli" / "fewshot_
 
 
 def module_of(file: str) -> str | None:
-    """Where a function's file lies, as `folder.module`; None outside the project."""
+    """The module that a file holds, as `folder.module`; None outside the project."""
     for home, prefix in HOMES.items():
-        if file.startswith(home + os.sep):
+        if file.startswith(home + os.sep) and file.endswith(".py"):
             name = file[len(home) + 1 :].removesuffix(".py").replace(os.sep, ".")
             return f"{prefix}.{name}" if prefix else name
     return None
@@ -63,11 +63,13 @@ def entered(words: list[str]) -> list[str]:
 
 
 def _being_imported(frame: FrameType) -> bool:
-    """Whether a module of the project is what calls: its constants, decorators and settings as it is imported."""
+    """Whether this happens while a module is being imported: its constants, decorators and settings."""
     caller = frame.f_back
-    while caller is not None and module_of(caller.f_code.co_filename) is None:
+    while caller is not None and caller.f_code is not entered.__code__:
+        if caller.f_code.co_name == "<module>":
+            return True
         caller = caller.f_back
-    return caller is not None and caller.f_code.co_name in ("<module>", "note")
+    return False
 
 
 def climbs(modules: list[str]) -> int:

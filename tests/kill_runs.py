@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import fewshot_sdk.config.presets
-import fewshot_sdk.data.datasets
+import fewshot_sdk.data.glyphs
 import fewshot_sdk.meta.curve
 import fewshot_sdk.meta.run
 from fewshot_cli.main import app
@@ -45,7 +45,7 @@ def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
 
 
 def main(folder: Path, runs: int, seed: int) -> None:
-    fewshot_sdk.data.datasets.GLYPH_CLASSES = 30
+    fewshot_sdk.data.glyphs.GLYPH_CLASSES = 30
     fewshot_sdk.meta.curve.TASKS = 5
     tiny = tiny_recipe()
     fewshot_sdk.config.presets.PRESETS["glyphs"] = tiny.replace(

@@ -8,7 +8,6 @@ from fewshot_sdk.artifacts.initialization import (
     of_numbers,
 )
 from fewshot_sdk.artifacts.opening import load_any
-from fewshot_sdk.config.backbones import described
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.storage.cards import baselines_table, fits_table, layers, results_table, task_of
 from fewshot_sdk.storage.plots import curve
@@ -53,7 +52,7 @@ card says how its weights were made. This page is rendered from their config.jso
 def _pictures(name: str, init: Initialization) -> str:
     recipe = init.recipe
     ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
-    about = f"{recipe.data.name}, {ways}, {described(recipe.backbone)}"
+    about = f"{recipe.data.name}, {ways}, {recipe.backbone.described()}"
     tables = f"{results_table(init.evaluations)}\n{baselines_table(init.evaluations)}"
     return f"## [{name}]({name}/README.md)\n{about}.\n\n{tables}"
 

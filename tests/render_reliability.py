@@ -244,7 +244,7 @@ instead of 120. Nothing half-written and no wrong byte stays in the cache in any
 |---|---|---|
 {chr(10).join(rows)}
 
-Two rows that a single pull does not show, in `tests/test_hub.py`: 32 threads, and 32 processes, that pull the same
+Two rows that a single pull does not show, in `tests/storage/test_repositories.py`: 32 threads, and 32 processes, that pull the same
 repository into one empty cache at once all get it right; and of 200 random bit flips in each file of an
 initialization, `load` refuses 200, naming the file.
 """

@@ -11,7 +11,7 @@ import pytest
 from fewshot_sdk import load, preset
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config import presets
-from fewshot_sdk.data import datasets
+from fewshot_sdk.data import glyphs
 from fewshot_sdk.meta import curve
 from fewshot_sdk.meta.events import Event
 from fewshot_sdk.meta.run import train_to_folder
@@ -61,7 +61,7 @@ def test_adapting_the_bundled_initialization(
 def test_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With a tiny recipe in place of the minute's training."""
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     run("whole_line.py", monkeypatch=monkeypatch)
@@ -74,7 +74,7 @@ def test_training_to_a_folder_goes_on_where_it_was_interrupted(
 ) -> None:
     small = tiny_recipe()
     monkeypatch.setitem(presets.PRESETS, "glyphs", small.replace(meta=small.meta.replace(meta_steps=4)))
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr(glyphs, "GLYPH_CLASSES", 12)
     monkeypatch.setattr(curve, "TASKS", 3)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyboardInterrupt):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fewshot_sdk.config.records import Comparison, Mode
     from fewshot_sdk.data.class_images import ClassImages
     from fewshot_sdk.data.datasets import Part
-    from fewshot_sdk.engine.workers import Team
+    from fewshot_sdk.engine.workers import Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def compare(job: Job, workers: int | None, json: bool) -> None:
         say(f"drew {job.plot}")
 
 
-def measure(team: Team, job: Job) -> list[Comparison]:
+def measure(workers: Workers, job: Job) -> list[Comparison]:
     """One for each number of shots, in every process of the team; each goes through its share of the tasks."""
     from fewshot_sdk import TaskSampler, load
     from fewshot_sdk.meta.comparison import gathered, progressions, summarized
@@ -75,17 +75,17 @@ def measure(team: Team, job: Job) -> list[Comparison]:
             name: TaskSampler(data=data, n_way=job.ways, k_shot=shots, n_query=1, seed=job.seed)
             for name, data in images.items()
         }
-        running = progressions(inits, tasks, job.n_tasks, job.mode, team)
-        if team.rank == 0:
-            n = len(team.share(job.n_tasks))
+        running = progressions(inits, tasks, job.n_tasks, job.mode, workers)
+        if workers.rank == 0:
+            n = len(workers.share(job.n_tasks))
             running = progress(running, n, f"comparing, {shots}-shot", lambda _: f"{len(inits)} of them")
         try:
             mine = list(running)
         except KeyboardInterrupt:
-            if team.rank == 0:
+            if workers.rank == 0:
                 say("\ninterrupted")
             raise SystemExit(130) from None
-        found.append(summarized(gathered(mine, job.n_tasks, team), inits, tasks[job.inits[0]], job.mode))
+        found.append(summarized(gathered(mine, job.n_tasks, workers), inits, tasks[job.inits[0]], job.mode))
     return found
 
 

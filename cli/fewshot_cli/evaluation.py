@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fewshot_sdk.config.records import Baseline, Evaluation, Mode
     from fewshot_sdk.data.class_images import ClassImages
     from fewshot_sdk.data.datasets import Part
-    from fewshot_sdk.engine.workers import Team
+    from fewshot_sdk.engine.workers import Workers
 
 WAYS, SHOTS = 5, 1
 
@@ -91,7 +91,7 @@ def replace_card(name: str, contents: Mapping[str, bytes]) -> None:
         say(f"its {SIGNATURE} fits no longer and was removed; sign it again with `fewshot push --sign`")
 
 
-def measure(team: Team, job: Job) -> list[Evaluation]:
+def measure(workers: Workers, job: Job) -> list[Evaluation]:
     """The results, in every process of the team; each goes through its share of the tasks."""
     import fewshot_sdk
 
@@ -99,11 +99,13 @@ def measure(team: Team, job: Job) -> list[Evaluation]:
     data = _test_data(job, init)
     ways, shots = job.ways or WAYS, job.shots or SHOTS
     sampler = fewshot_sdk.TaskSampler(data=data, n_way=ways, k_shot=shots, n_query=1, seed=job.seed)
-    return [result for baseline in job.baselines or (None,) for result in _measure(team, job, init, sampler, baseline)]
+    return [
+        result for baseline in job.baselines or (None,) for result in _measure(workers, job, init, sampler, baseline)
+    ]
 
 
 def _measure(
-    team: Team, job: Job, init: Initialization, sampler: TaskSampler, baseline: Baseline | None
+    workers: Workers, job: Job, init: Initialization, sampler: TaskSampler, baseline: Baseline | None
 ) -> list[Evaluation]:
     from fewshot_sdk.meta.evaluation import accuracies, summaries
 
@@ -112,17 +114,17 @@ def _measure(
     def means(_: object) -> str:
         return ", ".join(f"{fmean(right[mode] for right in mine):.1%}" for mode in job.modes if mine)
 
-    shares = accuracies(init, sampler, n_tasks=job.n_tasks, modes=job.modes, team=team, baseline=baseline)
-    if team.rank == 0:
-        shares = progress(shares, len(team.share(job.n_tasks)), "evaluating", means)
+    shares = accuracies(init, sampler, n_tasks=job.n_tasks, modes=job.modes, workers=workers, baseline=baseline)
+    if workers.rank == 0:
+        shares = progress(shares, len(workers.share(job.n_tasks)), "evaluating", means)
     with stoppable(patient=True) as signals:
         for right in shares:
             mine.append(right)
             if signals:
-                if team.rank == 0:
+                if workers.rank == 0:
                     say("\ninterrupted")
                 raise SystemExit(128 + signals[0])
-    return [found.replace(part=job.part) for found in summaries(mine, sampler, job.n_tasks, team, baseline)]
+    return [found.replace(part=job.part) for found in summaries(mine, sampler, job.n_tasks, workers, baseline)]
 
 
 def _test_data(job: Job, init: Initialization) -> ClassImages:

@@ -24,14 +24,14 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         (
             outcome
             for outcome in made.outcomes
-            if (outcome.way.method, outcome.trial.init) == (config.method, config.initialization.name)
-            and outcome.way.steps == config.adaptation.steps
+            if (outcome.strategy.method, outcome.trial.init) == (config.method, config.initialization.name)
+            and outcome.strategy.steps == config.adaptation.steps
         ),
         None,
     )
     comparison = [
         Row(
-            way=described(outcome.trial),
+            method=described(outcome.trial),
             accuracy=100 * outcome.trial.accuracy,
             error=100 * outcome.trial.standard_error,
             log_loss=outcome.trial.log_loss or 0.0,

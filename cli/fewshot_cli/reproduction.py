@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fewshot_cli.output import emit, emit_json, progress, say
-from fewshot_cli.teams import WORTH_A_TEAM, run_job
+from fewshot_cli.teams import WORTH_WORKERS, run_job
 from fewshot_sdk.errors import BundleError, ConfigError, OutputExists
 from fewshot_sdk.storage.files import check_free, overwrite_file, write_folder
 from fewshot_sdk.storage.locks import alone_at
@@ -18,7 +18,7 @@ from fewshot_sdk.storage.locks import alone_at
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fewshot_sdk.engine.workers import Team
+    from fewshot_sdk.engine.workers import Workers
     from fewshot_sdk.paper.experiment import Begun, Experiment, Measured
 
 Name = Literal["taylor", "sine", "gradient-combinations", "overlap", "table1", "table2"]
@@ -89,7 +89,7 @@ def _reproduce(job: Job, workers: int | None, json: bool) -> None:
     about = job.experiment.about  # opens the data, before anything is written
     _begin(job)
     say(about)
-    size = 0 if job.name == "taylor" else WORTH_A_TEAM
+    size = 0 if job.name == "taylor" else WORTH_WORKERS
     while missing := _missing(job):
         try:
             run_job(measure, replace(job, missing=missing), workers, len(missing), size)
@@ -108,12 +108,12 @@ def _reproduce(job: Job, workers: int | None, json: bool) -> None:
         emit(figure.verdict)
 
 
-def measure(team: Team, job: Job) -> int:
+def measure(workers: Workers, job: Job) -> int:
     """Makes this process's share of the missing trials, and keeps each as soon as it is there; returns how many."""
-    mine = [job.missing[i] for i in team.share(len(job.missing))]
+    mine = [job.missing[i] for i in workers.share(len(job.missing))]
     trials = _trials(job, mine)
     try:
-        done = list(progress(trials, len(mine), job.name, str, plain_seconds=0) if team.rank == 0 else trials)
+        done = list(progress(trials, len(mine), job.name, str, plain_seconds=0) if workers.rank == 0 else trials)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     return len(done)

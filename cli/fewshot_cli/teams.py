@@ -6,40 +6,40 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from fewshot_cli.output import say
-from fewshot_sdk.errors import TeamStopped
+from fewshot_sdk.errors import WorkersStopped
 
 if TYPE_CHECKING:
-    from fewshot_sdk.engine.workers import Team
+    from fewshot_sdk.engine.workers import Workers
 
 J = TypeVar("J")
 R = TypeVar("R")
-WORTH_A_TEAM = 40_000  # inner steps: under a minute, starting processes gains nothing
+WORTH_WORKERS = 40_000  # inner steps: under a minute, starting processes gains nothing
 
 
-def run_job(work: Callable[[Team, J], R], job: J, workers: int | None, n_tasks: int, inner_steps: int) -> R:
+def run_job(work: Callable[[Workers, J], R], job: J, workers: int | None, n_tasks: int, inner_steps: int) -> R:
     """What `work` gives for a job of `inner_steps` steps in which `n_tasks` can be done side by side.
 
     workers: how many processes; None is one for each core, or this one if the job is short.
     Raises what `work` raises, and SystemExit with 128 + the signal if a team was told to stop.
     """
-    from fewshot_sdk.engine.workers import Team, keep_freed_memory, run_team
+    from fewshot_sdk.engine.workers import Workers, keep_freed_memory, run_workers
 
-    size = min(workers or team_size(n_tasks, inner_steps), n_tasks)
+    size = min(workers or n_workers(n_tasks, inner_steps), n_tasks)
     if size == 1:
         keep_freed_memory()
-        return work(Team(), job)
+        return work(Workers(), job)
     say(f"starting {size} workers")
     try:
-        return run_team(size, work, job)
-    except TeamStopped as stop:
+        return run_workers(size, work, job)
+    except WorkersStopped as stop:
         raise SystemExit(128 + stop.number) from None
 
 
-def team_size(n_tasks: int, inner_steps: int) -> int:
+def n_workers(n_tasks: int, inner_steps: int) -> int:
     """One worker for each core, but no more than tasks; one alone if there is little to do, or no loopback."""
     from fewshot_sdk.engine.processors import cores
     from fewshot_sdk.engine.workers import loopback_works
 
-    if inner_steps < WORTH_A_TEAM or not loopback_works():
+    if inner_steps < WORTH_WORKERS or not loopback_works():
         return 1
     return min(cores(), n_tasks)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fewshot_cli.options import LEARNING, Seed, Trainable
-from fewshot_sdk.algorithms import Algorithm, Outer
+from fewshot_sdk.algorithms import ALGORITHMS, Outer
 from fewshot_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
     from fewshot_sdk.artifacts.initialization import Initialization
     from fewshot_sdk.config.recipe import MetaLoop, Recipe
     from fewshot_sdk.config.regression import Regression
+
+    AlgorithmName = str
+else:
+    AlgorithmName = Literal[tuple(ALGORITHMS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,7 @@ class TrainingOptions:
         ),
     ] = None
     algorithm: Annotated[
-        Algorithm | None,
+        AlgorithmName | None,
         typer.Option(
             help="In place of the preset's, reptile. All but reptile and fomaml have SGD inside and Adam outside.",
             rich_help_panel=LEARNING,

@@ -9,12 +9,12 @@ from typing import Literal
 
 import torch
 
-from fewshot_sdk.adaptation.cross_validation import Entrant, Outcome, Watch, cross_validate, plan, surest_within_error
-from fewshot_sdk.adaptation.methods import Student, Way
+from fewshot_sdk.adaptation.cross_validation import Candidate, Outcome, Watch, cross_validate, plan, surest_within_error
+from fewshot_sdk.adaptation.methods import Adapter, Strategy
 from fewshot_sdk.adaptation.rejection import calibrate
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.recipe import Preprocessing, Recipe, Timm
+from fewshot_sdk.config.recipe import Preprocessing, Recipe
 from fewshot_sdk.config.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.features import frozen
@@ -82,9 +82,9 @@ def compare_and_adapt(
     """As `adapt`, choosing among several initializations, by name; and with the reason for the choice.
 
     Where no two classes have a second picture nothing can be compared: then `auto` is `reptile` with the recipe's
-    steps, or where `ways_of` tries none what the initialization is `made_for`; of several initializations it takes
-    `photo` if most pictures are in colour, else `omniglot`; the temperature is 1 and nothing is unknown. (With one
-    picture a class the three ways are within a point of each other on characters; on drawings foreign to the
+    steps, or where `strategies_of` tries none what the initialization is `made_for`; of several initializations it
+    takes `photo` if most pictures are in colour, else `omniglot`; the temperature is 1 and nothing is unknown. (With
+    one picture a class the three ways are within a point of each other on characters; on drawings foreign to the
     initialization Reptile was ahead.)
     support: as for `adapt`, or a function that reads it for a recipe's preprocessing, called once for each.
     watch: handed every longer piece of work, an item for each part of it, and their number.
@@ -92,33 +92,33 @@ def compare_and_adapt(
     if reject_rate is not None and not 0 <= reject_rate < 1:
         raise ConfigError(f"reject_rate: expected at least 0 and under 1, found {reject_rate}")
     seen: dict[Preprocessing, SupportSet] = {}
-    entrants = []
+    candidates = []
     for name, init in inits.items():
         seeing = init.recipe.preprocessing
         if seeing not in seen:
             seen[seeing] = _as_seen(support, seeing)
         its = seen[seeing]
-        ways = ways_of(init, method, steps, len(its.targets))
-        entrants.append(Entrant(name=name, init=init, support=its, ways=ways))
-    if not plan(entrants[0].support.targets, 1)[0]:
-        wanted = PHOTOGRAPHS if _in_colour(entrants) else DRAWINGS
-        entrant = next((e for e in entrants if e.name == wanted), entrants[0])
-        stepping = Way(method="reptile", steps=_steps(entrant.init, steps))
-        usual = stepping if stepping in entrant.ways else Way(method=made_for(entrant.init.recipe))
-        way = usual if method == "auto" else entrant.ways[-1]
-        alone = len(entrants[0].support.targets) == len(entrants[0].support.labels)
+        strategies = strategies_of(init, method, steps, len(its.targets))
+        candidates.append(Candidate(name=name, init=init, support=its, strategies=strategies))
+    if not plan(candidates[0].support.targets, 1)[0]:
+        wanted = PHOTOGRAPHS if _in_colour(candidates) else DRAWINGS
+        candidate = next((e for e in candidates if e.name == wanted), candidates[0])
+        stepping = Strategy(method="reptile", steps=_steps(candidate.init, steps))
+        usual = stepping if stepping in candidate.strategies else Strategy(method=made_for(candidate.init.recipe))
+        strategy = usual if method == "auto" else candidate.strategies[-1]
+        alone = len(candidates[0].support.targets) == len(candidates[0].support.labels)
         short = "one picture a class" if alone else "a second picture in one class alone"
         reason = (
             f"cannot cross-validate with {short} (two classes with a second picture would do): "
-            f"took {way.method if method == 'auto' else 'the method as told'} from {entrant.name}, "
+            f"took {strategy.method if method == 'auto' else 'the method as told'} from {candidate.name}, "
             "temperature 1, and nothing will be called unknown"
         )
-        return Adaptation(classifier=_finish(entrant, way, seed), reason=reason)
-    if len(entrants) == 1 and len(entrants[0].ways) == 1 and reject_rate is None:
-        return Adaptation(classifier=_finish(entrants[0], entrants[0].ways[0], seed), reason="as told")
-    outcomes = cross_validate(entrants, seed=seed, watch=watch)
+        return Adaptation(classifier=_finish(candidate, strategy, seed), reason=reason)
+    if len(candidates) == 1 and len(candidates[0].strategies) == 1 and reject_rate is None:
+        return Adaptation(classifier=_finish(candidates[0], candidates[0].strategies[0], seed), reason="as told")
+    outcomes = cross_validate(candidates, seed=seed, watch=watch)
     chosen, reason = surest_within_error(outcomes)
-    classifier = _finish(chosen.entrant, chosen.way, seed, tuple(outcomes))
+    classifier = _finish(chosen.candidate, chosen.strategy, seed, tuple(outcomes))
     if reject_rate is not None:
         classifier = _calibrated(classifier, *calibrate(chosen, reject_rate=reject_rate, seed=seed, watch=watch))
     return Adaptation(classifier=classifier, reason=reason, outcomes=tuple(outcomes))
@@ -130,9 +130,9 @@ def _as_seen(support: SupportSet | str | Path | Reader, settings: Preprocessing)
     return support(settings) if callable(support) else read_support(support, settings)
 
 
-def _in_colour(entrants: Sequence[Entrant]) -> bool:
+def _in_colour(candidates: Sequence[Candidate]) -> bool:
     """Whether most pictures are, as seen by an initialization that sees colours."""
-    seen = next((e.support.images for e in entrants if e.support.images.shape[3] == 3), None)
+    seen = next((e.support.images for e in candidates if e.support.images.shape[3] == 3), None)
     return seen is not None and sum(not is_grey(image) for image in seen) > len(seen) / 2
 
 
@@ -140,7 +140,7 @@ def made_for(recipe: Recipe) -> Method:
     """How an initialization by this recipe is best adapted, where nothing else is known."""
     if recipe.head == "prototype":
         return "prototypes"
-    return "probe" if recipe.pretraining or isinstance(recipe.backbone, Timm) else "reptile"
+    return "probe" if recipe.pretraining or recipe.backbone.comes_trained else "reptile"
 
 
 def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
@@ -148,9 +148,9 @@ def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
     return {name: init for name, init in inits.items() if init.recipe.head != "dense"}
 
 
-def ways_of(
+def strategies_of(
     init: Initialization, method: Method | Literal["auto"], steps: int | None, n_pictures: int
-) -> tuple[Way, ...]:
+) -> tuple[Strategy, ...]:
     """What is tried with one initialization, simplest first.
 
     With `auto` reptile is tried with a quarter, half and all of the recipe's steps; over 500 pictures only with all.
@@ -158,45 +158,45 @@ def ways_of(
     """
     usual = _steps(init, steps)
     if method == "reptile":
-        return (Way(method=method, steps=usual),)
+        return (Strategy(method=method, steps=usual),)
     if method != "auto":
-        return (Way(method=method),)
+        return (Strategy(method=method),)
     if steps is None and made_for(init.recipe) != "reptile":
-        return (Way(method="prototypes"), Way(method="probe"))
+        return (Strategy(method="prototypes"), Strategy(method="probe"))
     counts = (usual,) if steps is not None or n_pictures > MANY_PICTURES else (usual // 4, usual // 2, usual)
-    reptile = [Way(method="reptile", steps=count) for count in sorted({count for count in counts if count})]
-    return (Way(method="prototypes"), Way(method="probe"), *reptile)
+    reptile = [Strategy(method="reptile", steps=count) for count in sorted({count for count in counts if count})]
+    return (Strategy(method="prototypes"), Strategy(method="probe"), *reptile)
 
 
 def _steps(init: Initialization, steps: int | None) -> int:
     return init.recipe.adaptation.steps if steps is None else steps
 
 
-def _finish(entrant: Entrant, way: Way, seed: int, outcomes: tuple[Outcome, ...] = ()) -> Classifier:
+def _finish(candidate: Candidate, strategy: Strategy, seed: int, outcomes: tuple[Outcome, ...] = ()) -> Classifier:
     """The classifier that learns from all pictures."""
-    init, support = entrant.init, entrant.support
-    student = Student(init, len(support.labels))
+    init, support = candidate.init, candidate.support
+    adapter = Adapter(init, len(support.labels))
     images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
     with one_thread():
         seen = None
-        if way.method != "reptile":
-            seen = entrant.seen.features if entrant.seen else student.features(images)
-        ((_, params),) = student.learn(images, targets, [way], seed, seen, cores())
-        network = student.network_of(way)
+        if strategy.method != "reptile":
+            seen = candidate.seen.features if candidate.seen else adapter.features(images)
+        ((_, params),) = adapter.learn(images, targets, [strategy], seed, seen, cores())
+        network = adapter.network_of(strategy)
         whole = frozen(network, params, images)
         sums = None
-        if way.method == "prototypes" and seen is not None:
+        if strategy.method == "prototypes" and seen is not None:
             sums = dict(zip(("sums", "counts"), class_sums(seen, targets, len(support.labels)), strict=True))
     config = ClassifierConfig(
         format=CLASSIFIER.name,
         labels=support.labels,
         preprocessing=init.recipe.preprocessing,
         backbone=network.backbone,
-        adaptation=student.inner(way),
+        adaptation=adapter.inner(strategy),
         seed=seed,
         initialization=init.origin,
         versions=made_with(),
-        method=way.method,
+        method=strategy.method,
         comparison=tuple(outcome.trial for outcome in outcomes) if len(outcomes) > 1 else (),
     )
     return Classifier(config=config, params=whole, support=support, class_sums=sums)

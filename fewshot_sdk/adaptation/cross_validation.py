@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from fewshot_sdk.adaptation.calibration import Floats, Ints, fit_temperature, softmax
-from fewshot_sdk.adaptation.methods import Student, Way, simplicity
+from fewshot_sdk.adaptation.methods import Adapter, Strategy, simplicity
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.records import Trial
 from fewshot_sdk.engine.forward import Forward
@@ -35,23 +35,23 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Entrant:
+class Candidate:
     """An initialization by its name, the support set as it sees it, and the ways it is tried in."""
 
     name: str
     init: Initialization
     support: SupportSet
-    ways: tuple[Way, ...]
+    strategies: tuple[Strategy, ...]
 
     @cached_property
     def seen(self) -> Seen | None:
         """What the head sees of all pictures; None where that depends on which of them are learned from together."""
-        student = Student(self.init, len(self.support.labels))
-        if not student.judges_alone:
+        adapter = Adapter(self.init, len(self.support.labels))
+        if not adapter.judges_alone:
             return None
         with one_thread():
             started = time.perf_counter()
-            found = student.features(torch.from_numpy(self.support.images))
+            found = adapter.features(torch.from_numpy(self.support.images))
         return Seen(features=found, seconds=(time.perf_counter() - started) / len(found))
 
 
@@ -69,8 +69,8 @@ class HeldOut:
 class Outcome:
     """How one way did; seconds: what one adaptation took, on average."""
 
-    entrant: Entrant
-    way: Way
+    candidate: Candidate
+    strategy: Strategy
     trial: Trial
     seconds: float
     held_out: HeldOut
@@ -121,56 +121,68 @@ def splits(targets: Ints, folds: int, repeats: int, seed: int) -> list[Split]:
     return found
 
 
-def cross_validate(entrants: Sequence[Entrant], *, seed: int, watch: Watch) -> list[Outcome]:
+def cross_validate(candidates: Sequence[Candidate], *, seed: int, watch: Watch) -> list[Outcome]:
     """How each way of each entrant does on pictures of the support set that it has not learned from.
 
     The standard error is that of the mean over the pictures, each counted with its share of right answers over
     the repeats. `watch` is handed the running work, a line about each fold, and their number.
     Source: Hastie, Tibshirani and Friedman 2009, section 7.10.
     """
-    targets = entrants[0].support.targets
-    parts = splits(targets, *plan(targets, sum(len(entrant.ways) for entrant in entrants)), seed)
-    logits: dict[tuple[int, Way], list[Floats]] = {(i, way): [] for i, e in enumerate(entrants) for way in e.ways}
+    targets = candidates[0].support.targets
+    parts = splits(targets, *plan(targets, sum(len(candidate.strategies) for candidate in candidates)), seed)
+    logits: dict[tuple[int, Strategy], list[Floats]] = {
+        (i, strategy): [] for i, e in enumerate(candidates) for strategy in e.strategies
+    }
     seconds = dict.fromkeys(logits, 0.0)
 
     def run() -> Iterator[str]:
-        for i, entrant in enumerate(entrants):
-            asking = [partial(_answers, entrant, entrant.seen, split, seed) for split in parts]
+        for i, candidate in enumerate(candidates):
+            asking = [partial(_answers, candidate, candidate.seen, split, seed) for split in parts]
             for answers in side_by_side(asking):
-                for way, found, took in answers:
-                    logits[i, way].append(found)
-                    seconds[i, way] += took
-                yield entrant.name
+                for strategy, found, took in answers:
+                    logits[i, strategy].append(found)
+                    seconds[i, strategy] += took
+                yield candidate.name
 
-    for _ in watch(run(), len(parts) * len(entrants)):
+    for _ in watch(run(), len(parts) * len(candidates)):
         pass
     rows = np.concatenate([split.ask for split in parts])
     folds = np.concatenate([np.full(len(split.ask), split.fold) for split in parts])
     outcomes = []
-    for (i, way), found in logits.items():
+    for (i, strategy), found in logits.items():
         held_out = HeldOut(logits=np.concatenate(found), targets=targets[rows], rows=rows, folds=folds)
         accuracy, error = accuracy_of(held_out)
         trial = Trial(
-            method=way.method,
-            init=entrants[i].name,
-            steps=way.steps,
+            method=strategy.method,
+            init=candidates[i].name,
+            steps=strategy.steps,
             accuracy=accuracy,
             standard_error=error,
             log_loss=log_loss_of(held_out),
         )
-        took = seconds[i, way] / len(parts)
-        outcomes.append(Outcome(entrant=entrants[i], way=way, trial=trial, seconds=took, held_out=held_out))
+        took = seconds[i, strategy] / len(parts)
+        outcomes.append(
+            Outcome(candidate=candidates[i], strategy=strategy, trial=trial, seconds=took, held_out=held_out)
+        )
     return outcomes
 
 
-def _answers(entrant: Entrant, seen: Seen | None, split: Split, seed: int, n: int) -> list[tuple[Way, Floats, float]]:
-    student = Student(entrant.init, len(entrant.support.labels))  # one for each thread
-    return list(ask(student, entrant.support, split, entrant.ways, seed, seen, n))
+def _answers(
+    candidate: Candidate, seen: Seen | None, split: Split, seed: int, n: int
+) -> list[tuple[Strategy, Floats, float]]:
+    adapter = Adapter(candidate.init, len(candidate.support.labels))  # one for each thread
+    return list(ask(adapter, candidate.support, split, candidate.strategies, seed, seen, n))
 
 
 def ask(
-    student: Student, support: SupportSet, split: Split, ways: Sequence[Way], seed: int, seen: Seen | None, n: int = 1
-) -> Iterator[tuple[Way, Floats, float]]:
+    adapter: Adapter,
+    support: SupportSet,
+    split: Split,
+    strategies: Sequence[Strategy],
+    seed: int,
+    seen: Seen | None,
+    n: int = 1,
+) -> Iterator[tuple[Strategy, Floats, float]]:
     """Yields each way, its logits (len(split.ask), n_way), and the seconds its learning took.
 
     seen: the features of the whole support set, if one pass serves all splits. n: cores for gradient steps.
@@ -181,15 +193,17 @@ def ask(
         learn, queries = images[torch.from_numpy(split.learn)], images[torch.from_numpy(split.ask)]
         known = None if seen is None else seen.features[torch.from_numpy(split.learn)]
         spent, started = {True: 0.0, False: 0.0 if seen is None else seen.seconds * len(learn)}, time.perf_counter()
-        for way, params in student.learn(learn, targets[torch.from_numpy(split.learn)], ways, seed, known, n):
-            stepping = way.method == "reptile"  # a longer run goes on from a shorter one, and counts it
+        for strategy, params in adapter.learn(
+            learn, targets[torch.from_numpy(split.learn)], strategies, seed, known, n
+        ):
+            stepping = strategy.method == "reptile"  # a longer run goes on from a shorter one, and counts it
             spent[stepping] += time.perf_counter() - started
             if seen is None or stepping:
-                logits = Forward(student.network_of(way), params).apart(queries, learn)
+                logits = Forward(adapter.network_of(strategy), params).apart(queries, learn)
             else:
                 its = seen.features[torch.from_numpy(split.ask)]
                 logits = linear(its, params["head.weight"], params["head.bias"])
-            yield way, logits.double().numpy(), spent[stepping]
+            yield strategy, logits.double().numpy(), spent[stepping]
             started = time.perf_counter()
 
 
@@ -216,9 +230,9 @@ def surest_within_error(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
     gradient steps, and fewer steps before more. The simplest of them (the 1 SE rule: Breiman et al. 1984, section
     3.4.3) costs accuracy on pictures foreign to the initialization; see CONTRIBUTING.md.
     """
-    best = min(outcomes, key=lambda o: (-o.trial.accuracy, simplicity(o.way)))
+    best = min(outcomes, key=lambda o: (-o.trial.accuracy, simplicity(o.strategy)))
     near = [o for o in outcomes if o.trial.accuracy >= best.trial.accuracy - best.trial.standard_error - 1e-12]
-    chosen = min(near, key=lambda o: (o.trial.log_loss or 0.0, simplicity(o.way)))
+    chosen = min(near, key=lambda o: (o.trial.log_loss or 0.0, simplicity(o.strategy)))
     about = f"{described(chosen.trial)}: {chosen.trial.accuracy:.1%} in cross-validation"
     if len(outcomes) == 1:
         return chosen, f"{about}; nothing else was compared"

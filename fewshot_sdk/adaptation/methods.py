@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.backbones import judges_alone
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.data.tasks import mini_batches
@@ -27,19 +26,19 @@ from fewshot_sdk.nets.params import Params
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class Strategy:
     """A method, and its number of gradient steps on the whole network: 0 for all but reptile."""
 
     method: Method
     steps: int = 0
 
 
-def simplicity(way: Way) -> tuple[int, int]:
+def simplicity(strategy: Strategy) -> tuple[int, int]:
     """What sorts ways from simple to involved: prototypes, probe, reptile by its number of steps."""
-    return ("prototypes", "probe", "reptile").index(way.method), way.steps
+    return ("prototypes", "probe", "reptile").index(strategy.method), strategy.steps
 
 
-class Student:
+class Adapter:
     """An initialization laid out for tasks of `n_way` classes."""
 
     def __init__(self, init: Initialization, n_way: int) -> None:
@@ -56,20 +55,20 @@ class Student:
     @property
     def judges_alone(self) -> bool:
         """Whether the features of a picture depend on nothing else in its batch."""
-        return judges_alone(self.network.backbone)
+        return self.network.backbone.judges_alone
 
     def features(self, images: Tensor) -> Tensor:
         """What class means and probes see of a support set: (n, n_features)."""
         return features(self._still, self._start.params, images)
 
-    def network_of(self, way: Way) -> Network:
+    def network_of(self, strategy: Strategy) -> Network:
         """The network that the weights learned by a way are for."""
-        return self.network if way.method == "reptile" else self._still
+        return self.network if strategy.method == "reptile" else self._still
 
     def learn(
-        self, images: Tensor, targets: Tensor, ways: Sequence[Way], seed: int, seen: Tensor | None = None,
+        self, images: Tensor, targets: Tensor, strategies: Sequence[Strategy], seed: int, seen: Tensor | None = None,
         cores: int = 1,
-    ) -> Iterator[tuple[Way, Params]]:  # fmt: skip
+    ) -> Iterator[tuple[Strategy, Params]]:  # fmt: skip
         """Yields the network's weights by each of the ways, simplest first; each goes on from what is already there.
 
         images uint8 (n, height, width, channels), targets int64 (n,), each class at least once.
@@ -77,26 +76,28 @@ class Student:
         cores: for the gradient steps, see `fine_tune`.
         Raises TrainingDiverged if gradient steps end in a loss that is no number.
         """
-        ways = sorted(ways, key=simplicity)
-        if seen is None and any(way.method != "reptile" for way in ways):
+        strategies = sorted(strategies, key=simplicity)
+        if seen is None and any(strategy.method != "reptile" for strategy in strategies):
             seen = self.features(images)
-        batches = mini_batches(len(targets), self._inner.batch_size, max(way.steps for way in ways), (seed,))
+        batches = mini_batches(
+            len(targets), self._inner.batch_size, max(strategy.steps for strategy in strategies), (seed,)
+        )
         state, done = self._start, 0
-        if any(way.method == "reptile" for way in ways):
+        if any(strategy.method == "reptile" for strategy in strategies):
             state = begin(self.network, self._start, self._head, images, targets)
-        for way in ways:
-            if seen is not None and way.method != "reptile":
-                yield way, {**self._start.params, **new_head(way.method, self._still, seen, targets)}
+        for strategy in strategies:
+            if seen is not None and strategy.method != "reptile":
+                yield strategy, {**self._start.params, **new_head(strategy.method, self._still, seen, targets)}
                 continue
-            rows = batches[done : way.steps]
+            rows = batches[done : strategy.steps]
             state, losses = fine_tune(self.network, state, images, targets, rows, self._inner, cores=cores)
             if not torch.isfinite(losses).all():
                 raise TrainingDiverged(
                     "adapting to this support set ended in a loss that is no number; try fewer --steps"
                 )
-            done = way.steps
-            yield way, state.params
+            done = strategy.steps
+            yield strategy, state.params
 
-    def inner(self, way: Way) -> InnerLoop:
+    def inner(self, strategy: Strategy) -> InnerLoop:
         """The recipe's adaptation loop with this way's number of steps."""
-        return self._inner.replace(steps=way.steps)
+        return self._inner.replace(steps=strategy.steps)

@@ -16,7 +16,7 @@ from fewshot_sdk.adaptation.calibration import (
     softmax,
 )
 from fewshot_sdk.adaptation.cross_validation import HeldOut, Outcome, Seen, Split, Watch, accuracy_of, ask, plan, splits
-from fewshot_sdk.adaptation.methods import Student
+from fewshot_sdk.adaptation.methods import Adapter
 from fewshot_sdk.config.records import Calibration
 from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.images.support import SupportSet
@@ -74,7 +74,7 @@ def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> 
     Each class is left out once, of more than ten only ten, evenly spread; the others keep back one fold.
     Nothing under 3 classes.
     """
-    support = outcome.entrant.support
+    support = outcome.candidate.support
     n_way = len(support.labels)
     known: list[Floats] = []
     unknown: list[Floats] = []
@@ -93,18 +93,18 @@ def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> 
         learn, queries = rest[split.learn], np.concatenate([rest[split.ask], strangers])
         without = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
         whole = Split(fold=split.fold, learn=learn, ask=queries)
-        student = Student(outcome.entrant.init, n_way - 1)
-        ((_, logits, _),) = ask(student, without, whole, [outcome.way], seed, seen, n)
+        adapter = Adapter(outcome.candidate.init, n_way - 1)
+        ((_, logits, _),) = ask(adapter, without, whole, [outcome.strategy], seed, seen, n)
         confidences = softmax(logits, temperature).max(1)
         return confidences[: len(split.ask)], confidences[len(split.ask) :]
 
     def run() -> Iterator[str]:
-        seen = outcome.entrant.seen
+        seen = outcome.candidate.seen
         for sure in side_by_side([partial(one, number, label, seen) for number, label in enumerate(left_out)]):
             if sure is not None:
                 known.append(sure[0])
                 unknown.append(sure[1])
-                yield outcome.entrant.name
+                yield outcome.candidate.name
 
     for _ in watch(run(), len(left_out)):
         pass

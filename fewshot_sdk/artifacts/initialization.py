@@ -10,6 +10,7 @@ from typing import Generic, TypeAlias
 import torch
 from typing_extensions import TypeIs, TypeVar
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.states import beginning, outer_files, outer_of, state_files, state_of
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
@@ -203,5 +204,5 @@ def _laid_out(recipe: Recipe | Regression, params: Params, learned_of: Params) -
         params=params,
         second_moments=learned_of if recipe.inner.optimizer == "adam" else {},
         updates=0,
-        rates=learned_of if recipe.meta.algorithm == "meta-sgd" else {},
+        rates=learned_of if ALGORITHMS[recipe.meta.algorithm].learns_rates else {},
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.engine.optimizers import no_memory
 from fewshot_sdk.errors import BundleError, ConfigError
@@ -24,7 +25,7 @@ def beginning(params: Params, inner: InnerLoop, meta: MetaLoop) -> LearnerState:
     rates: Params = {}
     if inner.optimizer == "adam":
         moments = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
-    if meta.algorithm == "meta-sgd":
+    if ALGORITHMS[meta.algorithm].learns_rates:
         rates = {name: torch.full_like(tensor, inner.learning_rate) for name, tensor in params.items()}
     return LearnerState(params=params, second_moments=moments, updates=0, rates=rates)
 

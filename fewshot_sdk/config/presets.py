@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewshot_sdk.algorithms import MOVED, Outer, Part, first_order, known
+from fewshot_sdk.algorithms import ALGORITHMS, Outer, Part, first_order, known, moved_by
 from fewshot_sdk.config.recipe import (
     Conv4,
     DataSource,
@@ -15,6 +15,7 @@ from fewshot_sdk.config.recipe import (
 )
 from fewshot_sdk.config.regression import PRESETS as FOR_NUMBERS
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.tables import did_you_mean
 
 _PAPER_OMNIGLOT = DataSource(name="omniglot", split="paper", rotations=True)
 _PAPER_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="nearest")
@@ -142,7 +143,10 @@ PRESETS: dict[str, Recipe] = {
 def preset(name: str) -> Recipe:
     """The recipe of this name, for pictures. Raises ConfigError, listing the known ones."""
     if name not in PRESETS:
-        raise ConfigError(f"no preset {name!r}; the presets are {', '.join(PRESETS)}, and {', '.join(FOR_NUMBERS)}")
+        near = did_you_mean(name, {**PRESETS, **FOR_NUMBERS})
+        raise ConfigError(
+            f"no preset {name!r}; the presets are {', '.join(PRESETS)}, and {', '.join(FOR_NUMBERS)}{near}"
+        )
     return PRESETS[name]
 
 
@@ -157,17 +161,22 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
     algorithm, meta = known(name), recipe.meta
     if algorithm == meta.algorithm:
         return recipe
-    if first_order(algorithm):
-        return recipe.replace(meta=meta.replace(algorithm=algorithm))
-    tail, trainable = meta.k_shot // 2, MOVED.get(algorithm, "all")
-    outer = meta.replace(algorithm=algorithm, tail_shots=tail, optimizer="adam", step_size=1e-3, final_step_size=1e-4)
-    if algorithm == "protonet":
+    row, changes = ALGORITHMS[algorithm], dict[str, object](algorithm=algorithm)
+    if row.outer is not None:
+        changes |= {"optimizer": row.outer, "step_size": row.step_size, "final_step_size": row.step_size / 10}
+    if row.keeps_half:
+        changes["tail_shots"] = meta.k_shot // 2
+    outer = meta.replace(**changes)
+    if row.order == "first":
+        return recipe.replace(meta=outer)
+    if not row.takes_steps:
         inner = _NO_STEPS.replace(batch_size=meta.n_way * meta.k_shot, steps=1, precision=recipe.inner.precision)
         return recipe.replace(head="prototype", inner=inner, adaptation=_NO_STEPS, meta=outer)
+    trainable = moved_by(algorithm)
     inner = InnerLoop(
         optimizer="sgd",
         learning_rate=_RATE,
-        batch_size=meta.n_way * (meta.k_shot - tail),
+        batch_size=outer.n_way * (outer.k_shot - outer.tail_shots),
         steps=6,  # the last one is the loss on the other half
         trainable=trainable,
     )

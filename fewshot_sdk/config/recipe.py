@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from fewshot_sdk.algorithms import Algorithm, Outer, Part, check_fits
+from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, Outer, Part, check_fits, known
 from fewshot_sdk.config.backbones import Backbone as Backbone
 from fewshot_sdk.config.backbones import Conv4 as Conv4
 from fewshot_sdk.config.backbones import Mlp as Mlp
 from fewshot_sdk.config.backbones import Residual as Residual
 from fewshot_sdk.config.backbones import Timm as Timm
-from fewshot_sdk.config.backbones import judges_alone
+from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.settings import Config as Config
 from fewshot_sdk.config.settings import Count as Count
 from fewshot_sdk.config.settings import Fraction as Fraction
 from fewshot_sdk.config.settings import Listed as Listed
 from fewshot_sdk.config.settings import Positive as Positive
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.tables import row_of
 
 Arithmetic = Literal["float32", "bfloat16"]
 
@@ -101,7 +102,7 @@ class MetaLoop(Config):
     PyTorch's (see `fewshot_sdk.engine.optimizers`), which take the way for a slope, and `step_size` for their rate.
     """
 
-    algorithm: Algorithm = "reptile"
+    algorithm: Annotated[Algorithm, AfterValidator(known)] = "reptile"
     tail_shots: Annotated[int, Field(ge=0)] = 0
     optimizer: Outer = "sgd"
     replacement: Annotated[bool, Field(exclude_if=lambda it: not it)] = False  # what is older has no such key
@@ -115,16 +116,18 @@ class MetaLoop(Config):
 
     @model_validator(mode="after")
     def _tail_fits(self) -> Self:
-        if self.algorithm == "protonet" and not 0 < self.tail_shots < self.k_shot:
+        row = ALGORITHMS[self.algorithm]
+        if row.tail == "always" and not 0 < self.tail_shots < self.k_shot:
             raise ConfigError(
-                f"MetaLoop: tail_shots: protonet tells the tail's images apart by the others, expected 1 to "
+                f"MetaLoop: tail_shots: {self.algorithm} tells the tail's images apart by the others, expected 1 to "
                 f"{self.k_shot - 1}, fewer than k_shot, found {self.tail_shots}"
             )
-        if self.algorithm == "protonet" and self.replacement:
-            raise ConfigError("MetaLoop: replacement: protonet draws no mini-batches, expected false")
-        if self.tail_shots and (self.algorithm == "reptile" or self.tail_shots >= self.k_shot):
+        if self.replacement and not row.takes_steps:
+            raise ConfigError(f"MetaLoop: replacement: {self.algorithm} draws no mini-batches, expected false")
+        if self.tail_shots and (row.tail == "never" or self.tail_shots >= self.k_shot):
+            without = " or ".join(name for name, other in ALGORITHMS.items() if other.tail == "never")
             raise ConfigError(
-                f"MetaLoop: tail_shots: expected fewer than k_shot {self.k_shot}, and 0 with reptile, "
+                f"MetaLoop: tail_shots: expected fewer than k_shot {self.k_shot}, and 0 with {without}, "
                 f"found {self.tail_shots} with {self.algorithm}"
             )
         return self
@@ -155,26 +158,21 @@ class DataSource(Config):
     rotations: each training class turned by 0, 90, 180 and 270 degrees is four classes.
     """
 
-    name: Literal["omniglot", "mini-imagenet", "glyphs", "timm"]
-    split: Literal["paper", "official", "ravi", "seeded", "pretrained"]
+    name: str
+    split: str
     rotations: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}, split {self.split}"
 
-    @field_validator("split")
-    @classmethod
-    def _split_exists(cls, split: str, info: ValidationInfo) -> str:
-        splits = {
-            "omniglot": ("paper", "official"),
-            "mini-imagenet": ("ravi",),
-            "glyphs": ("seeded",),
-            "timm": ("pretrained",),
-        }
-        known = splits.get(info.data.get("name", ""), (split,))
-        if split not in known:
-            raise ValueError(f"{info.data['name']} has the split {' or '.join(known)}")
-        return split
+    @model_validator(mode="after")
+    def _split_exists(self) -> Self:
+        known = row_of(DATASETS, self.name, "data set").splits
+        if self.split not in known:
+            raise ConfigError(
+                f"DataSource: split: {self.name} has the split {' or '.join(known)}, found {self.split!r}"
+            )
+        return self
 
 
 class Recipe(Config):
@@ -215,21 +213,19 @@ class Recipe(Config):
 
     @field_validator("backbone")
     @classmethod
-    def _sees_means(cls, backbone: Backbone) -> Backbone:
-        if isinstance(backbone, Residual) and backbone.summary != "mean":
-            raise ValueError(f"summary: a recipe's head sees the mean, found {backbone.summary}")
+    def _can_be_trained(cls, backbone: Backbone) -> Backbone:
+        backbone.check_in_recipe()
         return backbone
 
     @model_validator(mode="after")
     def _fits_the_algorithm(self) -> Self:
-        if (self.head == "prototype") != (self.meta.algorithm == "protonet"):
+        if (self.head == "prototype") == ALGORITHMS[self.meta.algorithm].takes_steps:
+            those = " or ".join(name for name, row in ALGORITHMS.items() if not row.takes_steps)
             raise ConfigError(
-                f"head: expected prototype with protonet, and only there, found {self.head} with {self.meta.algorithm}"
+                f"head: expected prototype with {those}, and only there, found {self.head} with {self.meta.algorithm}"
             )
-        if self.pretraining and not (isinstance(self.backbone, Residual) or self.backbone.kind == "conv4"):
-            raise ConfigError(f"pretraining: expected a conv4 or residual network, found {self.backbone.kind}")
-        if self.pretraining and isinstance(self.backbone, Conv4) and judges_alone(self.backbone):
-            raise ConfigError(f"pretraining: expected a conv4 network with batch norm, found norm {self.backbone.norm}")
+        if self.pretraining:
+            self.backbone.check_pretraining()
         if not (self.meta.meta_steps or self.pretraining):
             raise ConfigError("meta.meta_steps: expected 1 or more, found 0, which takes pretraining to learn from")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fewshot_sdk.algorithms import MOVED, check_fits, first_order, known
+from fewshot_sdk.algorithms import ALGORITHMS, check_fits, known, moved_by
 from fewshot_sdk.config.recipe import Config, Count, InnerLoop, Listed, MetaLoop
 from fewshot_sdk.config.records import BundleConfig, Origin, Provenance
 from fewshot_sdk.errors import ConfigError
@@ -122,6 +122,7 @@ class NumberMetadata(Config):
     versions: dict[str, str]
 
 
+_TAIL = 10  # of the 25 points of each half of a task, for the last inner step
 _ON_TEN_POINTS = InnerLoop(optimizer="sgd", learning_rate=0.02, batch_size=10, steps=5)
 
 PRESETS: dict[str, Regression] = {
@@ -144,15 +145,13 @@ def by_algorithm(recipe: Regression, name: str) -> Regression:
     MAML and its kin keep twenty of a task's fifty points for the last inner step, and have Adam outside.
     Raises ConfigError, listing the known algorithms, for another name, and for protonet.
     """
-    algorithm, meta = known(name), recipe.meta
-    if algorithm == "protonet":
-        raise ConfigError(f"protonet tells classes apart, and {recipe.preset} has none; take another algorithm")
-    if first_order(algorithm):
-        return recipe.replace(meta=meta.replace(algorithm=algorithm))
-    inner, adaptation = (
-        loop.replace(trainable=MOVED.get(algorithm, "all")) for loop in (recipe.inner, recipe.adaptation)
-    )
-    adam = {"optimizer": "adam", "step_size": 1e-3, "final_step_size": 0.0}
-    return recipe.replace(
-        inner=inner, adaptation=adaptation, meta=meta.replace(algorithm=algorithm, tail_shots=10, **adam)
-    )
+    algorithm = known(name)
+    row, changes = ALGORITHMS[algorithm], dict[str, object](algorithm=algorithm)
+    if not row.takes_steps:
+        raise ConfigError(f"{algorithm} tells classes apart, and {recipe.preset} has none; take another algorithm")
+    if row.outer is not None:
+        changes |= {"optimizer": row.outer, "step_size": row.step_size, "final_step_size": 0.0}
+    if row.keeps_half:
+        changes["tail_shots"] = _TAIL
+    inner, adaptation = (loop.replace(trainable=moved_by(algorithm)) for loop in (recipe.inner, recipe.adaptation))
+    return recipe.replace(inner=inner, adaptation=adaptation, meta=recipe.meta.replace(**changes))

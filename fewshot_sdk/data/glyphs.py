@@ -6,6 +6,8 @@ with a hand of his own: other slant, size and place, a thicker or thinner pen, u
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from fewshot_sdk.data.class_images import ClassImages, cached
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
 
 SIDE = 105  # pixels, as in Omniglot
+GLYPH_CLASSES, GLYPH_DRAWERS = 600, 20
 _LAYOUT = 1  # raise when the drawings change for the same seed
 
 Stroke = NDArray[np.float64]  # (n_points, 2), x and y from 0 to 1
@@ -59,6 +62,11 @@ def smooth(points: Stroke, steps: int = 8) -> Stroke:
         + (3 * (left - right) + after - before) * t**3
     )
     return np.concatenate([curve.transpose(1, 0, 2).reshape(-1, 2), points[-1:]])
+
+
+def read(root: Path | None, settings: Preprocessing, split: str, part: str) -> ClassImages:  # noqa: ARG001
+    """The classes of one part as a data set: `train`, or other ones for `test`. There is one split, and no file."""
+    return glyphs(GLYPH_CLASSES, GLYPH_DRAWERS, settings, first=0 if part == "train" else GLYPH_CLASSES)
 
 
 def glyphs(n_classes: int, n_drawers: int, settings: Preprocessing, seed: int = 0, first: int = 0) -> ClassImages:

@@ -42,6 +42,11 @@ _MAX_PICTURE = 4 * 2**20
 _LAYOUT = 1  # raise when the cached arrays change for the same pictures and settings
 
 
+def read(root: Path | None, settings: Preprocessing, split: str, part: str) -> ClassImages:  # noqa: ARG001
+    """The classes of one part of the one split, see `mini_imagenet`."""
+    return mini_imagenet(root, settings, part)
+
+
 def mini_imagenet(root: Path | None, settings: Preprocessing, part: str) -> ClassImages:
     """The classes of one part of the split, `train` (64), `val` (16) or `test` (20), as preprocessed pixels.
 

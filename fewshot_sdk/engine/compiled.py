@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.config.backbones import judges_alone
-from fewshot_sdk.config.recipe import Conv4, InnerLoop
+from fewshot_sdk.config.backbones import BACKBONES, Conv4
+from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.engine.compiler import library
 from fewshot_sdk.nets.network import HEAD, Network
 from fewshot_sdk.nets.params import LearnerState, Params
+from fewshot_sdk.tables import referred
 
-CREW = 4  # threads that share a step: of 28 x 28 pixels the last layer has four positions
+MAX_THREADS = 4  # threads that share a step: of 28 x 28 pixels the last layer has four positions
+CompiledNetwork = Callable[[Network], "CompiledConv4 | None"]  # what `BACKBONES` refers to by `compiled`
 _opened: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
 
 
 def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
-    """The compiled twin of a network; None where nothing can be compiled, for another
-    backbone than Conv4 with batch norm, or for weights other than float32."""
-    if not isinstance(network, Network) or not isinstance(backbone := network.backbone, Conv4):
+    """The compiled twin of a network; None where nothing can be compiled, for a backbone that
+    has none, or for weights other than float32."""
+    if not isinstance(network, Network) or not (reference := BACKBONES[network.backbone.kind].compiled):
         return None
-    if judges_alone(backbone) or any(tensor.dtype != torch.float32 for tensor in params.values()):
+    if any(tensor.dtype != torch.float32 for tensor in params.values()):
         return None
     if network not in _opened:
-        code = library()
-        _opened[network] = CompiledConv4(network, backbone, code) if code else None
+        _opened[network] = cast("CompiledNetwork", referred(reference))(network)
     return _opened[network]
+
+
+def conv4_twin(network: Network) -> CompiledConv4 | None:
+    """The twin of Conv4 with batch norm, where it can be compiled."""
+    backbone = network.backbone
+    if backbone.judges_alone or not (code := library()):
+        return None
+    return CompiledConv4(network, cast("Conv4", backbone), code)
 
 
 class _Network(ctypes.Structure):
@@ -68,7 +79,7 @@ class CompiledConv4:
 
         cores: how many share each step, four at most; the bits are the same.
         """
-        cores = min(cores, CREW)
+        cores = min(cores, MAX_THREADS)
         self._check(images, batches, labels)
         (steps, size), adam = batches.shape, inner.optimizer == "adam"
         end = packed.clone()
@@ -86,7 +97,7 @@ class CompiledConv4:
         )
         return end, losses
 
-    def slopes(
+    def gradients(
         self, start: LearnerState, rates: Params, images: Tensor, labels: Tensor, first: Tensor, last: Tensor
     ) -> tuple[Params, Params, Tensor]:
         """Of the loss of the rows `last` after a step of plain SGD on each of `first`, (steps, batch_size): its slope
@@ -98,17 +109,17 @@ class CompiledConv4:
             self._check(images, rows, labels)
         everywhere = {name: rates.get(name, torch.zeros_like(p)) for name, p in start.params.items()}
         theta, rate = self._pack(start.params), self._pack(everywhere)
-        (steps, size), slope, by_rates = first.shape, torch.empty_like(theta), torch.empty_like(theta)
+        (steps, size), gradient, by_rates = first.shape, torch.empty_like(theta), torch.empty_like(theta)
         losses, network, deep = torch.empty(steps + 1), self._network(pairs=False), not rates.keys() <= set(HEAD)
         images, labels, first, last = (part.contiguous() for part in (images, labels, first, last))
-        needed = self._code.conv4_slope_bytes(ctypes.byref(network), size, steps, len(last), deep)
-        self._code.conv4_slope(
+        needed = self._code.conv4_gradient_bytes(ctypes.byref(network), size, steps, len(last), deep)
+        self._code.conv4_gradient(
             ctypes.byref(network),
             *(_at(theta), _at(rate), deep, _at(images), _at(labels), _at(first), size, steps, _at(last), len(last)),
-            *(_at(self._values), _at(slope), _at(by_rates), _at(losses), _at(self._room(needed))),
+            *(_at(self._values), _at(gradient), _at(by_rates), _at(losses), _at(self._room(needed))),
         )
         found = self._unpack(by_rates, start.params) if start.rates else {}
-        return self._unpack(slope, start.params), {name: found[name] for name in rates if name in found}, losses
+        return self._unpack(gradient, start.params), {name: found[name] for name in rates if name in found}, losses
 
     def logits(self, theta: Tensor, images: Tensor, norms: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (n, n_way) by packed weights, and each layer's norm statistics, (4, mean and var, filters).

@@ -41,7 +41,7 @@ def library() -> ctypes.CDLL | None:
             _make_own(folder)
         whole = (path for path in sorted(folder.glob(f"{key}-*.so")) if _is_whole(path))
         code = ctypes.CDLL(str(next(whole, None) or _compile(compiler, folder, key)))
-        code.conv4_parameters.restype = code.conv4_bytes.restype = code.conv4_slope_bytes.restype = ctypes.c_long
+        code.conv4_parameters.restype = code.conv4_bytes.restype = code.conv4_gradient_bytes.restype = ctypes.c_long
         code.conv4_instructions.restype = ctypes.c_char_p
     except (OSError, subprocess.SubprocessError, AttributeError):  # the last: what `$CC` made is another library
         return None

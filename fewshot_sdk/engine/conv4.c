@@ -233,15 +233,15 @@ static int before(int size, int stride) { /* rows of padding before the first; T
 static long imax(long a, long b) { return a > b ? a : b; }
 static long imin(long a, long b) { return a < b ? a : b; }
 
-struct Crew;
+struct Group;
 
 typedef struct {
     Network net;
     Layer layers[LAYERS];
     Work work[LAYERS];
     int n;
-    int rank, crew_size; /* of the threads that share the work; see below */
-    struct Crew *crew;
+    int rank, n_threads; /* of the threads that share the work; see below */
+    struct Group *group;
     float *pixels, *logits, *delta, *d, *d_units, *dx, *w_units, *w_turned, *x_pairs;
     Term *terms; /* each thread's own */
     long n_terms;
@@ -251,7 +251,7 @@ typedef struct {
 /* Lays out the memory that n images pass through; from a NULL arena only the bytes are counted. */
 static void lay_out_scratch(Run *run, const Network *net, int n, int threads, Arena *arena) {
     run->net = *net;
-    run->rank = 0, run->crew_size = 1, run->crew = NULL;
+    run->rank = 0, run->n_threads = 1, run->group = NULL;
     lay_out(net, run->layers);
     int F = net->filters;
     long biggest = 0, widest = 0, most = 0, kernel = 0;
@@ -321,14 +321,14 @@ long conv4_bytes(const Network *net, int n, int threads) {
     return (long)(intptr_t)arena.at;
 }
 
-/* ---- a crew ----
+/* ---- a group ----
    Threads that go through the same steps together. Each does its part of every loop, and they meet where one reads
    what another wrote. Every number is computed by one of them as it would be by one alone: the bits do not depend
    on how many there are. */
 
 #define SPINS 200000 /* half a millisecond: longer than any wait if all run, shorter than a turn of the scheduler */
 
-struct Crew {
+struct Group {
     _Alignas(128) atomic_int size;
     _Alignas(128) atomic_int here;
     _Alignas(128) atomic_int meetings;
@@ -337,25 +337,25 @@ struct Crew {
 };
 
 #define OURS(i, n) \
-    for (long i = (long)(n) * run->rank / run->crew_size; i < (long)(n) * (run->rank + 1) / run->crew_size; i++)
+    for (long i = (long)(n) * run->rank / run->n_threads; i < (long)(n) * (run->rank + 1) / run->n_threads; i++)
 
 static void meet(const Run *run) {
-    if (run->crew_size == 1) return;
-    struct Crew *crew = run->crew;
-    int meeting = atomic_load(&crew->meetings);
-    if (atomic_fetch_add(&crew->here, 1) == run->crew_size - 1) {
-        atomic_store(&crew->here, 0);
-        pthread_mutex_lock(&crew->lock);
-        atomic_store(&crew->meetings, meeting + 1);
-        pthread_mutex_unlock(&crew->lock);
-        pthread_cond_broadcast(&crew->met);
+    if (run->n_threads == 1) return;
+    struct Group *group = run->group;
+    int meeting = atomic_load(&group->meetings);
+    if (atomic_fetch_add(&group->here, 1) == run->n_threads - 1) {
+        atomic_store(&group->here, 0);
+        pthread_mutex_lock(&group->lock);
+        atomic_store(&group->meetings, meeting + 1);
+        pthread_mutex_unlock(&group->lock);
+        pthread_cond_broadcast(&group->met);
         return;
     }
     for (int waited = 0; waited < SPINS; waited++)
-        if (atomic_load(&crew->meetings) != meeting) return;
-    pthread_mutex_lock(&crew->lock); /* the others are not running: the machine is busy */
-    while (atomic_load(&crew->meetings) == meeting) pthread_cond_wait(&crew->met, &crew->lock);
-    pthread_mutex_unlock(&crew->lock);
+        if (atomic_load(&group->meetings) != meeting) return;
+    pthread_mutex_lock(&group->lock); /* the others are not running: the machine is busy */
+    while (atomic_load(&group->meetings) == meeting) pthread_cond_wait(&group->met, &group->lock);
+    pthread_mutex_unlock(&group->lock);
 }
 
 /* The batch's pixels as numbers, and of these the first layer's patches: work[0].x (position, image, tap x channel). */
@@ -421,7 +421,7 @@ static void by_kernel(Run *run, const Layer *l, const int *table, int depth, con
     Layout at = {depth, 1, l->rows, F, run->net.pairs};
     long chunk = 10240 / (left2 ? 2 * each : each) + 1; /* as many positions as the nearest caches hold */
     long all_rows = (long)l->taps * l->rows;
-    long from = all_rows * run->rank / run->crew_size, to = all_rows * (run->rank + 1) / run->crew_size;
+    long from = all_rows * run->rank / run->n_threads, to = all_rows * (run->rank + 1) / run->n_threads;
     for (long first = 0; first < positions; first += chunk)
         for (long t = from / l->rows; t * l->rows < to; t++) {
             long row = imax(from - t * l->rows, 0), after = imin(to - t * l->rows, l->rows); /* ours of this tap's */
@@ -720,7 +720,7 @@ void conv4_predict(const Network *net, const float *theta, const uint8_t *images
     memcpy(logits, run.logits, sizeof(float) * n * net->ways);
 }
 
-typedef struct { /* what a thread of the crew is told */
+typedef struct { /* what a thread of the group is told */
     Run run;
     const Rule *rule;
     float *theta, *moments, *grads, *losses;
@@ -734,7 +734,7 @@ typedef struct { /* what a thread of the crew is told */
 static void *take_steps(void *told) {
     Job *job = told;
     Run *run = &job->run;
-    while (!(run->crew_size = atomic_load(&run->crew->size))) sched_yield();
+    while (!(run->n_threads = atomic_load(&run->group->size))) sched_yield();
     long size = conv4_parameters(&run->net);
     float *theta = job->theta, *moments = job->moments, *grads = job->grads;
     float keep = job->rule->beta2, add = 1 - job->rule->beta2, rate = job->rule->rate, epsilon = job->rule->epsilon;
@@ -777,12 +777,12 @@ void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t u
                      const uint8_t *images, const int64_t *labels, const int64_t *batches, int n, int steps,
                      const float *values, float *grads, float *losses, int threads, char *memory) {
     Arena arena = {memory};
-    struct Crew crew = {.lock = PTHREAD_MUTEX_INITIALIZER, .met = PTHREAD_COND_INITIALIZER};
+    struct Group group = {.lock = PTHREAD_MUTEX_INITIALIZER, .met = PTHREAD_COND_INITIALIZER};
     pthread_t others[threads];
     Job jobs[threads];
     jobs[0] = (Job){{.n = 0}, rule, theta, moments, grads, losses, images, labels, batches, values, updates, steps};
     prepare(&jobs[0].run, net, n, threads, &arena, 1);
-    jobs[0].run.crew = &crew;
+    jobs[0].run.group = &group;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     if (threads > 1) elsewhere(&attributes);
@@ -792,7 +792,7 @@ void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t u
         jobs[size].run.rank = size, jobs[size].run.terms += size * jobs[0].run.n_terms;
         if (pthread_create(&others[size], &attributes, take_steps, &jobs[size])) break; /* then by fewer */
     }
-    atomic_store(&crew.size, size);
+    atomic_store(&group.size, size);
     take_steps(&jobs[0]);
     for (int i = 1; i < size; i++) pthread_join(others[i], NULL);
     pthread_attr_destroy(&attributes);

@@ -52,7 +52,7 @@ static void lay_out_trail(Trail *trail, const Network *net, int n, int steps, in
     trail->way = TAKE(float, size), trail->bent = TAKE(float, size);
 }
 
-long conv4_slope_bytes(const Network *net, int n, int steps, int n_last, int deep) {
+long conv4_gradient_bytes(const Network *net, int n, int steps, int n_last, int deep) {
     Trail trail;
     Arena arena = {0};
     lay_out_trail(&trail, net, n, steps, n_last, deep, &arena, 0);
@@ -211,7 +211,7 @@ static void bend(Run *run, const Tangents *t, const float *theta, const float *g
 /* slope: of the loss of the batch `last`, n_last rows, after `steps` steps theta -= rates gradient, each on n rows,
    by the weights at the start; by_rates: by the rates. losses: (steps + 1,). deep: some rate outside
    of the head is not 0, or its slope is wanted. All products are in float32: pairs must be 0. */
-void conv4_slope(const Network *net, const float *theta, const float *rates, int deep, const uint8_t *images,
+void conv4_gradient(const Network *net, const float *theta, const float *rates, int deep, const uint8_t *images,
                  const int64_t *labels, const int64_t *batches, int n, int steps, const int64_t *last, int n_last,
                  const float *values, float *slope, float *by_rates, float *losses, char *memory) {
     Arena arena = {memory};

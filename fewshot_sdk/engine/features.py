@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from fewshot_sdk.config.backbones import Backbone, judges_alone
-from fewshot_sdk.config.recipe import Recipe, Residual
+from fewshot_sdk.config.backbones import Backbone
+from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.nets.network import HEAD, Network, norm_statistics
 from fewshot_sdk.nets.params import Params
 
@@ -15,21 +15,14 @@ AT_ONCE = 64  # pictures, where each is judged alone: bounds the memory
 
 
 def seen_still(recipe: Recipe) -> Backbone:
-    """The backbone as class means and probes see by it: a residual one by statistics of its stages.
-
-    On mini-ImageNet's validation classes, 8-way 5-shot, that gave the probe a point, on grey textures and pictures of
-    clothes both ways two to four. A ProtoNet keeps what it was trained with.
-    """
-    backbone = recipe.backbone
-    if isinstance(backbone, Residual) and recipe.head != "prototype":
-        return backbone.replace(summary="statistics")
-    return backbone
+    """The backbone as class means and probes see by it; a ProtoNet keeps what it was trained with."""
+    return recipe.backbone if recipe.head == "prototype" else recipe.backbone.for_features()
 
 
 def features(network: Network, params: Params, images: Tensor) -> Tensor:
     """What the head sees of a support set, by its own statistics: (n, n_features)."""
     network.train()
-    if not judges_alone(network.backbone):
+    if not network.backbone.judges_alone:
         return _before_head(network, params, images)
     return torch.cat([_before_head(network, params, few) for few in torch.split(images, AT_ONCE)])
 

@@ -19,21 +19,21 @@ class Forward:
 
     def __init__(self, network: Network, params: Params) -> None:
         self._network, self._params = network, params
-        self._twin = compiled(network, params)
+        self._compiled = compiled(network, params)
         state = LearnerState(params=params, second_moments={}, updates=0)
-        self._packed = self._twin.pack(state) if self._twin else torch.empty(0)
+        self._packed = self._compiled.pack(state) if self._compiled else torch.empty(0)
 
     def together(self, images: Tensor) -> Tensor:
         """Logits of one batch: the images lend each other their statistics."""
-        if self._twin:
-            return self._twin.logits(self._packed, images)[0]
+        if self._compiled:
+            return self._compiled.logits(self._packed, images)[0]
         return self._plain(self._params, images)
 
     def apart(self, images: Tensor, support: Tensor) -> Tensor:
         """Logits of images each judged alone, by the statistics of the support set."""
-        if self._twin:
-            _, norms = self._twin.logits(self._packed, support)
-            return self._twin.logits(self._packed, images, norms)[0]
+        if self._compiled:
+            _, norms = self._compiled.logits(self._packed, support)
+            return self._compiled.logits(self._packed, images, norms)[0]
         statistics = norm_statistics(self._network, self._params, support)
         self._network.eval()
         try:

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.engine.features import features
 from fewshot_sdk.engine.optimizers import light
 from fewshot_sdk.errors import ConfigError
@@ -23,9 +24,6 @@ from fewshot_sdk.nets.params import LearnerState, Params
 Head = Literal["dense", "zero", "prototype"]
 PENALTY = 1.0
 PROBE_ITERATIONS = 50
-# Of class means: with it the best temperature on new classes is about 1. For timm models it is that of `residual`,
-# whose features have the same length, for fully connected ones that of `conv4`; not measured, for want of weights.
-SHARPNESS = {"conv4": 1.0, "mlp": 1.0, "residual": 25.0, "timm": 25.0}
 
 
 def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerState:
@@ -125,8 +123,8 @@ def prototype_head(sums: Tensor, counts: Tensor, kind: str) -> Params:
 
 
 def spread(n_features: int, kind: str) -> float:
-    """What squared distances of features are divided by to be logits: 4 n_features / SHARPNESS."""
-    return 4 * n_features / SHARPNESS[kind]
+    """What squared distances of features are divided by to be logits: 4 n_features / the kind's sharpness."""
+    return 4 * n_features / BACKBONES[kind].settings.sharpness
 
 
 def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:

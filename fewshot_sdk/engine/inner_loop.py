@@ -32,12 +32,12 @@ def fine_tune(
     there is, and without it on PyTorch's number of threads: callers pin it with `one_thread`.
     Source: Reptile, Algorithm 1 (U_k); Adam with beta1 = 0 continues from the start's moments.
     """
-    tuner = Tuner(network, start, inner, loss=loss)
+    tuner = FineTuner(network, start, inner, loss=loss)
     vector, losses = tuner.tune(images, labels, batches, cores=cores)
     return tuner.state(vector, start.updates + len(batches)), losses
 
 
-class Tuner:
+class FineTuner:
     """`fine_tune` on task after task from the same start, with ends that means can be taken of.
 
     device: another than the processor, which the network must be on, to do all tasks of a call side by side.
@@ -56,8 +56,8 @@ class Tuner:
             start = replace(start, second_moments={})
         self._network, self._start, self._inner, self._device, self._loss = network, start, inner, device, loss
         plain = device is None and inner.trainable == "all" and not start.rates and loss is cross_entropy
-        self._twin = compiled(network, start.params) if plain else None
-        self._packed = self._twin.pack(start) if self._twin else torch.empty(0)
+        self._compiled = compiled(network, start.params) if plain else None
+        self._packed = self._compiled.pack(start) if self._compiled else torch.empty(0)
 
     def tune(
         self, images: Tensor, labels: Tensor, batches: Tensor, middle: Tensor | None = None, done: int = 0,
@@ -67,10 +67,10 @@ class Tuner:
 
         middle: such an end, after `done` steps, to go on from instead of the start. cores: for the compiled twin.
         """
-        if self._twin:
+        if self._compiled:
             packed = self._packed if middle is None else middle
             updates = self._start.updates + done
-            return self._twin.fine_tune(packed, updates, images, labels, batches, self._inner, cores)
+            return self._compiled.fine_tune(packed, updates, images, labels, batches, self._inner, cores)
         self._network.train()
         begin = self._start if middle is None else self.state(middle, self._start.updates + done)
         state = _in_layout(begin, torch.channels_last)
@@ -85,7 +85,7 @@ class Tuner:
 
     def shifted(self, middle: Tensor, end: Tensor) -> Tensor:
         """The start, its weights moved as from `middle` to `end`; the second moments are the end's."""
-        start = self._packed if self._twin else flatten(self._start)
+        start = self._packed if self._compiled else flatten(self._start)
         n = len(start) // 2 if self._start.second_moments else len(start)
         return torch.cat([start[:n] + (end[:n] - middle[:n]), end[n:]])
 
@@ -101,7 +101,7 @@ class Tuner:
 
     def state(self, vector: Tensor, updates: int) -> LearnerState:
         """The state that an end, or the mean of several, stands for."""
-        return (self._twin.unpack if self._twin else unflatten)(vector, self._start, updates)
+        return (self._compiled.unpack if self._compiled else unflatten)(vector, self._start, updates)
 
 
 def fine_tune_together(

@@ -40,7 +40,7 @@ KINDS: dict[Outer, tuple[Callable[..., Optimizer], tuple[str, ...]]] = {
 
 
 def descend(
-    now: Params, slope: Params, memory: Params, done: int, optimizer: Outer, rate: float
+    now: Params, gradient: Params, memory: Params, done: int, optimizer: Outer, rate: float
 ) -> tuple[Params, Params]:
     """One step of an optimizer down a slope, at a rate: the new values, and what it remembers, as `no_memory` names it.
 
@@ -51,7 +51,7 @@ def descend(
     with torch.no_grad():
         down = kind(list(moved.values()), lr=rate, foreach=False)
         for name, tensor in moved.items():
-            tensor.grad = slope[name]
+            tensor.grad = gradient[name]
             state: dict[str, Any] = {part: memory[f"{part}.{name}"].clone() for part in parts}
             down.state[tensor] = {**state, "step": torch.tensor(float(done))}
         down.step()

@@ -24,14 +24,14 @@ from torch import Tensor
 
 from fewshot_sdk.engine.orphans import end_with_parent
 from fewshot_sdk.engine.processors import cores_of
-from fewshot_sdk.errors import FewshotError, TeamError, TeamStopped
+from fewshot_sdk.errors import FewshotError, WorkersError, WorkersStopped
 
 R = TypeVar("R")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
 
 
 @dataclass(frozen=True, kw_only=True)
-class Team:
+class Workers:
     """This process's place among `size`; alone by default."""
 
     rank: int = 0
@@ -92,18 +92,18 @@ class Team:
         return bool(sums.item())
 
 
-def run_team(size: int, work: Callable[..., R], *arguments: object) -> R:
+def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
     """Run `work(team, *arguments)` in `size` new processes on this machine; the first one's result.
 
     `work` is a function of an importable module; arguments and result are pickled.
-    SIGINT, SIGTERM and SIGHUP to this process reach them all; when they have left, TeamStopped is raised. If this
+    SIGINT, SIGTERM and SIGHUP to this process reach them all; when they have left, WorkersStopped is raised. If this
     process is killed, so are they.
-    Raises the FewshotError that `work` raises in any of them, TeamError if a process dies, or if there is no loopback
-    network for them to talk over.
+    Raises the FewshotError that `work` raises in any of them, WorkersError if a process dies, or if there is no
+    loopback network for them to talk over.
     Source: torch.distributed.launcher, the code behind torchrun.
     """
     if not loopback_works():
-        raise TeamError("workers talk over 127.0.0.1, which does not work on this machine; use --workers 1")
+        raise WorkersError("workers talk over 127.0.0.1, which does not work on this machine; use --workers 1")
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -131,11 +131,11 @@ def run_team(size: int, work: Callable[..., R], *arguments: object) -> R:
             outcomes: dict[int, tuple[R | None, FewshotError | None]] = elastic_launch(config, _member)(work, arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        raise TeamError(
+        raise WorkersError(
             f"worker {rank} of {size} died ({failure.message}); run it again, with --resume where something was kept"
         ) from None
     except SignalException as stop:
-        raise TeamStopped(int(stop.sigval)) from None
+        raise WorkersStopped(int(stop.sigval)) from None
     for _, known in outcomes.values():
         if known:
             raise known
@@ -163,7 +163,7 @@ def _added(rows: Iterable[Tensor]) -> Tensor:
     return total
 
 
-def peak_memory(team: Team) -> float | None:
+def peak_memory(workers: Workers) -> float | None:
     """The largest resident sets so far of a team's processes, added up, in MB; None where the system does not tell.
 
     Every process of the team calls it, and gets the same.
@@ -174,7 +174,7 @@ def peak_memory(team: Team) -> float | None:
 
     units = 10**6 if sys.platform == "darwin" else 10**6 / 1024  # bytes there, KiB elsewhere
     mine = torch.tensor([getrusage(RUSAGE_SELF).ru_maxrss / units], dtype=torch.float64)
-    return round(sum(float(each) for each in team.gather([mine], team.size)), 1)
+    return round(sum(float(each) for each in workers.gather([mine], workers.size)), 1)
 
 
 def keep_freed_memory() -> None:
@@ -194,7 +194,7 @@ def _member(work: Callable[..., R], arguments: tuple[object, ...]) -> tuple[R | 
     keep_freed_memory()
     dist.init_process_group("gloo")
     try:
-        return work(Team(rank=dist.get_rank(), size=dist.get_world_size()), *arguments), None
+        return work(Workers(rank=dist.get_rank(), size=dist.get_world_size()), *arguments), None
     except FewshotError as error:
         return None, error
     finally:

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,8 +17,9 @@ import onnx
 from numpy.typing import NDArray
 
 from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.onnx_file import PIXELS, Parity, Reduction
-from fewshot_sdk.config.recipe import Preprocessing, Timm
+from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
@@ -27,37 +28,41 @@ from fewshot_sdk.runtime.predictor import Predictor, normalized
 TOLERANCE, MARGIN = 1e-4, 1e-3
 BATCHES = (1, 2, 7)
 RANDOM, RANDOM_LARGE, LARGE = 1000, 100, 50
+Answers: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 ROUNDS = 15
 
 
-def check_parity(classifier: Classifier, predictor: Predictor) -> Parity:
-    """How far the two are apart on every support picture and on 1,000 made-up ones, in batches of 1, 2 and 7.
+def check_parity(
+    classifier: Classifier, answers: Answers, *, prepared: bool = False, runtime: str = "onnxruntime"
+) -> Parity:
+    """How far an exported classifier is from PyTorch's, on every support picture and on 1,000 made-up ones.
 
-    Of a timm model, a hundred times as much work as ours, on 100.
-
+    In batches of 1, 2 and 7; of a network of another library, a hundred times as much work as ours, on 100 pictures.
+    answers: what the export says of pictures of one size, uint8 (n, height, width, 3) or, if `prepared`, preprocessed
+    ones: probabilities (n, n_way). runtime: what it runs in, for messages.
     Raises ParityError, naming the picture and the batch, if a probability differs by more than 1e-4, or if the most
     probable label is another where PyTorch's is ahead by more than 1e-3.
     """
     seen, worst = classifier.config.preprocessing, 0.0
-    n_random = RANDOM_LARGE if isinstance(classifier.config.backbone, Timm) else RANDOM
+    n_random = RANDOM_LARGE if BACKBONES[classifier.config.backbone.kind].exporter else RANDOM
     support, targets = classifier.support.images, classifier.support.targets
     names = [f"support picture {i} ({classifier.labels[target]})" for i, target in enumerate(targets)]
     groups = [*([(support, names)] if len(support) else []), *made_up(seen, n_random)]
     pixels = [np.stack([preprocess(picture, seen) for picture in pictures]) for pictures, _ in groups]
-    answers = _answers(classifier, pixels)
-    for (pictures, named), prepared, wanted in zip(groups, pixels, answers, strict=True):
-        given = prepared if predictor.metadata.raw else pictures
+    expected = _in_pytorch(classifier, pixels)
+    for (pictures, named), preprocessed, wanted in zip(groups, pixels, expected, strict=True):
+        given = preprocessed if prepared else pictures
         order = np.sort(wanted, 1)
         clear = order[:, -1] - order[:, -2] > MARGIN
         for batch in BATCHES:
-            found = np.concatenate([predictor.probabilities(given[i : i + batch]) for i in range(0, len(given), batch)])
+            found = np.concatenate([answers(given[i : i + batch]) for i in range(0, len(given), batch)])
             difference = np.abs(found - wanted).max(1)
             wrong = ~(difference <= TOLERANCE) | (clear & (found.argmax(1) != wanted.argmax(1)))
             if wrong.any():
                 row = int(np.argmax(np.where(wrong, np.nan_to_num(difference, nan=np.inf), -1)))
                 raise ParityError(
-                    f"onnxruntime and PyTorch disagree on {named[row]}, in batches of {batch}: a probability differs "
+                    f"{runtime} and PyTorch disagree on {named[row]}, in batches of {batch}: a probability differs "
                     f"by {difference[row]:.2g}, allowed {TOLERANCE:.0e}, and they say "
                     f"{classifier.labels[int(found[row].argmax())]} and "
                     f"{classifier.labels[int(wanted[row].argmax())]}; no file was written"
@@ -66,7 +71,7 @@ def check_parity(classifier: Classifier, predictor: Predictor) -> Parity:
     return Parity(images=len(support), random_images=n_random, batches=BATCHES, max_difference=worst)
 
 
-def _answers(classifier: Classifier, pixels: Sequence[Pixels]) -> list[NDArray[np.float32]]:
+def _in_pytorch(classifier: Classifier, pixels: Sequence[Pixels]) -> list[NDArray[np.float32]]:
     """PyTorch's probabilities of each group, by a few large batches."""
     together = np.concatenate(pixels)
     with one_thread():

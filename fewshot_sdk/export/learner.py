@@ -173,8 +173,8 @@ def in_pytorch(
     batches = mini_batches(len(images), recipe.adaptation.batch_size, steps, (0,))
     with one_thread():
         for batch in batches:
-            _, slopes = loss_and_grads(network, state.params, support[batch], labels[batch])
-            state = update(state, summed(slopes, len(batch), recipe.adaptation), recipe.adaptation)
+            _, gradients = loss_and_grads(network, state.params, support[batch], labels[batch])
+            state = update(state, summed(gradients, len(batch), recipe.adaptation), recipe.adaptation)
         params: Params = dict(state.params)
         if not transductive:
             params |= norm_statistics(network, params, support)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from fewshot_sdk.config.backbones import GROUP, judges_alone
+from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.onnx_file import FEATURES, INPUT, KNOWN, LABEL, OUTPUT, PIXELS
-from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Preprocessing, Residual
+from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
 from fewshot_sdk.graphs.preprocessing import network_pixels
+from fewshot_sdk.graphs.weights import Tensor, Tensors, folded
+from fewshot_sdk.tables import referred
 
-Tensors = Mapping[str, NDArray[np.float32]]
 
+class Features(Protocol):
+    """What `BACKBONES` refers to by `graph`."""
 
-class Tensor(Protocol):
-    """The name that a tensor, by its name in PyTorch, has in the graph."""
-
-    def __call__(self, name: str, dimensions: int = 1) -> str:
-        """The name of the constant or the input."""
+    def __call__(
+        self, g: Nodes, x: str, tensor: Tensor, backbone: Backbone, seen: Preprocessing, kind: type[np.floating]
+    ) -> str:
+        """The features of pixels `x`, as images or rows; `tensor` gives weights, numbers are of that kind."""
 
 
 def network_graph(
@@ -36,7 +36,9 @@ def network_graph(
     them, by these names, so that one graph serves all classifiers of any number of classes.
     half: the network keeps and computes 16 bits.
     """
-    g = Nodes()
+    if not (reference := BACKBONES[backbone.kind].graph):
+        raise ExportError(f"a {backbone.kind} network is not written by these nodes; only its classifiers are exported")
+    features, g = cast("Features", referred(reference)), Nodes()
     kind = np.float16 if half else np.float32
     held = None if tensors is None else folded(tensors, backbone)
     given: list[onnx.ValueInfoProto] = []
@@ -48,14 +50,7 @@ def network_graph(
         return name
 
     x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
-    if isinstance(backbone, Conv4):
-        x = _conv4(g, x, tensor, backbone, (seen.height, seen.width), kind)
-    elif isinstance(backbone, Mlp):
-        x = _mlp(g, x, tensor, backbone, kind)
-    elif isinstance(backbone, Residual):
-        x = _residual(g, x, tensor, backbone, kind)
-    else:
-        raise ExportError(f"a {backbone.kind} network is not written by these nodes; only its classifiers are exported")
+    x = features(g, x, tensor, backbone, seen, kind)
     head = (tensor("head.weight", 2), tensor("head.bias"))
     _answers(g, g("Flatten", x), head, temperature, threshold, half)
     pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
@@ -116,101 +111,3 @@ def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.Mo
     whole.producer_name, whole.graph.name = network.producer_name, network.graph.name
     onnx.checker.check_model(whole, full_check=True)
     return whole
-
-
-def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floating]]:
-    """The tensors that the graph takes: a frozen norm becomes part of the kernel and bias of the layer before."""
-    if not isinstance(backbone, Conv4 | Mlp) or judges_alone(backbone):
-        return dict(tensors)
-    found: dict[str, NDArray[np.floating]] = {name: tensors[name] for name in ("head.weight", "head.bias")}
-    for i in range(1, len(backbone.widths) + 1):
-        layer = f"conv{i}" if isinstance(backbone, Conv4) else f"hidden{i}"
-        gamma, beta, mean, variance = (
-            tensors[f"norm{i}.{part}"].astype(np.float64) for part in ("weight", "bias", "mean", "var")
-        )
-        scale = gamma / np.sqrt(variance + backbone.norm_epsilon)
-        kernel, bias = tensors[f"{layer}.weight"].astype(np.float64), tensors.get(f"{layer}.bias", np.zeros(1))
-        found[f"{layer}.weight"] = kernel * scale.reshape(-1, *[1] * (kernel.ndim - 1))
-        found[f"{layer}.bias"] = (bias - mean) * scale + beta
-    return found
-
-
-def _conv4(
-    g: Nodes, x: str, tensor: Tensor, backbone: Conv4, sizes: Sequence[int], kind: type[np.floating]
-) -> str:  # fmt: skip
-    """The features; ReLU comes before the pool, which is the same."""
-    stride = 2 if backbone.downsample == "stride" else 1
-    for i in range(1, 5):
-        weights = tensor(f"conv{i}.weight", 4), tensor(f"conv{i}.bias")
-        x = g("Conv", x, *weights, strides=[stride, stride], pads=_same(sizes, stride))
-        x = g("Relu", _normed(g, x, tensor, i, backbone, kind))
-        if backbone.downsample == "pool":
-            x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-        sizes = [-(-size // 2) for size in sizes]
-    return x
-
-
-def _mlp(g: Nodes, x: str, tensor: Tensor, backbone: Mlp, kind: type[np.floating]) -> str:
-    """The features, (n, n_features)."""
-    x = g("Flatten", x)
-    for i in range(1, len(backbone.widths) + 1):
-        x = g("Gemm", x, tensor(f"hidden{i}.weight", 2), tensor(f"hidden{i}.bias"), transB=1)
-        x = g("Relu", _normed(g, x, tensor, i, backbone, kind))
-    return x
-
-
-def _normed(g: Nodes, x: str, tensor: Tensor, i: int, backbone: Conv4 | Mlp, kind: type[np.floating]) -> str:
-    """Group norm; of the others nothing is left."""
-    if backbone.norm != "group":
-        return x
-    groups = backbone.widths[i - 1] // GROUP
-    one, zero = (g.constant(np.full(groups, value), kind) for value in (1, 0))
-    parts = g("Reshape", x, g.integers(0, groups, -1))
-    units = g("InstanceNormalization", parts, one, zero, epsilon=backbone.norm_epsilon)
-    scale, shift = tensor(f"norm{i}.weight"), tensor(f"norm{i}.bias")
-    if isinstance(backbone, Conv4):
-        scale, shift = (g("Unsqueeze", row, g.integers(1, 2)) for row in (scale, shift))
-    return g("Add", g("Mul", g("Reshape", units, g("Shape", x)), scale), shift)
-
-
-def _same(sizes: Sequence[int], stride: int) -> list[int]:
-    """TensorFlow's "same" padding of a 3x3 convolution: top, left, bottom, right."""
-    missing = [max((-(-size // stride) - 1) * stride + 3 - size, 0) for size in sizes]
-    return [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]
-
-
-def _residual(g: Nodes, x: str, tensor: Tensor, backbone: Residual, kind: type[np.floating]) -> str:
-    """The features, (n, n_features): the summary over positions, of one length."""
-
-    def convolution(x: str, name: str, stride: int, padding: int = 1) -> str:
-        weights = tensor(f"{name}.conv.weight", 4), tensor(f"{name}.conv.bias")
-        return g("Conv", x, *weights, strides=[stride, stride], pads=[padding] * 4)
-
-    blocks: list[str] = []
-    x = g("Relu", convolution(x, "stem", 2))
-    for i in range(1, len(backbone.widths) + 1):
-        block, stride = f"block{i}", 1 if i == 1 else 2
-        y = convolution(g("Relu", convolution(x, f"{block}.first", stride)), f"{block}.second", 1)
-        if i > 1:
-            x = convolution(x, f"{block}.shortcut", stride, padding=0)
-        x = g("Relu", g("Add", y, x))
-        blocks.append(x)
-    parts, widths = [g("GlobalAveragePool", x)], backbone.widths[-1:]
-    if backbone.summary == "statistics":
-        parts, widths = [part for x in reversed(blocks[-2:]) for part in _statistics(g, x)], backbone.widths[-2:]
-    even = [_of_length_one(g, g("Cast", g("Flatten", part), to=onnx.TensorProto.FLOAT)) for part in parts]
-    features = g("Concat", *even, axis=1) if len(even) > 1 else even[0]
-    features = g("Mul", features, g.scalar((sum(widths) / len(widths)) ** 0.5))
-    return g("Cast", features, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
-
-
-def _statistics(g: Nodes, x: str) -> tuple[str, str]:
-    """Mean and deviation over positions, (n, filters, 1, 1), in 32 bits."""
-    x = g("Cast", x, to=onnx.TensorProto.FLOAT)
-    mean = g("GlobalAveragePool", x)
-    apart = g("Sub", x, mean)
-    return mean, g("Sqrt", g("GlobalAveragePool", g("Mul", apart, apart)))
-
-
-def _of_length_one(g: Nodes, x: str) -> str:
-    return g("Div", x, g("Max", g("ReduceL2", x, g.integers(1), keepdims=1), g.scalar(1e-12)))

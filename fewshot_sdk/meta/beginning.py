@@ -17,12 +17,12 @@ from fewshot_sdk.artifacts.initialization import (
     load_checkpoint_of_numbers,
     save_checkpoint,
 )
-from fewshot_sdk.config.recipe import Recipe, Residual
+from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.regression import Regression
 from fewshot_sdk.data.datasets import open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import processors
-from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.meta import curve, pretraining
 from fewshot_sdk.meta.events import Began, Listener, Reading, unheard
@@ -87,27 +87,29 @@ def prepare(run: Run, weights: Initialization | None = None, on_event: Listener 
         save_checkpoint(begun(recipe, weights.state.params, origin(tasks, run.command, run.device)), run.checkpoint)
 
 
-def steps_left(run: Run, team: Team) -> tuple[AnyInitialization | None, Iterator[MetaStep | NumberStep]]:
+def steps_left(run: Run, workers: Workers) -> tuple[AnyInitialization | None, Iterator[MetaStep | NumberStep]]:
     """The checkpoint, or None where training begins with random weights, and the outer steps from there on."""
     if isinstance(run.recipe, Regression):
-        return _on_numbers(run, run.recipe, team)
-    return _on_pictures(run, run.recipe, team)
+        return _on_numbers(run, run.recipe, workers)
+    return _on_pictures(run, run.recipe, workers)
 
 
-def _on_pictures(run: Run, recipe: Recipe, team: Team) -> tuple[Initialization | None, Iterator[MetaStep]]:
+def _on_pictures(run: Run, recipe: Recipe, workers: Workers) -> tuple[Initialization | None, Iterator[MetaStep]]:
     start = load_checkpoint(run.checkpoint) if run.checkpoint.exists() else None
     command = start.provenance.command if start else run.command
-    steps = meta_train(recipe, _tasks(run, recipe), start=start, team=team, device=run.device, command=command)
+    steps = meta_train(recipe, _tasks(run, recipe), start=start, workers=workers, device=run.device, command=command)
     before = start.metrics if start else ()
     return start, curve.measured(
-        steps, recipe, every=run.evaluate_every, root=run.root, seed=run.seed, before=before, team=team
+        steps, recipe, every=run.evaluate_every, root=run.root, seed=run.seed, before=before, workers=workers
     )
 
 
-def _on_numbers(run: Run, recipe: Regression, team: Team) -> tuple[NumberInitialization | None, Iterator[NumberStep]]:
+def _on_numbers(
+    run: Run, recipe: Regression, workers: Workers
+) -> tuple[NumberInitialization | None, Iterator[NumberStep]]:
     start = load_checkpoint_of_numbers(run.checkpoint) if run.checkpoint.exists() else None
     command = start.provenance.command if start else run.command
-    return start, meta_train_on_numbers(recipe, seed=run.seed, start=start, team=team, command=command)
+    return start, meta_train_on_numbers(recipe, seed=run.seed, start=start, workers=workers, command=command)
 
 
 def _tasks(run: Run, recipe: Recipe) -> TaskSampler:
@@ -123,8 +125,7 @@ def _pretrain(run: Run, recipe: Recipe, tasks: TaskSampler, on_event: Listener) 
     done, total = start.done if start else 0, recipe.pretraining.epochs
     if done < total:
         on_event(Began(work="pre-training", done=done, total=total))
-    large = isinstance(recipe.backbone, Residual)  # a second thread does not help the other networks
-    threads = processors.cores() if large else 1
+    threads = processors.cores() if recipe.backbone.many_threads else 1
     epoch = start
     for epoch in pretraining.pretrain(recipe, tasks.data, seed=run.seed, threads=threads, start=start):
         pretraining.save_pretraining(epoch, recipe, run.seed, tasks.data, run.pretraining)

@@ -14,7 +14,7 @@ from fewshot_sdk.data.tasks import TaskSampler, mini_batches
 from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import begin, open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
-from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.intervals import interval
 from fewshot_sdk.meta.evaluation import predict
@@ -31,7 +31,7 @@ def looked_at(init: Initialization) -> tuple[int, ...]:
 
 def progressions(
     inits: Mapping[str, Initialization], tasks: Mapping[str, TaskSampler], n_tasks: int, mode: Mode,
-    team: Team | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[dict[str, list[float]]]:  # fmt: skip
     """Yields for each task, by name, the share of queries that are right after each of `looked_at`'s steps.
 
@@ -48,7 +48,7 @@ def progressions(
             starts[name] = open_head(init.state, init.recipe.head, networks[name])
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
-    for index in (team or Team()).share(n_tasks):
+    for index in (workers or Workers()).share(n_tasks):
         shares: dict[str, list[float]] = {name: [] for name in inits}
         for name, init in inits.items():
             task, inner, done = tasks[name].task(index), init.recipe.adaptation, 0
@@ -64,10 +64,10 @@ def progressions(
         yield shares
 
 
-def gathered(mine: Sequence[Mapping[str, list[float]]], n_tasks: int, team: Team) -> list[dict[str, list[float]]]:
+def gathered(mine: Sequence[Mapping[str, list[float]]], n_tasks: int, workers: Workers) -> list[dict[str, list[float]]]:
     """Everybody's share of `progressions` in task order, the same in every process."""
     rows = [torch.tensor([right for each in shares.values() for right in each], dtype=torch.float64) for shares in mine]
-    everybodys = [iter(row.tolist()) for row in team.gather(rows, n_tasks)]
+    everybodys = [iter(row.tolist()) for row in workers.gather(rows, n_tasks)]
     return [{name: list(islice(row, len(each))) for name, each in mine[0].items()} for row in everybodys]
 
 

@@ -10,7 +10,7 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Metric
 from fewshot_sdk.data.datasets import held_out, open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
-from fewshot_sdk.engine.workers import Team, peak_memory
+from fewshot_sdk.engine.workers import Workers, peak_memory
 from fewshot_sdk.meta.evaluation import evaluate
 from fewshot_sdk.meta.training import MetaStep
 
@@ -25,12 +25,12 @@ def measured(
     root: Path | None = None,
     seed: int = 0,
     before: tuple[Metric, ...] = (),
-    team: Team | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[MetaStep]:
     """Yields the steps, the initialization of each with the metrics up to it.
 
     every: outer steps between two points of the curve, whose last is at the end; 0: no curve; None: a twentieth of all,
-    at least 500. Each point is the transductive 1-shot accuracy over 200 tasks, the same each time, shared by the team.
+    at least 500. Each point is the transductive 1-shot accuracy over 200 tasks, the same each time.
     root: as of `open_dataset`. before: the metrics of the steps before these.
     """
     total = recipe.meta.meta_steps
@@ -40,19 +40,19 @@ def measured(
         return
     data = open_dataset(recipe.data, recipe.preprocessing, held_out(recipe.data), root)
     tasks = TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=1, n_query=1, seed=seed)
-    metrics, everybody = before, team or Team()
+    metrics, everybody = before, workers or Workers()
     for step in steps:
         if step.done % apart == 0 or step.done == total:
             metrics = (*metrics, _point(step, tasks, everybody))
         yield replace(step, initialization=replace(step.initialization, metrics=metrics))
 
 
-def _point(step: MetaStep, tasks: TaskSampler, team: Team) -> Metric:
-    found = evaluate(step.initialization, tasks, n_tasks=TASKS, mode="transductive", team=team)
+def _point(step: MetaStep, tasks: TaskSampler, workers: Workers) -> Metric:
+    found = evaluate(step.initialization, tasks, n_tasks=TASKS, mode="transductive", workers=workers)
     return Metric(
         meta_steps=step.done,
         seconds=step.initialization.provenance.seconds,
-        memory_mb=peak_memory(team),
+        memory_mb=peak_memory(workers),
         loss=step.loss,
         **found.model_dump(include={"accuracy", "ci95", "tasks", "ways"}),
     )

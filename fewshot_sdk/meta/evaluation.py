@@ -16,7 +16,7 @@ from fewshot_sdk.engine.features import features, seen_still
 from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import begin, new_head, open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
-from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.intervals import interval
 from fewshot_sdk.nets.network import build_network
 from fewshot_sdk.nets.params import LearnerState
@@ -25,20 +25,20 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def evaluate(
-    init: Initialization, tasks: TaskSampler, *, n_tasks: int, mode: Mode = "inductive", team: Team | None = None
+    init: Initialization, tasks: TaskSampler, *, n_tasks: int, mode: Mode = "inductive", workers: Workers | None = None
 ) -> Evaluation:
     """Mean accuracy of `init` over the first `n_tasks` tasks, and its 95 % interval.
 
     mode: `transductive`, `inductive` or `frozen`; see `accuracies`. In a team, all members get the result.
     Raises ConfigError if a dense head has another number of rows than the tasks have classes.
     """
-    team = team or Team()
-    mine = list(accuracies(init, tasks, n_tasks=n_tasks, modes=[mode], team=team))
-    return summaries(mine, tasks, n_tasks, team)[0]
+    workers = workers or Workers()
+    mine = list(accuracies(init, tasks, n_tasks=n_tasks, modes=[mode], workers=workers))
+    return summaries(mine, tasks, n_tasks, workers)[0]
 
 
 def accuracies(
-    init: Initialization, tasks: TaskSampler, *, n_tasks: int, modes: Sequence[Mode], team: Team | None = None,
+    init: Initialization, tasks: TaskSampler, *, n_tasks: int, modes: Sequence[Mode], workers: Workers | None = None,
     baseline: Baseline | None = None,
 ) -> Iterator[dict[Mode, float]]:  # fmt: skip
     """Yields the share of queries classified right in each of the first `n_tasks` tasks, by each mode.
@@ -56,7 +56,7 @@ def accuracies(
         build_network(backbone, recipe.preprocessing, tasks.n_way) for backbone in (recipe.backbone, seen_still(recipe))
     )
     start = open_head(init.state, recipe.head, network)
-    for index in (team or Team()).share(n_tasks):
+    for index in (workers or Workers()).share(n_tasks):
         task = tasks.task(index)
         with one_thread():
             if baseline == "prototypes" or baseline == "probe":
@@ -94,10 +94,14 @@ def predict(mode: Mode, forward: Forward, support: Tensor, queries: Tensor) -> T
 
 
 def summaries(
-    mine: Sequence[dict[Mode, float]], tasks: TaskSampler, n_tasks: int, team: Team, baseline: Baseline | None = None
+    mine: Sequence[dict[Mode, float]],
+    tasks: TaskSampler,
+    n_tasks: int,
+    workers: Workers,
+    baseline: Baseline | None = None,
 ) -> list[Evaluation]:
     """For each mode, what everybody's share of `accuracies` amounts to; the same in every process."""
-    rows = team.gather([torch.tensor(list(right.values()), dtype=torch.float64) for right in mine], n_tasks)
+    rows = workers.gather([torch.tensor(list(right.values()), dtype=torch.float64) for right in mine], n_tasks)
     return [summarize([float(row[i]) for row in rows], tasks, mode, baseline) for i, mode in enumerate(mine[0])]
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fewshot_sdk.algorithms import first_order
+from fewshot_sdk.algorithms import ALGORITHMS, first_order
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
-from fewshot_sdk.data.tasks import Task, mini_batches
+from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.engine.heads import Head, close_head, open_head
-from fewshot_sdk.engine.inner_loop import Loss, Tuner, cross_entropy
+from fewshot_sdk.engine.inner_loop import FineTuner, Loss, cross_entropy
 from fewshot_sdk.engine.optimizers import descend
-from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import TrainingDiverged
-from fewshot_sdk.meta.first_order import goal
-from fewshot_sdk.meta.second_order import meta_gradient, prototype_gradient
+from fewshot_sdk.meta.first_order import Result, target, targets
+from fewshot_sdk.meta.second_order import gradient
 from fewshot_sdk.nets.params import (
     LearnerState,
     Params,
@@ -29,11 +29,9 @@ from fewshot_sdk.nets.params import (
     with_learned,
 )
 
-Result = tuple[Tensor, Tensor]  # of a task: a vector to take the mean of, and the losses of its steps
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
+class Setup:
     """What stays the same from one outer step to the next.
 
     task: task number i of the endless stream. head: None for a network without one of ours.
@@ -57,32 +55,32 @@ class Position:
     memory: Params
 
 
-def outer_step(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
+def outer_step(setup: Setup, at: Position, done: int, workers: Workers) -> tuple[Position, float]:
     """Where outer step number `done` leads, and the mean over its tasks of the last mini-batch's loss.
 
     Tasks `done * tasks_per_step` and following; the bits do not depend on the size of the team.
     Raises TrainingDiverged, naming step and task, when a loss or a weight is not finite.
     """
-    step = _towards_goals if first_order(course.meta.algorithm) else _down_the_slope
-    return step(course, at, done, team)
+    step = _towards_targets if first_order(setup.meta.algorithm) else _down_the_gradient
+    return step(setup, at, done, workers)
 
 
-def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
-    """The way to the mean of the tasks' goals: Reptile and first-order MAML."""
-    inner, meta, stored = course.inner, course.meta, at.state
-    opened = stored if course.head is None else open_head(stored, course.head, course.network)
-    tuner = Tuner(course.network, opened, inner, course.device, course.loss)
-    mine = _share(course, done, team)
-    goals: Iterable[Result]
-    if course.device is None:
-        cores = team.cores(meta.tasks_per_step)
-        goals = (goal(tuner, task, inner, meta, n) for task, n in zip(mine, cores, strict=True))
+def _towards_targets(setup: Setup, at: Position, done: int, workers: Workers) -> tuple[Position, float]:
+    """The way to the mean of the tasks' goals: Reptile, first-order MAML, and whatever else is of first order."""
+    inner, meta, stored = setup.inner, setup.meta, at.state
+    opened = stored if setup.head is None else open_head(stored, setup.head, setup.network)
+    tuner = FineTuner(setup.network, opened, inner, setup.device, setup.loss)
+    mine = _share(setup, done, workers)
+    found: Iterable[Result]
+    if setup.device is None:
+        cores = workers.cores(meta.tasks_per_step)
+        found = (target(tuner, task, inner, meta, n) for task, n in zip(mine, cores, strict=True))
     else:
-        goals = tuner.tune_all([_inputs(task, inner, meta) for task in mine])
-    end, loss = _mean(course, goals, done, team)
+        found = targets(tuner, list(mine), inner, meta)
+    end, loss = _mean(setup, found, done, workers)
     adapted = tuner.state(end, stored.updates + inner.steps)
-    if course.head is not None:
-        adapted = close_head(adapted, course.head)
+    if setup.head is not None:
+        adapted = close_head(adapted, setup.head)
     if meta.optimizer == "sgd":
         return Position(state=reptile_step(stored, adapted, step_size_at(done, meta)), memory={}), loss
     way = difference(stored.params, adapted.params)
@@ -90,49 +88,41 @@ def _towards_goals(course: Course, at: Position, done: int, team: Team) -> tuple
     return Position(state=replace(adapted, params=params), memory=memory), loss
 
 
-def _down_the_slope(course: Course, at: Position, done: int, team: Team) -> tuple[Position, float]:
-    """Down the mean slope of the tasks' last losses: MAML, ANIL, BOIL, Meta-SGD and ProtoNet."""
-    network, inner, meta = course.network, course.inner, course.meta
+def _down_the_gradient(setup: Setup, at: Position, done: int, workers: Workers) -> tuple[Position, float]:
+    """Down the mean slope of the tasks' last losses: MAML and its kin, and ProtoNet."""
+    network, inner, meta = setup.network, setup.inner, setup.meta
 
-    def slope_of(task: Task) -> Result:
-        if meta.algorithm == "protonet":
-            slope, losses = prototype_gradient(network, at.state, task, inner, meta)
-        else:
-            slope, losses = meta_gradient(network, at.state, task, inner, meta, course.head, course.loss)
-        return flatten(_as_state(slope)), losses
+    def contribution_of(task: Task) -> Result:
+        mean_gradient, losses = gradient(network, at.state, task, inner, meta, setup.head, setup.loss)
+        return flatten(_as_state(mean_gradient)), losses
 
-    mean, loss = _mean(course, map(slope_of, _share(course, done, team)), done, team)
+    mean, loss = _mean(setup, map(contribution_of, _share(setup, done, workers)), done, workers)
     now = learned(at.state)
-    slope = unflatten(mean, _as_state(now), 0).params
-    moved, memory = descend(now, slope, at.memory, done, meta.optimizer, step_size_at(done, meta))
+    mean_gradient = unflatten(mean, _as_state(now), 0).params
+    moved, memory = descend(now, mean_gradient, at.memory, done, meta.optimizer, step_size_at(done, meta))
     return Position(state=with_learned(at.state, moved), memory=memory), loss
 
 
-def _share(course: Course, done: int, team: Team) -> Iterator[Task]:
-    n = course.meta.tasks_per_step
-    return (course.task(done * n + i) for i in team.share(n))
+def _share(setup: Setup, done: int, workers: Workers) -> Iterator[Task]:
+    n = setup.meta.tasks_per_step
+    return (setup.task(done * n + i) for i in workers.share(n))
 
 
-def _mean(course: Course, mine: Iterable[Result], done: int, team: Team) -> tuple[Tensor, float]:
+def _mean(setup: Setup, mine: Iterable[Result], done: int, workers: Workers) -> tuple[Tensor, float]:
     """The mean over all tasks of the vectors, and of the last losses."""
-    n = course.meta.tasks_per_step
-    total = team.total((_with_loss(*found, i, n) for i, found in zip(team.share(n), mine, strict=True)), n)
+    n = setup.meta.tasks_per_step
+    total = workers.total((_with_loss(*found, i, n) for i, found in zip(workers.share(n), mine, strict=True)), n)
     losses = total[:n]
     for i, loss in enumerate(losses):
         if not torch.isfinite(loss):
-            lower = f"inner learning rate than {course.inner.learning_rate}"
-            if course.meta.algorithm == "protonet":
-                lower = f"step_size than {course.meta.step_size}, and look at the task's numbers"
+            lower = f"inner learning rate than {setup.inner.learning_rate}"
+            if not ALGORITHMS[setup.meta.algorithm].takes_steps:
+                lower = f"step_size than {setup.meta.step_size}, and look at the task's numbers"
             raise TrainingDiverged(
                 f"the loss, or a weight, of task {done * n + i} is not finite at outer step {done + 1}; "
                 f"try a lower {lower}"
             )
     return total[n:].div_(n), losses.mean().item()
-
-
-def _inputs(task: Task, inner: InnerLoop, meta: MetaLoop) -> tuple[Tensor, Tensor, Tensor]:
-    rows = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed, meta.replacement)
-    return task.support, task.support_labels, rows
 
 
 def _as_state(params: Params) -> LearnerState:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewshot_sdk.algorithms import check_fits
+from fewshot_sdk.algorithms import ALGORITHMS, check_fits
 from fewshot_sdk.artifacts.states import beginning
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Seed, Task, mini_batches
 from fewshot_sdk.engine.inner_loop import Loss, cross_entropy, fine_tune, moving, one_thread
 from fewshot_sdk.engine.optimizers import no_memory
-from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.meta.outer_loop import Course, Position, outer_step
+from fewshot_sdk.meta.outer_loop import Position, Setup, outer_step
 from fewshot_sdk.nets.params import Params, learned
 
 
@@ -26,7 +26,7 @@ class NetworkStep:
 
     done: int
     loss: float
-    course: Course
+    setup: Setup
     position: Position
 
     @property
@@ -40,15 +40,16 @@ class NetworkStep:
         inner: None takes the loop of meta-training. seed: what the order of mini-batches is drawn from.
         Raises ConfigError for a ProtoNet, which takes no steps: it tells classes apart by the means of its outputs.
         """
-        if self.course.meta.algorithm == "protonet":
+        algorithm = self.setup.meta.algorithm
+        if not ALGORITHMS[algorithm].takes_steps:
             raise ConfigError(
-                "a protonet takes no steps on a task: with its params call the network on the examples, and give a new "
-                "one to the class with the nearest mean"
+                f"a {algorithm} takes no steps on a task: with its params call the network on the examples, and give a "
+                "new one to the class with the nearest mean"
             )
-        course, loop = self.course, inner or self.course.inner
+        setup, loop = self.setup, inner or self.setup.inner
         batches = mini_batches(len(inputs), loop.batch_size, loop.steps, seed)
         with one_thread():
-            end, _ = fine_tune(course.network, self.position.state, inputs, labels, batches, loop, course.loss)
+            end, _ = fine_tune(setup.network, self.position.state, inputs, labels, batches, loop, setup.loss)
         return end.params
 
 
@@ -60,7 +61,7 @@ def meta_train_network(
     meta: MetaLoop,
     loss: Loss = cross_entropy,
     start: NetworkStep | None = None,
-    team: Team | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[NetworkStep]:
     """Yields one NetworkStep for each outer step up to `meta.meta_steps`, by `meta.algorithm`.
 
@@ -69,7 +70,7 @@ def meta_train_network(
     its last layer is named `head`; of protonet its output is taken for the features.
     task: task number i, a pure function of i; the same number of examples in each, grouped by class.
     loss: of the network's output and the labels, a scalar; protonet has its own. start: an earlier step, to go on from.
-    team: the processes that each run this same function and share the tasks.
+    workers: the processes that each run this same function and share the tasks.
     Same arguments, same bits: so a network may not draw random numbers (dropout) or change what it holds (running
     averages) while it is called. Raises ConfigError, naming step, tasks and what to try, if it does, and for loops that
     do not fit the algorithm; TrainingDiverged, naming step and task, if a loss is not finite.
@@ -77,26 +78,28 @@ def meta_train_network(
     if meta.meta_steps == 0:
         raise ConfigError("meta_steps: expected 1 or more, found 0")
     check_fits(meta.algorithm, inner.optimizer, inner.trainable)
-    if meta.algorithm == "protonet" and loss is not cross_entropy:
-        raise ConfigError("loss: protonet has its own, the cross-entropy of distances to class means; leave loss out")
+    if not ALGORITHMS[meta.algorithm].takes_steps and loss is not cross_entropy:
+        raise ConfigError(
+            f"loss: {meta.algorithm} has its own, the cross-entropy of distances to class means; leave loss out"
+        )
     params = {name: tensor.detach().clone() for name, tensor in network.named_parameters() if tensor.requires_grad}
     if not params:
         raise ConfigError("the network has no weight with requires_grad=True; expected one that is to be learned")
     if not moving(network, params, inner.trainable):
         raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
-    course = Course(network=network, task=task, inner=inner, meta=meta, loss=loss)
+    setup = Setup(network=network, task=task, inner=inner, meta=meta, loss=loss)
     state = beginning(params, inner, meta)
     done, at = 0, Position(state=state, memory=no_memory(learned(state), meta.optimizer))
     if start is not None:
         done, at = start.done, start.position
     held = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    team = team or Team()
+    workers = workers or Workers()
     for number in range(done, meta.meta_steps):
         random = torch.get_rng_state()
         before = learned(at.state)
         kept = {name: tensor.clone() for name, tensor in before.items()}
         with one_thread():
-            at, last = outer_step(course, at, number, team)
+            at, last = outer_step(setup, at, number, workers)
         first = number * meta.tasks_per_step
         where = f"at outer step {number + 1}, in tasks {first} to {first + meta.tasks_per_step - 1}"
         if not torch.equal(random, torch.get_rng_state()):
@@ -106,7 +109,7 @@ def meta_train_network(
                 f"the network changed its {name!r} {where}; a network must stay what it is while it is called: "
                 "try track_running_stats=False for batch norm"
             )
-        yield NetworkStep(done=number + 1, loss=last, course=course, position=at)
+        yield NetworkStep(done=number + 1, loss=last, setup=setup, position=at)
 
 
 def _changed(now: Params, before: Params) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,24 +15,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
-from fewshot_sdk.config.recipe import Config, Conv4, Pretraining, Recipe
+from fewshot_sdk.config.backbones import BACKBONES
+from fewshot_sdk.config.recipe import Config, Pretraining, Recipe
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.data.augmentation import photographed, redrawn
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.engine.processors import multiplies_bfloat16
 from fewshot_sdk.errors import BundleError, ConfigError, TrainingDiverged
-from fewshot_sdk.nets.network import HEAD, Network, PixelInput, build_network, random_params
+from fewshot_sdk.nets.network import HEAD, Network, PixelInput, build_network
 from fewshot_sdk.nets.params import Params, check_alike
-from fewshot_sdk.nets.residual import folded, random_residual
 from fewshot_sdk.storage.bundles import read_archive, write_archive
 from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
+from fewshot_sdk.tables import referred
 
 WARM_UP, _MOMENTUM = 0.1, "momentum."
-# Of batch norms, whose features are of any length; at 12 class means tell training characters apart at a temperature
-# of about 1. On held-out training characters, 20-way 1-shot, meta-training by class means on redrawn characters gave
-# 87.2 % from the 4.1 that pre-training ends at and 89.0 % from 16; on characters as they are 90.4 % from 12.
-LENGTH = 12.0
 _LOOKS = {"photographs": photographed, "drawings": redrawn}
+Start = Callable[[Network, int], None]  # fresh weights by a seed, in place
+End = Callable[[Network], Params]  # the weights by their names in the network that is not pre-trained
 SETTINGS, TENSORS = "config.json", "state.safetensors"
 
 
@@ -73,10 +73,8 @@ def pretrain(
     if settings is None:
         raise ConfigError(f"{recipe.preset} is not pre-trained")
     network = build_network(recipe.backbone, recipe.preprocessing, data.n_classes, norm=True)
-    if isinstance(recipe.backbone, Conv4):
-        network.load_state_dict(random_params(network, seed), strict=False)
-    else:
-        random_residual(network, torch.Generator().manual_seed(seed))
+    draw = cast("Start", referred(BACKBONES[recipe.backbone.kind].pretraining_start))
+    draw(network, seed)
     for name in HEAD:
         nn.init.zeros_(network.get_parameter(name))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -110,18 +108,11 @@ def pretrained(recipe: Recipe, epoch: Epoch, n_classes: int, provenance: Provena
     """The initialization after an epoch: norms of a residual network folded in, no meta-training yet."""
     network = build_network(recipe.backbone, recipe.preprocessing, n_classes, norm=True)
     network.load_state_dict(_of_the_network(epoch.tensors))
-    learned = _at_length(network) if isinstance(recipe.backbone, Conv4) else folded(network.eval())
-    params = {name: tensor for name, tensor in learned.items() if name not in HEAD}
+    learned = cast("End", referred(BACKBONES[recipe.backbone.kind].pretraining_end))
+    params = {name: tensor for name, tensor in learned(network).items() if name not in HEAD}
     init = fresh(recipe, provenance.seed, provenance.replace(seconds=round(epoch.seconds, 1)))
     kept = {name: params.get(name, tensor) for name, tensor in init.state.params.items()}
     return replace(init, state=replace(init.state, params=kept))
-
-
-def _at_length(network: Network) -> Params:
-    """The weights, the last norm's brought to a root mean square of LENGTH, which moves no decision by class means."""
-    params = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
-    factor = LENGTH / params["norm4.weight"].square().mean().sqrt()
-    return params | {name: params[name] * factor for name in ("norm4.weight", "norm4.bias")}
 
 
 def rate_at(step: int, steps: int, settings: Pretraining) -> float:

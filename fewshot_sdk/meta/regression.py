@@ -18,9 +18,9 @@ from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.data.waves import wave
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import one_thread
-from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.intervals import interval
-from fewshot_sdk.meta.outer_loop import Course, Position
+from fewshot_sdk.meta.outer_loop import Position, Setup
 from fewshot_sdk.meta.own_networks import NetworkStep, meta_train_network
 from fewshot_sdk.meta.training import MetaStep, check_continues
 from fewshot_sdk.nets.perceptrons import perceptron
@@ -36,7 +36,7 @@ def meta_train_on_numbers(
     *,
     seed: int = 0,
     start: NumberInitialization | None = None,
-    team: Team | None = None,
+    workers: Workers | None = None,
     command: str = "meta_train_on_numbers(...)",
 ) -> Iterator[NumberStep]:
     """Yields one MetaStep for each of `recipe.meta.meta_steps`, as `training.meta_train` does for pictures.
@@ -56,17 +56,17 @@ def meta_train_on_numbers(
     check_continues(init, recipe, provenance)
     network = perceptron(recipe.network, len(recipe.inputs))
     network.load_state_dict(init.state.params)
-    course = Course(network=network, task=lambda index: wave(index, seed), inner=recipe.inner, meta=recipe.meta)
+    setup = Setup(network=network, task=lambda index: wave(index, seed), inner=recipe.inner, meta=recipe.meta)
     done = init.provenance.meta_steps_done
     at = Position(state=init.state, memory=remembered(init.outer, init.state, recipe.meta, done))
     steps = meta_train_network(
         network,
-        course.task,
+        setup.task,
         inner=recipe.inner,
         meta=recipe.meta,
         loss=F.mse_loss,
-        start=NetworkStep(done=done, loss=0.0, course=course, position=at),
-        team=team,
+        start=NetworkStep(done=done, loss=0.0, setup=setup, position=at),
+        workers=workers,
     )
     seconds, began = init.provenance.seconds, time.monotonic()
     for step in steps:

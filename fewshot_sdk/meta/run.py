@@ -19,7 +19,7 @@ from fewshot_sdk.artifacts.initialization import (
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.regression import Regression
-from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
 from fewshot_sdk.meta.beginning import (
     CHECKPOINT_EVERY,
@@ -94,7 +94,7 @@ def train_to_folder(
         prepare(run, weights, on_event)
         if workers == 1:
             return train(run, on_event=on_event)
-        run_team(workers, _in_team, run, on_event)
+        run_workers(workers, _in_worker, run, on_event)
     return load_any(run.output.absolute())  # a relative one may bear a bundled name
 
 
@@ -117,26 +117,26 @@ def reserved(output: Path, *, resume: bool) -> Iterator[None]:
 def train(
     run: Run,
     *,
-    team: Team | None = None,
+    workers: Workers | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_event: Listener = unheard,
 ) -> AnyInitialization:
     """Take the outer steps after `prepare`, from the checkpoint if there is one, and save what they end in.
 
-    Returns the initialization after the last step taken. stop: asked after each step; True in any process of the team
-    ends the training there, kept in the checkpoint. The first process of a team writes, and alone hears of events.
+    Returns the initialization after the last step taken. stop: asked after each step; True in any worker
+    ends the training there, kept in the checkpoint. The first worker writes, and alone hears of events.
     """
-    team = team or Team()
-    first, total = team.rank == 0, run.recipe.meta.meta_steps
+    workers = workers or Workers()
+    first, total = workers.rank == 0, run.recipe.meta.meta_steps
     tell = on_event if first else unheard
-    start, steps = steps_left(run, team)
+    start, steps = steps_left(run, workers)
     last = start
     tell(Began(work="meta-training", done=_done(start), total=total))
     try:
         for step in steps:
             last = step.initialization
             tell(step)
-            if step.done == total or team.any(stop()):
+            if step.done == total or workers.any(stop()):
                 break
             if first and step.done % run.checkpoint_every == 0:
                 try:
@@ -159,8 +159,8 @@ def train(
     return last
 
 
-def _in_team(team: Team, run: Run, on_event: Listener) -> None:
-    train(run, team=team, on_event=on_event)
+def _in_worker(workers: Workers, run: Run, on_event: Listener) -> None:
+    train(run, workers=workers, on_event=on_event)
 
 
 def _done(init: AnyInitialization | None) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.engine.compiled import CompiledConv4, compiled
@@ -16,8 +19,28 @@ from fewshot_sdk.engine.processors import multiplies_bfloat16
 from fewshot_sdk.meta.first_order import check_grouped, split_batches
 from fewshot_sdk.nets.network import HEAD, Network
 from fewshot_sdk.nets.params import LearnerState, Params, learned, with_learned
+from fewshot_sdk.tables import referred
 
-Slopes = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
+Gradients = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
+
+
+class Gradient(Protocol):
+    """What `ALGORITHMS` refers to by `contribution`, for an algorithm that is not of first order."""
+
+    def __call__(
+        self, network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop,
+        head: Head | None, loss: Loss,
+    ) -> tuple[Params, Tensor]:  # fmt: skip
+        """The gradient of the task's last loss by all that is `learned`, and the losses of its mini-batches, (k,)."""
+
+
+def gradient(
+    network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop, head: Head | None,
+    loss: Loss = cross_entropy,
+) -> tuple[Params, Tensor]:  # fmt: skip
+    """What one task contributes, by `meta.algorithm`: see `Gradient`."""
+    found = cast("Gradient", referred(ALGORITHMS[meta.algorithm].contribution))
+    return found(network, stored, task, inner, meta, head, loss)
 
 
 def meta_gradient(
@@ -41,33 +64,40 @@ def meta_gradient(
         if head is not None:
             state = open_head(state, head, network)
     plain = loss is cross_entropy and inner.optimizer == "sgd" and inner.loss_divisor is None
-    twin = compiled(network, state.params) if plain else None
-    if twin:
-        ends, slopes, losses = _by_twin(twin, network, state, task, inner, meta)
+    compiled_network = compiled(network, state.params) if plain else None
+    if compiled_network:
+        ends, gradients, losses = _by_compiled(compiled_network, network, state, task, inner, meta)
     else:
-        ends, slopes, losses = _by_autograd(network, state, task, inner, meta, loss)
-    found = torch.autograd.grad(ends, list(leaves.values()), slopes, allow_unused=True, materialize_grads=True)
+        ends, gradients, losses = _by_autograd(network, state, task, inner, meta, loss)
+    found = torch.autograd.grad(ends, list(leaves.values()), gradients, allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, found, strict=True)), losses
 
 
-def _by_twin(
-    twin: CompiledConv4, network: nn.Module, state: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop
-) -> Slopes:
+def _by_compiled(
+    compiled_network: CompiledConv4,
+    network: nn.Module,
+    state: LearnerState,
+    task: Task,
+    inner: InnerLoop,
+    meta: MetaLoop,
+) -> Gradients:
     first, (last,) = split_batches(task, inner, meta)
     names = moving(network, state.params, inner.trainable)
     same = inner.learning_rate
     rates = {name: state.rates[name] if state.rates else torch.full_like(state.params[name], same) for name in names}
     with torch.no_grad():
-        by_params, by_rates, losses = twin.slopes(state, rates, task.support, task.support_labels, first, last)
-    ends = [(state.params[name], slope) for name, slope in by_params.items()]
-    ends += [(rates[name], slope) for name, slope in by_rates.items()]
-    of_leaves = [(end, slope) for end, slope in ends if end.requires_grad]  # not so a head's rows of zeros
-    return [end for end, _ in of_leaves], [slope for _, slope in of_leaves], losses
+        by_params, by_rates, losses = compiled_network.gradients(
+            state, rates, task.support, task.support_labels, first, last
+        )
+    ends = [(state.params[name], gradient) for name, gradient in by_params.items()]
+    ends += [(rates[name], gradient) for name, gradient in by_rates.items()]
+    of_leaves = [(end, gradient) for end, gradient in ends if end.requires_grad]  # not so a head's rows of zeros
+    return [end for end, _ in of_leaves], [gradient for _, gradient in of_leaves], losses
 
 
 def _by_autograd(
     network: nn.Module, state: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop, loss: Loss
-) -> Slopes:
+) -> Gradients:
     first, (last,) = split_batches(task, inner, meta)
     network.train()
 
@@ -81,17 +111,18 @@ def _by_autograd(
         for batch in first:
             losses.append(loss_of(state.params, batch))
             moved = [state.params[name] for name in names]
-            slopes = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 losses[-1], moved, create_graph=True, allow_unused=True, materialize_grads=True
             )
-            state = update(state, summed(dict(zip(names, slopes, strict=True)), len(batch), inner), inner)
+            state = update(state, summed(dict(zip(names, gradients, strict=True)), len(batch), inner), inner)
         losses.append(loss_of(state.params, last))
     return [losses[-1]], [torch.ones_like(losses[-1])], torch.stack(losses).detach()
 
 
 def prototype_gradient(
-    network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop
-) -> tuple[Params, Tensor]:
+    network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop,
+    head: Head | None = None, loss: Loss = cross_entropy,  # noqa: ARG001
+) -> tuple[Params, Tensor]:  # fmt: skip
     """The slope of the loss of the tail's images, told apart by the class means of the others, and that loss, (1,).
 
     The logits are minus the squared distances of features, as large as `heads.prototype_head` makes them. All
@@ -115,6 +146,6 @@ def prototype_gradient(
         means = by_class[:, : -meta.tail_shots].mean(1)
         asked = by_class[:, -meta.tail_shots :].flatten(0, 1)
         logits = -(asked.unsqueeze(1) - means).square().sum(2) / scale
-        loss = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
-    slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, slopes, strict=True)), loss.detach().unsqueeze(0)
+        missed = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
+    gradients = torch.autograd.grad(missed, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True)), missed.detach().unsqueeze(0)

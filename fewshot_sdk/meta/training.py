@@ -9,6 +9,7 @@ from typing import Generic
 
 import torch
 
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.initialization import AnyInitialization, E, Initialization, R, fresh
 from fewshot_sdk.artifacts.states import remembered
 from fewshot_sdk.config.recipe import Config, Recipe
@@ -16,9 +17,9 @@ from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import one_thread
-from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.meta.outer_loop import Course, Position, outer_step
+from fewshot_sdk.meta.outer_loop import Position, Setup, outer_step
 from fewshot_sdk.nets.network import build_network
 
 
@@ -41,7 +42,7 @@ def meta_train(
     tasks: TaskSampler,
     *,
     start: Initialization | None = None,
-    team: Team | None = None,
+    workers: Workers | None = None,
     device: torch.device | None = None,
     command: str = "meta_train(...)",
 ) -> Iterator[MetaStep]:
@@ -50,7 +51,7 @@ def meta_train(
     Outer step i trains tasks `i * tasks_per_step` and following of the stream, whose seed is also
     that of the first weights. Same recipe and tasks: same bits. `start`, an earlier step's
     initialization, continues from there, to the same bits as without the interruption.
-    team: the processes that each run this same function on the same arguments and share the work,
+    workers: the processes that each run this same function on the same arguments and share the work,
     again to the same bits; None is this one alone. device: a GPU, which takes the tasks of a step side
     by side, in float32; None is the processor, with the compiled inner loop. `command` is kept as the
     initialization's origin.
@@ -64,19 +65,19 @@ def meta_train(
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
     check_continues(start, recipe, provenance)
-    team = team or Team()
-    if team.size > meta.tasks_per_step:
-        raise ConfigError(f"{team.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
-    if device and meta.algorithm != "reptile":
+    workers = workers or Workers()
+    if workers.size > meta.tasks_per_step:
+        raise ConfigError(f"{workers.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
+    if device and not ALGORITHMS[meta.algorithm].side_by_side:
         raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the processor")
     before = start.provenance
     memory = remembered(start.outer, start.state, meta, before.meta_steps_done)
     seconds, at = before.seconds, Position(state=start.state, memory=memory)
-    course = Course(network=network, task=tasks.task, inner=recipe.inner, meta=meta, head=recipe.head, device=device)
+    setup = Setup(network=network, task=tasks.task, inner=recipe.inner, meta=meta, head=recipe.head, device=device)
     for done in range(before.meta_steps_done, meta.meta_steps):
         began = time.monotonic()
         with one_thread():
-            at, loss = outer_step(course, at, done, team)
+            at, loss = outer_step(setup, at, done, workers)
         seconds += time.monotonic() - began  # what the caller does between two steps is not training
         made = provenance.replace(meta_steps_done=done + 1, seconds=round(seconds, 1))
         yield MetaStep(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
+from typing import Protocol, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.config.backbones import GROUP, judges_alone
-from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Preprocessing, Residual, Timm
+from fewshot_sdk.config.backbones import BACKBONES, Backbone
+from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.nets.norms import BatchNorm
 from fewshot_sdk.nets.params import Params
-from fewshot_sdk.nets.residual import Block, EvenLength, Statistics, n_features, residual_layers
-from fewshot_sdk.nets.timm import timm_body
+from fewshot_sdk.nets.residual import Block, Statistics
+from fewshot_sdk.tables import referred
 
 HEAD = ("head.weight", "head.bias")
 
@@ -37,45 +38,6 @@ class PixelInput(nn.Module):
     def normalized(self, pixels: Tensor) -> Tensor:
         """The same of pixels from 0 to 1, float (n, c, h, w)."""
         return (pixels - self.mean) / self.std
-
-
-class SameConv(nn.Conv2d):
-    """A 3x3 convolution with TensorFlow's "same" padding: at stride 2 and even sizes the odd row
-    and column of zeros lie at the bottom and right. Source: TensorFlow, `tf.nn.conv2d`.
-    """
-
-    def __init__(self, channels: int, filters: int, stride: int) -> None:
-        super().__init__(channels, filters, 3, stride)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
-        sides: list[int] = []
-        for size, stride in zip(input.shape[:1:-1], self.stride, strict=True):
-            missing = max((-(-size // stride) - 1) * stride + 3 - size, 0)
-            sides += [missing // 2, missing - missing // 2]
-        return super().forward(F.pad(input, sides))
-
-
-class BatchNorm(nn.Module):
-    """Batch norm that in training mode uses the batch it is given, and keeps no running average.
-
-    In evaluation mode it uses `mean` and `var`, which are set once from a support set.
-    """
-
-    def __init__(self, channels: int, epsilon: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.epsilon = epsilon
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("var", torch.ones(channels))
-        self.mean: Tensor
-        self.var: Tensor
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(n, c, h, w) or (n, c), each channel brought to mean `bias` and standard deviation `weight`."""
-        mean, var = (None, None) if self.training else (self.mean, self.var)
-        return F.batch_norm(input, mean, var, self.weight, self.bias, self.training, 0.0, self.epsilon)
 
 
 class Network(nn.Sequential):
@@ -102,63 +64,29 @@ class Network(nn.Sequential):
         return Network(layers, self.backbone, self.preprocessing, self.n_way)
 
 
+class Layers(Protocol):
+    """What `BACKBONES` refers to by `layers`."""
+
+    def __call__(
+        self, backbone: Backbone, seen: Preprocessing, *, norm: bool
+    ) -> tuple[OrderedDict[str, nn.Module], int]:
+        """The layers from pixels, float (n, c, h, w), to features, and how many of these there are.
+
+        norm: the network as it is pre-trained, where that is another, with batch norm after each convolution.
+        """
+
+
 def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, *, norm: bool = False) -> Network:
     """An untrained network, in training mode: `pixels`, the backbone's layers, `head`.
 
     norm: a residual network as it is pre-trained, with batch norm after each convolution.
     """
+    make = cast("Layers", referred(BACKBONES[backbone.kind].layers))
+    body, features = make(backbone, preprocessing, norm=norm)
     layers: OrderedDict[str, nn.Module] = OrderedDict(pixels=PixelInput(preprocessing))
-    if isinstance(backbone, Residual):
-        layers |= residual_layers(backbone, preprocessing.channels, norm=norm)
-        features = n_features(backbone)
-    elif isinstance(backbone, Timm):
-        layers["body"], features = timm_body(backbone, preprocessing)
-        layers["even"] = EvenLength()
-    elif isinstance(backbone, Mlp):
-        layers |= _mlp_layers(backbone, preprocessing.height * preprocessing.width * preprocessing.channels)
-        features = backbone.widths[-1]
-    else:
-        layers |= _conv4_layers(backbone, preprocessing.channels)
-        height, width = (-(-side // 16) for side in (preprocessing.height, preprocessing.width))
-        features = backbone.filters * height * width
+    layers |= body
     layers["head"] = nn.Linear(features, n_way)
     return Network(layers, backbone, preprocessing, n_way)
-
-
-def _conv4_layers(backbone: Conv4, channels: int) -> OrderedDict[str, nn.Module]:
-    """`conv1`, `norm1`, ... `norm4`, `flat`.
-
-    Source: Nichol et al. 2018, section 6, after Vinyals et al. 2016; `models.py` of the reference implementation.
-    """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for i in range(1, 5):
-        layers[f"conv{i}"] = SameConv(channels, backbone.filters, 2 if backbone.downsample == "stride" else 1)
-        layers |= _norm(i, backbone.filters, backbone)
-        if backbone.downsample == "pool":
-            layers[f"pool{i}"] = nn.MaxPool2d(2, ceil_mode=True)
-        layers[f"relu{i}"] = nn.ReLU()
-        channels = backbone.filters
-    layers["flat"] = nn.Flatten()
-    return layers
-
-
-def _mlp_layers(backbone: Mlp, inputs: int) -> OrderedDict[str, nn.Module]:
-    """`flat`, `hidden1`, `norm1`, `relu1`, ...; a batch norm takes the place of the bias before it."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict(flat=nn.Flatten())
-    for i, width in enumerate(backbone.widths, 1):
-        layers[f"hidden{i}"] = nn.Linear(inputs, width, bias=judges_alone(backbone))
-        layers |= _norm(i, width, backbone)
-        layers[f"relu{i}"] = nn.ReLU()
-        inputs = width
-    return layers
-
-
-def _norm(i: int, channels: int, backbone: Conv4 | Mlp) -> OrderedDict[str, nn.Module]:
-    if backbone.norm == "none":
-        return OrderedDict()
-    if backbone.norm == "group":
-        return OrderedDict({f"norm{i}": nn.GroupNorm(channels // GROUP, channels, backbone.norm_epsilon)})
-    return OrderedDict({f"norm{i}": BatchNorm(channels, backbone.norm_epsilon)})
 
 
 def random_params(network: nn.Module, seed: int) -> Params:

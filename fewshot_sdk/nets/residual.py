@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from fewshot_sdk.config.recipe import Residual
+from fewshot_sdk.config.backbones import Residual
+from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.nets.params import Params
 
 
@@ -78,34 +79,31 @@ class Statistics(nn.Module):
         return output
 
 
-def n_features(backbone: Residual) -> int:
-    """How many features the head sees."""
-    return backbone.widths[-1] if backbone.summary == "mean" else 2 * sum(backbone.widths[-2:])
-
-
-def residual_layers(backbone: Residual, channels: int, *, norm: bool = False) -> OrderedDict[str, nn.Module]:
-    """The layers from pixels to features: a stem that halves the picture, the blocks, the summary over positions.
+def layers(backbone: Residual, seen: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:
+    """A stem that halves the picture, the blocks, the summary over positions, and the number of features.
 
     While it is pre-trained, with `norm`, the features keep their lengths.
     """
     first, *rest = backbone.widths
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        stem=Convolution(channels, first, 3, 2, norm=norm), relu=nn.ReLU(), block1=Block(first, first, 1, norm=norm)
+    found: OrderedDict[str, nn.Module] = OrderedDict(
+        stem=Convolution(seen.channels, first, 3, 2, norm=norm),
+        relu=nn.ReLU(),
+        block1=Block(first, first, 1, norm=norm),
     )
     for i, width in enumerate(rest, 2):
-        layers[f"block{i}"] = Block(backbone.widths[i - 2], width, 2, norm=norm)
+        found[f"block{i}"] = Block(backbone.widths[i - 2], width, 2, norm=norm)
     if backbone.summary == "statistics":
-        layers["statistics"] = Statistics()
-        return layers
-    layers["mean"] = nn.AdaptiveAvgPool2d(1)
-    layers["flat"] = nn.Flatten()
+        found["statistics"] = Statistics()
+        return found, 2 * sum(backbone.widths[-2:])
+    found["mean"] = nn.AdaptiveAvgPool2d(1)
+    found["flat"] = nn.Flatten()
     if not norm:
-        layers["even"] = EvenLength()
-    return layers
+        found["even"] = EvenLength()
+    return found, backbone.widths[-1]
 
 
 def folded(network: nn.Module) -> Params:
-    """The weights of the same network without norms, by their names there: `network` has norms, in evaluation mode."""
+    """The weights of the same network without norms, by their names there: `network` has norms."""
     found: Params = {}
     for name, module in network.named_modules():
         if isinstance(module, Convolution):
@@ -122,8 +120,9 @@ def folded(network: nn.Module) -> Params:
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 
-def random_residual(network: nn.Module, generator: torch.Generator) -> None:
-    """He-normal kernels, in place: norms and biases stay as they are made."""
+def draw(network: nn.Module, seed: int) -> None:
+    """Fresh weights before pre-training: He-normal kernels, in place; norms and biases stay as they are made."""
+    generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)

@@ -6,13 +6,16 @@ parameters by name, and it stays in evaluation mode whatever is asked: nothing d
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from fewshot_sdk.config.recipe import Preprocessing, Timm
+from fewshot_sdk.config.backbones import Timm
+from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ConfigError, MissingExtra
+from fewshot_sdk.nets.residual import EvenLength
 
 _OPERATORS = ("nms", "qnms")
 
@@ -40,6 +43,12 @@ class TimmBody(nn.Module):
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002
         """As it is: in evaluation mode, in which nothing is dropped at random."""
         return super().train(False)
+
+
+def layers(backbone: Timm, seen: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:  # noqa: ARG001
+    """`body` and `even`, and the number of features; see `timm_body`."""
+    body, n_features = timm_body(backbone, seen)
+    return OrderedDict(body=body, even=EvenLength()), n_features
 
 
 def timm_body(backbone: Timm, seen: Preprocessing) -> tuple[TimmBody, int]:

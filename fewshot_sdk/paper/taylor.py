@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot_sdk.algorithms import MOVED, Algorithm, first_order
+from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, first_order, moved_by
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task, mini_batches
-from fewshot_sdk.engine.inner_loop import Tuner, cross_entropy, moving, one_thread
-from fewshot_sdk.meta.first_order import goal
+from fewshot_sdk.engine.inner_loop import FineTuner, cross_entropy, moving, one_thread
+from fewshot_sdk.meta.first_order import target
 from fewshot_sdk.meta.second_order import meta_gradient
 from fewshot_sdk.nets.params import LearnerState, flatten, unflatten
 from fewshot_sdk.paper.experiment import Experiment, Numbers
@@ -63,23 +63,21 @@ def measured(k: int, seed: int, rate: float = 1e-5) -> dict[Algorithm, Coefficie
     x = torch.randn(k, SIZE, 3, generator=generator, dtype=torch.float64)
     labels = torch.randint(2, (k, SIZE), generator=generator)
     uneven = {n: 2 * torch.rand(p.shape, generator=generator, dtype=p.dtype) for n, p in drawn.items()}
-    slopes_of = _Slopes(network, start)
-    slopes = [slopes_of(one, label) for one, label in zip(x, labels, strict=True)]
-    average = torch.stack(slopes).mean(0).detach()
+    gradients_of = _Gradients(network, start)
+    gradients = [gradients_of(one, label) for one, label in zip(x, labels, strict=True)]
+    average = torch.stack(gradients).mean(0).detach()
     turned = [torch.arange(k).roll(shift) for shift in range(k)]
     tasks = [_task(x[order], labels[order]) for one in turned for order in (one, one.flip(0))]
     found = {}
     for algorithm in COMPARED:
-        moved = moving(network, drawn, MOVED.get(algorithm, "all"))
-        shares = {n: uneven[n] if algorithm == "meta-sgd" else torch.full_like(p, n in moved) for n, p in drawn.items()}
+        moved, learns_rates = moving(network, drawn, moved_by(algorithm)), ALGORITHMS[algorithm].learns_rates
+        shares = {n: uneven[n] if learns_rates else torch.full_like(p, n in moved) for n, p in drawn.items()}
         weighted = flatten(replace(start, params=shares))
-        products = [a @ (weighted * b) for a, b in itertools.combinations(slopes, 2)]
-        (of_products,) = torch.autograd.grad(torch.stack(products).mean() / 2, slopes_of.here, retain_graph=True)
-        inner = InnerLoop(
-            optimizer="sgd", learning_rate=rate, batch_size=SIZE, steps=k, trainable=MOVED.get(algorithm, "all")
-        )
+        products = [a @ (weighted * b) for a, b in itertools.combinations(gradients, 2)]
+        (of_products,) = torch.autograd.grad(torch.stack(products).mean() / 2, gradients_of.here, retain_graph=True)
+        inner = InnerLoop(optimizer="sgd", learning_rate=rate, batch_size=SIZE, steps=k, trainable=moved_by(algorithm))
         meta = MetaLoop(algorithm=algorithm, meta_steps=1, tasks_per_step=1, n_way=2, k_shot=k * SIZE)
-        rates = {n: rate * share for n, share in shares.items()} if algorithm == "meta-sgd" else {}
+        rates = {n: rate * share for n, share in shares.items()} if learns_rates else {}
         followed = [_followed(network, replace(start, rates=rates), task, inner, meta) for task in tasks]
         mean = torch.stack(followed).mean(0)
         second = (theory(algorithm, k)[0] * average - mean) / rate
@@ -89,7 +87,7 @@ def measured(k: int, seed: int, rate: float = 1e-5) -> dict[Algorithm, Coefficie
     return found
 
 
-class _Slopes:
+class _Gradients:
     """The slope of a mini-batch's loss at the start, as a vector that can be differentiated again."""
 
     def __init__(self, network: nn.Module, start: LearnerState) -> None:
@@ -99,8 +97,8 @@ class _Slopes:
     def __call__(self, x: Tensor, labels: Tensor) -> Tensor:
         params = unflatten(self.here, self._start, 0).params
         loss = cross_entropy(functional_call(self._network, params, (x,)), labels)
-        (slope,) = torch.autograd.grad(loss, self.here, create_graph=True)
-        return slope
+        (gradient,) = torch.autograd.grad(loss, self.here, create_graph=True)
+        return gradient
 
 
 def _task(x: Tensor, labels: Tensor) -> Task:
@@ -114,9 +112,9 @@ def _task(x: Tensor, labels: Tensor) -> Task:
 def _followed(network: nn.Module, start: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop) -> Tensor:
     """What the outer step follows, as a vector: MAML's slope by the weights, or the way to the goal over the rate."""
     if not first_order(meta.algorithm):
-        slope, _ = meta_gradient(network, start, task, inner, meta, None)
-        return flatten(replace(start, params={name: slope[name] for name in start.params}))
-    return (flatten(start) - goal(Tuner(network, start, inner), task, inner, meta)[0]) / inner.learning_rate
+        gradient, _ = meta_gradient(network, start, task, inner, meta, None)
+        return flatten(replace(start, params={name: gradient[name] for name in start.params}))
+    return (flatten(start) - target(FineTuner(network, start, inner), task, inner, meta)[0]) / inner.learning_rate
 
 
 def taylor(command: str, seeds: Sequence[int] = SEEDS) -> Experiment:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from fewshot_sdk.config.backbones import norm_buffers
 from fewshot_sdk.config.onnx_file import OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Backbone
 from fewshot_sdk.config.records import DeltaConfig
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
-from fewshot_sdk.graphs.classifier import folded, network_graph
+from fewshot_sdk.graphs.classifier import network_graph
+from fewshot_sdk.graphs.weights import folded
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.runtime.predictor import normalized
@@ -51,7 +51,7 @@ class DeltaPredictor:
         self._base = from_bytes(found.files["model.safetensors"], str(found.folder / "model.safetensors"))
         self._threads = threads
         self._sessions: dict[Backbone, InferenceSession] = {}  # by what the head sees of the one network
-        self._names = {*self._base, "head.weight", "head.bias", *norm_buffers(self._recipe.backbone)}
+        self._names = {*self._base, "head.weight", "head.bias", *self._recipe.backbone.norm_buffers()}
         self._kept: dict[str, _Kept] = {}
 
     @property

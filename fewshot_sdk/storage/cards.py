@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from fewshot_sdk.algorithms import ALGORITHM_NAMES, OUTER_NAMES
-from fewshot_sdk.config.backbones import described
+from fewshot_sdk.algorithms import ALGORITHMS, OUTER_NAMES
+from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Baseline, ClassifierConfig, DeltaConfig, Evaluation, Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressorConfig
@@ -17,20 +17,7 @@ BASELINES: dict[Baseline, str] = {
     "probe": "linear probe on its features",
     "random": "random initialization, same steps",
 }
-_DATA = {
-    "omniglot": "Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
-    "mini-imagenet": "mini-ImageNet (Vinyals et al. 2016; photographs from ImageNet, for research)",
-    "glyphs": "procedural glyphs, drawn by the library itself",
-    "timm": "what the timm model was trained on: see its own card",
-    "sine": "waves a sin(x + b) with a from 0.1 to 5, any b, x from -5 to 5",
-}
-_DRAWN = "expect it to tell apart things drawn in dark strokes on a light ground,\nnot colour photographs"
-_SUITS = {
-    "omniglot": _DRAWN,
-    "mini-imagenet": "expect it to tell apart small photographs of single things, and not well:\nsee the results",
-    "glyphs": _DRAWN,
-    "timm": "what that suits it for, the model's own card says",
-}
+_WAVES = "waves a sin(x + b) with a from 0.1 to 5, any b, x from -5 to 5"
 _NO_RESULT = "No result recorded yet: `fewshot evaluate DIR --record` adds one."
 
 
@@ -43,9 +30,9 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
         model_index=model_index(recipe.preset, evaluations),
         results=results_table(evaluations),
         baselines=baselines_table(evaluations),
-        network=described(recipe.backbone),
-        data=_DATA[recipe.data.name],
-        suits=_SUITS[recipe.data.name],
+        network=recipe.backbone.described(),
+        data=DATASETS[recipe.data.name].about,
+        suits=DATASETS[recipe.data.name].suits,
     )
 
 
@@ -63,7 +50,7 @@ def regression_card(recipe: Regression, provenance: Provenance, evaluations: Seq
         provenance=provenance,
         results=fits_table(evaluations),
         network=layers(recipe),
-        data=_DATA[recipe.data],
+        data=_WAVES,
     )
 
 
@@ -145,7 +132,7 @@ def task_of(e: Evaluation) -> str:
 
 
 def _card(name: str, **values: object) -> str:
-    names = {"algorithms": ALGORITHM_NAMES, "outer_names": OUTER_NAMES}
+    names = {"algorithms": ALGORITHMS, "outer_names": OUTER_NAMES}
     return render(f"storage/templates/{name}.md.j2", **names, **values) + "\n"
 
 

@@ -22,7 +22,7 @@ SHOWN_CLASSES, SHOWN_IMAGES, MATRIX_CLASSES, SHOWN_PAIRS, BINS = 60, 12, 30, 6, 
 class Row:
     """A line of the comparison; accuracy and error in percent, log loss in nats, seconds for one adaptation."""
 
-    way: str
+    method: str
     accuracy: float
     error: float
     log_loss: float

@@ -10,7 +10,7 @@ import torch
 from fewshot_sdk import Predictor, adapt, export_onnx
 from fewshot_sdk.adaptation.adaptation import compare_and_adapt, suitable
 from fewshot_sdk.adaptation.cross_validation import (
-    Entrant,
+    Candidate,
     HeldOut,
     Outcome,
     accuracy_of,
@@ -19,7 +19,7 @@ from fewshot_sdk.adaptation.cross_validation import (
     splits,
     surest_within_error,
 )
-from fewshot_sdk.adaptation.methods import Way
+from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import Preprocessing, Pretraining, Residual
@@ -51,11 +51,13 @@ def test_the_work_is_capped_for_large_support_sets() -> None:
 
 
 def trial(method: str, steps: int, accuracy: float, error: float, log_loss: float) -> Outcome:
-    way = Way(method=method, steps=steps)  # type: ignore[arg-type]
-    record = Trial(method=way.method, init="i", steps=steps, accuracy=accuracy, standard_error=error, log_loss=log_loss)
-    nothing: Entrant = None  # type: ignore[assignment]
+    strategy = Strategy(method=method, steps=steps)  # type: ignore[arg-type]
+    record = Trial(
+        method=strategy.method, init="i", steps=steps, accuracy=accuracy, standard_error=error, log_loss=log_loss
+    )
+    nothing: Candidate = None  # type: ignore[assignment]
     held: HeldOut = None  # type: ignore[assignment]
-    return Outcome(entrant=nothing, way=way, trial=record, seconds=0.0, held_out=held)
+    return Outcome(candidate=nothing, strategy=strategy, trial=record, seconds=0.0, held_out=held)
 
 
 def test_of_those_within_one_standard_error_of_the_best_the_surest_is_chosen() -> None:
@@ -72,14 +74,18 @@ def test_of_those_within_one_standard_error_of_the_best_the_surest_is_chosen() -
         "error (5.0%) of the best, 20 reptile steps from i with 92.0%"
     )
     chosen, why = surest_within_error([trial("reptile", 20, 0.92, 0.01, 0.5), *outcomes[1:]])
-    assert (chosen.way.steps, "is surer" in why) == (20, True)
+    assert (chosen.strategy.steps, "is surer" in why) == (20, True)
     _, why = surest_within_error(outcomes[:1])
     assert why == "20 reptile steps from i: 92.0% in cross-validation; nothing else was compared"
 
 
 def test_of_two_as_sure_the_simpler_is_chosen() -> None:
-    ways = [trial("reptile", 20, 1.0, 0.0, 0.2), trial("reptile", 10, 1.0, 0.0, 0.2), trial("probe", 0, 1.0, 0.0, 0.2)]
-    assert surest_within_error(ways)[0] is ways[2]
+    strategies = [
+        trial("reptile", 20, 1.0, 0.0, 0.2),
+        trial("reptile", 10, 1.0, 0.0, 0.2),
+        trial("probe", 0, 1.0, 0.0, 0.2),
+    ]
+    assert surest_within_error(strategies)[0] is strategies[2]
 
 
 def test_the_log_loss_does_not_depend_on_how_large_the_logits_are() -> None:
@@ -110,8 +116,8 @@ def test_auto_ends_as_the_way_that_it_chose_would_alone(init: Initialization, dr
     assert alone.config.replace(comparison=chosen.comparison) == chosen
     assert adapt(init, drawings, method="auto", reject_rate=0.1).files() == found.files()
     best = max(t.accuracy - t.standard_error for t in chosen.comparison if t.accuracy == _best(chosen.comparison))
-    way = (chosen.method, chosen.adaptation.steps)
-    assert next(t for t in chosen.comparison if (t.method, t.steps) == way).accuracy >= best - 1e-9
+    strategy = (chosen.method, chosen.adaptation.steps)
+    assert next(t for t in chosen.comparison if (t.method, t.steps) == strategy).accuracy >= best - 1e-9
 
 
 def _best(trials: tuple[Trial, ...]) -> float:

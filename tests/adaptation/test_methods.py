@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_sdk.adaptation.methods import Student, Way
+from fewshot_sdk.adaptation.methods import Adapter, Strategy
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
 from fewshot_sdk.engine.features import features
@@ -13,8 +13,8 @@ from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import PENALTY, probe, prototypes
 from fewshot_sdk.engine.inner_loop import fine_tune
 
-PROTOTYPES, PROBE = Way(method="prototypes"), Way(method="probe")
-STEPS = tuple(Way(method="reptile", steps=steps) for steps in (2, 5, 9))
+PROTOTYPES, PROBE = Strategy(method="prototypes"), Strategy(method="probe")
+STEPS = tuple(Strategy(method="reptile", steps=steps) for steps in (2, 5, 9))
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def task(sampler: TaskSampler) -> tuple[Tensor, Tensor]:
 
 def test_prototypes_take_the_nearest_class_mean(init: Initialization, task: tuple[Tensor, Tensor]) -> None:
     images, targets = task
-    student = Student(init, 5)
-    ((_, params),) = student.learn(images, targets, [PROTOTYPES], 0)
-    seen = features(student.network, params, images)
+    adapter = Adapter(init, 5)
+    ((_, params),) = adapter.learn(images, targets, [PROTOTYPES], 0)
+    seen = features(adapter.network, params, images)
     means = torch.stack([seen[targets == label].mean(0) for label in range(5)])
     nearest = torch.cdist(seen.double(), means.double()).argmin(1)
     logits = seen @ params["head.weight"].T + params["head.bias"]
     assert torch.equal(logits.argmax(1), nearest)
-    np.testing.assert_allclose(Forward(student.network, params).apart(images, images), logits, atol=1e-3, rtol=1e-3)
+    np.testing.assert_allclose(Forward(adapter.network, params).apart(images, images), logits, atol=1e-3, rtol=1e-3)
 
 
 def test_only_the_head_differs_from_the_initialization_without_steps(
     init: Initialization, task: tuple[Tensor, Tensor]
 ) -> None:
-    for _, params in Student(init, 5).learn(*task, [PROTOTYPES, PROBE], 0):
+    for _, params in Adapter(init, 5).learn(*task, [PROTOTYPES, PROBE], 0):
         for name, tensor in init.state.params.items():
             assert torch.equal(params[name], tensor)
         assert params["head.weight"].abs().max() > 0
@@ -52,31 +52,31 @@ def test_the_probe_is_where_the_penalized_loss_is_flat() -> None:
     weight, bias = (head[name].double().requires_grad_() for name in ("head.weight", "head.bias"))
     logits = (seen - seen.mean(0)).double() @ weight.T + bias + (weight @ seen.mean(0).double()).detach()
     loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum") + PENALTY / 2 * weight.square().sum()
-    slopes = torch.autograd.grad(loss, (weight, bias))
-    assert max(float(slope.abs().max()) for slope in slopes) < 0.02
+    gradients = torch.autograd.grad(loss, (weight, bias))
+    assert max(float(gradient.abs().max()) for gradient in gradients) < 0.02
 
 
 def test_a_longer_run_goes_on_from_a_shorter_one_to_the_same_weights(
     init: Initialization, task: tuple[Tensor, Tensor]
 ) -> None:
     images, targets = task
-    together = dict(Student(init, 5).learn(images, targets, STEPS, 3))
-    for way in STEPS:
-        ((_, alone),) = Student(init, 5).learn(images, targets, [way], 3)
+    together = dict(Adapter(init, 5).learn(images, targets, STEPS, 3))
+    for strategy in STEPS:
+        ((_, alone),) = Adapter(init, 5).learn(images, targets, [strategy], 3)
         for name, tensor in alone.items():
-            torch.testing.assert_close(together[way][name], tensor, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(together[strategy][name], tensor, rtol=1e-5, atol=1e-6)
 
 
 def test_reptile_is_the_inner_loop(init: Initialization, task: tuple[Tensor, Tensor]) -> None:
     images, targets = task
     from fewshot_sdk.engine.heads import open_head
 
-    student = Student(init, 5)
-    start = open_head(init.state, "zero", student.network)
+    adapter = Adapter(init, 5)
+    start = open_head(init.state, "zero", adapter.network)
     inner = init.recipe.adaptation.replace(steps=5)
     batches = mini_batches(len(targets), inner.batch_size, 5, (3,))
-    expected, _ = fine_tune(student.network, start, images, targets, batches, inner)
-    ((_, found),) = student.learn(images, targets, [STEPS[1]], 3)
+    expected, _ = fine_tune(adapter.network, start, images, targets, batches, inner)
+    ((_, found),) = adapter.learn(images, targets, [STEPS[1]], 3)
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.params.items())
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from fewshot_sdk import adapt, load, load_classifier
-from fewshot_sdk.adaptation.methods import Student
+from fewshot_sdk.adaptation.methods import Adapter
 from fewshot_sdk.algorithms import Part
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import InnerLoop, Preprocessing, Timm
@@ -108,7 +108,7 @@ def test_its_features_are_timms_of_pictures_as_its_config_wants_them(
     mean, std = torch.tensor(seen.mean), torch.tensor(seen.std)
     with torch.no_grad():
         wanted = theirs(((pixels / 255 - mean) / std).permute(0, 3, 1, 2))
-        found = Student(init, 2).features(pixels)
+        found = Adapter(init, 2).features(pixels)
     torch.testing.assert_close(found, nn.functional.normalize(wanted) * wanted.shape[1] ** 0.5, rtol=1e-3, atol=1e-4)
 
 
@@ -184,7 +184,7 @@ def test_steps_move_the_part_that_they_are_told_to(cnn: Initialization, part: Pa
 def test_meta_training_on_top_moves_what_it_is_told_to_and_names_the_commit(
     hub: LocalHub, cnn: Initialization, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
     words = ("--preset", "glyphs", "--backbone", CNN, "--trainable", "norm", "--meta-steps", 1, "--evaluate-every", 0)
     code, _, err = run("meta-train", *words, "--workers", 1, "--output", tmp_path / "init")
     assert code == 0, err
@@ -274,5 +274,5 @@ def test_steps_side_by_side_are_those_one_after_the_other_and_have_second_deriva
     support = {"support": images[0], "support_labels": labels[0]}
     one = Task(n_way=2, **support, query=images[0], query_labels=labels[0], seed=(0,))
     loops = inner.replace(steps=2)
-    slope, _ = meta_gradient(network, init.state, one, loops, meta, "zero")
-    assert all(torch.isfinite(tensor).all() for tensor in slope.values())
+    gradient, _ = meta_gradient(network, init.state, one, loops, meta, "zero")
+    assert all(torch.isfinite(tensor).all() for tensor in gradient.values())

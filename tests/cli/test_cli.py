@@ -13,7 +13,6 @@ from fewshot_cli import adapting
 from fewshot_cli.main import app
 from fewshot_sdk import load
 from fewshot_sdk.config import presets
-from fewshot_sdk.data import datasets
 from tests.conftest import Run, draw_folder, tiny_recipe
 
 
@@ -27,7 +26,7 @@ def model(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _tiny_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
 
 
 def test_the_whole_line(run: Run, tmp_path: Path, drawings: Path) -> None:

@@ -18,7 +18,7 @@ from fewshot_sdk import adapt, export_onnx, load
 from fewshot_sdk.artifacts.initialization import save_checkpoint
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config import presets
-from fewshot_sdk.data import datasets
+from fewshot_sdk.data import datasets, glyphs
 from fewshot_sdk.meta import curve
 from fewshot_sdk.meta.pretraining import pretrain
 from fewshot_sdk.storage.locks import alone_at
@@ -30,7 +30,7 @@ MODELS = sorted(path.name for path in (REPOSITORY / "models").iterdir() if (path
 @pytest.fixture
 def _tiny_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr(glyphs, "GLYPH_CLASSES", 12)
     monkeypatch.setattr(curve, "TASKS", 3)
 
 

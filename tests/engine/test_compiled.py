@@ -12,7 +12,7 @@ from fewshot_sdk.config.recipe import Conv4, InnerLoop, Preprocessing
 from fewshot_sdk.engine import compiler as native
 from fewshot_sdk.engine.compiled import CompiledConv4, compiled
 from fewshot_sdk.engine.forward import Forward
-from fewshot_sdk.engine.inner_loop import Tuner, fine_tune
+from fewshot_sdk.engine.inner_loop import FineTuner, fine_tune
 from fewshot_sdk.nets.network import Network, build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params
 
@@ -132,18 +132,18 @@ def test_the_same_bits_on_any_number_of_cores(name: str, precision: Literal["flo
         InnerLoop(learning_rate=0.01, batch_size=7, steps=2, precision=precision),
         torch.arange(14).view(2, 7),
     )
-    alone = Tuner(network, start, inner).tune(images, labels, batches)
+    alone = FineTuner(network, start, inner).tune(images, labels, batches)
     for cores in (2, 3, 8):
-        shared = Tuner(network, start, inner).tune(images, labels, batches, cores=cores)
+        shared = FineTuner(network, start, inner).tune(images, labels, batches, cores=cores)
         assert all(torch.equal(one, other) for one, other in zip(alone, shared, strict=True))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_packed_state_unpacks_to_itself(name: str) -> None:
     network, start, _, _ = case(name)
-    twin = compiled(network, start.params)
-    assert twin is not None
-    found = twin.unpack(twin.pack(start), start, start.updates)
+    compiled_network = compiled(network, start.params)
+    assert compiled_network is not None
+    found = compiled_network.unpack(compiled_network.pack(start), start, start.updates)
     for part in ("params", "second_moments"):
         for key, tensor in getattr(start, part).items():
             assert torch.equal(getattr(found, part)[key], tensor)
@@ -161,7 +161,7 @@ def test_a_loss_that_is_no_number_is_not_hidden_by_a_relu_or_a_pool() -> None:
 
 def test_rows_labels_and_images_outside_memory_are_refused() -> None:
     network, start, images, labels = case("narrow")
-    tuner = Tuner(network, start, InnerLoop(learning_rate=0.1, batch_size=2, steps=1))
+    tuner = FineTuner(network, start, InnerLoop(learning_rate=0.1, batch_size=2, steps=1))
     rows = torch.tensor([[0, 1]])
     for bad_images, bad_labels, bad_rows, said in (
         (images, labels, rows + 22, "int64 rows under 23"),

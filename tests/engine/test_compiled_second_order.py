@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot_sdk.algorithms import MOVED, Algorithm, Part
+from fewshot_sdk.algorithms import Algorithm, Part, moved_by
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.engine import compiler as native
@@ -44,7 +44,7 @@ def loops(algorithm: Algorithm, n_way: int, steps: int = 4, part: Part | None = 
     """Two images of each class for the last loss; mini-batches of another size before."""
     inner = InnerLoop(optimizer="sgd", learning_rate=0.05, batch_size=5, steps=steps)
     meta = MetaLoop(algorithm=algorithm, tail_shots=2, meta_steps=1, tasks_per_step=1, n_way=n_way, k_shot=5)
-    return inner.replace(trainable=part or MOVED.get(algorithm, "all")), meta
+    return inner.replace(trainable=part or moved_by(algorithm)), meta
 
 
 def error(found: Params, exact: Params) -> float:
@@ -65,52 +65,52 @@ def test_the_slope_is_that_of_float64(
     """By all that is learned, in two kinds of downsampling, colour and grey; and nearly as near as PyTorch's own."""
     network, stored, task = task_of(name, algorithm, head)
     inner, meta = loops(algorithm, network.n_way)
-    slope, losses = meta_gradient(network, stored, task, inner, meta, head)
+    gradient, losses = meta_gradient(network, stored, task, inner, meta, head)
     exact, exact_losses = _exact(network, stored, task, inner, meta, head)
     torch.testing.assert_close(losses.double(), exact_losses, rtol=1e-4, atol=1e-5)
-    assert slope.keys() == exact.keys()
+    assert gradient.keys() == exact.keys()
     for key, expected in moving(exact).items():
-        assert float((slope[key].double() - expected).norm() / (expected.norm() + 1e-3)) < 1e-4, key
+        assert float((gradient[key].double() - expected).norm() / (expected.norm() + 1e-3)) < 1e-4, key
     monkeypatch.setattr(meta_gradients, "compiled", lambda *_: None)
     plain, _ = meta_gradient(network, stored, task, inner, meta, head)
-    assert error(slope, exact) < 10 * error(plain, exact) + 1e-6
+    assert error(gradient, exact) < 10 * error(plain, exact) + 1e-6
 
 
 @pytest.mark.parametrize("name", ["odd and wide", "wider than a tile"])
 def test_widths_that_no_vector_divides_and_steps_of_the_norms_alone(name: str) -> None:
     network, stored, task = task_of(name, "maml", "zero")
     inner, meta = loops("maml", network.n_way, steps=3, part="norm")
-    slope, _ = meta_gradient(network, stored, task, inner, meta, "zero")
-    assert error(slope, _exact(network, stored, task, inner, meta, "zero")[0]) < 1e-4
+    gradient, _ = meta_gradient(network, stored, task, inner, meta, "zero")
+    assert error(gradient, _exact(network, stored, task, inner, meta, "zero")[0]) < 1e-4
 
 
 def test_rates_of_what_does_not_move_have_no_slope() -> None:
     network, stored, task = task_of("narrow", "meta-sgd", "dense")
     inner, meta = loops("meta-sgd", network.n_way, part="head")
-    slope, _ = meta_gradient(network, stored, task, inner, meta, "dense")
-    assert error(slope, _exact(network, stored, task, inner, meta, "dense")[0]) < 1e-4
-    assert not slope["rate.conv4.weight"].any()
-    assert slope["rate.head.weight"].any()
+    gradient, _ = meta_gradient(network, stored, task, inner, meta, "dense")
+    assert error(gradient, _exact(network, stored, task, inner, meta, "dense")[0]) < 1e-4
+    assert not gradient["rate.conv4.weight"].any()
+    assert gradient["rate.head.weight"].any()
 
 
 def test_without_a_step_before_the_last_loss_it_is_the_gradient() -> None:
     network, stored, task = task_of("narrow", "maml", "dense")
     inner, meta = loops("maml", network.n_way, steps=1)
-    slope, losses = meta_gradient(network, stored, task, inner, meta, "dense")
+    gradient, losses = meta_gradient(network, stored, task, inner, meta, "dense")
     tail = torch.arange(5 * network.n_way).view(-1, 5)[:, 3:].flatten()
     loss, expected = loss_and_grads(network, stored.params, task.support[tail], task.support_labels[tail])
     torch.testing.assert_close(losses, loss.unsqueeze(0))
-    torch.testing.assert_close(moving(slope), moving(expected), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(moving(gradient), moving(expected), rtol=1e-3, atol=1e-5)
 
 
 def test_the_same_bits_each_time_whatever_came_between() -> None:
     network, stored, task = task_of("the paper's for mini-ImageNet", "maml", "dense")
     inner, meta = loops("maml", network.n_way)
     before = {name: tensor.clone() for name, tensor in stored.params.items()}
-    slope, losses = meta_gradient(network, stored, task, inner, meta, "dense")
+    gradient, losses = meta_gradient(network, stored, task, inner, meta, "dense")
     meta_gradient(network, stored, task, inner.replace(batch_size=14, steps=6), meta, "dense")  # in more memory
     again, losses_again = meta_gradient(network, stored, task, inner, meta, "dense")
-    assert all(torch.equal(again[name], tensor) for name, tensor in slope.items())
+    assert all(torch.equal(again[name], tensor) for name, tensor in gradient.items())
     assert torch.equal(losses_again, losses)
     assert all(torch.equal(stored.params[name], tensor) for name, tensor in before.items())
 
@@ -121,23 +121,23 @@ def test_another_loss_or_float64_goes_through_pytorch(monkeypatch: pytest.Monkey
 
     network, stored, task = task_of("narrow", "maml", "dense")
     inner, meta = loops("maml", network.n_way)
-    slope, _ = meta_gradient(network, stored, task, inner, meta, "dense")
-    monkeypatch.setattr(CompiledConv4, "slopes", refuse)
+    gradient, _ = meta_gradient(network, stored, task, inner, meta, "dense")
+    monkeypatch.setattr(CompiledConv4, "gradients", refuse)
     twice, _ = meta_gradient(network, stored, task, inner, meta, "dense", lambda *both: 2 * cross_entropy(*both))
     _exact(network, stored, task, inner, meta, "dense")
-    assert error(twice, double(slope)) > 0.1
+    assert error(twice, double(gradient)) > 0.1
     with pytest.raises(AssertionError):
         meta_gradient(network, stored, task, inner, meta, "dense")
 
 
 def test_rows_and_labels_outside_memory_are_refused() -> None:
     network, stored, task = task_of("narrow", "maml", "dense")
-    twin = compiled(network, stored.params)
-    assert twin is not None
+    compiled_network = compiled(network, stored.params)
+    assert compiled_network is not None
     rows, labels, outside = torch.tensor([[0, 1]]), task.support_labels, torch.tensor([0, len(task.support)])
     for first, last, named in ((rows, outside, labels), (outside[None], rows[0], labels), (rows, rows[0], labels + 1)):
         with pytest.raises(ValueError, match="expected"):
-            twin.slopes(stored, dict(stored.params), task.support, named, first, last)
+            compiled_network.gradients(stored, dict(stored.params), task.support, named, first, last)
 
 
 def _exact(

@@ -138,9 +138,9 @@ def test_one_step_of_sgd_is_the_rate_times_the_slope(init: Initialization) -> No
     end = learner.adapt(*task, steps=1, learning_rate=0.1).tensors
     network = build_network(made.recipe.backbone, COLOUR, 3)
     start = open_head(made.state, "zero", network).params
-    _, slopes = loss_and_grads(network, start, torch.from_numpy(task[0]), torch.from_numpy(task[1]))
-    for name, slope in slopes.items():
-        np.testing.assert_allclose(end[name], start[name] - 0.1 * slope, rtol=0, atol=2e-6, err_msg=name)
+    _, gradients = loss_and_grads(network, start, torch.from_numpy(task[0]), torch.from_numpy(task[1]))
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(end[name], start[name] - 0.1 * gradient, rtol=0, atol=2e-6, err_msg=name)
 
 
 def test_the_file_is_plain_onnx_and_says_where_it_is_from(file: Path, init: Initialization) -> None:

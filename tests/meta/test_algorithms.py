@@ -18,7 +18,7 @@ from fewshot_sdk.data.tasks import TaskSampler, mini_batches
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.inner_loop import fine_tune
 from fewshot_sdk.engine.optimizers import KINDS, descend, no_memory
-from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import ConfigError, ExportError, TrainingDiverged
 from fewshot_sdk.export.learner import export_learner
 from fewshot_sdk.meta.evaluation import evaluate
@@ -40,15 +40,15 @@ def steps_of(algorithm: Algorithm, sampler: TaskSampler) -> list[MetaStep]:
     return list(meta_train(recipe_of(algorithm), sampler))
 
 
-def trained(team: Team, algorithm: Algorithm) -> str:
+def trained(workers: Workers, algorithm: Algorithm) -> str:
     """The identity of what a team makes of three tasks a step, in a worker."""
     recipe = recipe_of(algorithm)
     recipe = recipe.replace(meta=recipe.meta.replace(tasks_per_step=3))
-    *_, end = meta_train(recipe, TaskSampler(data=drawn_glyphs(recipe), n_way=5, k_shot=3), team=team)
+    *_, end = meta_train(recipe, TaskSampler(data=drawn_glyphs(recipe), n_way=5, k_shot=3), workers=workers)
     return end.initialization.sha256
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS[1:])  # reptile's line is run elsewhere
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS)[1:])  # reptile's line is run elsewhere
 def test_every_algorithm_goes_down_the_same_line(
     sampler: TaskSampler, drawings: Path, tmp_path: Path, algorithm: Algorithm
 ) -> None:
@@ -82,7 +82,7 @@ def test_without_the_outer_optimizers_memory_training_cannot_go_on(sampler: Task
 
 
 def test_the_bits_do_not_depend_on_the_number_of_workers() -> None:
-    assert run_team(2, trained, "meta-sgd") == trained(Team(), "meta-sgd")
+    assert run_workers(2, trained, "meta-sgd") == trained(Workers(), "meta-sgd")
 
 
 @pytest.mark.parametrize(("algorithm", "head"), [("anil", True), ("boil", False)])
@@ -155,14 +155,14 @@ def test_the_outer_optimizers_are_torchs(name: Outer, theirs: Callable[..., torc
     assert memory.keys() == {f"{part}.{key}" for part in KINDS[name][1] for key in now}
     for done in range(8):
         rate = 0.1 * (1 - done / 10)
-        slope = {key: torch.randn(t.shape, generator=generator, dtype=t.dtype) for key, t in now.items()}
+        gradient = {key: torch.randn(t.shape, generator=generator, dtype=t.dtype) for key, t in now.items()}
         before = {key: tensor.clone() for key, tensor in {**now, **memory}.items()}
-        moved, remembered = descend(now, slope, memory, done, name, rate)
+        moved, remembered = descend(now, gradient, memory, done, name, rate)
         assert all(torch.equal(tensor, before[key]) for key, tensor in {**now, **memory}.items())
         now, memory = moved, remembered
         optimizer.param_groups[0]["lr"] = rate
         for key, tensor in weights.items():
-            tensor.grad = slope[key]
+            tensor.grad = gradient[key]
         optimizer.step()
         for key, tensor in weights.items():
             torch.testing.assert_close(now[key], tensor.detach(), rtol=0, atol=0)
@@ -185,14 +185,14 @@ def test_reptile_with_adam_outside_takes_the_way_for_a_slope(sampler: TaskSample
     recipe = small.replace(meta=small.meta.replace(optimizer="adam", step_size=0.01, meta_steps=1))
     (step,) = meta_train(recipe, sampler)
     stored, ends = adapted(recipe, sampler, range(2))
-    goal = average(ends)
-    slope = {name: tensor - goal.params[name] for name, tensor in stored.params.items()}
-    expected, _ = descend(stored.params, slope, no_memory(stored.params, "adam"), 0, "adam", 0.01)
+    target = average(ends)
+    gradient = {name: tensor - target.params[name] for name, tensor in stored.params.items()}
+    expected, _ = descend(stored.params, gradient, no_memory(stored.params, "adam"), 0, "adam", 0.01)
     found = step.initialization.state
     for name, tensor in expected.items():
-        if slope[name].abs().min() > 1e-4:  # Adam's first step is the sign of a slope, of rounding where that is 0
+        if gradient[name].abs().min() > 1e-4:  # Adam's first step is the sign of a slope, of rounding where that is 0
             torch.testing.assert_close(found.params[name], tensor)
-    assert found.updates == goal.updates
+    assert found.updates == target.updates
 
 
 def test_a_way_that_is_no_number_stops_with_step_and_task(sampler: TaskSampler) -> None:

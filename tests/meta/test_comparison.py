@@ -13,7 +13,6 @@ from PIL import Image
 from fewshot_sdk import evaluate, save
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.records import Metric, Pair
-from fewshot_sdk.data import datasets
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.errors import ConfigError
@@ -24,7 +23,7 @@ from tests.conftest import Run, tiny_recipe
 
 @pytest.fixture(autouse=True)
 def _few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
 
 
 @pytest.fixture

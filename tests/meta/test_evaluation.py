@@ -8,7 +8,7 @@ import torch
 from torch.func import functional_call
 
 from fewshot_sdk import adapt, evaluate
-from fewshot_sdk.adaptation.methods import Student, Way
+from fewshot_sdk.adaptation.methods import Adapter, Strategy
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.records import Baseline, Mode
 from fewshot_sdk.data.class_images import ClassImages
@@ -16,7 +16,7 @@ from fewshot_sdk.data.tasks import TaskSampler, mini_batches
 from fewshot_sdk.engine.features import features
 from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import open_head
-from fewshot_sdk.engine.workers import Team
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.meta import evaluation
 from fewshot_sdk.meta.evaluation import MODES, accuracies, predict, summarize
@@ -137,8 +137,8 @@ def test_the_baselines_are_of_the_same_tasks_and_say_what_the_initialization_is_
         assert list(accuracies(init, tasks, n_tasks=3, modes=MODES, baseline=baseline)) == found[:3]
         if baseline != "random":
             assert np.mean([right["frozen"] for right in found]) > 0.5
-    (said,) = evaluation.summaries(found, tasks, 6, Team())[:1]
-    (marked,) = evaluation.summaries(found, tasks, 6, Team(), "random")[:1]
+    (said,) = evaluation.summaries(found, tasks, 6, Workers())[:1]
+    (marked,) = evaluation.summaries(found, tasks, 6, Workers(), "random")[:1]
     assert marked == said.replace(baseline="random")
 
 
@@ -166,9 +166,9 @@ def test_a_prototype_baseline_takes_the_nearest_class_mean(init: Initialization)
 def test_a_probe_baseline_is_the_probe_that_adapt_makes(init: Initialization) -> None:
     tasks = TaskSampler(data=bars(6, noise=120), n_way=5, k_shot=2, n_query=5, seed=2)
     task = tasks.task(0)
-    student = Student(init, 5)
-    ((_, params),) = student.learn(task.support, task.support_labels, [Way(method="probe")], 0)
-    said = Forward(student.network, params).apart(task.query, task.support).argmax(1)
+    adapter = Adapter(init, 5)
+    ((_, params),) = adapter.learn(task.support, task.support_labels, [Strategy(method="probe")], 0)
+    said = Forward(adapter.network, params).apart(task.query, task.support).argmax(1)
     (right,) = accuracies(init, tasks, n_tasks=1, modes=["frozen"], baseline="probe")
     assert right["frozen"] == (said == task.query_labels).double().mean().item()
 

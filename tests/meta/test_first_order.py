@@ -9,9 +9,9 @@ from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.data.tasks import TaskSampler
-from fewshot_sdk.engine.inner_loop import Tuner, loss_and_grads
+from fewshot_sdk.engine.inner_loop import FineTuner, loss_and_grads
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.meta.first_order import goal, split_batches
+from fewshot_sdk.meta.first_order import split_batches, target
 from fewshot_sdk.meta.training import meta_train
 from fewshot_sdk.nets.network import build_network, random_params
 from fewshot_sdk.nets.params import LearnerState
@@ -25,12 +25,12 @@ def fomaml(tail_shots: int = 0, inner: InnerLoop = SGD) -> Recipe:
     return tiny_recipe(inner=inner, adaptation=inner, meta=meta)
 
 
-def tuner_of(recipe: Recipe, dtype: torch.dtype = torch.float64) -> tuple[Tuner, LearnerState]:
+def tuner_of(recipe: Recipe, dtype: torch.dtype = torch.float64) -> tuple[FineTuner, LearnerState]:
     network = build_network(recipe.backbone, recipe.preprocessing, 5).to(dtype)
     params = {name: tensor.to(dtype) for name, tensor in random_params(network, 1).items()}
     moments = {name: torch.full_like(tensor, 0.01) for name, tensor in params.items()}
     start = LearnerState(params=params, second_moments=moments, updates=3)
-    return Tuner(network, start, recipe.inner), start
+    return FineTuner(network, start, recipe.inner), start
 
 
 @pytest.mark.parametrize("tail_shots", [0, 1])
@@ -42,7 +42,7 @@ def test_fomaml_moves_by_the_last_gradient_alone(sampler: TaskSampler, tail_shot
     network = build_network(recipe.backbone, recipe.preprocessing, 5).double()
     there = tuner.state(middle, 0).params
     loss, grads = loss_and_grads(network, there, task.support[last], task.support_labels[last])
-    found, losses = goal(tuner, task, recipe.inner, recipe.meta)
+    found, losses = target(tuner, task, recipe.inner, recipe.meta)
     for name, tensor in tuner.state(found, 0).params.items():
         torch.testing.assert_close(tensor, start.params[name] - 0.1 * grads[name])
     assert len(losses) == 3
@@ -57,7 +57,7 @@ def test_with_one_inner_step_fomaml_is_reptile(sampler: TaskSampler, optimizer: 
     tuner, _ = tuner_of(recipe, dtype)
     plain = recipe.replace(meta=recipe.meta.replace(algorithm="reptile"))
     torch.testing.assert_close(
-        goal(tuner, task, recipe.inner, recipe.meta)[0], goal(tuner, task, plain.inner, plain.meta)[0]
+        target(tuner, task, recipe.inner, recipe.meta)[0], target(tuner, task, plain.inner, plain.meta)[0]
     )
 
 
@@ -65,7 +65,7 @@ def test_the_second_moments_are_those_after_all_steps(sampler: TaskSampler) -> N
     recipe, task = fomaml(inner=SGD.replace(optimizer="adam", learning_rate=1e-3)), sampler.task(0)
     tuner, _ = tuner_of(recipe)
     plain = recipe.replace(meta=recipe.meta.replace(algorithm="reptile"))
-    ours, reptile = (tuner.state(goal(tuner, task, r.inner, r.meta)[0], 0).second_moments for r in (recipe, plain))
+    ours, reptile = (tuner.state(target(tuner, task, r.inner, r.meta)[0], 0).second_moments for r in (recipe, plain))
     for name, moment in reptile.items():
         torch.testing.assert_close(ours[name], moment)
 

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_sdk.algorithms import ALGORITHMS, MOVED, Algorithm, first_order
+from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, first_order, moved_by
 from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task, TaskSampler
 from fewshot_sdk.engine.inner_loop import cross_entropy
-from fewshot_sdk.engine.workers import Team, run_team
+from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import ConfigError, DataError, TrainingDiverged
 from fewshot_sdk.meta.own_networks import NetworkStep, meta_train_network
 from fewshot_sdk.meta.training import meta_train
@@ -29,7 +29,7 @@ def line(i: int) -> Task:
 
 
 def loops(algorithm: Algorithm, meta_steps: int = 4) -> tuple[InnerLoop, MetaLoop]:
-    inner = InnerLoop(optimizer="sgd", learning_rate=0.1, batch_size=4, steps=3, trainable=MOVED.get(algorithm, "all"))
+    inner = InnerLoop(optimizer="sgd", learning_rate=0.1, batch_size=4, steps=3, trainable=moved_by(algorithm))
     tail = 1 if algorithm == "protonet" else 0
     meta = MetaLoop(algorithm=algorithm, tail_shots=tail, meta_steps=meta_steps, tasks_per_step=2, n_way=2, k_shot=3)
     return inner, meta if first_order(algorithm) else meta.replace(optimizer="adam", step_size=0.01)
@@ -41,20 +41,23 @@ def small() -> nn.Module:
 
 
 def trained(
-    algorithm: Algorithm, start: NetworkStep | None = None, network: nn.Module | None = None, team: Team | None = None
+    algorithm: Algorithm,
+    start: NetworkStep | None = None,
+    network: nn.Module | None = None,
+    workers: Workers | None = None,
 ) -> list[NetworkStep]:
     inner, meta = loops(algorithm)
     network, loss = network or small(), cross_entropy if algorithm == "protonet" else F.mse_loss
-    return list(meta_train_network(network, line, inner=inner, meta=meta, loss=loss, start=start, team=team))
+    return list(meta_train_network(network, line, inner=inner, meta=meta, loss=loss, start=start, workers=workers))
 
 
 def same(left: NetworkStep, right: NetworkStep) -> bool:
     return all(torch.equal(left.params[name], right.params[name]) for name in right.params)
 
 
-def in_a_team(team: Team) -> list[list[float]]:
+def in_a_team(workers: Workers) -> list[list[float]]:
     """The weights at the end, in a worker."""
-    return [tensor.flatten().tolist() for tensor in trained("maml", team=team)[-1].params.values()]
+    return [tensor.flatten().tolist() for tensor in trained("maml", workers=workers)[-1].params.values()]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -73,12 +76,12 @@ def test_every_algorithm_trains_a_network_and_tasks_of_ones_own(algorithm: Algor
         return
     moved = steps[-1].adapt(task.support, task.support_labels)
     still = {name for name, tensor in moved.items() if torch.equal(tensor, steps[-1].params[name])}
-    part = MOVED.get(algorithm)
+    part = ALGORITHMS[algorithm].moves
     assert still == {name for name in moved if part and name.startswith("head") != (part == "head")}
 
 
 def test_the_bits_do_not_depend_on_the_number_of_workers() -> None:
-    assert run_team(2, in_a_team) == in_a_team(Team())
+    assert run_workers(2, in_a_team) == in_a_team(Workers())
 
 
 @pytest.mark.parametrize("algorithm", ["reptile", "maml"])

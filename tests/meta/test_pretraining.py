@@ -18,7 +18,6 @@ from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.meta.evaluation import accuracies, evaluate
 from fewshot_sdk.meta.pretraining import (
-    LENGTH,
     Epoch,
     load_pretraining,
     pretrain,
@@ -27,8 +26,9 @@ from fewshot_sdk.meta.pretraining import (
     save_pretraining,
 )
 from fewshot_sdk.meta.training import origin
+from fewshot_sdk.nets.conv4 import LENGTH
 from fewshot_sdk.nets.network import build_network
-from fewshot_sdk.nets.residual import folded, random_residual
+from fewshot_sdk.nets.residual import draw, folded
 from tests.conftest import draw_folder, drawn_glyphs, tiny_recipe
 
 SMALL = Pretraining(epochs=4, batch_size=16)
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_another_training_is_refused(epochs: list[Epoch], classe
 def test_folding_changes_no_answer() -> None:
     recipe = small_recipe()
     network = build_network(recipe.backbone, recipe.preprocessing, 4, norm=True)
-    random_residual(network, torch.Generator().manual_seed(0))
+    draw(network, 0)
     images = torch.randint(0, 256, (20, 16, 16, 1), dtype=torch.uint8)
     for _ in range(20):
         network(images)  # the norms' running statistics move

@@ -117,9 +117,9 @@ def test_steps_are_gradient_descent_on_the_mean_squared_error(sine: NumberInitia
     network = perceptron(sine.recipe.network, 1)
     F.mse_loss(functional_call(network, leaves, (x,)), y).backward()  # type: ignore[no-untyped-call]
     for name, tensor in adapt_regressor(sine, POINTS, steps=1).params.items():
-        slope = leaves[name].grad
-        assert slope is not None
-        torch.testing.assert_close(tensor, (leaves[name] - 0.02 * slope).detach())
+        gradient = leaves[name].grad
+        assert gradient is not None
+        torch.testing.assert_close(tensor, (leaves[name] - 0.02 * gradient).detach())
 
 
 def test_held_out_points_are_predicted_from_the_others(sine: NumberInitialization) -> None:

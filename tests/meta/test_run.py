@@ -14,7 +14,7 @@ from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.recipe import Conv4, Pretraining, Recipe
 from fewshot_sdk.config.records import Metric
 from fewshot_sdk.config.regression import PRESETS, Regression
-from fewshot_sdk.data import datasets
+from fewshot_sdk.data import glyphs
 from fewshot_sdk.errors import BundleError, ConfigError, OutputExists, SaveError
 from fewshot_sdk.meta import curve, run
 from fewshot_sdk.meta.beginning import Run
@@ -38,7 +38,7 @@ RECIPES = {"pictures": PICTURES, "pre-training": PRETRAINED, "pre-training alone
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr(glyphs, "GLYPH_CLASSES", 12)
     monkeypatch.setattr(curve, "TASKS", 3)
 
 

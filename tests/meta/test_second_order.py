@@ -14,9 +14,9 @@ from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import inner_loop
 from fewshot_sdk.engine.features import features
 from fewshot_sdk.engine.heads import close_head, open_head, prototypes
-from fewshot_sdk.engine.inner_loop import Tuner, cross_entropy, fine_tune, one_thread
+from fewshot_sdk.engine.inner_loop import FineTuner, cross_entropy, fine_tune, one_thread
 from fewshot_sdk.meta import second_order as meta_gradients
-from fewshot_sdk.meta.first_order import goal, split_batches
+from fewshot_sdk.meta.first_order import split_batches, target
 from fewshot_sdk.meta.second_order import meta_gradient, prototype_gradient
 from fewshot_sdk.nets.network import Network, build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params, learned, with_learned
@@ -61,16 +61,16 @@ def test_the_meta_gradient_agrees_with_finite_differences(sampler: TaskSampler, 
         logits = functional_call(network, end.params, (task.support[last],))
         return float(cross_entropy(logits, task.support_labels[last]))
 
-    slope, losses = meta_gradient(network, stored, task, recipe.inner, recipe.meta, recipe.head)
+    gradient, losses = meta_gradient(network, stored, task, recipe.inner, recipe.meta, recipe.head)
     now = learned(stored)
-    assert slope.keys() == now.keys()
+    assert gradient.keys() == now.keys()
     assert losses[-1].item() == pytest.approx(last_loss(now), rel=1e-9)
     for seed in range(2):
         generator = torch.Generator().manual_seed(seed)
         way = {n: torch.randn(t.shape, generator=generator, dtype=t.dtype) for n, t in now.items()}
         there, back = ({n: t + e * way[n] for n, t in now.items()} for e in (1e-6, -1e-6))
         measured = (last_loss(there) - last_loss(back)) / 2e-6
-        assert measured == pytest.approx(sum(float((slope[n] * way[n]).sum()) for n in now), rel=1e-5)
+        assert measured == pytest.approx(sum(float((gradient[n] * way[n]).sum()) for n in now), rel=1e-5)
 
 
 @pytest.mark.parametrize("tail_shots", [0, 1])
@@ -83,12 +83,12 @@ def test_without_its_second_order_terms_maml_is_fomaml(
     whole, _ = meta_gradient(network, stored, task, recipe.inner, meta, "dense")
 
     def cut(state: LearnerState, grads: Params, inner: InnerLoop) -> LearnerState:
-        return inner_loop.update(state, {name: slope.detach() for name, slope in grads.items()}, inner)
+        return inner_loop.update(state, {name: gradient.detach() for name, gradient in grads.items()}, inner)
 
     monkeypatch.setattr(meta_gradients, "update", cut)
     found, losses = meta_gradient(network, stored, task, recipe.inner, meta, "dense")
-    tuner = Tuner(network, stored, recipe.inner)
-    end, theirs = goal(tuner, task, recipe.inner, meta.replace(algorithm="fomaml"))
+    tuner = FineTuner(network, stored, recipe.inner)
+    end, theirs = target(tuner, task, recipe.inner, meta.replace(algorithm="fomaml"))
     torch.testing.assert_close(losses, theirs)
     for name, point in tuner.state(end, 0).params.items():
         torch.testing.assert_close(found[name], (stored.params[name] - point) / recipe.inner.learning_rate)
@@ -116,8 +116,8 @@ def test_protonets_slope_is_that_of_the_class_means_it_is_adapted_by(sampler: Ta
     recipe, task = with_algorithm(tiny_recipe(), "protonet"), sampler.task(0)
     inner, meta = recipe.inner.replace(precision="float32"), recipe.meta
     network, stored = stored_by(recipe)
-    slope, (loss,) = prototype_gradient(network, stored, task, inner, meta)
-    assert slope.keys() == stored.params.keys()
+    gradient, (loss,) = prototype_gradient(network, stored, task, inner, meta)
+    assert gradient.keys() == stored.params.keys()
     rows = torch.arange(15).view(5, 3)
     first, tail = rows[:, : -meta.tail_shots].flatten(), rows[:, -meta.tail_shots :].flatten()
     seen = features(network, {**dict(network.named_parameters()), **stored.params}, task.support)  # all together
@@ -133,4 +133,4 @@ def test_protonets_slope_is_that_of_the_class_means_it_is_adapted_by(sampler: Ta
         return prototype_gradient(network, replace(stored, params=moved), task, inner, meta)[1].item()
 
     measured = (at(1e-6) - at(-1e-6)) / 2e-6
-    assert sum((slope[name] * way[name]).sum().item() for name in way) == pytest.approx(measured, rel=1e-4)
+    assert sum((gradient[name] * way[name]).sum().item() for name in way) == pytest.approx(measured, rel=1e-4)

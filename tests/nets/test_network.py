@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from fewshot_sdk.config.backbones import Norm, judges_alone
+from fewshot_sdk.config.backbones import Norm
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import Conv4, Mlp, Preprocessing, Recipe, Residual
 from fewshot_sdk.engine.heads import close_head, open_head
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.nets.network import SameConv, build_network, norm_statistics, random_params
+from fewshot_sdk.nets.conv4 import SameConv
+from fewshot_sdk.nets.network import build_network, norm_statistics, random_params
 from fewshot_sdk.nets.params import LearnerState
 from tests.reference import numpy_reptile
 
@@ -120,7 +121,7 @@ def test_with_the_statistics_of_a_set_evaluation_mode_repeats_training_mode_on_i
 @pytest.mark.parametrize("kind", [Conv4, Mlp])
 def test_without_batch_norm_each_picture_is_judged_alone(kind: type[Conv4] | type[Mlp], norm: Norm) -> None:
     backbone = kind(norm=norm)
-    assert judges_alone(backbone)
+    assert backbone.judges_alone
     network = build_network(backbone, GREY, 5)
     network.load_state_dict(random_params(network, 0))
     images = noise(6, GREY)

@@ -15,9 +15,9 @@ from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import DataSource, Preprocessing
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
-from fewshot_sdk.engine.inner_loop import Tuner
+from fewshot_sdk.engine.inner_loop import FineTuner
 from fewshot_sdk.errors import DataError
-from fewshot_sdk.meta.first_order import goal, split_batches
+from fewshot_sdk.meta.first_order import split_batches, target
 from fewshot_sdk.nets.network import build_network, random_params
 from fewshot_sdk.nets.params import LearnerState
 from fewshot_sdk.paper import combinations, experiment
@@ -71,13 +71,13 @@ def test_a_combination_follows_the_gradients_that_it_names(glyphs: ClassImages, 
     task = TaskSampler(data=glyphs, n_way=5, k_shot=recipe.meta.k_shot).task(0)
     network = build_network(recipe.backbone, recipe.preprocessing, 5)
     start = LearnerState(params=random_params(network, 1), second_moments={}, updates=0)
-    tuner = Tuner(network, start, recipe.inner)
+    tuner = FineTuner(network, start, recipe.inner)
     none = tuner.tune(task.support, task.support_labels, torch.empty(0, 25, dtype=torch.int64))[0]
     rows = mini_batches(len(task.support), 25, 3, task.seed)
     assert sorted(rows.flatten().tolist()) == list(range(75))  # each image once
     each = [tuner.tune(task.support, task.support_labels, row[None])[0] - none for row in rows]
     expected = each[2] if name == "g3" else sum(each[1:], each[0])
-    found = goal(tuner, task, recipe.inner, recipe.meta)[0] - none
+    found = target(tuner, task, recipe.inner, recipe.meta)[0] - none
     assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99  # but for terms of second order
 
 

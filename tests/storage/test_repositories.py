@@ -15,7 +15,6 @@ import pytest
 
 from fewshot_sdk import adapt, load, load_classifier, pull, push, save
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.data import datasets
 from fewshot_sdk.errors import BundleError, ConfigError, HubError, OutputExists
 from fewshot_sdk.runtime.lineage import lineage
 from fewshot_sdk.storage.files import MANIFEST, manifest_of
@@ -98,7 +97,7 @@ def test_an_initialization_is_named_by_branch_tag_or_commit_and_says_which_commi
 def test_evaluate_takes_it_and_records_nothing_in_the_cache(
     hub: LocalHub, run: Run, init: Initialization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
     source = push(init, "user/repo").source
     before = fetch(address(source)).files
     code, out, _ = run("evaluate", "user/repo", "--tasks", 2, "--workers", 1, "--json")

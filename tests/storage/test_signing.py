@@ -180,9 +180,8 @@ def test_a_key_that_is_none_is_told_with_how_to_make_one(
 def test_a_card_that_is_written_anew_loses_its_signature_and_says_so(
     run: Run, signed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fewshot_sdk.data import datasets
 
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 40)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
     code, _, err = run("evaluate", signed, "--tasks", 2, "--workers", 1, "--record")
     assert (code, "model.sig fits no longer and was removed" in err) == (0, True)
     assert not (signed / SIGNATURE).exists()

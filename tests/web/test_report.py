@@ -37,7 +37,7 @@ def report() -> Report:
         support=support(),
         notes=["chose prototypes"],
         findings=[("warning", "a.png and b.png are the same picture")],
-        comparison=[Row(way="prototypes", accuracy=91.7, error=8.3, log_loss=0.4, seconds=0.01, chosen=True)],
+        comparison=[Row(method="prototypes", accuracy=91.7, error=8.3, log_loss=0.4, seconds=0.01, chosen=True)],
         held_out=answers(),
         threshold=0.45,
         timings={"reading": 0.2},

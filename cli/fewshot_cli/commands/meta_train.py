@@ -16,6 +16,7 @@ from fewshot_cli.output import Count, counted, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
 from fewshot_cli.training import TrainingOptions
+from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fewshot_sdk.artifacts.initialization import Initialization
     from fewshot_sdk.config.recipe import Recipe
     from fewshot_sdk.config.regression import Regression
-    from fewshot_sdk.engine.workers import Team
+    from fewshot_sdk.engine import workers as processes
     from fewshot_sdk.meta.beginning import Run
     from fewshot_sdk.meta.events import Event
 
@@ -107,7 +108,7 @@ class MetaTrainOptions(TrainingOptions):
 
         from fewshot_sdk.config.recipe import Recipe
 
-        side_by_side = isinstance(recipe, Recipe) and recipe.meta.algorithm == "reptile"  # no other has such a form
+        side_by_side = isinstance(recipe, Recipe) and ALGORITHMS[recipe.meta.algorithm].side_by_side
         if self.device == "cpu" or (self.device == "auto" and not side_by_side):
             return None
         if torch.cuda.is_available():
@@ -139,14 +140,14 @@ def meta_train(given: MetaTrainOptions) -> None:
     say(f"wrote {run.output}; next: fewshot adapt --init {run.output} --support {support} --output MODEL")
 
 
-def _train(team: Team, run: Run) -> None:
+def _train(workers: processes.Workers, run: Run) -> None:
     """Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait for a parent
     that is leaving, too.
     """
     from fewshot_sdk.meta.run import train
 
-    with stoppable(patient=team.size > 1) as signals, counted("meta-training") as count:
-        last = train(run, team=team, stop=lambda: bool(signals), on_event=shown(count))
+    with stoppable(patient=workers.size > 1) as signals, counted("meta-training") as count:
+        last = train(run, workers=workers, stop=lambda: bool(signals), on_event=shown(count))
     if last.provenance.meta_steps_done < run.recipe.meta.meta_steps:
         raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
 

@@ -59,15 +59,15 @@ class Conv4Form:
         self._w = w
         return conv4.features(b, self._traces[-1].output, self._positions, self._backbone.filters)
 
-    def backward(self, b: Nodes, slope: str) -> list[str]:
+    def backward(self, b: Nodes, gradient: str) -> list[str]:
         """The slopes by the states from that by the features (n, features): the way back through `forward`."""
         filters, traces, w = self._backbone.filters, self._traces, self._w
-        slope = b("Reshape", slope, b.integers(-1, self._positions, filters))
+        gradient = b("Reshape", gradient, b.integers(-1, self._positions, filters))
         by_layer: list[tuple[str, str, str]] = []
         for trace, layer, weights in zip(traces[:0:-1], self._tables[:0:-1], w[:0:-1], strict=True):
-            slope, *others = conv4.backward(b, slope, trace, layer, weights, filters)
+            gradient, *others = conv4.backward(b, gradient, trace, layer, weights, filters)
             by_layer.insert(0, (others[0], others[1], others[2]))
-        by_layer.insert(0, conv4.backward_first(b, slope, traces[0], self._tables[0], w[0], filters, self._columns))
+        by_layer.insert(0, conv4.backward_first(b, gradient, traces[0], self._tables[0], w[0], filters, self._columns))
         kernels, gammas, betas = zip(*by_layer, strict=True)
         return [b("Concat", kernels[0], *gammas, *betas, axis=0), *kernels[1:]]
 

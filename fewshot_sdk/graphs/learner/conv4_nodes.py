@@ -79,16 +79,16 @@ def shrink(g: Nodes, z: str, layer: Layer, filters: int) -> tuple[str, str]:
     return g("Relu", z), chosen
 
 
-def unshrink(g: Nodes, slope: str, output: str, chosen: str, layer: Layer, filters: int) -> str:
+def unshrink(g: Nodes, gradient: str, output: str, chosen: str, layer: Layer, filters: int) -> str:
     """The way back through `shrink`: the slope by its output -> by its input, as rows."""
-    slope = g("Mul", slope, g("Cast", g("Greater", output, g.scalar(0)), to=1))  # faster than Where and Sign
+    gradient = g("Mul", gradient, g("Cast", g("Greater", output, g.scalar(0)), to=1))  # faster than Where and Sign
     if layer.corners is not None:
         which = g("Reshape", g.integers(0, 1, 2, 3), g.integers(4, 1))
         mine = g("Cast", g("Equal", chosen, which), to=1)
-        spread = g("Mul", g("Unsqueeze", slope, g.integers(2)), mine)
+        spread = g("Mul", g("Unsqueeze", gradient, g.integers(2)), mine)
         spread = g("Reshape", spread, g.integers(0, -1, filters))
-        slope = g("Gather", spread, g.integers(*layer.corners), axis=1)
-    return as_rows(g, slope, filters)
+        gradient = g("Gather", spread, g.integers(*layer.corners), axis=1)
+    return as_rows(g, gradient, filters)
 
 
 def predict(
@@ -134,9 +134,11 @@ def forward(g: Nodes, x: str, layer: Layer, w: Weights, backbone: Conv4) -> Trac
     return Trace(patches, centred, inverse, scale, chosen, output)
 
 
-def backward(g: Nodes, slope: str, trace: Trace, layer: Layer, w: Weights, filters: int) -> tuple[str, str, str, str]:
+def backward(
+    g: Nodes, gradient: str, trace: Trace, layer: Layer, w: Weights, filters: int
+) -> tuple[str, str, str, str]:
     """The slopes by the layer's input, kernel, gamma and beta, from the one by its output."""
-    d = unshrink(g, slope, trace.output, trace.chosen, layer, filters)
+    d = unshrink(g, gradient, trace.output, trace.chosen, layer, filters)
     by_beta = g("ReduceSum", d, g.integers(0), keepdims=1)
     by_gamma = g("Mul", g("ReduceSum", g("Mul", d, trace.centred), g.integers(0), keepdims=1), trace.inverse)
     rows = g("Cast", g("Shape", d, start=0, end=1), to=1)
@@ -194,10 +196,10 @@ def forward_first(g: Nodes, x: First, layer: Layer, w: Weights, backbone: Conv4)
 
 
 def backward_first(
-    g: Nodes, slope: str, trace: Trace, layer: Layer, w: Weights, filters: int, columns: int
+    g: Nodes, gradient: str, trace: Trace, layer: Layer, w: Weights, filters: int, columns: int
 ) -> tuple[str, str, str]:
     """The slopes by the first layer's kernel, gamma and beta."""
-    d = unshrink(g, slope, trace.output, trace.chosen, layer, filters)
+    d = unshrink(g, gradient, trace.output, trace.chosen, layer, filters)
     by_folded, by_beta = g.several("Split", 2, g("Gemm", trace.patches, d, transA=1), g.integers(columns, 1), axis=0)
     by_gamma = g("Mul", g("ReduceSum", g("Mul", w.kernel, by_folded), g.integers(0), keepdims=1), trace.inverse)
     of_variance = g("Mul", trace.centred, g("Mul", by_gamma, trace.inverse))

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from fewshot_sdk.config.backbones import judges_alone
-from fewshot_sdk.config.recipe import Conv4, InnerLoop, Mlp, Recipe, Residual
+from fewshot_sdk.algorithms import ALGORITHMS
+from fewshot_sdk.config.backbones import BACKBONES, Backbone
+from fewshot_sdk.config.recipe import InnerLoop, Preprocessing, Recipe
 from fewshot_sdk.errors import ExportError
-from fewshot_sdk.graphs.learner.conv4 import Conv4Form
-from fewshot_sdk.graphs.learner.layered import LayeredForm
-from fewshot_sdk.graphs.learner.residual import ResidualForm
 from fewshot_sdk.graphs.nodes import ROUND, Nodes, value
 from fewshot_sdk.nets.network import HEAD
-from fewshot_sdk.nets.params import LearnerState
+from fewshot_sdk.nets.params import LearnerState, Params
+from fewshot_sdk.tables import referred
 
-Form = Conv4Form | LayeredForm | ResidualForm
+
+class Form(Protocol):
+    """How a learner computes a network: the states of its loop, the way forward and back, and what it becomes."""
+
+    n_features: int
+
+    def images(self, g: Nodes, name: str) -> str:
+        """uint8 images as the first layer takes them."""
+
+    def prepared(self, g: Nodes, x: str) -> str:
+        """What is taken of the support set before the first step."""
+
+    def states(self, params: Params) -> list[NDArray[np.float64]]:
+        """The body's weights as the matrices that the loop carries."""
+
+    def head(self, params: Params) -> NDArray[np.float64]:
+        """The head's weights, then its bias: (features + 1, n_way)."""
+
+    def forward(self, b: Nodes, x: str, states: Sequence[str]) -> str:
+        """The features of a mini-batch, with a column of ones."""
+
+    def backward(self, b: Nodes, gradient: str) -> list[str]:
+        """The slopes by the states from that by the features (n, features): the way back through `forward`."""
+
+    def classify(
+        self, g: Nodes, x: str, queries: str, ends: Sequence[str], head: str, params: Params
+    ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:
+        """The queries' logits, and the classifier's tensors by their names in PyTorch: results and their sizes."""
+
+    def by_class(self, g: Nodes, rows: str) -> str:
+        """The head's weights (features, n_way) as PyTorch keeps them, (n_way, features)."""
+
+
+NewForm = Callable[[Backbone, Preprocessing], Form]  # what `BACKBONES` refers to by `learner`
 
 
 def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
@@ -65,23 +99,21 @@ def _form(recipe: Recipe) -> Form:
     advice = "adapt it with PyTorch, and export the classifier"
     if recipe.head == "prototype":
         raise ExportError(
-            f"an initialization by protonet cannot be exported as a learner: its class means take no steps; {advice}"
+            f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: its class means take no "
+            f"steps; {advice}"
         )
-    if recipe.meta.algorithm == "meta-sgd" or recipe.adaptation.trainable != "all":
+    if ALGORITHMS[recipe.meta.algorithm].learns_rates or recipe.adaptation.trainable != "all":
         raise ExportError(
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: there, all weights move "
             f"at one rate; {advice}"
         )
-    if isinstance(recipe.backbone, Conv4) and not judges_alone(recipe.backbone):
-        return Conv4Form(recipe.backbone, recipe.preprocessing)
-    if isinstance(recipe.backbone, Conv4 | Mlp):
-        return LayeredForm(recipe.backbone, recipe.preprocessing)
-    if isinstance(recipe.backbone, Residual):
-        return ResidualForm(recipe.backbone, recipe.preprocessing)
-    raise ExportError(
-        f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for conv4, "
-        f"mlp and residual ones; {advice}"
-    )
+    if not (reference := BACKBONES[recipe.backbone.kind].learner):
+        *others, last = (kind for kind, row in BACKBONES.items() if row.learner)
+        raise ExportError(
+            f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for "
+            f"{', '.join(others)} and {last} ones; {advice}"
+        )
+    return cast("NewForm", referred(reference))(recipe.backbone, recipe.preprocessing)
 
 
 def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, start: Sequence[str]) -> list[str]:
@@ -100,8 +132,8 @@ def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, star
     wrong = b("Div", wrong, b.scalar(inner.loss_divisor) if inner.loss_divisor else size)
     by_head = b("Gemm", features, wrong, transA=1)
     rows = b("Slice", head, b.integers(0), b.integers(form.n_features), b.integers(0))
-    slopes = [*form.backward(b, b("Gemm", wrong, rows, transB=1)), by_head]
-    return g.loop("steps", b, start, _update(b, states, slopes, inner))
+    gradients = [*form.backward(b, b("Gemm", wrong, rows, transB=1)), by_head]
+    return g.loop("steps", b, start, _update(b, states, gradients, inner))
 
 
 def _schedule(g: Nodes) -> tuple[str, str, str]:
@@ -117,19 +149,19 @@ def _schedule(g: Nodes) -> tuple[str, str, str]:
     return g("Reshape", line, g("Concat", n_rows, size, axis=0)), g("Squeeze", n_rows), g("Cast", size, to=1)
 
 
-def _update(b: Nodes, states: Sequence[str], slopes: Sequence[str], inner: InnerLoop) -> list[str]:
+def _update(b: Nodes, states: Sequence[str], gradients: Sequence[str], inner: InnerLoop) -> list[str]:
     """`inner_loop.update`. Adam's moments are kept divided by 1 - beta2, which saves a product of each number;
 
     its bias correction c = 1 - beta2^t is carried along, c <- beta2 c + (1 - beta2), which loses no digits.
     """
     if inner.optimizer == "sgd":
-        return [b("Sub", p, b("Mul", d, "learning_rate")) for p, d in zip(states, slopes, strict=True)]
-    n, keep = len(slopes), b.scalar(inner.beta2)
+        return [b("Sub", p, b("Mul", d, "learning_rate")) for p, d in zip(states, gradients, strict=True)]
+    n, keep = len(gradients), b.scalar(inner.beta2)
     correction = b("Add", b("Mul", states[-1], keep), b.scalar(1 - inner.beta2))
     root = b("Sqrt", b("Div", correction, b.scalar(1 - inner.beta2)))
     rate, epsilon = b("Mul", "learning_rate", root), b("Mul", b.scalar(inner.epsilon), root)
     params, moments = [], []
-    for p, v, d in zip(states[:n], states[n : 2 * n], slopes, strict=True):
+    for p, v, d in zip(states[:n], states[n : 2 * n], gradients, strict=True):
         moments.append(b("Add", b("Mul", v, keep), b("Mul", d, d)))
         step = b("Div", d, b("Add", b("Sqrt", moments[-1]), epsilon))
         params.append(b("Sub", p, b("Mul", step, rate)))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_sdk.config.backbones import GROUP, judges_alone
-from fewshot_sdk.config.recipe import Conv4, Mlp, Preprocessing
+from fewshot_sdk.config.backbones import GROUP, Conv4, Mlp
+from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.learner import conv4_nodes as conv4
-from fewshot_sdk.graphs.learner.conv4 import array
-from fewshot_sdk.graphs.learner.conv4_nodes import DENSE, TAPS, layers, positions_after
+from fewshot_sdk.graphs.learner.conv4 import Conv4Form, array
+from fewshot_sdk.graphs.learner.conv4_nodes import DENSE, TAPS, Layer, layers, positions_after
 from fewshot_sdk.graphs.nodes import Nodes
 from fewshot_sdk.nets.network import HEAD
 from fewshot_sdk.nets.params import Params
@@ -40,6 +40,16 @@ class Trace:
     output: str
 
 
+def conv4_form(backbone: Conv4, seen: Preprocessing) -> Conv4Form | LayeredForm:
+    """Conv4 by few large products with batch norm, layer by layer without."""
+    return LayeredForm(backbone, seen, layers(backbone, seen)) if backbone.judges_alone else Conv4Form(backbone, seen)
+
+
+def mlp_form(backbone: Mlp, seen: Preprocessing) -> LayeredForm:
+    """Fully connected layers."""
+    return LayeredForm(backbone, seen, [DENSE for _ in backbone.widths])
+
+
 class LayeredForm:
     """A stack of layers, each a product, a norm, a pool if there is one, and ReLU; numbers as (n, positions, channels).
 
@@ -47,10 +57,9 @@ class LayeredForm:
     shift.
     """
 
-    def __init__(self, backbone: Conv4 | Mlp, seen: Preprocessing) -> None:
-        self._backbone, self._seen = backbone, seen
-        self._dense = isinstance(backbone, Mlp)
-        self._tables = [DENSE for _ in backbone.widths] if isinstance(backbone, Mlp) else layers(backbone, seen)
+    def __init__(self, backbone: Conv4 | Mlp, seen: Preprocessing, tables: list[Layer]) -> None:
+        self._backbone, self._seen, self._tables = backbone, seen, tables
+        self._dense = tables[0] is DENSE
         self._positions = positions_after(self._tables)
         self._parts = ["weight"] if backbone.norm == "batch" else ["weight", "bias"]
         self._norm = ["weight", "bias"] if backbone.norm != "none" else []
@@ -88,23 +97,23 @@ class LayeredForm:
         """The features of a mini-batch's patches, with a column of ones."""
         return self._forward(b, patches, states, [], "")
 
-    def backward(self, b: Nodes, slope: str) -> list[str]:
+    def backward(self, b: Nodes, gradient: str) -> list[str]:
         """The slopes by the states from that by the features (n, features): the way back through `forward`."""
-        slope = b("Reshape", slope, b.integers(-1, self._positions, self._backbone.widths[-1]))
+        gradient = b("Reshape", gradient, b.integers(-1, self._positions, self._backbone.widths[-1]))
         found: list[str] = []
         for i in range(len(self._tables) - 1, -1, -1):
             layer, trace, (kernel, *_) = self._tables[i], self._traces[i], self._weights[i]
             width = self._backbone.widths[i]
-            d = conv4.unshrink(b, slope, trace.output, trace.chosen, layer, width)
+            d = conv4.unshrink(b, gradient, trace.output, trace.chosen, layer, width)
             of_norm: list[str] = []
             if self._norm:
                 d, *of_norm = self._back_through_norm(b, d, trace.normed, self._weights[i][-2], i)
             of_bias = [b("ReduceSum", d, b.integers(0), keepdims=1)] if "bias" in self._parts else []
             found = [b("Gemm", trace.patches, d, transA=1), *of_bias, *of_norm, *found]
             if i and self._dense:
-                slope = b("Unsqueeze", b("Gemm", d, kernel, transB=1), b.integers(1))
+                gradient = b("Unsqueeze", b("Gemm", d, kernel, transB=1), b.integers(1))
             elif i:
-                slope = conv4.by_patches(b, d, layer, kernel, width)
+                gradient = conv4.by_patches(b, d, layer, kernel, width)
         return found
 
     def classify(
@@ -112,7 +121,7 @@ class LayeredForm:
     ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:  # fmt: skip
         """The queries' logits, and the classifier's tensors by their names in PyTorch: results and their sizes."""
         statistics: list[Statistics] = []
-        if not judges_alone(self._backbone):
+        if not self._backbone.judges_alone:
             self.forward(g, self._patches(g, x, 0), ends)
             statistics = [trace.normed.statistics for trace in self._traces]
         features = self._forward(g, self._patches(g, queries, 0), ends, statistics, "transductive")

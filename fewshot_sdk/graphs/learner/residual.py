@@ -99,26 +99,26 @@ class ResidualForm:
         self._end = even, length
         return b("Pad", b("Mul", even, b.scalar(self.n_features**0.5)), b.integers(0, 0, 0, 1), b.scalar(1))
 
-    def backward(self, b: Nodes, slope: str) -> list[str]:
+    def backward(self, b: Nodes, gradient: str) -> list[str]:
         """The slopes by the states from that by the features (n, features): the way back through `forward`."""
         even, length = self._end
-        slope = b("Mul", slope, b.scalar(self.n_features**0.5))
-        along = b("ReduceSum", b("Mul", slope, even), b.integers(1), keepdims=1)
-        slope = b("Div", b("Sub", slope, b("Mul", even, along)), length)
-        slope = b("Unsqueeze", b("Div", slope, b.scalar(self._positions)), b.integers(2, 3))
+        gradient = b("Mul", gradient, b.scalar(self.n_features**0.5))
+        along = b("ReduceSum", b("Mul", gradient, even), b.integers(1), keepdims=1)
+        gradient = b("Div", b("Sub", gradient, b("Mul", even, along)), length)
+        gradient = b("Unsqueeze", b("Div", gradient, b.scalar(self._positions)), b.integers(2, 3))
         found: dict[str, list[str]] = {}
         for i in range(self._n_blocks, 0, -1):
             first, second, shortcut = (f"block{i}.{part}" for part in ("first", "second", "shortcut"))
-            slope = _open(b, slope, self._outputs[i])
-            found[second] = self._by_weights(b, second, slope)
-            inner = _open(b, self._by_input(b, second, slope), self._inputs[second])
+            gradient = _open(b, gradient, self._outputs[i])
+            found[second] = self._by_weights(b, second, gradient)
+            inner = _open(b, self._by_input(b, second, gradient), self._inputs[second])
             found[first] = self._by_weights(b, first, inner)
-            past = slope
+            past = gradient
             if i > 1:
-                found[shortcut] = self._by_weights(b, shortcut, slope)
-                past = self._by_input(b, shortcut, slope)
-            slope = b("Add", self._by_input(b, first, inner), past)
-        found["stem"] = self._by_weights(b, "stem", _open(b, slope, self._outputs[0]))
+                found[shortcut] = self._by_weights(b, shortcut, gradient)
+                past = self._by_input(b, shortcut, gradient)
+            gradient = b("Add", self._by_input(b, first, inner), past)
+        found["stem"] = self._by_weights(b, "stem", _open(b, gradient, self._outputs[0]))
         return [part for name in self._parts for part in found[name]]
 
     def classify(
@@ -142,26 +142,26 @@ class ResidualForm:
         self._inputs[name] = x
         return b("Conv", x, *self._weights[name], strides=[part.stride] * 2, pads=[part.side // 2] * 4)
 
-    def _by_input(self, b: Nodes, name: str, slope: str) -> str:
+    def _by_input(self, b: Nodes, name: str, gradient: str) -> str:
         part = self._parts[name]
         return b(
-            "ConvTranspose", slope, self._weights[name][0],
+            "ConvTranspose", gradient, self._weights[name][0],
             strides=[part.stride] * 2, pads=[part.side // 2] * 4, output_padding=part.left_over,
         )  # fmt: skip
 
-    def _by_weights(self, b: Nodes, name: str, slope: str) -> list[str]:
+    def _by_weights(self, b: Nodes, name: str, gradient: str) -> list[str]:
         """By the kernel: a convolution of the input with the slope, where images and channels change places."""
         part = self._parts[name]
-        x, d = (b("Transpose", which, perm=[1, 0, 2, 3]) for which in (self._inputs[name], slope))
+        x, d = (b("Transpose", which, perm=[1, 0, 2, 3]) for which in (self._inputs[name], gradient))
         taps = b("Conv", x, d, dilations=[part.stride] * 2, pads=[part.side // 2] * 4)
         if any(part.left_over):
             taps = b("Slice", taps, b.integers(0, 0), b.integers(part.side, part.side), b.integers(2, 3))
-        return [b("Transpose", taps, perm=[1, 0, 2, 3]), b("ReduceSum", slope, b.integers(0, 2, 3), keepdims=0)]
+        return [b("Transpose", taps, perm=[1, 0, 2, 3]), b("ReduceSum", gradient, b.integers(0, 2, 3), keepdims=0)]
 
 
-def _open(b: Nodes, slope: str, output: str) -> str:
+def _open(b: Nodes, gradient: str, output: str) -> str:
     """The slope where a ReLU's output is above zero."""
-    return b("Mul", b("Cast", b("Greater", output, b.scalar(0)), to=1), slope)
+    return b("Mul", b("Cast", b("Greater", output, b.scalar(0)), to=1), gradient)
 
 
 def _half(sides: tuple[int, int]) -> tuple[int, int]:

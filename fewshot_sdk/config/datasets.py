@@ -1,0 +1,59 @@
+"""The table of data sets: splits, parts, what cards say of them, and where their reader is.
+
+A new one is its row here and a module in `data/` with the reader that it refers to, imported when it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRow:
+    """One data set.
+
+    splits: the names of its splits into parts, the usual one first. parts: those that have classes.
+    read: the function, `module:name`, a `data.datasets.Reader`; or closed: why it cannot be opened.
+    about: what it is, whose, and under which licence. suits: what an initialization by it is expected to serve.
+    """
+
+    splits: tuple[str, ...]
+    about: str
+    suits: str
+    parts: tuple[Part, ...] = ("train", "test")
+    read: str = ""
+    closed: str = ""
+
+
+_DRAWN = "expect it to tell apart things drawn in dark strokes on a light ground,\nnot colour photographs"
+
+DATASETS: dict[str, DatasetRow] = {
+    "omniglot": DatasetRow(
+        splits=("paper", "official"),
+        read="fewshot_sdk.data.omniglot:omniglot",
+        about="Omniglot (Lake, Salakhutdinov, Tenenbaum 2015; MIT licence)",
+        suits=_DRAWN,
+    ),
+    "mini-imagenet": DatasetRow(
+        splits=("ravi",),
+        parts=("train", "val", "test"),
+        read="fewshot_sdk.data.mini_imagenet:read",
+        about="mini-ImageNet (Vinyals et al. 2016; photographs from ImageNet, for research)",
+        suits="expect it to tell apart small photographs of single things, and not well:\nsee the results",
+    ),
+    "glyphs": DatasetRow(
+        splits=("seeded",),
+        read="fewshot_sdk.data.glyphs:read",
+        about="procedural glyphs, drawn by the library itself",
+        suits=_DRAWN,
+    ),
+    "timm": DatasetRow(
+        splits=("pretrained",),
+        closed="what a timm model was trained on is not at hand; name other data, in the shell by --data",
+        about="what the timm model was trained on: see its own card",
+        suits="what that suits it for, the model's own card says",
+    ),
+}

@@ -1,0 +1,44 @@
+"""The table of formats that a classifier can be exported to, by the ending of the file's name.
+
+A new one is its row here and a module beside this one with the function that it refers to, imported when it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.export.classifier import Export, ExportSettings
+from fewshot_sdk.tables import referred
+
+Exporter: TypeAlias = Callable[[Classifier, Path, ExportSettings], Export]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatRow:
+    """One format. title: its name; write: the function, `module:name`, an `Exporter`.
+
+    It keeps a file only if it agrees with PyTorch: see `checks.check_parity`, which takes any function that answers.
+    """
+
+    title: str
+    write: str
+
+
+FORMATS: dict[str, FormatRow] = {
+    ".onnx": FormatRow(title="ONNX", write="fewshot_sdk.export.classifier:write_onnx"),
+}
+
+
+def export(classifier: Classifier, path: str | Path, settings: ExportSettings | None = None) -> Export:
+    """Write a classifier in the format that the file's name ends in; ONNX for an ending that is not in the table.
+
+    Raises ParityError if it disagrees with PyTorch, and what the format's function raises.
+    """
+    path = Path(path)
+    row = FORMATS.get(path.suffix.lower(), FORMATS[".onnx"])
+    write = cast("Exporter", referred(row.write))
+    return write(classifier, path, settings or ExportSettings())

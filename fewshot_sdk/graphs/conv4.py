@@ -1,0 +1,34 @@
+"""Conv4 as ONNX nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fewshot_sdk.config.backbones import Conv4
+from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.graphs.nodes import Nodes
+from fewshot_sdk.graphs.weights import Tensor, normed
+
+
+def features(
+    g: Nodes, x: str, tensor: Tensor, backbone: Conv4, seen: Preprocessing, kind: type[np.floating]
+) -> str:  # fmt: skip
+    """The features, (n, filters, height, width); ReLU comes before the pool, which is the same."""
+    sizes = [seen.height, seen.width]
+    stride = 2 if backbone.downsample == "stride" else 1
+    for i in range(1, 5):
+        weights = tensor(f"conv{i}.weight", 4), tensor(f"conv{i}.bias")
+        x = g("Conv", x, *weights, strides=[stride, stride], pads=_same(sizes, stride))
+        x = g("Relu", normed(g, x, tensor, i, backbone, kind, images=True))
+        if backbone.downsample == "pool":
+            x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+        sizes = [-(-size // 2) for size in sizes]
+    return x
+
+
+def _same(sizes: Sequence[int], stride: int) -> list[int]:
+    """TensorFlow's "same" padding of a 3x3 convolution: top, left, bottom, right."""
+    missing = [max((-(-size // stride) - 1) * stride + 3 - size, 0) for size in sizes]
+    return [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]

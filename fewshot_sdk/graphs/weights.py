@@ -1,0 +1,52 @@
+"""A network's weights as its graph takes them: by name, frozen norms folded in; and the norm that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_sdk.config.backbones import GROUP, Backbone, Conv4, Mlp
+from fewshot_sdk.graphs.nodes import Nodes
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+
+class Tensor(Protocol):
+    """The name that a tensor, by its name in PyTorch, has in the graph."""
+
+    def __call__(self, name: str, dimensions: int = 1) -> str:
+        """The name of the constant or the input."""
+
+
+def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floating]]:
+    """The tensors that the graph takes: a frozen norm becomes part of the kernel and bias of the layer before."""
+    norms = backbone.frozen_norms()
+    parts = ("weight", "bias", "mean", "var")
+    gone = {f"{norm.norm}.{part}" for norm in norms for part in parts}
+    found: dict[str, NDArray[np.floating]] = {name: t for name, t in tensors.items() if name not in gone}
+    for layer, norm, epsilon in norms:
+        gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in parts)
+        scale = gamma / np.sqrt(variance + epsilon)
+        kernel, bias = tensors[f"{layer}.weight"].astype(np.float64), tensors.get(f"{layer}.bias", np.zeros(1))
+        found[f"{layer}.weight"] = kernel * scale.reshape(-1, *[1] * (kernel.ndim - 1))
+        found[f"{layer}.bias"] = (bias - mean) * scale + beta
+    return found
+
+
+def normed(
+    g: Nodes, x: str, tensor: Tensor, i: int, backbone: Conv4 | Mlp, kind: type[np.floating], *, images: bool = False
+) -> str:
+    """Layer i's output, (n, channels) or images (n, channels, h, w), after group norm; of others nothing is left."""
+    if backbone.norm != "group":
+        return x
+    groups = backbone.widths[i - 1] // GROUP
+    one, zero = (g.constant(np.full(groups, value), kind) for value in (1, 0))
+    parts = g("Reshape", x, g.integers(0, groups, -1))
+    units = g("InstanceNormalization", parts, one, zero, epsilon=backbone.norm_epsilon)
+    scale, shift = tensor(f"norm{i}.weight"), tensor(f"norm{i}.bias")
+    if images:
+        scale, shift = (g("Unsqueeze", row, g.integers(1, 2)) for row in (scale, shift))
+    return g("Add", g("Mul", g("Reshape", units, g("Shape", x)), scale), shift)
