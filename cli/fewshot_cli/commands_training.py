@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fewshot_cli.group import app
-from fewshot_cli.options import INIT_HELP, EvaluationMode, Init, Json, Root, Seed, Workers
+from fewshot_cli.options import INIT_HELP, EvaluationMode, Init, Json, Root, Seed, WorkerCount
 
 
 @app.command()
@@ -51,7 +51,7 @@ def evaluate(
         ),
     ] = None,
     seed: Seed = 0,
-    workers: Workers = None,
+    workers: WorkerCount = None,
     record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False,
     json: Json = False,
 ) -> None:
@@ -103,7 +103,7 @@ def compare(
         Path | None,
         typer.Option(help="A .png or .svg to draw: accuracy against inner steps and shots.", show_default=False),
     ] = None,
-    workers: Workers = None,
+    workers: WorkerCount = None,
     json: Json = False,
 ) -> None:
     """Compare initializations on the same tasks: paired differences with 95 % intervals, wins and losses."""
@@ -146,7 +146,7 @@ def reproduce(
     seeds: Annotated[
         int, typer.Option(min=3, max=30, help="How many trainings of each kind; more of them narrow the intervals.")
     ] = 3,
-    workers: Workers = None,
+    workers: WorkerCount = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint; what was measured is kept.")
     ] = False,

@@ -50,7 +50,7 @@ def _workers(text: str) -> int | None:
     return int(text)
 
 
-Workers = Annotated[
+WorkerCount = Annotated[
     int | None,
     typer.Option(
         parser=_workers,

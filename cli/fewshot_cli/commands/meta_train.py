@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fewshot_cli.group import app
-from fewshot_cli.options import RUNNING, WRITING, Root, Workers, options
+from fewshot_cli.options import RUNNING, WRITING, Root, WorkerCount, options
 from fewshot_cli.output import Count, counted, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.teams import run_job
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fewshot_sdk.artifacts.initialization import Initialization
     from fewshot_sdk.config.recipe import Recipe
     from fewshot_sdk.config.regression import Regression
-    from fewshot_sdk.engine import workers as processes
+    from fewshot_sdk.engine.workers import Workers
     from fewshot_sdk.meta.beginning import Run
     from fewshot_sdk.meta.events import Event
 
@@ -36,7 +36,7 @@ class MetaTrainOptions(TrainingOptions):
 
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")]
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, bit for bit.")] = False
-    workers: Workers = None
+    workers: WorkerCount = None
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         typer.Option(help="auto is a GPU if there is one, which needs no workers.", rich_help_panel=RUNNING),
@@ -140,7 +140,7 @@ def meta_train(given: MetaTrainOptions) -> None:
     say(f"wrote {run.output}; next: fewshot adapt --init {run.output} --support {support} --output MODEL")
 
 
-def _train(workers: processes.Workers, run: Run) -> None:
+def _train(workers: Workers, run: Run) -> None:
     """Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait for a parent
     that is leaving, too.
     """
