@@ -13,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-import fewshot_cli.training
 import fewshot_sdk.config.presets
 import fewshot_sdk.data.glyphs
-import fewshot_sdk.meta.training
+import fewshot_sdk.meta.curve
+import fewshot_sdk.meta.run
 from fewshot_cli.main import app
 from fewshot_sdk.config.records import Metric
 from tests.conftest import tiny_recipe
@@ -46,7 +46,7 @@ def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
 
 def main(folder: Path, runs: int, seed: int) -> None:
     fewshot_sdk.data.glyphs.GLYPH_CLASSES = 30
-    fewshot_cli.training.CURVE_TASKS = 5
+    fewshot_sdk.meta.curve.TASKS = 5
     tiny = tiny_recipe()
     fewshot_sdk.config.presets.PRESETS["glyphs"] = tiny.replace(
         meta=tiny.meta.replace(meta_steps=20, tasks_per_step=1), inner=tiny.inner.replace(steps=2)

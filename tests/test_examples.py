@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from fewshot_sdk import load, preset
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config import presets
+from fewshot_sdk.data import glyphs
+from fewshot_sdk.meta import curve
+from fewshot_sdk.meta.events import Event
+from fewshot_sdk.meta.run import train_to_folder
+from fewshot_sdk.meta.training import MetaStep
 from tests.conftest import REPOSITORY, tiny_recipe
 
 EXAMPLES = REPOSITORY / "examples"
@@ -17,13 +23,24 @@ EXAMPLES = REPOSITORY / "examples"
 
 def test_every_example_is_short_and_tested_here() -> None:
     scripts = {path.name: path for path in EXAMPLES.glob("*.py")}
-    assert scripts.keys() == {"adapt_and_predict.py", "make_drawings.py", "own_network.py", "whole_line.py"}
+    assert scripts.keys() == {
+        "adapt_and_predict.py",
+        "make_drawings.py",
+        "own_network.py",
+        "train_to_folder.py",
+        "whole_line.py",
+    }
     assert all(len(path.read_text().splitlines()) <= 40 for path in scripts.values())
 
 
 def run(name: str, *words: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def interrupt(event: Event) -> None:
+    if isinstance(event, MetaStep):
+        raise KeyboardInterrupt
 
 
 def test_the_committed_drawings_are_those_the_script_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +69,21 @@ def test_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert (tmp_path / "model.onnx").stat().st_size > 1000
 
 
+def test_training_to_a_folder_goes_on_where_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tiny_recipe()
+    monkeypatch.setitem(presets.PRESETS, "glyphs", small.replace(meta=small.meta.replace(meta_steps=4)))
+    monkeypatch.setattr(glyphs, "GLYPH_CLASSES", 12)
+    monkeypatch.setattr(curve, "TASKS", 3)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train_to_folder(preset("glyphs"), "init", evaluate_every=0, on_event=interrupt)
+    run("train_to_folder.py", monkeypatch=monkeypatch)
+    assert capsys.readouterr().out.endswith("% on new classes\n")
+    assert load("init").provenance.meta_steps_done == 4
+
+
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "protonet"])
 def test_a_network_and_tasks_of_ones_own(
     algorithm: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -67,6 +99,11 @@ def test_the_python_of_the_readme_is_that_example() -> None:
     example = (EXAMPLES / "whole_line.py").read_text().partition('"""\n\n')[2]
     assert example in blocks
     assert len(example.splitlines()) <= 13
+
+
+def test_the_python_of_the_page_on_training_is_that_example() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "training.md").read_text(), re.DOTALL)
+    assert blocks == [(EXAMPLES / "train_to_folder.py").read_text().partition('"""\n\n')[2]]
 
 
 def test_every_command_of_the_pages_exists() -> None:

@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 import fewshot_sdk
-from fewshot_cli import commands_classifier, commands_hub, commands_training  # in the order in which --help lists them
+
+# In the order in which --help lists them.
+from fewshot_cli import commands_classifier, commands_hub  # isort: skip
+from fewshot_cli.commands import meta_train  # isort: skip
+from fewshot_cli import commands_training  # isort: skip
 from fewshot_cli.group import DEBUG, app
 from fewshot_cli.output import emit
 
 atexit.register(gc.freeze)  # else Python looks for garbage among all of PyTorch as it ends, for a third of a second
 
-__all__ = ["app", "commands_classifier", "commands_hub", "commands_training"]
+__all__ = ["app", "commands_classifier", "commands_hub", "commands_training", "meta_train"]
 
 
 def _show_version(wanted: bool) -> None:

@@ -7,11 +7,13 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TextIO, TypeVar, cast
 
 from fewshot_cli.streams import Messages, data, messages
 
 T = TypeVar("T")
+Count = Callable[[int, int, str], None]  # done, of how many, and a note
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 
@@ -42,34 +44,48 @@ def _write(stream: TextIO | Messages, text: str) -> None:
 
 
 def progress(
-    items: Iterable[T],
-    total: int,
-    title: str,
-    describe: Callable[[T], str],
-    done: int = 0,
-    plain_seconds: float | None = None,
+    items: Iterable[T], total: int, title: str, describe: Callable[[T], str], plain_seconds: float | None = None
 ) -> Iterator[T]:
-    """The items, with a bar and the time left on a terminal, now and then a line elsewhere.
+    """The items, `total` of them, which are counted as they go by; see `counted`."""
+    with counted(title, plain_seconds) as count:
+        count(0, total, "")
+        for done, item in enumerate(items, 1):
+            yield item
+            count(done, total, describe(item))
 
-    done: how many of the `total` were there before; plain_seconds: between two such lines.
+
+@contextmanager
+def counted(title: str, plain_seconds: float | None = None) -> Iterator[Count]:
+    """A function to show how many of how many are done, with a note; first how many are done at the beginning.
+
+    On a terminal it is a bar with the time left; elsewhere a line, the next at least `plain_seconds` later.
     """
     pause = PLAIN_SECONDS if plain_seconds is None else plain_seconds
-    if Messages(sys.stderr).isatty():
-        yield from _bar(items, total, title, describe, done)
-        return
+    with _bar(title) if Messages(sys.stderr).isatty() else nullcontext(_lines(title, pause)) as count:
+        yield count
+
+
+def _lines(title: str, pause: float) -> Count:
     started = shown = time.monotonic()
-    for new, item in enumerate(items, 1):
-        yield item
+    first: int | None = None
+
+    def count(done: int, total: int, note: str) -> None:
+        nonlocal shown, first
         now = time.monotonic()
-        if now - shown >= pause:
+        if first is None:
+            first = done
+        elif now - shown >= pause:
             shown = now
-            left = (now - started) / new * (total - done - new)
-            say(f"{title}: {done + new} of {total}, {describe(item)}, {_clock(left)} left")
+            left = (now - started) / (done - first) * (total - done)
+            say(f"{title}: {done} of {total}, {note}, {_clock(left)} left")
+
+    return count
 
 
-def _bar(items: Iterable[T], total: int, title: str, describe: Callable[[T], str], done: int) -> Iterator[T]:
+@contextmanager
+def _bar(title: str) -> Iterator[Count]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn(title),
@@ -78,11 +94,17 @@ def _bar(items: Iterable[T], total: int, title: str, describe: Callable[[T], str
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
+    task: TaskID | None = None
     with messages() as stream, Progress(*columns, console=Console(file=cast(TextIO, stream))) as bar:
-        task = bar.add_task(title, total=total, completed=done, note="")
-        for item in items:
-            yield item
-            bar.update(task, advance=1, note=describe(item))
+
+        def count(done: int, total: int, note: str) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task(title, total=total, completed=done, note=note)
+            else:
+                bar.update(task, completed=done, note=note)
+
+        yield count
 
 
 def _clock(seconds: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from fewshot_cli.output import say
-from fewshot_sdk.errors import FewshotError, WorkersStopped
+from fewshot_sdk.errors import WorkersStopped
 
 if TYPE_CHECKING:
     from fewshot_sdk.engine.workers import Workers
@@ -30,14 +30,9 @@ def run_job(work: Callable[[Workers, J], R], job: J, workers: int | None, n_task
         return work(Workers(), job)
     say(f"starting {size} workers")
     try:
-        outcome: tuple[R | None, FewshotError | None] = run_workers(size, _member, work, job)
+        return run_workers(size, work, job)
     except WorkersStopped as stop:
         raise SystemExit(128 + stop.number) from None
-    result, failure = outcome
-    if failure:
-        raise failure
-    assert result is not None
-    return result
 
 
 def n_workers(n_tasks: int, inner_steps: int) -> int:
@@ -48,11 +43,3 @@ def n_workers(n_tasks: int, inner_steps: int) -> int:
     if inner_steps < WORTH_WORKERS or not loopback_works():
         return 1
     return min(cores(), n_tasks)
-
-
-def _member(workers: Workers, work: Callable[[Workers, J], R], job: J) -> tuple[R | None, FewshotError | None]:
-    """In one of the processes: a known failure is sent back, not raised."""
-    try:
-        return work(workers, job), None
-    except FewshotError as error:
-        return None, error

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fewshot_sdk.engine.orphans import end_with_parent
 from fewshot_sdk.engine.processors import cores_of
-from fewshot_sdk.errors import WorkersError, WorkersStopped
+from fewshot_sdk.errors import FewshotError, WorkersError, WorkersStopped
 
 R = TypeVar("R")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
@@ -98,7 +98,8 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
     `work` is a function of an importable module; arguments and result are pickled.
     SIGINT, SIGTERM and SIGHUP to this process reach them all; when they have left, WorkersStopped is raised. If this
     process is killed, so are they.
-    Raises WorkersError if a process dies, or if there is no loopback network for them to talk over.
+    Raises the FewshotError that `work` raises in any of them, WorkersError if a process dies, or if there is no
+    loopback network for them to talk over.
     Source: torch.distributed.launcher, the code behind torchrun.
     """
     if not loopback_works():
@@ -127,7 +128,7 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
                 logs_specs=DefaultLogsSpecs(folder),  # a worker that fails leaves its reason there
                 signals_to_handle="SIGTERM,SIGINT,SIGQUIT" + ("" if ignored else ",SIGHUP"),
             )
-            results: dict[int, R] = elastic_launch(config, _member)(work, arguments)
+            outcomes: dict[int, tuple[R | None, FewshotError | None]] = elastic_launch(config, _member)(work, arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise WorkersError(
@@ -135,7 +136,10 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
         ) from None
     except SignalException as stop:
         raise WorkersStopped(int(stop.sigval)) from None
-    return results[0]
+    for _, known in outcomes.values():
+        if known:
+            raise known
+    return cast(R, outcomes[0][0])
 
 
 def loopback_works() -> bool:
@@ -184,11 +188,14 @@ def keep_freed_memory() -> None:
         libc.mallopt(_MMAP_THRESHOLD, 2**25)
 
 
-def _member(work: Callable[..., R], arguments: tuple[object, ...]) -> R:
+def _member(work: Callable[..., R], arguments: tuple[object, ...]) -> tuple[R | None, FewshotError | None]:
+    """In one of the processes: a known failure is sent back, not raised."""
     end_with_parent()
     keep_freed_memory()
     dist.init_process_group("gloo")
     try:
-        return work(Workers(rank=dist.get_rank(), size=dist.get_world_size()), *arguments)
+        return work(Workers(rank=dist.get_rank(), size=dist.get_world_size()), *arguments), None
+    except FewshotError as error:
+        return None, error
     finally:
         dist.destroy_process_group()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 from dataclasses import replace
@@ -11,9 +12,9 @@ import safetensors.torch
 import torch
 
 from fewshot_sdk import load, save
-from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.artifacts.initialization import Initialization, load_checkpoint, save_checkpoint
 from fewshot_sdk.config.records import Evaluation
-from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
+from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch, SaveError
 from fewshot_sdk.storage.files import manifest_of, write_folder
 
 
@@ -204,3 +205,25 @@ def test_a_folder_of_another_format_is_told_by_its_name(init: Initialization, tm
     files = {**init.files(), "config.json": b'{"format": "fewshot-sdk initialization 2"}'}
     with pytest.raises(BundleError, match=r"expected the format 'fewshot-sdk initialization 1', found '.* 2'"):
         load(write_folder(tmp_path / "later", files))
+
+
+def test_a_checkpoint_reads_back_as_it_was_written(init: Initialization, tmp_path: Path) -> None:
+    path = save_checkpoint(init, tmp_path / "init.checkpoint")
+    assert load_checkpoint(path).files() == init.files()
+    save_checkpoint(init, path)  # in place of the older one
+    assert [file.name for file in tmp_path.iterdir()] == ["init.checkpoint"]
+
+
+def test_a_checkpoint_that_the_disk_refuses_leaves_the_older_one(
+    init: Initialization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_checkpoint(init, tmp_path / "init.checkpoint")
+
+    def refuse(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(SaveError, match="no space left on device"):
+        save_checkpoint(init, path)
+    monkeypatch.undo()
+    assert load_checkpoint(path).sha256 == init.sha256

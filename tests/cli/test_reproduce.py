@@ -12,6 +12,7 @@ from fewshot_sdk.paper import taylor
 from fewshot_sdk.paper.experiment import Numbers
 from fewshot_sdk.paper.figures import Figure, Line, Scale
 from fewshot_sdk.paper.taylor import COMPARED, Coefficients, theory
+from fewshot_sdk.storage.locks import alone_at
 
 
 def run(*words: object) -> int:
@@ -126,3 +127,14 @@ def test_the_interval_is_students_over_the_seeds() -> None:
     assert mean == 2
     assert half == pytest.approx(4.303 / 3**0.5, rel=1e-3)
     assert Line(name="b", values=((1.5,),), theory=True).at(0) == (1.5, 0)
+
+
+@pytest.mark.parametrize("words", [[], ["--resume"]])
+def test_a_second_one_at_the_same_output_is_refused_at_once(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fewshot_cli.reproduction.check_free", lambda _: pytest.fail("it went on"))
+    with alone_at(tmp_path / "run", tmp_path / "run.checkpoint"):
+        assert run("reproduce", "taylor", *words, "--output", tmp_path / "run") == 1
+    assert capsys.readouterr().err.startswith(f"error: another process is making {tmp_path / 'run'} at this moment")
+    assert not list(tmp_path.iterdir())

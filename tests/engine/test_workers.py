@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.workers import Workers, run_workers
-from fewshot_sdk.errors import ConfigError, FewshotError, TrainingDiverged, WorkersError
+from fewshot_sdk.errors import ConfigError, TrainingDiverged, WorkersError
 from fewshot_sdk.meta.training import meta_train
 from tests.conftest import drawn_glyphs, tiny_recipe
 
@@ -32,14 +33,11 @@ def five_tasks(rate: float = 3e-3) -> tuple[Recipe, ClassImages]:
     return recipe, drawn_glyphs(recipe)
 
 
-def trained(workers: Workers, rate: float = 3e-3) -> list[str] | str:
-    """Each step's weights by their hash, or the error, in a worker."""
+def trained(workers: Workers, rate: float = 3e-3) -> list[str]:
+    """Each step's weights by their hash, in a worker."""
     recipe, data = five_tasks(rate)
     tasks = TaskSampler(data=data, n_way=5, k_shot=3)
-    try:
-        return [step.initialization.sha256 for step in meta_train(recipe, tasks, workers=workers)]
-    except FewshotError as error:
-        return f"{type(error).__name__}: {error}"
+    return [step.initialization.sha256 for step in meta_train(recipe, tasks, workers=workers)]
 
 
 def killed(workers: Workers) -> None:
@@ -82,11 +80,11 @@ def test_the_bits_do_not_depend_on_the_number_of_workers(size: int) -> None:
     assert run_workers(size, trained) == alone
 
 
-def test_a_loss_that_is_no_number_is_told_once_with_its_task() -> None:
-    said = run_workers(2, trained, 1e38)
-    assert isinstance(said, str)
-    assert said == trained(Workers(), 1e38)
-    assert said.startswith(TrainingDiverged.__name__)
+def test_a_known_failure_of_workers_is_raised_as_it_is_alone() -> None:
+    with pytest.raises(TrainingDiverged) as alone:
+        trained(Workers(), 1e38)
+    with pytest.raises(TrainingDiverged, match=re.escape(str(alone.value))):
+        run_workers(2, trained, 1e38)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

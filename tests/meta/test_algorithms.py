@@ -9,11 +9,9 @@ from typing import get_args
 import pytest
 import torch
 
-from fewshot_cli.main import app
 from fewshot_sdk import adapt, export_onnx, load, save
 from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, Outer
 from fewshot_sdk.artifacts.initialization import Initialization, fresh, load_checkpoint, save_checkpoint
-from fewshot_sdk.config import presets
 from fewshot_sdk.config.presets import preset, with_algorithm, with_outer
 from fewshot_sdk.config.recipe import InnerLoop, Recipe
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
@@ -230,53 +228,6 @@ def test_a_card_names_the_algorithm(sampler: TaskSampler) -> None:
 
     assert "A MAML initialization" in card(steps_of("maml", sampler)[0].initialization)
     assert "a rate learned for each weight" in card(steps_of("meta-sgd", sampler)[0].initialization)
-
-
-def test_the_command_names_what_it_did_and_what_it_knows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
-    words = ["meta-train", "--preset", "glyphs", "--output", str(tmp_path / "init"), "--evaluate-every", "0"]
-    for more, code in ((["--algorithm", "anil", "--tail-shots", "2"], 0), (["--algorithm", "mmaml"], 2)):
-        with pytest.raises(SystemExit) as stop:
-            app([*words, *more])
-        assert int(stop.value.code or 0) == code
-    assert "'reptile', 'fomaml', 'maml', 'anil', 'boil', 'meta-sgd'" in capsys.readouterr().err
-    made = load(tmp_path / "init")
-    assert made.provenance.command.startswith("fewshot meta-train --preset glyphs --algorithm anil --tail-shots 2 ")
-    assert (made.recipe.meta.algorithm, made.recipe.meta.tail_shots) == ("anil", 2)
-
-
-def test_the_command_takes_another_outer_optimizer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
-    words = ["meta-train", "--preset", "glyphs", "--evaluate-every", "0", "--output", str(tmp_path / "init")]
-    asked = ["--replacement", "--outer", "momentum", "--step-size", "0.2", "--tasks-per-step", "1"]
-    with pytest.raises(SystemExit, match="0"):
-        app([*words, *asked])
-    made = load(tmp_path / "init")
-    meta = made.recipe.meta
-    assert (meta.optimizer, meta.step_size, meta.final_step_size, meta.tasks_per_step) == ("momentum", 0.2, 0, 1)
-    assert f" {' '.join(asked)} --meta-steps " in made.provenance.command
-    assert "| outer step size, of SGD with momentum 0.9 | 0.2 to 0, linear |" in made.files()["README.md"].decode()
-    with pytest.raises(SystemExit, match="2"):
-        app([*words, "--outer", "lion"])
-    assert "'momentum', 'nesterov'" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        app([*words, "--step-size", "0"])
-    assert "with 0 nothing is learned" in capsys.readouterr().err
-
-
-def test_replacement_where_a_mini_batch_is_the_whole_set_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["meta-train", "--preset", "glyphs", "--algorithm", "maml", "--output", str(tmp_path / "init")]
-    with pytest.raises(SystemExit, match="1"):
-        app([*words, "--replacement"])
-    assert "--replacement changes nothing here: each mini-batch is all 25 examples" in capsys.readouterr().err
 
 
 def test_a_rate_that_suits_the_outer_optimizer() -> None:

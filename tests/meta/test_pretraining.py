@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_cli.main import app
-from fewshot_sdk import adapt, export_onnx, load
-from fewshot_sdk.artifacts.initialization import save_checkpoint
+from fewshot_sdk import adapt, export_onnx
 from fewshot_sdk.config import presets
 from fewshot_sdk.config.presets import pretrained_for
 from fewshot_sdk.config.recipe import Conv4, Mlp, Pretraining, Recipe, Residual
-from fewshot_sdk.data import datasets
 from fewshot_sdk.data.augmentation import photographed, redrawn
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler
-from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.features import frozen_features
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
@@ -174,76 +170,6 @@ def test_what_cannot_be_pretrained_is_told(classes: ClassImages) -> None:
         next(pretrain(tiny_recipe(), classes, seed=0, threads=1))
     with pytest.raises(TrainingDiverged, match="not finite in epoch 1"):
         list(pretrain(small_recipe(SMALL.replace(learning_rate=1e30)), classes, seed=0, threads=1))
-
-
-def test_the_command_pretrains_then_meta_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(presets.PRESETS, "glyphs", small_recipe())
-    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
-    monkeypatch.setattr(processors, "cores", lambda: 1)
-    words = ["meta-train", "--preset", "glyphs", "--output"]
-    with pytest.raises(SystemExit, match="0"):
-        app([*words, str(tmp_path / "whole")])
-    recipe = small_recipe()
-    data = datasets.open_dataset(recipe.data, recipe.preprocessing, "train")
-    half = list(zip(range(2), pretrain(recipe, data, seed=0, threads=1), strict=False))[-1][1]
-    save_pretraining(half, recipe, 0, data, tmp_path / "again.pretraining")
-    with pytest.raises(SystemExit, match="1"):
-        app([*words, str(tmp_path / "again")])
-    with pytest.raises(SystemExit, match="0"):
-        app([*words, str(tmp_path / "again"), "--resume"])
-    whole, again = load(tmp_path / "whole"), load(tmp_path / "again")
-    assert all(torch.equal(tensor, again.state.params[name]) for name, tensor in whole.state.params.items())
-    assert "supervised pre-training | 4 epochs" in (tmp_path / "whole" / "README.md").read_text()
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == []
-
-
-def test_the_command_pretrains_alone_for_a_baseline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe(head="dense"))
-    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
-    words = ["meta-train", "--preset", "glyphs", "--pretrain", "2", "--meta-steps", "0", "--output"]
-    with pytest.raises(SystemExit, match="0"):
-        app([*words, str(tmp_path / "alone")])
-    init = load(tmp_path / "alone")
-    assert (init.recipe.head, init.recipe.meta.meta_steps, init.provenance.meta_steps_done) == ("zero", 0, 0)
-    assert init.provenance.command == "fewshot meta-train --preset glyphs --pretrain 2 --meta-steps 0 --seed 0"
-    card = (tmp_path / "alone" / "README.md").read_text()
-    assert "A supervised initialization: class means or a linear probe" in card
-    assert "Pre-training alone, no outer step, in " in card
-    assert "| supervised pre-training | 2 epochs, batch 128, rate 0.1 |" in card
-    assert "inner loop |" not in card
-    data = datasets.open_dataset(init.recipe.data, init.recipe.preprocessing, "train")
-    *_, last = pretrain(init.recipe, data, seed=0, threads=1)
-    assert torch.equal(init.state.params["conv2.weight"], last.tensors["conv2.weight"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone"]
-    save_checkpoint(init, tmp_path / "other.checkpoint")
-    with pytest.raises(SystemExit, match="1"):
-        app([*words, str(tmp_path / "other"), "--resume", "--seed", "4"])
-    assert "seed was 0, now 4" in capsys.readouterr().err
-    classifier = adapt(init, draw_folder(tmp_path / "drawings"), method="probe")
-    assert export_onnx(classifier, tmp_path / "m.onnx").metadata.parity.max_difference < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["glyphs", "--meta-steps", "0"], "it takes --pretrain EPOCHS"),
-        (["glyphs", "--meta-steps", "0", "--pretrain", "0"], "it takes --pretrain EPOCHS"),
-        (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--algorithm", "maml"], "and no --algorithm"),
-        (["sine", "--evaluate-every", "0", "--meta-steps", "0"], "meta_steps: expected 1"),  # 0 asks for no curve
-        (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--replacement"], "--replacement, --outer"),
-        (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--step-size", "0.5"], "--step-size or --tasks-per-step"),
-        (["sine", "--pretrain", "2"], "sine is for numbers: leave out --root"),
-        (["sine", "--meta-steps", "0"], "meta_steps: expected 1 or more, found 0"),
-    ],
-)
-def test_pretraining_that_cannot_be_is_told(
-    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="1"):
-        app(["meta-train", "--preset", *words, "--output", str(tmp_path / "x")])
-    assert said in capsys.readouterr().err
 
 
 def test_the_presets_own_pretraining_is_kept_but_for_its_length() -> None:

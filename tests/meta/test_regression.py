@@ -108,30 +108,6 @@ def test_every_algorithm_trains_fits_and_continues_to_the_bits_of_not_stopping(
     assert made.config.after < made.config.before or algorithm == "anil"  # whose body may not be bent to a curve
 
 
-def test_a_command_told_to_stop_continues_to_the_same_bits(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from fewshot_sdk.artifacts import initialization as checkpoint
-
-    monkeypatch.chdir(tmp_path)
-    words = ["meta-train", "--preset", "sine", "--meta-steps", 4, "--algorithm", "maml", "--output"]
-    assert run(*words, "whole")[0] == 0
-
-    def stop(init: checkpoint.AnyInitialization, path: Path) -> Path:
-        raise KeyboardInterrupt(real(init, path))
-
-    real = checkpoint.save_checkpoint
-    monkeypatch.setattr(checkpoint, "save_checkpoint", stop)
-    assert run(*words, "parts", "--checkpoint-every", 2)[0] == 130
-    monkeypatch.setattr(checkpoint, "save_checkpoint", real)
-    assert run(*words, "parts")[0] == 1  # there is something unfinished
-    assert run(*words, "parts", "--resume")[0] == 0
-    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
-        tmp_path / "whole" / "model.safetensors"
-    ).read_bytes()
-    assert not (tmp_path / "parts.checkpoint").exists()
-
-
 def test_steps_are_gradient_descent_on_the_mean_squared_error(sine: NumberInitialization) -> None:
     assert all(
         torch.equal(adapt_regressor(sine, POINTS, steps=0).params[name], t) for name, t in sine.state.params.items()

@@ -1,0 +1,10 @@
+"""Meta-train to a folder. What Ctrl-C or an error interrupts is kept beside it, and goes on when this runs again."""
+
+from pathlib import Path
+
+from fewshot_sdk import preset
+from fewshot_sdk.meta.run import train_to_folder
+
+resume = Path("init.checkpoint").exists()
+init = train_to_folder(preset("glyphs"), "init", evaluate_every=100, resume=resume)
+print(f"{init.metrics[-1].accuracy:.1%} on new classes")

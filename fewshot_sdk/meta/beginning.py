@@ -1,0 +1,136 @@
+"""What a training begins with: its settings, data, pre-training, and the outer steps that are left to take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fewshot_sdk.artifacts.initialization import (
+    AnyInitialization,
+    Initialization,
+    NumberInitialization,
+    begun,
+    load_checkpoint,
+    load_checkpoint_of_numbers,
+    save_checkpoint,
+)
+from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.config.regression import Regression
+from fewshot_sdk.data.datasets import open_dataset
+from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.engine import processors
+from fewshot_sdk.engine.workers import Workers
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.meta import curve, pretraining
+from fewshot_sdk.meta.events import Began, Listener, Reading, unheard
+from fewshot_sdk.meta.regression import NumberStep, meta_train_on_numbers
+from fewshot_sdk.meta.training import MetaStep, meta_train, origin
+
+COMMAND, CHECKPOINT_EVERY = "train_to_folder(...)", 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The settings of a training, the same in each process that shares it; see `train_to_folder`."""
+
+    recipe: Recipe | Regression
+    output: Path
+    root: Path | None = None
+    seed: int = 0
+    checkpoint_every: int = CHECKPOINT_EVERY
+    evaluate_every: int | None = None
+    device: torch.device | None = None
+    command: str = COMMAND
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where unfinished meta-training is kept."""
+        return checkpoint_of(self.output)
+
+    @property
+    def pretraining(self) -> Path:
+        """Where unfinished pre-training is kept."""
+        return pretraining_of(self.output)
+
+
+def checkpoint_of(output: Path) -> Path:
+    """The file beside a folder that keeps unfinished meta-training."""
+    return output.with_name(f"{output.name}.checkpoint")
+
+
+def pretraining_of(output: Path) -> Path:
+    """The file beside a folder that keeps unfinished pre-training."""
+    return output.with_name(f"{output.name}.pretraining")
+
+
+def prepare(run: Run, weights: Initialization | None = None, on_event: Listener = unheard) -> None:
+    """What comes before the outer steps, in one process: reads the data, and leaves a checkpoint of what they begin
+    with unless that is random weights. Pre-training takes all cores; an epoch that is interrupted is lost.
+    """
+    recipe = run.recipe
+    if weights is not None and (isinstance(recipe, Regression) or recipe.pretraining):
+        raise ConfigError(f"weights: {recipe.preset} begins with random ones; leave them out")
+    if isinstance(recipe, Regression):
+        return
+    if weights is not None and weights.recipe.backbone != recipe.backbone:
+        raise ConfigError(f"weights: expected a backbone {recipe.backbone}, found {weights.recipe.backbone}")
+    on_event(Reading(data=recipe.data.name))
+    tasks = _tasks(run, recipe)  # decoded once, for all processes
+    if run.checkpoint.exists():
+        return
+    if recipe.pretraining is not None:
+        _pretrain(run, recipe, tasks, on_event)
+    elif weights is not None:
+        save_checkpoint(begun(recipe, weights.state.params, origin(tasks, run.command, run.device)), run.checkpoint)
+
+
+def steps_left(run: Run, workers: Workers) -> tuple[AnyInitialization | None, Iterator[MetaStep | NumberStep]]:
+    """The checkpoint, or None where training begins with random weights, and the outer steps from there on."""
+    if isinstance(run.recipe, Regression):
+        return _on_numbers(run, run.recipe, workers)
+    return _on_pictures(run, run.recipe, workers)
+
+
+def _on_pictures(run: Run, recipe: Recipe, workers: Workers) -> tuple[Initialization | None, Iterator[MetaStep]]:
+    start = load_checkpoint(run.checkpoint) if run.checkpoint.exists() else None
+    command = start.provenance.command if start else run.command
+    steps = meta_train(recipe, _tasks(run, recipe), start=start, workers=workers, device=run.device, command=command)
+    before = start.metrics if start else ()
+    return start, curve.measured(
+        steps, recipe, every=run.evaluate_every, root=run.root, seed=run.seed, before=before, workers=workers
+    )
+
+
+def _on_numbers(
+    run: Run, recipe: Regression, workers: Workers
+) -> tuple[NumberInitialization | None, Iterator[NumberStep]]:
+    start = load_checkpoint_of_numbers(run.checkpoint) if run.checkpoint.exists() else None
+    command = start.provenance.command if start else run.command
+    return start, meta_train_on_numbers(recipe, seed=run.seed, start=start, workers=workers, command=command)
+
+
+def _tasks(run: Run, recipe: Recipe) -> TaskSampler:
+    data = open_dataset(recipe.data, recipe.preprocessing, "train", run.root)
+    return TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=run.seed)
+
+
+def _pretrain(run: Run, recipe: Recipe, tasks: TaskSampler, on_event: Listener) -> None:
+    assert recipe.pretraining is not None
+    start = None
+    if run.pretraining.exists():
+        start = pretraining.load_pretraining(run.pretraining, recipe, run.seed, tasks.data)
+    done, total = start.done if start else 0, recipe.pretraining.epochs
+    if done < total:
+        on_event(Began(work="pre-training", done=done, total=total))
+    threads = processors.cores() if recipe.backbone.many_threads else 1
+    epoch = start
+    for epoch in pretraining.pretrain(recipe, tasks.data, seed=run.seed, threads=threads, start=start):
+        pretraining.save_pretraining(epoch, recipe, run.seed, tasks.data, run.pretraining)
+        on_event(epoch)
+    assert epoch is not None
+    made = origin(tasks, run.command, run.device)
+    save_checkpoint(pretraining.pretrained(recipe, epoch, tasks.data.n_classes, made), run.checkpoint)
+    run.pretraining.unlink()

@@ -1,0 +1,54 @@
+"""What a training that ends in a folder tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from fewshot_sdk.errors import FewshotError
+from fewshot_sdk.meta.pretraining import Epoch
+from fewshot_sdk.meta.regression import NumberStep
+from fewshot_sdk.meta.training import MetaStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A data set is about to be read."""
+
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Began:
+    """Training begins with `done` of `total` epochs or outer steps behind it."""
+
+    work: Literal["pre-training", "meta-training"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsaved:
+    """A file that could not be written; training goes on without it."""
+
+    path: Path
+    reason: FewshotError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Training stopped early; `checkpoint` holds where it stands after `done` of `meta_steps` outer steps."""
+
+    checkpoint: Path
+    done: int
+    meta_steps: int
+
+
+Event: TypeAlias = Reading | Began | Epoch | MetaStep | NumberStep | Unsaved | Kept
+Listener: TypeAlias = Callable[[Event], object]
+
+
+def unheard(_: Event) -> None:
+    """The listener that does nothing."""

@@ -1,0 +1,188 @@
+"""A training from nothing, or from its checkpoint, to a folder: what is interrupted goes on to the same bits."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import overload
+
+import torch
+
+from fewshot_sdk.artifacts.initialization import (
+    AnyInitialization,
+    Initialization,
+    NumberInitialization,
+    save_checkpoint,
+)
+from fewshot_sdk.artifacts.opening import load_any
+from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.config.regression import Regression
+from fewshot_sdk.engine.workers import Workers, run_workers
+from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
+from fewshot_sdk.meta.beginning import (
+    CHECKPOINT_EVERY,
+    COMMAND,
+    Run,
+    checkpoint_of,
+    prepare,
+    pretraining_of,
+    steps_left,
+)
+from fewshot_sdk.meta.events import Began, Kept, Listener, Unsaved, unheard
+from fewshot_sdk.storage import plots
+from fewshot_sdk.storage.bundles import read_archive
+from fewshot_sdk.storage.files import check_free, write_folder
+from fewshot_sdk.storage.locks import alone_at
+
+
+@overload
+def train_to_folder(
+    recipe: Recipe, output: str | Path, *, root: str | Path | None = None, seed: int = 0,
+    weights: Initialization | None = None, checkpoint_every: int = CHECKPOINT_EVERY, evaluate_every: int | None = None,
+    resume: bool = False, workers: int = 1, device: torch.device | None = None, command: str = COMMAND,
+    on_event: Listener = unheard,
+) -> Initialization: ...  # fmt: skip
+@overload
+def train_to_folder(
+    recipe: Regression, output: str | Path, *, seed: int = 0, checkpoint_every: int = CHECKPOINT_EVERY,
+    resume: bool = False, workers: int = 1, command: str = COMMAND, on_event: Listener = unheard,
+) -> NumberInitialization: ...  # fmt: skip
+def train_to_folder(
+    recipe: Recipe | Regression,
+    output: str | Path,
+    *,
+    root: str | Path | None = None,
+    seed: int = 0,
+    weights: Initialization | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    evaluate_every: int | None = None,
+    resume: bool = False,
+    workers: int = 1,
+    device: torch.device | None = None,
+    command: str = COMMAND,
+    on_event: Listener = unheard,
+) -> AnyInitialization:
+    """Pre-train and meta-train by a recipe, for pictures or numbers, and save the initialization as a folder.
+
+    root: folder of the data set, as of `open_dataset`. weights: an initialization of the same backbone, such as a timm
+    model, to begin with in place of random weights.
+    Unfinished work is kept beside the folder, in OUTPUT.pretraining after each epoch and in OUTPUT.checkpoint after
+    every `checkpoint_every` outer steps, and when an exception, such as KeyboardInterrupt, ends it. `resume` continues
+    from there, to the same bits as without the interruption.
+    evaluate_every: outer steps between two points of the curve, accuracy on held-out classes, in
+    `Initialization.metrics` and, with matplotlib, curve.png; None: a twentieth of all, at least 500; 0: none.
+    workers: processes that share the tasks of an outer step; they are started as by `multiprocessing`, so that a script
+    needs `if __name__ == "__main__"`, and `on_event` must be a function of a module. device: a GPU, for one worker.
+    on_event: called with each of `fewshot_sdk.meta.events`; an exception that it raises ends the training.
+    Raises OutputExists if the folder, unfinished work that is not to be resumed, or another process at the same output
+    is there; ConfigError if what is resumed was another training; SaveError, naming where the result was rescued to, if
+    the disk refuses; and what `meta_train` raises.
+    """
+    run = Run(
+        recipe=recipe,
+        output=Path(output),
+        root=None if root is None else Path(root),
+        seed=seed,
+        checkpoint_every=checkpoint_every,
+        evaluate_every=evaluate_every,
+        device=device,
+        command=command,
+    )
+    with reserved(run.output, resume=resume):
+        prepare(run, weights, on_event)
+        if workers == 1:
+            return train(run, on_event=on_event)
+        run_workers(workers, _in_worker, run, on_event)
+    return load_any(run.output.absolute())  # a relative one may bear a bundled name
+
+
+@contextmanager
+def reserved(output: Path, *, resume: bool) -> Iterator[None]:
+    """While this process alone trains to `output`, where there is unfinished work if it is to be resumed, else none.
+
+    Raises OutputExists, or BundleError if there is nothing to resume, or what is there is damaged.
+    """
+    with alone_at(output, checkpoint_of(output)):
+        check_free(output)
+        for path in (checkpoint_of(output), pretraining_of(output)):
+            if path.exists() and not resume:
+                raise OutputExists(f"{path} holds an unfinished training; continue it with --resume, or remove it")
+        if resume and not pretraining_of(output).exists():
+            read_archive(checkpoint_of(output))
+        yield
+
+
+def train(
+    run: Run,
+    *,
+    workers: Workers | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_event: Listener = unheard,
+) -> AnyInitialization:
+    """Take the outer steps after `prepare`, from the checkpoint if there is one, and save what they end in.
+
+    Returns the initialization after the last step taken. stop: asked after each step; True in any worker
+    ends the training there, kept in the checkpoint. The first worker writes, and alone hears of events.
+    """
+    workers = workers or Workers()
+    first, total = workers.rank == 0, run.recipe.meta.meta_steps
+    tell = on_event if first else unheard
+    start, steps = steps_left(run, workers)
+    last = start
+    tell(Began(work="meta-training", done=_done(start), total=total))
+    try:
+        for step in steps:
+            last = step.initialization
+            tell(step)
+            if step.done == total or workers.any(stop()):
+                break
+            if first and step.done % run.checkpoint_every == 0:
+                try:
+                    save_checkpoint(last, run.checkpoint)
+                except SaveError as error:
+                    tell(Unsaved(path=run.checkpoint, reason=error))
+        assert last is not None  # a recipe without outer steps is pre-trained
+        if first and _done(last) == total:
+            _save_or_rescue(run, last, tell)
+        elif first:
+            _keep(run, last, tell)
+    except BaseException:
+        if first and last is not None and last is not start:
+            with suppress(SaveError):
+                _keep(run, last, tell)
+        raise
+    if first and _done(last) == total:
+        for path in (run.checkpoint, run.pretraining):
+            path.unlink(missing_ok=True)
+    return last
+
+
+def _in_worker(workers: Workers, run: Run, on_event: Listener) -> None:
+    train(run, workers=workers, on_event=on_event)
+
+
+def _done(init: AnyInitialization | None) -> int:
+    return init.provenance.meta_steps_done if init else 0
+
+
+def _keep(run: Run, init: AnyInitialization, tell: Listener) -> None:
+    save_checkpoint(init, run.checkpoint)
+    tell(Kept(checkpoint=run.checkpoint, done=_done(init), meta_steps=run.recipe.meta.meta_steps))
+
+
+def _save_or_rescue(run: Run, init: AnyInitialization, tell: Listener) -> None:
+    """Save; if that disk refuses, keep the hours of training in the temporary folder instead, and raise."""
+    files = init.files()
+    if init.metrics:
+        try:
+            files["curve.png"] = plots.curve({init.recipe.preset: init.metrics})
+        except MissingExtra as error:
+            tell(Unsaved(path=run.output / "curve.png", reason=error))
+    try:
+        write_folder(run.output, files)
+    except (OutputExists, SaveError) as error:
+        elsewhere = Path(tempfile.mkdtemp(prefix="fewshot-")) / run.output.name
+        write_folder(elsewhere, files)
+        raise SaveError(f"{error}; what was trained is kept in {elsewhere}") from None

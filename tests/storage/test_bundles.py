@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from fewshot_sdk.errors import BundleError
+from fewshot_sdk.storage.bundles import read_archive, write_archive
+
+
+def test_an_archive_is_the_same_bytes_for_the_same_files(tmp_path: Path) -> None:
+    first = write_archive(tmp_path / "a", {"x": b"1", "y": b"2"}).read_bytes()
+    assert write_archive(tmp_path / "b", {"x": b"1", "y": b"2"}).read_bytes() == first
+    assert read_archive(tmp_path / "a") == {"x": b"1", "y": b"2"}
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a", {"model.safetensors": bytes(300)})
+    good = path.read_bytes()
+    for position in range(0, len(good), 3):
+        bad = bytearray(good)
+        bad[position] ^= 4
+        path.write_bytes(bad)
+        with contextlib.suppress(BundleError):  # a bit that means nothing, as of a date, does not matter
+            assert read_archive(path) == {"model.safetensors": bytes(300)}
+    path.write_bytes(good[:-9])
+    with pytest.raises(BundleError, match="not a checkpoint, or is damaged"):
+        read_archive(path)
+    with pytest.raises(BundleError, match="expected a checkpoint"):
+        read_archive(tmp_path / "nowhere")
