@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewshot_cli.jobs import run_job
 from fewshot_cli.output import emit, emit_json, progress, say
-from fewshot_cli.teams import run_job
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free_file, write_file
 

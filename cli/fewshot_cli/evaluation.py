@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from fewshot_cli.jobs import run_job
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_cli.signals import stoppable
-from fewshot_cli.teams import run_job
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import SIGNATURE, read_folder
 from fewshot_sdk.storage.replacement import replace_folder

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fewshot_cli.jobs import WORTH_A_TEAM, run_job
 from fewshot_cli.locks import alone_at
 from fewshot_cli.output import emit, emit_json, progress, say
-from fewshot_cli.teams import WORTH_A_TEAM, run_job
 from fewshot_sdk.errors import BundleError, ConfigError, OutputExists
 from fewshot_sdk.storage.files import check_free, overwrite_file, write_folder
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fewshot_cli import evaluation
-from fewshot_cli.teams import run_job, team_size
+from fewshot_cli.jobs import run_job, team_size
 from fewshot_sdk import save
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import Recipe
