@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,12 @@ FILES = {
     if path.name != "__init__.py" and "assets" not in path.parts
 }
 
+COMMAND_FILES = {
+    ".".join(path.relative_to(COMMAND).with_suffix("").parts): path
+    for path in COMMAND.rglob("*.py")
+    if path.name != "__init__.py"
+}
+
 
 def imported(path: Path) -> set[str]:
     """Every module named in an import anywhere in a file; `from a import b` gives a and a.b."""
@@ -38,6 +44,11 @@ def imported(path: Path) -> set[str]:
 def own(path: Path) -> set[str]:
     names = {name.removeprefix("fewshot_sdk.") for name in imported(path) if name.startswith("fewshot_sdk.")}
     return {name for name in names if name in FILES}
+
+
+def used_of_the_command(path: Path) -> set[str]:
+    names = {name.removeprefix("fewshot_cli.") for name in imported(path) if name.startswith("fewshot_cli.")}
+    return {name for name in names if name in COMMAND_FILES}
 
 
 def folder(module: str) -> str:
@@ -58,12 +69,30 @@ def test_a_folder_imports_only_folders_above_it() -> None:
     assert not upwards
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
-    left = {name: own(path) for name, path in FILES.items()}
+@pytest.mark.parametrize(
+    ("files", "its"), [(FILES, own), (COMMAND_FILES, used_of_the_command)], ids=["library", "command"]
+)
+def test_modules_import_each_other_in_no_circle(files: dict[str, Path], its: Callable[[Path], set[str]]) -> None:
+    left = {name: its(path) for name, path in files.items()}
     while free := [name for name, needs in left.items() if not needs & left.keys()]:
         for name in free:
             del left[name]
     assert not left
+
+
+def test_only_main_imports_commands_and_no_command_another() -> None:
+    found = {(name, other) for name, path in COMMAND_FILES.items() for other in used_of_the_command(path)}
+    assert {name for name, other in found if other.startswith("commands.")} == {"main"}
+
+
+def test_a_command_is_registered_in_the_file_of_its_name() -> None:
+    from typer.main import get_command
+
+    from fewshot_cli.main import app
+
+    known: dict[str, object] = get_command(app).commands  # type: ignore[attr-defined]
+    there = {name.removeprefix("commands.").replace("_", "-") for name in COMMAND_FILES if name.startswith("commands.")}
+    assert known.keys() - {"meta-train"} == there - {"meta-train"}
 
 
 def test_the_check_would_notice_an_import_upwards(tmp_path: Path) -> None:
@@ -73,12 +102,14 @@ def test_the_check_would_notice_an_import_upwards(tmp_path: Path) -> None:
 
 
 def test_a_module_is_one_concept_long() -> None:
-    long = {name: n for name, path in FILES.items() if (n := len(path.read_text().splitlines())) > 300}
+    long = {
+        name: n for name, path in (FILES | COMMAND_FILES).items() if (n := len(path.read_text().splitlines())) > 300
+    }
     assert not long
 
 
 def test_only_the_commands_output_module_prints() -> None:
-    for path in [*FILES.values(), *COMMAND.rglob("*.py")]:
+    for path in [*FILES.values(), *COMMAND_FILES.values()]:
         calls = {
             node.func.id
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -88,7 +119,7 @@ def test_only_the_commands_output_module_prints() -> None:
 
 
 def test_the_command_uses_no_private_name() -> None:
-    for path in COMMAND.rglob("*.py"):
+    for path in COMMAND_FILES.values():
         private = {name for name in imported(path) if "._" in name.removeprefix("__future__")}
         assert not private, path
 

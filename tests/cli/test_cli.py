@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_cli import adapting
 from fewshot_cli.main import app
 from fewshot_sdk import load
 from fewshot_sdk.config import presets
@@ -350,7 +349,7 @@ def test_ctrl_c_is_exit_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapting, "predict", interrupt)
+    monkeypatch.setattr("fewshot_sdk.runtime.opening.open_predictor", interrupt)
     code, out, err = run("predict", "m.onnx", "p.png")
     assert (code, out, err) == (130, "", "interrupted\n")
 
@@ -359,7 +358,7 @@ def test_where_there_is_no_torch_it_says_so(run: Run, drawings: Path, monkeypatc
     def missing(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(adapting, "adapt", missing)
+    monkeypatch.setattr("fewshot_sdk.artifacts.opening.load_bundled", missing)
     code, _, err = run("adapt", "--support", drawings, "--output", "o")
     assert (code, err) == (1, "error: this command needs torch, which is not installed here; pip install torch\n")
 
