@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import fewshot_sdk
 from fewshot_cli.output import say
@@ -18,9 +18,34 @@ from fewshot_sdk.errors import ParityError
 # Workers on a machine without name resolution would each print a warning; read when torch is loaded.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
+F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "--debug"
 OPTIONAL = ("torch", "safetensors", "onnx")  # what `predict` on an ONNX file does without
 EXTRAS = {"starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
+
+
+WIDEST = 30  # of the names of options; what they do stands to the right of it, or below
+
+
+class Command(TyperCommand):
+    """Its `--help` lists the options under the panels that they name; those that name none come first."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes arguments and options."""
+        arguments: list[tuple[str, str]] = []
+        panels: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                its = arguments if parameter.param_type_name == "argument" else panels.setdefault(panel, [])
+                its.append(record)
+        if arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl(arguments)
+        width = min(WIDEST, max(len(name) for records in panels.values() for name, _ in records))
+        for title, records in panels.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), said) for name, said in records], col_max=WIDEST)
 
 
 class Group(TyperGroup):
@@ -37,7 +62,7 @@ class Group(TyperGroup):
         except fewshot_sdk.FewshotError as error:
             if debug:
                 raise
-            say(f"error: {error}")
+            say("\n".join(f"error: {said}" for said in error.args))
             sys.exit(3 if isinstance(error, ParityError) else 1)
         except ModuleNotFoundError as error:
             if debug or error.name not in (*OPTIONAL, *EXTRAS):
@@ -58,7 +83,15 @@ class Group(TyperGroup):
             raise typer.Exit(130) from None
 
 
-app = typer.Typer(
+class App(typer.Typer):
+    """An application whose commands have their options in panels."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
+        """As its parent."""
+        return super().command(name, **{"cls": Command, **settings})
+
+
+app = App(
     cls=Group,
     no_args_is_help=True,
     add_completion=False,

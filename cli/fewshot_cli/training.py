@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewshot_cli.jobs import run_job
 from fewshot_cli.locks import alone_at
 from fewshot_cli.output import progress, say
 from fewshot_cli.signals import stoppable
-from fewshot_cli.teams import run_job
 from fewshot_cli.training_job import Job
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
 from fewshot_sdk.storage.files import check_free, write_folder

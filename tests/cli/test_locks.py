@@ -36,7 +36,7 @@ with alone_at(Path(sys.argv[1]), Path(sys.argv[2])):
 def test_a_second_one_at_the_same_output_is_refused_at_once(
     run: Run, words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("training", "reproduction"):
+    for module in ("training", "commands.reproduce"):
         monkeypatch.setattr(f"fewshot_cli.{module}.check_free", lambda _: pytest.fail("it went on"))
     with alone_at(tmp_path / "run", tmp_path / "run.checkpoint"):
         code, _, err = run(*words, "--output", tmp_path / "run")

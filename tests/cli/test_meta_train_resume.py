@@ -17,7 +17,6 @@ import pytest
 from fewshot_cli.main import app
 from fewshot_sdk.artifacts.initialization import Initialization, load_checkpoint, save_checkpoint
 from fewshot_sdk.config import presets
-from fewshot_sdk.data import datasets
 from fewshot_sdk.errors import BundleError, SaveError
 from fewshot_sdk.meta import training
 from fewshot_sdk.storage.bundles import read_archive, write_archive
@@ -83,7 +82,7 @@ def test_whatever_ends_a_training_its_last_step_is_kept(
     error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
-    monkeypatch.setattr(datasets, "GLYPH_CLASSES", 30)
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 30)
     true_steps = training.meta_train
 
     def fails(*words: Any, **settings: Any) -> Iterator[training.MetaStep]:

@@ -106,7 +106,7 @@ def test_what_is_pretrained_is_adapted_evaluated_and_exported(
     modes = [evaluate(init, few, n_tasks=5, mode=m).accuracy for m in ("transductive", "inductive", "frozen")]
     assert modes[0] == modes[1] == modes[2]  # no statistics to share
     with one_thread():
-        classifier = adapt(init, draw_folder(tmp_path / "drawings"))
+        classifier = adapt(init, draw_folder(tmp_path / "drawings"), method="probe", reject_rate=None)
     assert export_onnx(classifier, tmp_path / "m.onnx").metadata.parity.max_difference < 1e-5
 
 
@@ -221,7 +221,7 @@ def test_the_command_pretrains_alone_for_a_baseline(
     with pytest.raises(SystemExit, match="1"):
         app([*words, str(tmp_path / "other"), "--resume", "--seed", "4"])
     assert "seed was 0, now 4" in capsys.readouterr().err
-    classifier = adapt(init, draw_folder(tmp_path / "drawings"), method="probe")
+    classifier = adapt(init, draw_folder(tmp_path / "drawings"), method="probe", reject_rate=None)
     assert export_onnx(classifier, tmp_path / "m.onnx").metadata.parity.max_difference < 1e-4
 
 
