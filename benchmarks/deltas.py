@@ -44,7 +44,7 @@ def measure(users: int, adaptations: int, precision: Precision) -> dict[str, flo
         for index in range(adaptations):
             task = sampler.task(index)
             support = SupportSet(labels=labels, images=task.support.numpy(), targets=task.support_labels.numpy())
-            made.append(adapt(init, support, seed=index))
+            made.append(adapt(init, support, seed=index, method="reptile", reject_rate=None))
             save(Delta(classifier=made[-1], base=init, precision=precision), Path(home, f"delta{index}"))
         export_onnx(made[0], Path(home, "whole.onnx"))
         size = Path(home, "delta0", "delta.safetensors").stat().st_size

@@ -45,7 +45,10 @@ class ImageError(FewshotError):
 
 
 class SupportError(FewshotError):
-    """A support folder that no classifier can be made from."""
+    """A support folder that no classifier can be made from; each argument is one thing that is wrong with it."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class ParamsMismatch(FewshotError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,12 @@ FILES = {
     if path.name != "__init__.py" and "assets" not in path.parts
 }
 FOLDERS = [folder.name for folder in folders()]
+
+COMMAND_FILES = {
+    ".".join(path.relative_to(COMMAND).with_suffix("").parts): path
+    for path in COMMAND.rglob("*.py")
+    if path.name != "__init__.py"
+}
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -48,6 +54,11 @@ def at_once(tree: ast.Module) -> ast.Module:
     return ast.Module(body=body, type_ignores=[])
 
 
+def used_of_the_command(tree: ast.AST) -> set[str]:
+    names = {name.removeprefix("fewshot_cli.") for name in imported(tree) if name.startswith("fewshot_cli.")}
+    return names & COMMAND_FILES.keys()
+
+
 def folder(module: str) -> str:
     return module.partition(".")[0] if "." in module else ""
 
@@ -68,8 +79,11 @@ def test_a_folder_imports_only_folders_above_it() -> None:
     assert not upwards
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
-    left = {name: own(parsed(path)) for name, path in FILES.items()}
+@pytest.mark.parametrize(
+    ("files", "its"), [(FILES, own), (COMMAND_FILES, used_of_the_command)], ids=["library", "command"]
+)
+def test_modules_import_each_other_in_no_circle(files: dict[str, Path], its: Callable[[ast.AST], set[str]]) -> None:
+    left = {name: its(parsed(path)) for name, path in files.items()}
     while free := [name for name, needs in left.items() if not needs & left.keys()]:
         for name in free:
             del left[name]
@@ -93,6 +107,21 @@ def test_nothing_in_the_library_imports_its_testing() -> None:
     assert not [pair for pair in imports() if folder(pair[1]) == "testing" and folder(pair[0]) != "testing"]
 
 
+def test_only_main_imports_commands_and_no_command_another() -> None:
+    found = {(name, other) for name, path in COMMAND_FILES.items() for other in used_of_the_command(parsed(path))}
+    assert {name for name, other in found if other.startswith("commands.")} == {"main"}
+
+
+def test_a_command_is_registered_in_the_file_of_its_name() -> None:
+    from typer.main import get_command
+
+    from fewshot_cli.main import app
+
+    known: dict[str, object] = get_command(app).commands  # type: ignore[attr-defined]
+    there = {name.removeprefix("commands.").replace("_", "-") for name in COMMAND_FILES if name.startswith("commands.")}
+    assert known.keys() == there
+
+
 def test_the_check_would_notice_an_import_upwards() -> None:
     planted = ast.parse("def late():\n    from fewshot_sdk.meta.training import meta_train\n")
     assert own(planted) == {"meta.training"}
@@ -104,12 +133,14 @@ def test_every_folder_says_what_it_is_for() -> None:
 
 
 def test_a_module_is_one_concept_long() -> None:
-    long = {name: n for name, path in FILES.items() if (n := len(path.read_text().splitlines())) > 300}
+    long = {
+        name: n for name, path in (FILES | COMMAND_FILES).items() if (n := len(path.read_text().splitlines())) > 300
+    }
     assert not long
 
 
 def test_only_the_commands_output_prints() -> None:
-    for path in [*FILES.values(), *COMMAND.rglob("*.py")]:
+    for path in [*FILES.values(), *COMMAND_FILES.values()]:
         calls = {
             node.func.id
             for node in ast.walk(parsed(path))
@@ -119,7 +150,7 @@ def test_only_the_commands_output_prints() -> None:
 
 
 def test_the_command_uses_no_private_name() -> None:
-    for path in COMMAND.rglob("*.py"):
+    for path in COMMAND_FILES.values():
         private = {name for name in imported(parsed(path)) if "._" in name.removeprefix("__future__")}
         assert not private, path
 

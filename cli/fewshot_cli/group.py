@@ -18,10 +18,10 @@ from fewshot_sdk.errors import ParityError
 # Workers on a machine without name resolution would each print a warning; read when torch is loaded.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
+F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "--debug"
 OPTIONAL = ("torch", "safetensors", "onnx")  # what `predict` on an ONNX file does without
 EXTRAS = {"starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 WIDEST = 30  # of the names of options; what they do stands to the right of it, or below
@@ -62,7 +62,7 @@ class Group(TyperGroup):
         except fewshot_sdk.FewshotError as error:
             if debug:
                 raise
-            say(f"error: {error}")
+            say("\n".join(f"error: {said}" for said in error.args))
             sys.exit(3 if isinstance(error, ParityError) else 1)
         except ModuleNotFoundError as error:
             if debug or error.name not in (*OPTIONAL, *EXTRAS):

@@ -11,15 +11,18 @@ import typer
 import fewshot_sdk
 
 # In the order in which --help lists them.
-from fewshot_cli import commands_classifier, commands_hub  # isort: skip
-from fewshot_cli.commands import meta_train  # isort: skip
-from fewshot_cli import commands_training  # isort: skip
+from fewshot_cli.commands import adapt, doctor, export, export_learner, predict, serve, demo  # isort: skip
+from fewshot_cli.commands import push, pull, models, info, verify  # isort: skip
+from fewshot_cli.commands import meta_train, evaluate, compare, reproduce  # isort: skip
 from fewshot_cli.group import DEBUG, app
 from fewshot_cli.output import emit
 
 atexit.register(gc.freeze)  # else Python looks for garbage among all of PyTorch as it ends, for a third of a second
 
-__all__ = ["app", "commands_classifier", "commands_hub", "commands_training", "meta_train"]
+__all__ = [
+    "adapt", "app", "compare", "demo", "doctor", "evaluate", "export", "export_learner", "info",
+    "meta_train", "models", "predict", "pull", "push", "reproduce", "serve", "verify",
+]  # fmt: skip
 
 
 def _show_version(wanted: bool) -> None:

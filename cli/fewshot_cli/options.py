@@ -50,31 +50,18 @@ def _workers(text: str) -> int | None:
     return int(text)
 
 
-WorkerCount = Annotated[
-    int | None,
-    typer.Option(
-        parser=_workers,
-        metavar="auto|N",
-        help="Processes that share the tasks. auto, the default: one per core, one alone if the job is short.",
-        show_default=False,
-        rich_help_panel=RUNNING,
-    ),
-]
-EvaluationMode = Literal["transductive", "inductive", "frozen", "all"]
+INIT_HELP = "A bundled initialization's name, a folder, or user/repo[@revision] on the Hugging Face Hub."
+
+Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Root = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the data set's zips. Default: FEWSHOT_DATA, else a download.",
-        show_default=False,
-        rich_help_panel=DATA,
-    ),
-]
 Labels = Annotated[
     Literal["folder", "name"],
     typer.Option(help="name: all pictures in one folder, named such as cat_001.jpg."),
 ]
-INIT_HELP = "A bundled initialization's name, a folder, or user/repo[@revision] on the Hugging Face Hub."
+Base = Annotated[
+    str | None,
+    typer.Option(help="The initialization that a delta is on. Default: the one it names.", show_default=False),
+]
 Vendor = Annotated[
     Path | None,
     typer.Option(
@@ -83,10 +70,17 @@ Vendor = Annotated[
         show_default=False,
     ),
 ]
-Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
-Base = Annotated[
-    str | None,
-    typer.Option(help="The initialization that a delta is on. Default: the one it names.", show_default=False),
+ClassesOf = Annotated[
+    Literal["test", "val", "train"],
+    typer.Option(help="Which classes of its split; only mini-imagenet has val.", rich_help_panel=DATA),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the data set's zips. Default: FEWSHOT_DATA, else a download.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
 ]
 Trainable = Annotated[
     Part | None,
@@ -98,3 +92,13 @@ Trainable = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.", rich_help_panel=RUNNING)]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(
+        parser=_workers,
+        metavar="auto|N",
+        help="Processes that share the tasks. auto, the default: one per core, one alone if the job is short.",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]

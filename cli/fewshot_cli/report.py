@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_cli.adapting import calibration
+from fewshot_cli.adapted import calibration
 from fewshot_sdk.adaptation.calibration import softmax
 from fewshot_sdk.adaptation.cross_validation import described
 from fewshot_sdk.images.doctor import Finding

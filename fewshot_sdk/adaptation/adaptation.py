@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,13 +22,14 @@ from fewshot_sdk.engine.heads import class_sums
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.images.support import SupportSet, read_support
+from fewshot_sdk.images.examination import Examined, Warn, read_examined
+from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.images.thumbnails import is_grey
 from fewshot_sdk.storage.bundles import CLASSIFIER
 
 DRAWINGS, PHOTOGRAPHS = "omniglot", "photo"  # of several, where nothing can be compared
 MANY_PICTURES = 500
-Reader = Callable[[Preprocessing], SupportSet]
+REJECT_RATE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,37 +47,38 @@ def adapt(
     *,
     method: Method | Literal["auto"] | None = None,
     steps: int | None = None,
-    reject_rate: float | None = None,
+    reject_rate: float | None = REJECT_RATE,
     seed: int = 0,
+    warn: Warn = lambda finding: None,  # noqa: ARG005
 ) -> Classifier:
-    """The classifier that `init` becomes by a few examples.
+    """The classifier that `init` becomes by a few examples: what `fewshot adapt --init` makes of them.
 
-    support: a folder of class folders, or a SupportSet preprocessed with the recipe's settings.
+    support: a folder of class folders, a CSV or a zip, which the doctor looks at, or a SupportSet preprocessed with
+    the recipe's settings.
     method: `reptile` takes gradient steps, `prototypes` and `probe` only make a new head, and `auto` chooses
-    by cross-validation. None is `reptile` if `steps` are given; else what the initialization is made for:
-    `prototypes` of a ProtoNet, `probe` on a pre-trained network, `reptile` otherwise. steps: of `reptile`; None takes
+    by cross-validation. None is `reptile` if `steps` are given, else `auto`. steps: of `reptile`; None takes
     the recipe's. The normalization is frozen to the statistics of the support set, so that each later picture is
     judged alone.
     reject_rate: the share of known pictures that may be called unknown; the temperature is then fitted, too, by
     cross-validation. None leaves the temperature at 1 and never says unknown.
-    Raises SupportError and ImageError for a folder that cannot be used.
+    warn: handed each of the doctor's warnings.
+    Raises SupportError for what cannot be used, with all errors that the doctor finds.
     """
-    if method is None:
-        method = "reptile" if steps is not None else made_for(init.recipe)
     made = compare_and_adapt(
-        {init.recipe.preset: init}, support, method=method, steps=steps, reject_rate=reject_rate, seed=seed
+        {init.recipe.preset: init}, support, method=method, steps=steps, reject_rate=reject_rate, seed=seed, warn=warn
     )
     return made.classifier
 
 
 def compare_and_adapt(
     inits: Mapping[str, Initialization],
-    support: SupportSet | str | Path | Reader,
+    support: SupportSet | Examined | str | Path,
     *,
-    method: Method | Literal["auto"] = "auto",
+    method: Method | Literal["auto"] | None = None,
     steps: int | None = None,
-    reject_rate: float | None = 0.05,
+    reject_rate: float | None = REJECT_RATE,
     seed: int = 0,
+    warn: Warn = lambda finding: None,  # noqa: ARG005
     watch: Watch = lambda work, total: work,  # noqa: ARG005
 ) -> Adaptation:
     """As `adapt`, choosing among several initializations, by name; and with the reason for the choice.
@@ -86,18 +88,16 @@ def compare_and_adapt(
     takes `photo` if most pictures are in colour, else `omniglot`; the temperature is 1 and nothing is unknown. (With
     one picture a class the three ways are within a point of each other on characters; on drawings foreign to the
     initialization Reptile was ahead.)
-    support: as for `adapt`, or a function that reads it for a recipe's preprocessing, called once for each.
+    support: as for `adapt`, or what was read and examined already, by all their recipes' settings.
     watch: handed every longer piece of work, an item for each part of it, and their number.
     """
     if reject_rate is not None and not 0 <= reject_rate < 1:
         raise ConfigError(f"reject_rate: expected at least 0 and under 1, found {reject_rate}")
-    seen: dict[Preprocessing, SupportSet] = {}
+    method = method or ("auto" if steps is None else "reptile")
+    seen = _as_seen(support, [init.recipe.preprocessing for init in inits.values()], warn)
     candidates = []
     for name, init in inits.items():
-        seeing = init.recipe.preprocessing
-        if seeing not in seen:
-            seen[seeing] = _as_seen(support, seeing)
-        its = seen[seeing]
+        its = seen[init.recipe.preprocessing]
         strategies = strategies_of(init, method, steps, len(its.targets))
         candidates.append(Candidate(name=name, init=init, support=its, strategies=strategies))
     if not plan(candidates[0].support.targets, 1)[0]:
@@ -124,10 +124,12 @@ def compare_and_adapt(
     return Adaptation(classifier=classifier, reason=reason, outcomes=tuple(outcomes))
 
 
-def _as_seen(support: SupportSet | str | Path | Reader, settings: Preprocessing) -> SupportSet:
+def _as_seen(
+    support: SupportSet | Examined | str | Path, wanted: Sequence[Preprocessing], warn: Warn
+) -> Mapping[Preprocessing, SupportSet]:
     if isinstance(support, SupportSet):
-        return support
-    return support(settings) if callable(support) else read_support(support, settings)
+        return dict.fromkeys(wanted, support)
+    return (support if isinstance(support, Examined) else read_examined(support, wanted, warn=warn)).supports
 
 
 def _in_colour(candidates: Sequence[Candidate]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewshot_sdk.adaptation.adaptation import Adaptation, compare_and_adapt
+from fewshot_sdk.adaptation.adaptation import REJECT_RATE, Adaptation, compare_and_adapt
 from fewshot_sdk.adaptation.cross_validation import Watch
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
@@ -17,7 +17,8 @@ from fewshot_sdk.engine.features import frozen_features
 from fewshot_sdk.engine.heads import class_sums, prototype_head
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import SupportError
-from fewshot_sdk.images.support import SupportSet, read_support
+from fewshot_sdk.images.examination import Warn, read_examined
+from fewshot_sdk.images.support import SupportSet
 
 
 def extend(
@@ -25,7 +26,8 @@ def extend(
     more: SupportSet | str | Path,
     inits: Mapping[str, Initialization],
     *,
-    reject_rate: float | None = None,
+    reject_rate: float | None = REJECT_RATE,
+    warn: Warn = lambda finding: None,  # noqa: ARG005
     watch: Watch = lambda work, total: work,  # noqa: ARG005
 ) -> Adaptation:
     """The classifier of all its classes and those of `more`; a label that both have is one class.
@@ -33,13 +35,15 @@ def extend(
     If it keeps its pictures and its initialization is among `inits`, known by its hash, it is adapted again to all
     pictures by the same method, steps, seed and reject rate: the same as adapting to the union in the first place.
     reject_rate: of a classifier that has none, as with one picture a class; None: it goes on without.
+    warn: handed each of the doctor's warnings, if `more` is a folder, CSV or zip.
     Else prototypes are extended by their sums alone: each class's mean is that of all its pictures, while the
     network's normalization, the temperature and the threshold stay as they are.
-    Raises SupportError if neither is possible.
+    Raises SupportError if neither is possible, or with all errors that the doctor finds.
     """
     config = classifier.config
     if not isinstance(more, SupportSet):
-        more = read_support(more, config.preprocessing, least=1)  # a single class is enough
+        seeing = config.preprocessing
+        more = read_examined(more, [seeing], kept=classifier.support, warn=warn).supports[seeing]
     kept = len(classifier.support.targets) > 0
     init = next((init for init in inits.values() if init.sha256 == config.initialization.sha256), None)
     if kept and init is not None:

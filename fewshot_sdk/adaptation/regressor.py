@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fewshot_sdk.images.tables import read_numbers
 from fewshot_sdk.nets.params import Params
 from fewshot_sdk.nets.perceptrons import perceptron
 from fewshot_sdk.storage.bundles import REGRESSOR
+from fewshot_sdk.storage.plots import across, picture
 
 LEAST, PARTS = 2, 10
 
@@ -85,6 +87,19 @@ def fitted(network: nn.Module, init: NumberInitialization, points: Floats, steps
             "meta-trained on"
         )
     return end.params
+
+
+def drawn(init: NumberInitialization, made: Regressor) -> bytes | None:
+    """The points with the curves before any step and after all, as a PNG; None if there are several inputs.
+
+    Raises MissingExtra where matplotlib is not installed.
+    """
+    if len(made.inputs) > 1:
+        return None
+    x, before = across(made.points), replace(made, params=init.state.params)
+    after = f"after {made.config.adaptation.steps} steps"
+    curves = {"before any step": before.predict(x), after: made.predict(x)}
+    return picture(made.points, curves, (made.inputs[0], made.output))
 
 
 def squared_errors(network: nn.Module, params: Params, points: Floats) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from fewshot_sdk.artifacts.classifier import Classifier, read_classifier, read_d
 from fewshot_sdk.artifacts.initialization import (
     AnyInitialization,
     Initialization,
+    NumberInitialization,
     begun,
     of_numbers,
     read_initialization,
@@ -20,7 +21,9 @@ from fewshot_sdk.artifacts.initialization import (
 from fewshot_sdk.artifacts.regressor import Regressor, read_regressor
 from fewshot_sdk.artifacts.timm import TIMM, pretrained
 from fewshot_sdk.config.records import Origin, Provenance
-from fewshot_sdk.errors import BundleError
+from fewshot_sdk.config.regression import PRESETS
+from fewshot_sdk.errors import BundleError, SupportError
+from fewshot_sdk.images.tables import read_cells
 from fewshot_sdk.storage.bundles import (
     CLASSIFIER,
     DELTA,
@@ -33,7 +36,7 @@ from fewshot_sdk.storage.bundles import (
     settings_of,
 )
 from fewshot_sdk.storage.files import read_folder
-from fewshot_sdk.storage.repositories import Opened, open_named
+from fewshot_sdk.storage.repositories import Opened, bundled, open_named
 from fewshot_sdk.version import versions
 
 Artifact: TypeAlias = AnyInitialization | Classifier | Regressor
@@ -106,6 +109,25 @@ def load_any(name: str | Path) -> AnyInitialization:
     found = read_artifact(opened)
     assert isinstance(found, Initialization)
     return found
+
+
+def load_bundled() -> dict[str, Initialization]:
+    """The bundled initializations for pictures, by name."""
+    return {name: load(name) for name in bundled() if name not in PRESETS}
+
+
+def bundled_for(table: Path) -> NumberInitialization | None:
+    """The bundled initialization for numbers whose columns a CSV's header names, if it does not name pictures."""
+    for name in sorted(bundled().keys() & PRESETS.keys()):
+        init = load_any(name)
+        assert of_numbers(init)
+        try:
+            header = read_cells(table, (*init.recipe.inputs, init.recipe.output)).header
+        except SupportError:
+            continue
+        if not {"path", "label"} <= set(header):
+            return init
+    return None
 
 
 def load_classifier(folder: str | Path, base: Base = None) -> Classifier:

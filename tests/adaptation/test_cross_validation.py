@@ -26,6 +26,7 @@ from fewshot_sdk.config.recipe import Preprocessing, Pretraining, Residual
 from fewshot_sdk.config.records import ClassifierConfig, Trial
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.export.checks import TOLERANCE
+from fewshot_sdk.images.examination import Examined
 from fewshot_sdk.images.preprocessing import preprocess
 from fewshot_sdk.images.support import SupportSet
 from tests.conftest import draw_folder, tiny_recipe
@@ -152,15 +153,17 @@ def test_with_one_picture_a_class_its_colours_decide(init: Initialization, tmp_p
     inits = {"omniglot": init, "photo": photo}
 
     def chosen(colour: int) -> ClassifierConfig:
-        def read(settings: Preprocessing) -> SupportSet:
+        def seen(settings: Preprocessing) -> SupportSet:
             pixels = np.zeros((3, 16, 16, settings.channels), np.uint8)
             pixels[..., 0] = colour
             return SupportSet(images=pixels, targets=np.arange(3), labels=("a", "b", "c"))
 
-        return compare_and_adapt(inits, read).classifier.config
+        every = Examined(supports={settings: seen(settings) for settings in (recipe.preprocessing, seeing)})
+        return compare_and_adapt(inits, every).classifier.config
 
     folder = draw_folder(tmp_path / "in")
-    assert [adapt(photo, folder).config.method, adapt(photo, folder, steps=1).config.method] == ["probe", "reptile"]
+    assert {trial.method for trial in adapt(photo, folder).config.comparison} == {"prototypes", "probe"}
+    assert adapt(photo, folder, steps=1, reject_rate=None).config.method == "reptile"
     assert (chosen(200).initialization.sha256, chosen(200).method) == (photo.sha256, "probe")
     assert (chosen(0).initialization.sha256, chosen(0).method) == (init.sha256, "reptile")
 
@@ -214,9 +217,11 @@ def test_a_protonet_is_adapted_by_class_means_unless_told_otherwise(
     made = fresh(with_algorithm(init.recipe, "protonet"), 0, init.provenance)
     assert compare_and_adapt({"it": made}, few_support).classifier.config.method == "prototypes"
     drawings = draw_folder(tmp_path / "in")
-    assert adapt(made, drawings).config.method == "prototypes"
-    assert adapt(made, drawings, steps=2).config.method == "reptile"
-    means, none = (adapt(made, drawings, method=method, steps=0) for method in ("prototypes", "reptile"))
+    assert {trial.method for trial in adapt(made, drawings).config.comparison} == {"prototypes", "probe"}
+    assert adapt(made, drawings, steps=2, reject_rate=None).config.method == "reptile"
+    means, none = (
+        adapt(made, drawings, method=method, steps=0, reject_rate=None) for method in ("prototypes", "reptile")
+    )
     for name, tensor in means.params.items():
         assert torch.equal(tensor, none.params[name]), name  # no steps from the class means are the class means
 

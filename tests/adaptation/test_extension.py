@@ -58,7 +58,7 @@ def test_prototypes_without_pictures_are_the_means_of_the_union(
 
 
 def test_what_cannot_be_extended_says_what_to_do(init: Initialization, drawings: Path, more: Path) -> None:
-    classifier = adapt(init, drawings, steps=2)
+    classifier = adapt(init, drawings, steps=2, reject_rate=None)
     with pytest.raises(SupportError, match=r"made by reptile and cannot be extended: .* name its folder with --init"):
         extend(classifier, more, {})
     with pytest.raises(SupportError, match="keeps no pictures; adapt again, or with --method prototypes"):
@@ -66,11 +66,11 @@ def test_what_cannot_be_extended_says_what_to_do(init: Initialization, drawings:
 
 
 def test_a_single_class_can_be_added(init: Initialization, drawings: Path, tmp_path: Path) -> None:
-    folder = draw_folder(tmp_path / "one", ("elk",), shots=2)
-    found = extend(adapt(init, drawings, method="prototypes"), folder, {}).classifier
+    folder = draw_folder(tmp_path / "one", ("elk",), shots=2, first=4)
+    found = extend(adapt(init, drawings, method="prototypes", reject_rate=None), folder, {}).classifier
     assert found.labels == ("ant", "bee", "cat", "elk")
     assert len(found.support.targets) == 14
-    (folder / "elk" / "1.png").unlink()
-    (folder / "elk" / "0.png").unlink()
+    (folder / "elk" / "5.png").unlink()
+    (folder / "elk" / "4.png").unlink()
     with pytest.raises(SupportError, match="no picture in the class folder elk"):
         extend(found, folder, {})

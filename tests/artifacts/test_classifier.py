@@ -23,7 +23,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 @pytest.fixture
 def classifier(init: Initialization, drawings: Path) -> Classifier:
-    return adapt(init, drawings, steps=60)
+    return adapt(init, drawings, steps=60, reject_rate=None)
 
 
 def test_it_recognizes_its_support_pictures(classifier: Classifier, drawings: Path) -> None:
@@ -42,17 +42,20 @@ def test_what_it_says_of_a_picture_depends_on_nothing_else_in_the_batch(classifi
 
 
 def test_adapting_twice_gives_the_same_bytes(init: Initialization, classifier: Classifier, drawings: Path) -> None:
-    assert adapt(init, drawings, steps=60).files() == classifier.files()
+    assert adapt(init, drawings, steps=60, reject_rate=None).files() == classifier.files()
 
 
 def test_the_seed_orders_the_mini_batches(init: Initialization, drawings: Path) -> None:
     small = replace(init, recipe=init.recipe.replace(adaptation=init.recipe.adaptation.replace(batch_size=5)))
-    first, second = (adapt(small, drawings, seed=seed).files()["model.safetensors"] for seed in (0, 1))
+    first, second = (
+        adapt(small, drawings, seed=seed, method="reptile", reject_rate=None).files()["model.safetensors"]
+        for seed in (0, 1)
+    )
     assert first != second
 
 
 def test_no_step_leaves_the_weights_alone(init: Initialization, drawings: Path) -> None:
-    classifier = adapt(init, drawings, steps=0)
+    classifier = adapt(init, drawings, steps=0, reject_rate=None)
     for name, tensor in init.state.params.items():
         assert torch.equal(classifier.params[name], tensor)
     np.testing.assert_allclose(classifier.probabilities(classifier.support.images), 1 / 3)
@@ -61,7 +64,7 @@ def test_no_step_leaves_the_weights_alone(init: Initialization, drawings: Path) 
 @pytest.mark.parametrize("n_way", [2, 7, 26])
 def test_a_zero_head_serves_any_number_of_classes(init: Initialization, tmp_path: Path, n_way: int) -> None:
     folder = draw_folder(tmp_path / "many", tuple(f"c{i:02}" for i in range(n_way)), shots=1)
-    classifier = adapt(init, folder, steps=5)
+    classifier = adapt(init, folder, steps=5, reject_rate=None)
     assert classifier.probabilities(classifier.support.images).shape == (n_way, n_way)
 
 
@@ -70,7 +73,7 @@ def test_a_dense_head_serves_another_number_of_classes_too(
     init: Initialization, drawings: Path, method: Method
 ) -> None:
     dense = fresh(tiny_recipe(head="dense"), 0, init.provenance)
-    classifier = adapt(dense, drawings, method=method)
+    classifier = adapt(dense, drawings, method=method, reject_rate=None)
     assert classifier.params["head.bias"].shape == (3,)
     assert classifier.probabilities(classifier.support.images).shape == (12, 3)
 
@@ -81,7 +84,7 @@ def test_a_thousand_classes_of_one_drawing_and_two_classes(init: Initialization)
         labels = tuple(f"c{i:04}" for i in range(n_way))
         support = SupportSet(labels=labels, images=images, targets=np.arange(n_way))
         for method in METHODS:
-            classifier = adapt(init, support, method=method, steps=2)
+            classifier = adapt(init, support, method=method, steps=2, reject_rate=None)
             assert classifier.probabilities(images).shape == (n_way, n_way)
             if method == "prototypes":  # each drawing is its class's mean
                 assert (classifier.probabilities(images).argmax(1) == support.targets).mean() > 0.9
@@ -148,7 +151,7 @@ def test_a_wrong_tensor_or_target_is_named(classifier: Classifier, tmp_path: Pat
 
 def test_labels_may_be_written_in_any_script(init: Initialization, tmp_path: Path) -> None:
     labels = ("été", "猫", "🍎 rot", 'say "hi"')
-    classifier = adapt(init, draw_folder(tmp_path / "in", labels, shots=1), steps=1)
+    classifier = adapt(init, draw_folder(tmp_path / "in", labels, shots=1), steps=1, reject_rate=None)
     folder = save(classifier, tmp_path / "model")
     assert set(load_classifier(folder).labels) == set(labels)
     assert set(json.loads((folder / "config.json").read_text(encoding="utf-8"))["labels"]) == set(labels)
@@ -157,7 +160,7 @@ def test_labels_may_be_written_in_any_script(init: Initialization, tmp_path: Pat
 def test_a_bad_picture_stops_adapting_and_is_named(init: Initialization, drawings: Path) -> None:
     (drawings / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(SupportError, match=r"broken\.png (cannot be decoded|is not a picture)"):
-        adapt(init, drawings)
+        adapt(init, drawings, method="reptile", reject_rate=None)
 
 
 def test_no_picture_is_no_prediction(classifier: Classifier) -> None:

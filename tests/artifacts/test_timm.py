@@ -154,7 +154,7 @@ def test_it_is_kept_as_a_delta_on_the_hubs_weights_and_extended(hub: LocalHub, r
     drawings, model = draw_folder(tmp_path / "drawings"), tmp_path / "model"
     words = ("--backbone", CNN, "--support", drawings, "--method", "prototypes", "--reject-rate", 0)
     assert run("adapt", *words, "--delta", "float32", "--output", model)[0] == 0
-    whole = adapt(load(CNN), drawings, method="prototypes")
+    whole = adapt(load(CNN), drawings, method="prototypes", reject_rate=None)
     restored = load_classifier(model)
     assert all(torch.equal(tensor, whole.params[name]) for name, tensor in restored.params.items())
     draw_folder(tmp_path / "more", labels=("dog",), first=7)
@@ -196,7 +196,7 @@ def test_meta_training_on_top_moves_what_it_is_told_to_and_names_the_commit(
     network = build_network(cnn.recipe.backbone, cnn.recipe.preprocessing, 3)
     assert changed <= set(moving(network, cnn.state.params, "norm"))
     assert "body.model.bn1.weight" in changed
-    classifier = adapt(trained, draw_folder(tmp_path / "drawings"), steps=1)
+    classifier = adapt(trained, draw_folder(tmp_path / "drawings"), steps=1, reject_rate=None)
     assert classifier.config.adaptation.trainable == "norm"
 
 

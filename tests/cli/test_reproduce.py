@@ -133,7 +133,7 @@ def test_the_interval_is_students_over_the_seeds() -> None:
 def test_a_second_one_at_the_same_output_is_refused_at_once(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fewshot_cli.reproduction.check_free", lambda _: pytest.fail("it went on"))
+    monkeypatch.setattr("fewshot_cli.commands.reproduce.check_free", lambda _: pytest.fail("it went on"))
     with alone_at(tmp_path / "run", tmp_path / "run.checkpoint"):
         assert run("reproduce", "taylor", *words, "--output", tmp_path / "run") == 1
     assert capsys.readouterr().err.startswith(f"error: another process is making {tmp_path / 'run'} at this moment")

@@ -36,7 +36,7 @@ def test_help_names_every_command_and_imports_no_heavy_library() -> None:
 
 
 def test_predict_with_an_onnx_file_imports_no_torch(init: Initialization, drawings: Path, tmp_path: Path) -> None:
-    export_onnx(adapt(init, drawings, steps=2), tmp_path / "m.onnx")
+    export_onnx(adapt(init, drawings, steps=2, reject_rate=None), tmp_path / "m.onnx")
     words = ["predict", str(tmp_path / "m.onnx"), str(drawings / "ant" / "0.png")]
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def test_predict_with_an_onnx_file_imports_no_torch(init: Initialization, drawin
 
 
 def test_predicting_a_large_picture_takes_under_150_mb(init: Initialization, drawings: Path, tmp_path: Path) -> None:
-    export_onnx(adapt(init, drawings, steps=2), tmp_path / "m.onnx")
+    export_onnx(adapt(init, drawings, steps=2, reject_rate=None), tmp_path / "m.onnx")
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8).repeat(50, 0).repeat(50, 1)
     Image.fromarray(noise).save(tmp_path / "large.png")
     program = (

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_cli import evaluation
-from fewshot_cli.teams import n_workers, run_job
+from fewshot_cli.commands.evaluate import EvaluateOptions, measure
+from fewshot_cli.jobs import n_workers, run_job
 from fewshot_sdk import save
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import Recipe
@@ -156,17 +156,7 @@ def test_without_a_loopback_network_one_works_alone(monkeypatch: pytest.MonkeyPa
 
 
 def test_evaluation_in_a_team_gives_the_same_result(init: Initialization, tmp_path: Path) -> None:
-    job = evaluation.Job(
-        init=str(save(init, tmp_path / "init")),
-        data=None,
-        part="test",
-        root=None,
-        ways=5,
-        shots=1,
-        n_tasks=7,
-        modes=("transductive", "frozen"),
-        seed=2,
-    )
-    alone = evaluation.measure(Workers(), job)
-    assert run_job(evaluation.measure, job, 2, 7, 0) == alone
-    assert [result.tasks for result in alone] == [7, 7]
+    job = EvaluateOptions(init=str(save(init, tmp_path / "init")), tasks=7, mode="all", seed=2)
+    alone = measure(Workers(), job)
+    assert run_job(measure, job, 2, 7, 0) == alone
+    assert [result.tasks for result in alone] == [7, 7, 7]

@@ -29,7 +29,7 @@ from tests.conftest import draw_folder, tiny_recipe
 
 @pytest.fixture(scope="module")
 def classifier(init: Initialization, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    return adapt(init, draw_folder(tmp_path_factory.mktemp("support") / "in"))
+    return adapt(init, draw_folder(tmp_path_factory.mktemp("support") / "in"), method="reptile", reject_rate=None)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_every_network_is_exported_in_every_precision(
 ) -> None:
     seen = init.recipe.preprocessing.replace(height=17, width=22, channels=3, fit="crop", mean=(0.4,), std=(0.3,))
     other = fresh(tiny_recipe(backbone=backbone, preprocessing=seen), 0, init.provenance)
-    made = adapt(other, drawings, method=method, steps=3 if method == "reptile" else None)
+    made = adapt(other, drawings, method=method, steps=3 if method == "reptile" else None, reject_rate=None)
     pictures = np.random.default_rng(0).integers(0, 256, (5, 30, 20, 3), np.uint8)
     wanted = made.probabilities(np.stack([preprocess(picture, seen) for picture in pictures]))
     for precision, tolerance in (("fp32", TOLERANCE), ("fp16", 0.02), ("int8", 0.3)):
@@ -154,7 +154,7 @@ def test_an_untrained_network_too_is_wholly_computed_in_8_bits(
     init: Initialization, drawings: Path, tmp_path: Path
 ) -> None:
     recipe = tiny_recipe(backbone=Residual(widths=(8, 16)), head="zero")
-    made = adapt(fresh(recipe, 0, init.provenance), drawings, steps=1)
+    made = adapt(fresh(recipe, 0, init.provenance), drawings, steps=1, reject_rate=None)
     assert not any(tensor.any() for name, tensor in made.params.items() if name.endswith("conv.bias"))
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")

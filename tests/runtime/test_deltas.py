@@ -28,7 +28,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
 @pytest.fixture
 def classifier(init: Initialization, drawings: Path) -> Classifier:
-    return adapt(init, drawings, steps=5)
+    return adapt(init, drawings, steps=5, reject_rate=None)
 
 
 def weights(seed: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
@@ -82,7 +82,7 @@ def test_a_rounded_delta_is_off_by_at_most_half_a_step(
 
 def test_a_delta_is_as_small_as_its_precision_says(init: Initialization, drawings: Path) -> None:
     base = fresh(tiny_recipe(backbone=Conv4(filters=32)), 0, init.provenance)
-    whole = adapt(base, drawings, steps=1)
+    whole = adapt(base, drawings, steps=1, reject_rate=None)
     full = len(whole.files()["model.safetensors"])
     sizes = {p: len(Delta(classifier=whole, base=base, precision=p).files()[STEP]) for p in PRECISIONS}
     assert sizes["float32"] < full
@@ -113,7 +113,7 @@ def test_a_dense_base_of_another_number_of_classes_is_restored_too(
     recipe = tiny_recipe(head="dense")
     for n, folder in ((3, drawings), (5, draw_folder(tmp_path / "five", ("a", "b", "c", "d", "e")))):
         base = fresh(recipe, 1, init.provenance)
-        whole = adapt(base, folder, steps=2)
+        whole = adapt(base, folder, steps=2, reject_rate=None)
         delta = save(Delta(classifier=whole, base=base, precision="float32"), tmp_path / f"{n}")
         assert load_classifier(delta, base).files() == whole.files()
         place = save(base, tmp_path / f"base{n}")
@@ -130,7 +130,7 @@ def test_one_predictor_serves_heads_that_see_means_and_heads_that_see_statistics
     predictor = DeltaPredictor(save(base, tmp_path / "base"))
     methods: tuple[Method, ...] = ("probe", "reptile", "prototypes")
     for method in methods:
-        whole = adapt(base, drawings, method=method, steps=3 if method == "reptile" else None)
+        whole = adapt(base, drawings, method=method, steps=3 if method == "reptile" else None, reject_rate=None)
         predictor.add(method, save(Delta(classifier=whole, base=base, precision="float32"), tmp_path / method))
         found = predictor.probabilities(method, whole.support.images)
         np.testing.assert_allclose(found, whole.probabilities(whole.support.images), atol=1e-5)
@@ -143,7 +143,7 @@ def test_a_delta_on_a_network_of_any_norm_answers_as_its_classifier(
     init: Initialization, drawings: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
     base = fresh(tiny_recipe(backbone=backbone), 0, init.provenance)
-    whole = adapt(base, drawings, steps=3)
+    whole = adapt(base, drawings, steps=3, reject_rate=None)
     predictor = DeltaPredictor(save(base, tmp_path / "base"))
     predictor.add("it", save(Delta(classifier=whole, base=base, precision="float32"), tmp_path / "it"))
     found = predictor.probabilities("it", whole.support.images)

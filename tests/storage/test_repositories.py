@@ -64,7 +64,7 @@ def test_pushed_from_one_environment_it_is_pulled_byte_for_byte_in_another_and_i
     assert run("export", model, "--output", file)[0] == 0
     assert load_classifier(model).config.initialization.source == source
     assert source in (model / "README.md").read_text()
-    ours = adapt(init, drawings, steps=3)
+    ours = adapt(init, drawings, steps=3, reject_rate=None)
     assert (model / "model.safetensors").read_bytes() == ours.files()["model.safetensors"]
     for made in (model, file):
         code, out, err = run("info", made)
@@ -254,7 +254,7 @@ def test_what_cannot_be_pushed_is_told(
     folder = save(init, tmp_path / "init")
     with pytest.raises(HubError, match="names a revision"):
         push(folder, "user/repo@v1")
-    classifier = save(adapt(init, drawings, steps=1), tmp_path / "model")
+    classifier = save(adapt(init, drawings, steps=1, reject_rate=None), tmp_path / "model")
     with pytest.raises(BundleError, match=r"inner_state\.safetensors is missing"):
         push(classifier, "user/repo")  # with its owner's pictures
     (folder / "config.json").write_bytes(b"{}")
@@ -290,7 +290,10 @@ def test_a_folder_of_that_name_wins_over_the_hub(
 
 
 def test_verify_checks_bytes_and_tensors(run: Run, init: Initialization, drawings: Path, tmp_path: Path) -> None:
-    folder, model = save(init, tmp_path / "init"), save(adapt(init, drawings, steps=1), tmp_path / "model")
+    folder, model = (
+        save(init, tmp_path / "init"),
+        save(adapt(init, drawings, steps=1, reject_rate=None), tmp_path / "model"),
+    )
     (folder / "notes.txt").write_text("mine")
     code, out, err = run("verify", folder)
     assert (code, out) == (0, f"{folder}: 4 files are as the manifest says, and load\n")
@@ -303,7 +306,7 @@ def test_verify_checks_bytes_and_tensors(run: Run, init: Initialization, drawing
 
 
 def test_what_was_never_on_the_hub_has_a_chain_too(init: Initialization, drawings: Path, tmp_path: Path) -> None:
-    found = lineage(save(adapt(init, drawings, steps=1), tmp_path / "model"))
+    found = lineage(save(adapt(init, drawings, steps=1, reject_rate=None), tmp_path / "model"))
     assert (found.source, found.initialization, found.sha256) == ("", "glyphs", init.sha256)
     assert lineage("omniglot").steps()[0].startswith("initialization omniglot (sha256 ")
 

@@ -191,7 +191,7 @@ def test_a_card_that_is_written_anew_loses_its_signature_and_says_so(
 def test_a_classifier_is_not_signed(
     run: Run, init: Initialization, drawings: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    model = save(adapt(init, drawings, steps=1), tmp_path / "model")
+    model = save(adapt(init, drawings, steps=1, reject_rate=None), tmp_path / "model")
     code, _, err = run("verify", model, "--key", keys[1])
     assert (code, "is not signed" in err) == (1, True)
 

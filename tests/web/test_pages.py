@@ -168,7 +168,7 @@ def test_it_serves_the_site_until_it_is_stopped(learner: Path, site: dict[str, b
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, init: Initialization) -> Path:
     folder = tmp_path_factory.mktemp("deployed")
-    classifier = adapt(init, draw_folder(folder / "drawings", ("ant", "bee", "<b>cat</b>")), steps=5)
+    classifier = adapt(init, draw_folder(folder / "drawings", ("ant", "bee", "<b>cat</b>")), steps=5, reject_rate=None)
     return save(classifier, folder / "model")
 
 
@@ -260,6 +260,8 @@ def test_nothing_that_is_there_is_overwritten(model: Path, bundle: Path, capsys:
 
 
 def test_a_file_that_takes_no_pictures_makes_no_bundle(init: Initialization, tmp_path: Path) -> None:
-    raw = export_onnx(adapt(init, draw_folder(tmp_path / "drawings"), steps=1), tmp_path / "raw.onnx", raw=True)
+    raw = export_onnx(
+        adapt(init, draw_folder(tmp_path / "drawings"), steps=1, reject_rate=None), tmp_path / "raw.onnx", raw=True
+    )
     with pytest.raises(BundleError, match="leave out --raw"):
         deployment(raw.path.read_bytes(), "raw")

@@ -50,7 +50,9 @@ class Server:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, init: Initialization) -> Path:
     folder = tmp_path_factory.mktemp("served")
-    export_onnx(adapt(init, draw_folder(folder / "drawings")), folder / "shapes.onnx")
+    export_onnx(
+        adapt(init, draw_folder(folder / "drawings"), method="reptile", reject_rate=None), folder / "shapes.onnx"
+    )
     return folder / "shapes.onnx"
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fewshot_cli.group import app
+from fewshot_cli.jobs import run_job
 from fewshot_cli.options import RUNNING, WRITING, Root, WorkerCount, options
 from fewshot_cli.output import Count, counted, say
 from fewshot_cli.signals import stoppable
-from fewshot_cli.teams import run_job
 from fewshot_cli.training import TrainingOptions
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.errors import ConfigError

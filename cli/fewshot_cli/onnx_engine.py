@@ -1,4 +1,4 @@
-"""`fewshot export-learner`, and `fewshot adapt --engine onnx`, which needs no PyTorch."""
+"""`fewshot adapt --engine onnx`, which needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -9,25 +9,8 @@ from fewshot_sdk.errors import BundleError
 from fewshot_sdk.storage.files import check_free_file
 
 
-def export_learner(init_name: str, output: Path, json: bool) -> None:
-    """`fewshot export-learner`."""
-    check_free_file(output)
-    import fewshot_sdk as sdk
-
-    made = sdk.export_learner(sdk.load(init_name), output)
-    said = made.metadata
-    if json:
-        emit_json({"output": str(output), "bytes": made.size, **said.model_dump(mode="json")})
-    say(
-        f"wrote {output}, {made.size / 1000:,.0f} kB; after up to 20 steps on {said.parity.images} made-up queries "
-        f"it differs from PyTorch in float64 by at most {said.parity.max_difference:.1e} "
-        f"(PyTorch in float32: {said.noise_floor:.1e})"
-    )
-    say(f"next: fewshot adapt --engine onnx --init {output} --support DIR --output model.onnx")
-
-
 def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: int, json: bool) -> None:
-    """`fewshot adapt --engine onnx`: a support folder and a learner file in, a classifier's ONNX file out."""
+    """A support folder and a learner file in, a classifier's ONNX file out."""
     check_free_file(output)
     if not Path(learner).is_file():
         which = "omniglot" if learner == "auto" else learner
@@ -35,9 +18,9 @@ def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: in
             f"--engine onnx adapts a learner file, and there is none at {learner}; make one with "
             f"`fewshot export-learner {which} --output learner.onnx`, then name it: --init learner.onnx"
         )
-    import fewshot_sdk as sdk
+    from fewshot_sdk.runtime.adaptation import adapt_to_onnx
 
-    made = sdk.adapt_to_onnx(learner, support, output, steps=steps, seed=seed)
+    made = adapt_to_onnx(learner, support, output, steps=steps, seed=seed)
     said = made.metadata
     if json:
         emit_json(

@@ -5,14 +5,29 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from fewshot_cli.group import app
+from fewshot_cli.options import INIT_HELP, Vendor
 from fewshot_cli.output import say
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import MAX_FILE_BYTES, check_free, read_bounded, write_folder
 
 
-def demo(init: str, output: Path | None, vendor: Path | None, port: int, browser: bool) -> None:
-    """Writes the site, or serves it until Ctrl-C."""
+@app.command()
+def demo(
+    init: Annotated[str, typer.Option(help=f"{INIT_HELP} Or a file by `fewshot export-learner`.")] = "omniglot",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="New folder to write the site to, for any web host, instead of serving it here."),
+    ] = None,
+    vendor: Vendor = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page in your browser.")] = False,
+) -> None:
+    """Draw characters in a web page that learns them as you draw; served on this machine, or written as a site."""
     if output is not None:
         check_free(output)
     from fewshot_sdk.web.pages import demo_site

@@ -1,0 +1,78 @@
+"""What `fewshot adapt` tells of a classifier: how it was chosen, and how far it can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fewshot_sdk.adaptation.adaptation import Adaptation
+    from fewshot_sdk.adaptation.cross_validation import Outcome
+    from fewshot_sdk.artifacts.classifier import Classifier
+    from fewshot_sdk.config.records import Calibration
+    from fewshot_sdk.config.regression import RegressorConfig
+    from fewshot_sdk.images.doctor import Finding
+
+
+def recognized(classifier: Classifier, keeper: Classifier) -> int:
+    """How many of the keeper's support pictures a classifier gets right."""
+    images, targets = keeper.support.images, keeper.support.targets
+    return int((classifier.probabilities(images).argmax(1) == targets).sum()) if len(targets) else 0
+
+
+def record(made: Adaptation, right: int, warnings: Sequence[Finding], output: Path) -> dict[str, object]:
+    """What was made, for JSON; right: how many of its support pictures it recognizes."""
+    classifier, config = made.classifier, made.classifier.config
+    n = len(classifier.support.targets)
+    return {
+        "output": str(output),
+        "initialization": config.initialization.name,
+        "labels": list(classifier.labels),
+        "images": n,
+        "method": config.method,
+        "steps": config.adaptation.steps,
+        "reason": made.reason,
+        "comparison": [{**o.trial.model_dump(), "seconds": o.seconds} for o in made.outcomes],
+        "findings": [asdict(finding) for finding in warnings],
+        "temperature": config.temperature,
+        "threshold": config.threshold,
+        "calibration": config.calibration.model_dump() if config.calibration else None,
+        "support_accuracy": right / n if n else None,
+    }
+
+
+def record_of_numbers(config: RegressorConfig, output: Path) -> dict[str, object]:
+    """The same of what was adapted to numbers."""
+    return {
+        "output": str(output),
+        "initialization": config.initialization.name,
+        "inputs": list(config.inputs),
+        "predicts": config.output,
+        "points": config.points,
+        "steps": config.adaptation.steps,
+        "mean_squared_error": {"before": config.before, "after": config.after, "held_out": config.held_out},
+    }
+
+
+def comparison(outcomes: Sequence[Outcome]) -> str:
+    """What was compared, as a table for people."""
+    width = max(14, *(len(o.trial.init) for o in outcomes))
+    lines = [f"{'method':<11} {'initialization':<{width}} steps  accuracy ± s.e.  log loss    time"]
+    for o in outcomes:
+        t = o.trial
+        accuracy = f"{100 * t.accuracy:5.1f} ± {100 * t.standard_error:4.1f} %"
+        told = f"{accuracy}  {t.log_loss:8.3f}  {1000 * o.seconds:5.0f} ms"
+        lines.append(f"{t.method:<11} {t.init:<{width}} {t.steps:>5}  {told}")
+    return "\n".join(lines)
+
+
+def calibration(found: Calibration, threshold: float) -> str:
+    """How far the probabilities can be believed, in one line."""
+    text = f"calibration error {found.ece:.1%} (before: {found.ece_before:.1%})"
+    if threshold:
+        text += f"; unknown under {threshold:.1%}, which loses {found.known_lost:.1%} of known pictures"
+        if found.unknown_rejected is not None:
+            text += f" and rejects {found.unknown_rejected:.1%} of left-out classes"
+    return text if found.auroc is None else f"{text}; AUROC against left-out classes {found.auroc:.3f}"

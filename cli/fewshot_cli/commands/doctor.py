@@ -1,0 +1,49 @@
+"""`fewshot doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_cli.group import app
+from fewshot_cli.options import Json, Labels
+from fewshot_cli.output import emit, emit_json, say
+from fewshot_cli.watching import watched
+
+
+@app.command()
+def doctor(
+    source: Annotated[Path, typer.Argument(help="What --support of `fewshot adapt` takes.", metavar="DIR")],
+    query: Annotated[
+        Path | None,
+        typer.Option(help="Pictures set aside to judge by; none may be in DIR, too.", show_default=False),
+    ] = None,
+    label_from: Labels = "folder",
+    json: Json = False,
+) -> None:
+    """Say what is wrong with a set of pictures, before adapting to it. Exit code 1 if it has errors."""
+    from fewshot_sdk.images.doctor import LOOK, examine
+    from fewshot_sdk.images.support import read_pictures
+
+    support = read_pictures(source, LOOK, label_from, watch=watched)
+    findings = examine(support, None if query is None else read_pictures(query, LOOK, "nothing", watch=watched))
+    if json:
+        emit_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            emit(f"{finding.severity}: {finding.message}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    classes = len({picture.label for picture in support.pictures})
+    say(
+        f"{_counted(len(support.pictures), 'picture')} of {_counted(classes, 'class', 'classes')} read: "
+        f"{_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}"
+    )
+    if errors:
+        raise typer.Exit(1)
+
+
+def _counted(n: int, one: str, many: str = "") -> str:
+    return f"{n or 'no'} {one if n == 1 else many or one + 's'}"

@@ -1,0 +1,218 @@
+"""`fewshot evaluate`: one job, done by this process or by several that share its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fewshot_cli.group import app
+from fewshot_cli.jobs import run_job
+from fewshot_cli.options import DATA, ClassesOf, Init, Json, Root, Seed, WorkerCount, options
+from fewshot_cli.output import emit, emit_json, progress, say
+from fewshot_cli.signals import stoppable
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.storage.files import SIGNATURE, read_folder
+from fewshot_sdk.storage.replacement import replace_folder
+
+if TYPE_CHECKING:
+    from fewshot_sdk.artifacts.initialization import Initialization, NumberInitialization
+    from fewshot_sdk.config.records import Baseline, Evaluation, Mode
+    from fewshot_sdk.data.class_images import ClassImages
+    from fewshot_sdk.data.tasks import TaskSampler
+    from fewshot_sdk.engine.workers import Workers
+
+WAYS, SHOTS = 5, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What `fewshot evaluate` takes; None is the default."""
+
+    init: Init
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes in a task. Default: 5.")] = None
+    shots: Annotated[
+        int | None,
+        typer.Option(min=1, help="Support images of each class; of numbers, points. Default: 1; 10."),
+    ] = None
+    tasks: Annotated[int, typer.Option(min=2, help="How many tasks; an interval takes two.")] = 1000
+    transductive: Annotated[
+        bool | None,
+        typer.Option(
+            "--transductive/--inductive",
+            help="Queries of a task together, or each alone with the support set (the default).",
+        ),
+    ] = None
+    mode: Annotated[
+        Literal["transductive", "inductive", "frozen", "all"] | None,
+        typer.Option(help="The same by name; frozen is what an exported file does."),
+    ] = None
+    baseline: Annotated[
+        Literal["prototypes", "probe", "random", "all"] | None,
+        typer.Option(
+            help="Measure, on the same tasks, what the initialization is worth: class means of its features without "
+            "a gradient step, a linear probe on them, or the same steps from random weights.",
+        ),
+    ] = None
+    record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False
+    json: Json = False
+    data: Annotated[
+        str | None,
+        typer.Option(help="omniglot, mini-imagenet or glyphs. Default: what it was trained on.", rich_help_panel=DATA),
+    ] = None
+    part: ClassesOf = "test"
+    root: Root = None
+    seed: Seed = 0
+    workers: WorkerCount = None
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """How the queries are judged; several at once."""
+        chosen = self.mode or ("transductive" if self.transductive else "inductive")
+        return ("transductive", "inductive", "frozen") if chosen == "all" else (chosen,)
+
+    @property
+    def baselines(self) -> tuple[Baseline, ...]:
+        """What is to be measured in place of the initialization."""
+        if self.baseline == "all":
+            return ("prototypes", "probe", "random")
+        return () if self.baseline is None else (self.baseline,)
+
+
+@app.command()
+@options(EvaluateOptions)
+def evaluate(given: EvaluateOptions) -> None:
+    """Measure an initialization on tasks of classes it was not trained on."""
+    named = "transductive" if given.transductive else "inductive"
+    if given.transductive is not None and given.mode not in (None, named):
+        raise typer.BadParameter(f"--{named} and --mode {given.mode} contradict each other")
+    from fewshot_sdk.artifacts.initialization import of_numbers
+    from fewshot_sdk.artifacts.opening import load_any
+
+    init = load_any(given.init)
+    if init.source:
+        if given.record:
+            raise ConfigError(
+                f"{given.init} is on the Hub; fewshot pull it --output DIR, then record in DIR and push that"
+            )
+        given = replace(given, init=init.source)  # each worker gets this very commit, and from the cache
+    if of_numbers(init):
+        _on_numbers(given, init)
+    else:
+        _on_pictures(given, init)
+
+
+def _on_pictures(given: EvaluateOptions, init: Initialization) -> None:
+    from fewshot_sdk.storage.cards import BASELINES
+
+    inner_steps = given.tasks * max(init.recipe.adaptation.steps, 1)
+    _test_data(given, init)  # decoded once, for all
+    results = run_job(measure, given, given.workers, given.tasks, inner_steps)
+    if given.json:
+        rows = [{k: v for k, v in r.model_dump(exclude_none=True).items() if not k.startswith("data")} for r in results]
+        emit_json(rows if len(rows) > 1 else rows[0])
+    else:
+        for r in results:
+            emit(
+                f"{100 * r.accuracy:.2f} ± {100 * r.ci95:.2f} % "
+                f"({r.ways}-way {r.shots}-shot {r.mode}, {r.tasks} tasks, seed {r.seed})"
+                + (f" by {BASELINES[r.baseline]}" if r.baseline else "")
+            )
+    if given.record:
+        for r in results:
+            init = init.with_evaluation(r)
+        _replace_card(given.init, init.files())
+
+
+def _on_numbers(given: EvaluateOptions, init: NumberInitialization) -> None:
+    from fewshot_sdk.meta.regression import POINTS, summarized, wave_errors
+
+    if (
+        given.baselines
+        or given.data
+        or given.root
+        or given.part != "test"
+        or given.modes != ("inductive",)
+        or given.ways
+    ):
+        raise ConfigError(
+            f"{given.init} is for numbers: of evaluate's options it takes --shots, --tasks, --seed, --record and "
+            "--json; leave out others"
+        )
+    points, values = given.shots or POINTS, list[float]()
+    errors = wave_errors(init, n_waves=given.tasks, n_points=points, seed=given.seed)
+    for value in progress(errors, given.tasks, "evaluating", lambda _: f"{fmean(values):.4f}" if values else ""):
+        values.append(value)
+    found = summarized(values, init, points, given.seed)
+    if given.json:
+        emit_json(found.model_dump())
+    else:
+        emit(
+            f"mean squared error {found.mean_squared_error:.4f} ± {found.ci95:.4f} ({found.data}, {found.steps} "
+            f"steps on {found.points} points, {found.waves} waves, seed {found.seed})"
+        )
+    if given.record:
+        _replace_card(given.init, init.with_evaluation(found).files())
+
+
+def _replace_card(name: str, contents: Mapping[str, bytes]) -> None:
+    """Puts files in place of those of the same names in an initialization's folder, and drops its signature."""
+    from fewshot_sdk.storage.repositories import locate
+
+    folder = locate(name)
+    before = read_folder(folder)
+    signed = before.pop(SIGNATURE, None)
+    replace_folder(folder, {**before, **contents})
+    say(f"added to the card in {folder}")
+    if signed:
+        say(f"its {SIGNATURE} fits no longer and was removed; sign it again with `fewshot push --sign`")
+
+
+def measure(workers: Workers, given: EvaluateOptions) -> list[Evaluation]:
+    """The results, in every process of the team; each goes through its share of the tasks."""
+    from fewshot_sdk.artifacts.opening import load
+    from fewshot_sdk.data.tasks import TaskSampler
+
+    init = load(given.init)
+    data = _test_data(given, init)
+    ways, shots = given.ways or WAYS, given.shots or SHOTS
+    sampler = TaskSampler(data=data, n_way=ways, k_shot=shots, n_query=1, seed=given.seed)
+    return [
+        result
+        for baseline in given.baselines or (None,)
+        for result in _measure(workers, given, init, sampler, baseline)
+    ]
+
+
+def _measure(
+    workers: Workers, given: EvaluateOptions, init: Initialization, sampler: TaskSampler, baseline: Baseline | None
+) -> list[Evaluation]:
+    from fewshot_sdk.meta.evaluation import accuracies, summaries
+
+    mine: list[dict[Mode, float]] = []
+
+    def means(_: object) -> str:
+        return ", ".join(f"{fmean(right[mode] for right in mine):.1%}" for mode in given.modes if mine)
+
+    shares = accuracies(init, sampler, n_tasks=given.tasks, modes=given.modes, workers=workers, baseline=baseline)
+    if workers.rank == 0:
+        shares = progress(shares, len(workers.share(given.tasks)), "evaluating", means)
+    with stoppable(patient=True) as signals:
+        for right in shares:
+            mine.append(right)
+            if signals:
+                if workers.rank == 0:
+                    say("\ninterrupted")
+                raise SystemExit(128 + signals[0])
+    return [found.replace(part=given.part) for found in summaries(mine, sampler, given.tasks, workers, baseline)]
+
+
+def _test_data(given: EvaluateOptions, init: Initialization) -> ClassImages:
+    from fewshot_sdk.data.datasets import data_source, open_dataset
+
+    trained_on = init.recipe.data
+    source = trained_on if given.data in (None, trained_on.name) else data_source(str(given.data))
+    return open_dataset(source, init.recipe.preprocessing, given.part, given.root)

@@ -1,0 +1,133 @@
+"""`fewshot export`."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fewshot_cli.group import app
+from fewshot_cli.options import WRITING, Base, Json, Vendor, options
+from fewshot_cli.output import emit_json, say
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.storage.files import check_free, check_free_file, write_folder
+
+if TYPE_CHECKING:
+    from fewshot_sdk.artifacts.classifier import Classifier
+    from fewshot_sdk.artifacts.regressor import Regressor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What `fewshot export` takes."""
+
+    model: Annotated[Path, typer.Argument(help="Folder made by `fewshot adapt`.", metavar="MODEL")]
+    output: Annotated[Path | None, typer.Option(help="The ONNX file to write.", show_default=False)] = None
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the file with a small predict.py and a web page.", show_default=False),
+    ] = None
+    vendor: Vendor = None
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Bits of weights and arithmetic; int8 for speed and size.")
+    ] = "fp32"
+    base: Base = None
+    json: Json = False
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of support pictures that fp16 or int8 may newly get wrong.",
+            rich_help_panel=WRITING,
+        ),
+    ] = 0.01  # fmt: skip
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="Leave out the preprocessing: the input is the network's normalized floats.",
+            rich_help_panel=WRITING,
+        ),
+    ] = False  # fmt: skip
+    opset: Annotated[
+        int, typer.Option(min=18, max=23, help="Version of ONNX's operators.", rich_help_panel=WRITING)
+    ] = 20
+
+
+@app.command()
+@options(ExportOptions)
+def export(given: ExportOptions) -> None:
+    """Export what was adapted to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
+    if (given.output is None) == (given.bundle is None):
+        raise typer.BadParameter("give --output FILE.onnx or --bundle DIR")
+    if given.bundle and given.raw:
+        raise typer.BadParameter("the page and predict.py of a --bundle hand pictures in; leave out --raw")
+    if given.vendor and not given.bundle:
+        raise typer.BadParameter("--vendor is for the page of a --bundle")
+    if given.bundle is not None:
+        check_free(given.bundle)
+    elif given.output is not None:
+        check_free_file(given.output)
+    from fewshot_sdk.artifacts.opening import open_model
+    from fewshot_sdk.artifacts.regressor import Regressor
+
+    opened = open_model(given.model, given.base)
+    if isinstance(opened, Regressor):
+        _regressor(opened, given)
+    else:
+        _classifier(opened, given)
+
+
+def _classifier(classifier: Classifier, given: ExportOptions) -> None:
+    """Writes one ONNX file, alone or bundled, and says how it compares with PyTorch."""
+    from fewshot_sdk.export.classifier import ExportSettings
+    from fewshot_sdk.export.formats import export as write
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = given.output or Path(folder) / "model.onnx"
+        settings = ExportSettings(opset=given.opset, precision=given.precision, raw=given.raw, max_drop=given.max_drop)
+        made = write(classifier, path, settings)
+        if given.bundle is not None:
+            from fewshot_sdk.web.pages import deployment
+
+            write_folder(given.bundle, deployment(path.read_bytes(), given.model.resolve().name, given.vendor))
+    output = given.output or given.bundle
+    parity, reduction, speed = made.metadata.parity, made.metadata.reduction, made.speed
+    if given.json:
+        said = {"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")}
+        emit_json({**said, "speed": asdict(speed) if speed else None})
+    if reduction and speed:
+        say(
+            f"{given.precision} against fp32: {reduction.lost:.1%} of accuracy lost on {reduction.images} support "
+            f"pictures, the same answer to {reduction.agreed:.1%}, probabilities within "
+            f"{reduction.max_difference:.2g}; {speed.bytes / 1000:,.0f} kB for {speed.bytes_fp32 / 1000:,.0f} kB, "
+            f"{speed.milliseconds:.2g} ms a picture for {speed.milliseconds_fp32:.2g} ms"
+        )
+    say(
+        f"wrote {output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
+        f"{parity.max_difference:.1e} on {parity.images} support pictures and {parity.random_images:,} made-up ones"
+        + (", in fp32" if reduction else "")
+    )
+    if given.bundle is None:
+        say(f"next: fewshot predict {output} PICTURE")
+    else:
+        say(f"next: python {output}/predict.py PICTURE, or python3 -m http.server --directory {output} for its page")
+
+
+def _regressor(regressor: Regressor, given: ExportOptions) -> None:
+    """The same of what was adapted to numbers."""
+    output = given.output
+    if output is None or given.base or given.raw or given.precision != "fp32":
+        raise ConfigError(f"{given.model} predicts numbers: export it with --output, and of options --opset alone")
+    from fewshot_sdk.export.regressor import export_regressor
+
+    made = export_regressor(regressor, output, opset=given.opset)
+    parity = made.metadata.parity
+    if given.json:
+        emit_json({"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")})
+    say(
+        f"wrote {output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
+        f"{parity.max_difference:.1e} on its {parity.points} points and {parity.random:,} made-up ones"
+    )
+    say(f"next: fewshot predict {output} points.csv")

@@ -1,0 +1,37 @@
+"""`fewshot serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_cli.group import app
+from fewshot_cli.output import say
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="File made by `fewshot export`.", metavar="MODEL.onnx")],
+    host: Annotated[str, typer.Option(help="Address to listen on; any but the loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    token: Annotated[
+        str, typer.Option(envvar="FEWSHOT_TOKEN", help="What requests must carry as a bearer token.")
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A Host header that is answered; may be repeated.", show_default=False)
+    ] = None,
+    max_mib: Annotated[float, typer.Option(min=0.001, help="Largest body that is read.")] = 20,
+) -> None:
+    """Serve an exported classifier over HTTP: KServe V2 for programs, a page at / for people."""
+    from fewshot_sdk.web.server import LOOPBACK, serve
+
+    # behind a token any Host is answered unless some are named
+    hosts = tuple(name.lower() for name in allow_host or ()) or (() if token else LOOPBACK)
+
+    def ready(port: int) -> None:
+        name = f"[{host}]" if ":" in host else host
+        say(f"serving {model} at http://{name}:{port}/ and /v2/models/{model.stem}; Ctrl-C stops")
+
+    serve(model, host=host, port=port, token=token, allowed=hosts, max_bytes=int(max_mib * 2**20), ready=ready)

@@ -1,0 +1,44 @@
+"""`fewshot verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_cli.group import app
+from fewshot_cli.options import Base
+from fewshot_cli.output import emit, say
+from fewshot_sdk.errors import BundleError
+from fewshot_sdk.storage.files import MANIFEST, SIGNATURE, read_folder
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of an initialization or a classifier.", metavar="DIR")],
+    key: Annotated[
+        Path | None, typer.Option(help="Public key in PEM, by which it must be signed.", show_default=False)
+    ] = None,
+    base: Base = None,
+) -> None:
+    """Check every file of a folder against its manifest, every tensor against its settings, and the signature."""
+    from fewshot_sdk.artifacts.opening import read_artifact
+    from fewshot_sdk.storage.repositories import Opened
+
+    checked = read_folder(folder)
+    others = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*checked, MANIFEST})
+    if "config.json" not in checked:
+        raise BundleError(f"{folder}: its manifest names no config.json; expected a folder made by `fewshot`")
+    if key is not None:
+        from fewshot_sdk.storage.signing import check
+
+        check(checked, key, folder)
+    read_artifact(Opened(files=checked, folder=folder), base)
+    emit(f"{folder}: {len(checked)} files are as the manifest says, and load")
+    if key is not None:
+        emit(f"{folder}: signed by the private half of {key}")
+    elif SIGNATURE in checked:
+        say(f"it is signed, and by whom was not checked: --key names a public key ({SIGNATURE})")
+    if others:
+        say(f"not in the manifest, and never read: {', '.join(others)}")

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fewshot_sdk import adapt, load
+from fewshot_sdk.storage.repositories import Opened, open_named
+from tests.conftest import Run, draw_folder
+
+
+def test_adapting_tells_what_it_compared_and_why_it_chose(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
+    code, out, err = run("adapt", "--support", drawings, "--init", saved, "--output", tmp_path / "m", "--json")
+    assert code == 0
+    said = json.loads(out)
+    tried = [(trial["method"], trial["steps"]) for trial in said["comparison"]]
+    assert tried == [("prototypes", 0), ("probe", 0), ("reptile", 5), ("reptile", 10), ("reptile", 20)]
+    assert (said["method"], said["steps"]) in tried
+    assert all(trial["seconds"] > 0 for trial in said["comparison"])
+    assert said["calibration"]["reject_rate"] == 0.05
+    assert said["reason"] in err.splitlines()
+    lines = [line for line in err.splitlines() if not line.startswith("cross-validating: ")]  # on a slow machine
+    table = [line.split() for line in lines[:6]]
+    assert [row[0] for row in table] == ["method", "prototypes", "probe", "reptile", "reptile", "reptile"]
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "## What was compared" in card
+    assert "| AUROC against classes left out |" in card
+
+
+def test_one_picture_a_class_is_told_and_takes_the_default(run: Run, saved: Path, tmp_path: Path) -> None:
+    one = draw_folder(tmp_path / "one", shots=1)
+    code, out, err = run("adapt", "--support", one, "--init", saved, "--output", tmp_path / "m", "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert (said["method"], said["temperature"], said["threshold"], said["comparison"]) == ("reptile", 1, 0, [])
+    assert "cannot cross-validate with one picture a class" in err
+    assert "took reptile from glyphs, temperature 1" in err
+
+
+def test_a_class_is_added_to_a_classifier(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
+    more = draw_folder(tmp_path / "more", ("dog",), first=4)
+    words = ("--support", drawings, "--init", saved, "--method", "prototypes")
+    assert run("adapt", *words, "--no-keep-pictures", "--output", tmp_path / "lean")[0] == 0
+    assert run("adapt", "--support", drawings, "--init", saved, "--steps", 3, "--output", tmp_path / "m")[0] == 0
+    for model, says in (("lean", "added to the sums"), ("m", "adapted again to the old pictures and the new")):
+        new = tmp_path / f"{model}2"
+        code, out, err = run(
+            "adapt", "--extend", tmp_path / model, "--support", more, "--init", saved, "--output", new, "--json"
+        )
+        assert code == 0
+        assert json.loads(out)["labels"] == ["ant", "bee", "cat", "dog"]
+        assert says in err
+    assert run("export", tmp_path / "lean2", "--output", tmp_path / "lean.onnx")[0] == 0  # checked on noise
+    code, _, err = run("adapt", "--extend", tmp_path / "m", "--support", more, "--output", tmp_path / "o")
+    assert code == 1
+    assert "name its folder with --init" in err
+
+
+def test_what_is_added_is_looked_at_first(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    assert run("adapt", "--support", drawings, "--init", saved, "--steps", 2, "--output", model)[0] == 0
+    (tmp_path / "more").mkdir()
+    shutil.copy(drawings / "ant" / "0.png", tmp_path / "more" / "elk_1.png")
+    words = ("--extend", model, "--init", saved, "--support", tmp_path / "more", "--label-from", "name")
+    code, _, err = run("adapt", *words, "--output", tmp_path / "x")
+    assert (code, (tmp_path / "x").exists()) == (1, False)
+    assert "elk_1.png is among the old pictures of ant, not of elk; remove it" in err
+    (tmp_path / "more" / "elk_1.png").rename(tmp_path / "more" / "ant_1.png")
+    code, _, err = run("adapt", *words, "--output", tmp_path / "y")
+    assert code == 0
+    assert "warning: " in err
+    assert "ant_1.png is among the old pictures of ant; remove it" in err
+    assert "is among the old pictures" in (tmp_path / "y" / "report.html").read_text()
+
+
+def test_one_picture_a_class_becomes_a_classifier_that_can_say_unknown(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
+    one = draw_folder(tmp_path / "one", shots=1)
+    assert run("adapt", "--support", one, "--init", saved, "--output", tmp_path / "m")[0] == 0
+    more = draw_folder(tmp_path / "more", shots=3, first=1)
+    words = ("--extend", tmp_path / "m", "--init", saved, "--support", more)
+    code, out, _ = run("adapt", *words, "--output", tmp_path / "n", "--json")
+    assert code == 0
+    assert json.loads(out)["calibration"]["reject_rate"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("x" * 300, "file name too long; name another --output"),
+        ("file/x", "file is a file, not a folder; name another"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told_before_the_work(
+    run: Run, saved: Path, tmp_path: Path, output: str, says: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = run("adapt", "--support", tmp_path / "none", "--init", saved, "--output", tmp_path / output)
+    assert code == 1
+    assert says in err
+
+
+def test_steps_are_reptiles(run: Run, drawings: Path, tmp_path: Path) -> None:
+    code, _, err = run("adapt", "--support", drawings, "--method", "probe", "--steps", 5, "--output", tmp_path / "m")
+    assert code == 2
+    assert "--steps are Reptile's; --method probe takes none" in err
+
+
+@pytest.mark.parametrize(("words", "settings"), [((), {}), (("--steps", 3), {"steps": 3})], ids=["auto", "steps"])
+def test_python_adapts_as_the_command_does(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path, words: tuple[object, ...], settings: dict[str, int]
+) -> None:
+    assert run("adapt", "--init", saved, "--support", drawings, *words, "--output", tmp_path / "m")[0] == 0
+    files = adapt(load(saved), drawings, **settings).files()  # type: ignore[arg-type]
+    assert {name: (tmp_path / "m" / name).read_bytes() for name in files} == files
+
+
+def test_an_initialization_is_opened_once(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counting(name: str) -> Opened:
+        opened.append(name)
+        return open_named(name)
+
+    monkeypatch.setattr("fewshot_sdk.artifacts.opening.open_named", counting)
+    words = ("--init", saved, "--steps", 1, "--reject-rate", 0, "--delta", "int8")
+    assert run("adapt", "--support", drawings, *words, "--output", tmp_path / "m")[0] == 0
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\n" + "".join(f"{p},{p.parent.name}\n" for p in sorted(drawings.glob("*/*.png"))))
+    assert run("adapt", "--support", table, *words, "--output", tmp_path / "n")[0] == 0
+    assert opened == [str(saved), str(saved)]

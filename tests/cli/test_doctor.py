@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.conftest import Run, draw_folder
+
+
+def test_what_names_hold_beyond_text_is_shown_escaped(run: Run, tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "set")
+    (folder / "ant" / "no\x1b[31m.png").write_bytes(b"none")
+    code, out, _ = run("doctor", folder)
+    assert code == 1
+    assert "no\\x1b[31m.png is not a picture" in out
+    (folder / "ant" / "no\x1b[31m.png").unlink()
+    (folder / "cat").rename(folder / "ca\nt")
+    code, _, err = run("doctor", folder)
+    assert code == 1
+    assert "the class name 'ca\\nt' holds what is no text" in err

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewshot_cli.main import app
+from tests.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["meta-train", "--preset", "imagenet", "--output", "o"],
+            "no preset 'imagenet'; the presets are omniglot-5way",
+        ),
+        (
+            ["meta-train", "--preset", "omniglot", "--root", ".", "--output", "o"],
+            "images_background.zip: no such file",
+        ),
+        (["evaluate", "nowhere"], "no initialization 'nowhere'"),
+        (["adapt", "--support", "nowhere", "--output", "o"], "nowhere: there is no such folder"),
+        (["export", "nowhere", "--output", "o.onnx"], "nowhere: no such folder"),
+        (["predict", "nowhere.onnx", "p.png"], "nowhere.onnx: no such file or directory"),
+    ],
+)
+def test_a_known_failure_is_one_line_and_exit_1(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert says in last
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["adapt"],
+        ["adapt", "--support"],
+        ["fly"],
+        ["evaluate", "omniglot", "--tasks", "none"],
+        ["evaluate", "omniglot", "--ways", "1"],
+        ["evaluate", "omniglot", "--mode", "all", "--inductive"],
+        ["evaluate", "omniglot", "--mode", "magic"],
+        ["meta-train", "--preset", "glyphs", "--output", "o", "--meta-steps", "-1"],
+        ["meta-train", "--preset", "glyphs", "--output", "o", "--workers", "0"],
+        ["evaluate", "omniglot", "--workers", "many"],
+        ["adapt", "--support", "s", "--output", "o", "--steps", "-1"],
+        ["adapt", "--support", "s", "--output", "o", "--reject-rate", "1"],
+        ["adapt", "--support", "s", "--output", "o", "--extend", "m", "--method", "probe"],
+    ],
+)
+def test_wrong_usage_is_exit_2(run: Run, words: list[str]) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert "Error:" in err
+
+
+def test_debug_shows_where_it_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exception, match="there is no such folder"):
+        app(["adapt", "--support", "nowhere", "--output", "o", "--debug"])
+
+
+def test_ctrl_c_is_exit_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewshot_sdk.runtime.opening.open_predictor", interrupt)
+    code, out, err = run("predict", "m.onnx", "p.png")
+    assert (code, out, err) == (130, "", "interrupted\n")
+
+
+def test_where_there_is_no_torch_it_says_so(run: Run, drawings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("fewshot_sdk.artifacts.opening.load_bundled", missing)
+    code, _, err = run("adapt", "--support", drawings, "--output", "o")
+    assert (code, err) == (1, "error: this command needs torch, which is not installed here; pip install torch\n")
