@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-_T95 = (  # Adapter's t for the 95 % interval of a mean of 2, 3, ... 30
+_T95 = (  # Student's t for the 95 % interval of a mean of 2, 3, ... 30
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
 )  # fmt: skip
@@ -29,6 +29,6 @@ def interval(values: ArrayLike) -> tuple[float, float]:
 
 
 def interval_of_few(values: Sequence[float]) -> tuple[float, float]:
-    """The same by Adapter's t, for up to 30 values; 0 for one value."""
+    """The same by Student's t, for up to 30 values; 0 for one value."""
     n = len(values)
     return statistics.fmean(values), _T95[n - 2] * statistics.stdev(values) / n**0.5 if n > 1 else 0.0
