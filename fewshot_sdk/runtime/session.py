@@ -15,7 +15,7 @@ from fewshot_sdk.storage.files import MAX_FILE_BYTES, read_bounded
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxFile:
-    """A file that onnxruntime can run. name: what messages call it; metadata: fewshot-sdk's, if it has any."""
+    """A file that onnxruntime runs on the CPU. name: what messages call it; metadata: fewshot-sdk's, if it has any."""
 
     name: str
     session: onnxruntime.InferenceSession
