@@ -1,1 +1,1 @@
-"""An ONNX file, kept only if it agrees with PyTorch."""
+"""Export to ONNX: a file is kept only if it agrees with PyTorch."""

@@ -1,4 +1,4 @@
-"""What an export is checked by: agreement with PyTorch, and what fewer bits cost."""
+"""Checks of an export: its agreement with PyTorch, and the cost of reduced precision."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ ROUNDS = 15
 def check_parity(
     classifier: Classifier, answers: Answers, *, prepared: bool = False, runtime: str = "onnxruntime"
 ) -> Parity:
-    """How far an exported classifier is from PyTorch's, on every support picture and on 1,000 made-up ones.
+    """Compare an export with PyTorch on every support picture and on 1,000 made-up ones, in batches of 1, 2 and 7.
 
-    In batches of 1, 2 and 7; of a network of another library, a hundred times as much work as ours, on 100 pictures.
-    answers: what the export says of pictures of one size, uint8 (n, height, width, 3) or, if `prepared`, preprocessed
-    ones: probabilities (n, n_way). runtime: what it runs in, for messages.
-    Raises ParityError, naming the picture and the batch, if a probability differs by more than 1e-4, or if the most
-    probable label is another where PyTorch's is ahead by more than 1e-3.
+    A network of another library is a hundred times as much work as ours, so it gets 100 made-up pictures.
+    answers: the export as a function from pictures of one size, uint8 (n, height, width, 3), or from preprocessed ones
+    if `prepared`, to probabilities (n, n_way). runtime: the name of what runs it, for messages.
+    Raises ParityError, naming the picture and the batch size, if a probability differs by more than 1e-4, or if the
+    most probable label differs where PyTorch's leads by more than 1e-3.
     """
-    seen, worst = classifier.config.preprocessing, 0.0
+    preprocessing, worst = classifier.config.preprocessing, 0.0
     n_random = RANDOM_LARGE if BACKBONES[classifier.config.backbone.kind].exporter else RANDOM
     support, targets = classifier.support.images, classifier.support.targets
-    names = [f"support picture {i} ({classifier.labels[target]})" for i, target in enumerate(targets)]
-    groups = [*([(support, names)] if len(support) else []), *made_up(seen, n_random)]
-    pixels = [np.stack([preprocess(picture, seen) for picture in pictures]) for pictures, _ in groups]
+    support_names = [f"support picture {i} ({classifier.labels[target]})" for i, target in enumerate(targets)]
+    groups = [*([(support, support_names)] if len(support) else []), *made_up(preprocessing, n_random)]
+    pixels = [np.stack([preprocess(picture, preprocessing) for picture in pictures]) for pictures, _ in groups]
     expected = _in_pytorch(classifier, pixels)
-    for (pictures, named), preprocessed, wanted in zip(groups, pixels, expected, strict=True):
-        given = preprocessed if prepared else pictures
+    for (pictures, names), preprocessed, wanted in zip(groups, pixels, expected, strict=True):
+        inputs = preprocessed if prepared else pictures
         order = np.sort(wanted, 1)
         clear = order[:, -1] - order[:, -2] > MARGIN
         for batch in BATCHES:
-            found = np.concatenate([answers(given[i : i + batch]) for i in range(0, len(given), batch)])
+            found = np.concatenate([answers(inputs[i : i + batch]) for i in range(0, len(inputs), batch)])
             difference = np.abs(found - wanted).max(1)
             wrong = ~(difference <= TOLERANCE) | (clear & (found.argmax(1) != wanted.argmax(1)))
             if wrong.any():
                 row = int(np.argmax(np.where(wrong, np.nan_to_num(difference, nan=np.inf), -1)))
                 raise ParityError(
-                    f"{runtime} and PyTorch disagree on {named[row]}, in batches of {batch}: a probability differs "
-                    f"by {difference[row]:.2g}, allowed {TOLERANCE:.0e}, and they say "
+                    f"{runtime} and PyTorch disagree on {names[row]}, in batches of {batch}: a probability differs "
+                    f"by {difference[row]:.2g}, allowed {TOLERANCE:.0e}, and their labels are "
                     f"{classifier.labels[int(found[row].argmax())]} and "
                     f"{classifier.labels[int(wanted[row].argmax())]}; no file was written"
                 )
@@ -72,7 +72,7 @@ def check_parity(
 
 
 def _in_pytorch(classifier: Classifier, pixels: Sequence[Pixels]) -> list[NDArray[np.float32]]:
-    """PyTorch's probabilities of each group, by a few large batches."""
+    """PyTorch's probabilities for each group, computed in a few large batches."""
     together = np.concatenate(pixels)
     with one_thread():
         rows = [classifier.probabilities(together[i : i + LARGE]) for i in range(0, len(together), LARGE)]
@@ -80,14 +80,14 @@ def _in_pytorch(classifier: Classifier, pixels: Sequence[Pixels]) -> list[NDArra
     return np.split(np.concatenate(rows), ends[:-1])
 
 
-def made_up(seen: Preprocessing, n: int) -> Iterator[tuple[Pixels, list[str]]]:
-    """Pictures in groups of one size, up to 7 each, and their names: noise of all coarsenesses and sizes."""
+def made_up(preprocessing: Preprocessing, n: int) -> Iterator[tuple[Pixels, list[str]]]:
+    """`n` pictures and their names, in groups of up to 7 of one size: noise, coarse to fine, of many sizes."""
     rng = np.random.default_rng(0)
     for first in range(0, n, max(BATCHES)):
-        sides = rng.integers(8, 2 * max(seen.height, seen.width) + 8, 2)
+        sides = rng.integers(8, 2 * max(preprocessing.height, preprocessing.width) + 8, 2)
         grain = int(rng.integers(1, 1 + max(sides) // 2))
-        few = -(-sides // grain)
-        coarse = rng.integers(0, 256, (min(max(BATCHES), n - first), *few, 3), np.uint8)
+        cells = -(-sides // grain)
+        coarse = rng.integers(0, 256, (min(max(BATCHES), n - first), *cells, 3), np.uint8)
         pictures = coarse.repeat(grain, 1).repeat(grain, 2)[:, : sides[0], : sides[1]]
         names = [f"made-up picture {first + i} ({sides[1]} x {sides[0]} pixels)" for i in range(len(pictures))]
         yield pictures, names
@@ -95,7 +95,7 @@ def made_up(seen: Preprocessing, n: int) -> Iterator[tuple[Pixels, list[str]]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Milliseconds for one picture on one thread, and bytes, of a file and of its like in 32 bits."""
+    """Milliseconds for one picture on one thread, and bytes: of a file and of the same model in fp32."""
 
     milliseconds: float
     milliseconds_fp32: float
@@ -104,10 +104,10 @@ class Speed:
 
 
 def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto:
-    """The network with 8-bit weights for each filter and 8-bit activations, their ranges seen on the support set.
+    """The network with 8-bit weights, scaled filter by filter, and 8-bit activations, scaled on the support set.
 
-    The weights use 7 of the bits: x86 processors without VNNI add pairs of products in 16 bits, which 8 by 8 overflow,
-    silently. Source: onnxruntime's documentation of quantization, "reduce_range".
+    The weights use 7 of the bits: x86 processors without VNNI add pairs of products in 16 bits, which overflow silently
+    with 8 by 8 bits. Source: onnxruntime's documentation of quantization, "reduce_range".
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -120,7 +120,9 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
 
     _own_biases(network)
     level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # it recommends a preparation that these graphs do not need
+    logging.getLogger().setLevel(
+        logging.ERROR
+    )  # it recommends a preprocessing of the model that these graphs do not need
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -136,30 +138,31 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
 
 
 def _own_biases(network: onnx.ModelProto) -> None:
-    """Gives each convolution a bias of its own: onnxruntime computes one that shares another's, such as the zeros
+    """Give each convolution a bias of its own.
 
-    of an untrained network, in 32 bits, for its step would have to fit inputs of different ranges.
+    onnxruntime leaves a convolution in 32 bits if its bias is shared, as the zeros of an untrained network are: a
+    bias has one scale, which cannot fit inputs of different ranges.
     """
-    held = {tensor.name: tensor for tensor in network.graph.initializer}
-    taken: set[str] = set()
+    tensors = {tensor.name: tensor for tensor in network.graph.initializer}
+    used: set[str] = set()
     for node in network.graph.node:
-        if node.op_type == "Conv" and node.input[2] in taken:
+        if node.op_type == "Conv" and node.input[2] in used:
             own = network.graph.initializer.add()
-            own.CopyFrom(held[node.input[2]])
+            own.CopyFrom(tensors[node.input[2]])
             own.name = node.input[2] = f"{node.output[0]}_bias"
         elif node.op_type == "Conv":
-            taken.add(node.input[2])
+            used.add(node.input[2])
 
 
-def compare(classifier: Classifier, whole: bytes, fewer: bytes) -> tuple[Reduction, Speed]:
-    """What fewer bits change on the support set, and how fast both files are, measured by turns."""
+def compare(classifier: Classifier, full: bytes, reduced: bytes) -> tuple[Reduction, Speed]:
+    """What reduced precision changes on the support set, and the speed of both files, timed alternately."""
     support, targets = classifier.support.images, classifier.support.targets
-    ours, theirs = Predictor(fewer), Predictor(whole)
+    ours, theirs = Predictor(reduced), Predictor(full)
     found, wanted = ours.probabilities(support), theirs.probabilities(support)
     right = wanted.argmax(1) == targets
     lost = right & (found.argmax(1) != targets)
-    limit = ours.metadata.threshold
-    same = (found.argmax(1) == wanted.argmax(1)) & ((found.max(1) >= limit) == (wanted.max(1) >= limit))
+    threshold = ours.metadata.threshold
+    same = (found.argmax(1) == wanted.argmax(1)) & ((found.max(1) >= threshold) == (wanted.max(1) >= threshold))
     reduction = Reduction(
         images=len(support), lost=float(lost.mean()), agreed=float(same.mean()),
         max_difference=float(np.abs(found - wanted).max()),
@@ -172,7 +175,7 @@ def compare(classifier: Classifier, whole: bytes, fewer: bytes) -> tuple[Reducti
             taken.append(1000 * (time.perf_counter() - began))
     return reduction, Speed(
         milliseconds=statistics.median(times[ours]), milliseconds_fp32=statistics.median(times[theirs]),
-        bytes=len(fewer), bytes_fp32=len(whole),
+        bytes=len(reduced), bytes_fp32=len(full),
     )  # fmt: skip
 
 

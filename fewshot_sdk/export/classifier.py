@@ -1,4 +1,4 @@
-"""From a classifier to one self-contained ONNX file, checked against PyTorch before it is kept."""
+"""Export of a classifier to one self-contained ONNX file, checked against PyTorch before it is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fewshot_sdk.storage.files import check_free_file, write_file
 from fewshot_sdk.tables import referred
 from fewshot_sdk.version import versions
 
-# what `BACKBONES` refers to by `exporter`: of a network, its pictures' height and width and an opset
+# the `exporter` of a row of `BACKBONES`; takes a network, the height and width of its pictures, and an opset
 Exporter = Callable[[nn.Module, tuple[int, int], int], onnx.ModelProto]
 OPSETS = (18, 23)
 MAX_DROP = 0.01
@@ -31,9 +31,9 @@ MAX_DROP = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """A file that was exported: where, how many bytes, and what it says of itself.
+    """An exported file: its path, its size in bytes and its metadata.
 
-    speed: against the file of 32 bits, if this one has fewer.
+    speed: beside the fp32 file's, for reduced precision only.
     """
 
     path: Path
@@ -56,15 +56,15 @@ def export_onnx(
     classifier: Classifier, path: str | Path, *,
     opset: int = OPSET, precision: Precision = "fp32", raw: bool = False, max_drop: float = MAX_DROP,
 ) -> Export:  # fmt: skip
-    """Write a classifier as one ONNX file: `images` uint8 (batch, height, width, 3) of any size in; out come `label`
-    int64 (batch,), `probabilities` float32 (batch, n_way) and `known` bool (batch,), false under the threshold.
+    """Write a classifier as one ONNX file, kept only if onnxruntime agrees with PyTorch: see `checks.check_parity`.
 
+    Its input is `images`, uint8 (batch, height, width, 3), of any size; its outputs are `label` int64 (batch,),
+    `probabilities` float32 (batch, n_way) and `known` bool (batch,), false below the threshold.
     raw: the input is `pixels` instead, float32 (batch, channels, height, width), preprocessed and normalized.
-    The file is kept only if onnxruntime says what PyTorch says: see `checks.check_parity`. precision: `fp16` keeps
-    and computes 16 bits, `int8` 8, calibrated on the support set; they are kept if the share of support pictures
-    that only 32 bits name rightly is at most `max_drop`.
-    Raises ParityError otherwise, ConfigError for an opset outside 18 to 23 or fewer bits without support pictures,
-    OutputExists if `path` exists, SaveError if the disk refuses.
+    precision: `fp16` stores and computes 16 bits, `int8` 8, calibrated on the support set; such a file is kept only if
+    the share of support pictures that fp32 gets right and it gets wrong is at most `max_drop`.
+    Raises ParityError if it is not kept, ConfigError for an opset outside 18 to 23 or for reduced precision without
+    support pictures, OutputExists if `path` exists, SaveError if the disk refuses.
     """
     settings = ExportSettings(opset=opset, precision=precision, raw=raw, max_drop=max_drop)
     return write_onnx(classifier, Path(path), settings)
@@ -75,22 +75,22 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
     opset, precision, raw = settings.opset, settings.precision, settings.raw
     check_free_file(path)
     check_opset(opset)
-    config, seen = classifier.config, classifier.config.preprocessing
+    config, preprocessing = classifier.config, classifier.config.preprocessing
     if precision != "fp32" and not len(classifier.support.images):
         raise ConfigError(
-            f"{precision} is judged on the support pictures, and this classifier keeps none; adapt again, or take fp32"
+            f"{precision} is checked on the support pictures, and this classifier has none; adapt again, or use fp32"
         )
     exporter = BACKBONES[config.backbone.kind].exporter
     if precision != "fp32" and exporter:
         raise ConfigError(
-            f"a {config.backbone.kind} model is exported in fp32 alone, found {precision}; leave --precision out"
+            f"a {config.backbone.kind} model can only be exported in fp32, found {precision}; leave out --precision"
         )
 
-    def described(network: onnx.ModelProto, **changes: object) -> bytes:
+    def serialized(network: onnx.ModelProto, **changes: object) -> bytes:
         metadata = OnnxMetadata(
             format=FORMAT,
             labels=config.labels,
-            preprocessing=seen,
+            preprocessing=preprocessing,
             adaptation=config.adaptation,
             initialization=config.initialization,
             opset=opset,
@@ -99,33 +99,35 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
             threshold=config.threshold,
             raw=raw,
         )
-        return with_metadata(network if raw else with_preprocessing(network, seen), metadata.replace(**changes))
+        graph = network if raw else with_preprocessing(network, preprocessing)
+        return with_metadata(graph, metadata.replace(**changes))
 
     tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}
-    limits = {"temperature": config.temperature, "threshold": config.threshold}
+    calibration = {"temperature": config.temperature, "threshold": config.threshold}
 
     body = None
     if exporter:
-        body = cast("Exporter", referred(exporter))(classifier.network(), (seen.height, seen.width), opset)
+        sides = preprocessing.height, preprocessing.width
+        body = cast("Exporter", referred(exporter))(classifier.network(), sides, opset)
 
     def network(half: bool = False) -> onnx.ModelProto:
         if body is not None:
-            return with_head(body, tensors, opset=opset, **limits)
-        return network_graph(tensors, config.backbone, seen, half=half, opset=opset, **limits)
+            return with_head(body, tensors, opset=opset, **calibration)
+        return network_graph(tensors, config.backbone, preprocessing, half=half, opset=opset, **calibration)
 
-    parity = check_parity(classifier, Predictor(described(network())).probabilities, prepared=raw)
-    data = described(network(), parity=parity)
+    parity = check_parity(classifier, Predictor(serialized(network())).probabilities, prepared=raw)
+    data = serialized(network(), parity=parity)
     speed = None
     if precision != "fp32":
-        fewer = network(half=True) if precision == "fp16" else in_int8(network(), classifier)
-        draft = described(fewer, parity=parity, precision=precision)
+        reduced = network(half=True) if precision == "fp16" else in_int8(network(), classifier)
+        draft = serialized(reduced, parity=parity, precision=precision)
         reduction, speed = compare(classifier, data, draft)
         if reduction.lost > settings.max_drop:
             raise ParityError(
-                f"{precision} loses {reduction.lost:.1%} of {reduction.images} support pictures that fp32 names "
-                f"rightly, allowed are {settings.max_drop:.1%} (--max-drop); no file was written"
+                f"{precision} gets {reduction.lost:.1%} of {reduction.images} support pictures wrong that fp32 gets "
+                f"right; at most {settings.max_drop:.1%} is allowed (--max-drop); no file was written"
             )
-        data = described(fewer, parity=parity, precision=precision, reduction=reduction)
+        data = serialized(reduced, parity=parity, precision=precision, reduction=reduction)
     write_file(path, data)
     return Export(path=path, size=len(data), metadata=Predictor(data).metadata, speed=speed)
 
@@ -138,7 +140,7 @@ def check_opset(opset: int) -> None:
 
 
 def with_metadata(graph: onnx.ModelProto, metadata: Config) -> bytes:
-    """The file's bytes: a graph that says of itself what it is."""
+    """The bytes of an ONNX file: a graph with its metadata."""
     onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.model_dump_json()})
     data: bytes = graph.SerializeToString(deterministic=True)
     return data

@@ -1,6 +1,6 @@
 """The table of formats that a classifier can be exported to, by the ending of the file's name.
 
-A new one is its row here and a module beside this one with the function that it refers to, imported when it is used.
+To add one, add a row here and, beside this module, one with the function it refers to, which is imported when used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Exporter: TypeAlias = Callable[[Classifier, Path, ExportSettings], Export]
 
 @dataclass(frozen=True, kw_only=True)
 class FormatRow:
-    """One format. title: its name; write: the function, `module:name`, an `Exporter`.
+    """One format. title: its name; write: its `Exporter`, as `module:name`.
 
-    It keeps a file only if it agrees with PyTorch: see `checks.check_parity`, which takes any function that answers.
+    An exporter keeps a file only if it agrees with PyTorch; `checks.check_parity` checks any function from pictures to
+    probabilities.
     """
 
     title: str
@@ -36,7 +37,7 @@ FORMATS: dict[str, FormatRow] = {
 def export(classifier: Classifier, path: str | Path, settings: ExportSettings | None = None) -> Export:
     """Write a classifier in the format that the file's name ends in; ONNX for an ending that is not in the table.
 
-    Raises ParityError if it disagrees with PyTorch, and what the format's function raises.
+    Raises ParityError if the file disagrees with PyTorch, and whatever else the format's exporter raises.
     """
     path = Path(path)
     row = FORMATS.get(path.suffix.lower(), FORMATS[".onnx"])

@@ -1,4 +1,4 @@
-"""From an initialization to one ONNX file that adapts and classifies, checked against PyTorch before it is kept."""
+"""Export of an initialization to one ONNX file that adapts and classifies, checked against PyTorch."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from fewshot_sdk.storage.files import check_free_file, write_file
 from fewshot_sdk.version import versions
 
 TOLERANCE = 1e-4
-FLOORS = 10  # float32 roundings grow with the steps and jump where a ReLU opens; so many times PyTorch's own
-MOST = 0.05  # a probability may be off, whatever PyTorch's own rounding does
-CHANCES = 3
+FLOORS = 10  # float32 rounding grows with the steps and jumps where a ReLU opens: this many times PyTorch's is allowed
+MOST = 0.05  # no probability may be further off than this, however large PyTorch's own rounding is
+ATTEMPTS = 3  # tasks of each size, one of which has to agree
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerExport:
-    """A file that was exported: where, how many bytes, and what it says of itself."""
+    """An exported file: its path, its size in bytes and its metadata."""
 
     path: Path
     size: int
@@ -45,7 +45,7 @@ class LearnerExport:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A made-up task on which learner and PyTorch are compared."""
+    """The size of a made-up task on which the learner and PyTorch are compared."""
 
     n_way: int
     k_shot: int
@@ -64,12 +64,12 @@ TRIALS = (
 
 
 def export_learner(init: Initialization, path: str | Path) -> LearnerExport:
-    """Write an initialization as one ONNX file that adapts: `learner_graph`, with where it is from in its metadata.
+    """Write an initialization as one ONNX file that adapts: `learner_graph`, with its origin in the metadata.
 
-    The file is kept only if it agrees with PyTorch in float64 on made-up tasks of several sizes and numbers of
-    steps: no probability further apart than 1e-4, or ten times what PyTorch in float32 is, if that is more, and
-    the same class wherever the margin exceeds twice that (see `_parity` for what is chance).
-    Raises ExportError if not or if the network cannot be exported, OutputExists if `path` exists, SaveError if
+    The file is kept only if it agrees with PyTorch in float64 on made-up tasks of several sizes and numbers of steps:
+    every probability within 1e-4, or within ten times the error of PyTorch in float32 if that is more (at most 0.05),
+    and the same class wherever the margin exceeds twice that. `_parity` says why a task may fail by chance.
+    Raises ExportError if it disagrees or the network cannot be exported, OutputExists if `path` exists, SaveError if
     the disk refuses.
     """
     path = Path(path)
@@ -89,7 +89,7 @@ def learner_bytes(init: Initialization) -> bytes:
 
 def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity, floor: float) -> bytes:
     recipe = init.recipe
-    said = LearnerMetadata(
+    metadata = LearnerMetadata(
         format="fewshot-sdk learner 1",
         n_way=recipe.meta.n_way if recipe.head == "dense" else None,
         preprocessing=recipe.preprocessing,
@@ -101,20 +101,20 @@ def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity,
         noise_floor=floor,
         versions={**versions(), "onnx": onnx.__version__},
     )
-    onnx.helper.set_model_props(graph, {METADATA_KEY: said.model_dump_json()})
+    onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.model_dump_json()})
     data: bytes = graph.SerializeToString(deterministic=True)
     return data
 
 
 def _parity(init: Initialization, learner: Learner) -> tuple[Parity, float]:
-    """Raises ExportError unless the learner repeats PyTorch's answers.
+    """The learner's agreement with PyTorch in float64, and the error of PyTorch in float32; raises ExportError if poor.
 
-    A ReLU or a pool that a rounding turns the other way changes a slope by a jump, which Adam without a memory
-    (an untrained initialization) makes a whole step of: chance, so that another task of the same size may decide.
+    Where rounding flips a ReLU or the maximum of a pool, the gradient jumps, and Adam without second moments (of an
+    untrained initialization) turns that into a whole step. That is chance, so another task of the same size may decide.
     """
     worst, noise, n = 0.0, 0.0, 0
     for trial in TRIALS:
-        for seed in range(CHANCES):
+        for seed in range(ATTEMPTS):
             found, exact, rounded = _answers(init, learner, trial, seed)
             floor = float(np.abs(rounded - exact).max())
             difference, allowed = float(np.abs(found - exact).max()), max(TOLERANCE, min(FLOORS * floor, MOST))
@@ -124,7 +124,7 @@ def _parity(init: Initialization, learner: Learner) -> tuple[Parity, float]:
                 break
         else:
             raise ExportError(
-                f"onnxruntime and PyTorch disagree after {trial.steps} steps, {trial.k_shot} pictures a class: "
+                f"onnxruntime and PyTorch disagree after {trial.steps} steps, {trial.k_shot} pictures per class: "
                 f"a probability differs by {difference:.2g}, allowed {allowed:.1g}; no file was written"
             )
         worst, noise, n = max(worst, difference), max(noise, floor), n + len(found)
@@ -134,7 +134,7 @@ def _parity(init: Initialization, learner: Learner) -> tuple[Parity, float]:
 def _answers(
     init: Initialization, learner: Learner, trial: Trial, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """The probabilities by the learner, by PyTorch in float64, and in float32."""
+    """The queries' probabilities by the learner, by PyTorch in float64, and by PyTorch in float32."""
     n_way = learner.metadata.n_way or trial.n_way
     task = made_up_task(init.recipe.preprocessing, n_way, trial.k_shot, trial.n_query, seed)
     found = learner.adapt(*task, steps=trial.steps, transductive=trial.transductive).probabilities
@@ -145,16 +145,17 @@ def _answers(
 
 
 def made_up_task(
-    seen: Preprocessing, n_way: int, k_shot: int, n_query: int, seed: int
+    preprocessing: Preprocessing, n_way: int, k_shot: int, n_query: int, seed: int
 ) -> tuple[Pixels, NDArray[np.int64], Pixels]:
-    """Support images, targets and queries: spots of random colours, with noise in each picture."""
+    """Support images, targets and queries: 7 x 7 patches of random colours for each class, noise in each picture."""
     rng = np.random.default_rng((seed, 2))
-    row, column = np.arange(seen.height) * 7 // seen.height, np.arange(seen.width) * 7 // seen.width
-    spots = rng.integers(0, 256, (n_way, 7, 7, seen.channels))[:, row][:, :, column]
+    height, width = preprocessing.height, preprocessing.width
+    row, column = np.arange(height) * 7 // height, np.arange(width) * 7 // width
+    patches = rng.integers(0, 256, (n_way, 7, 7, preprocessing.channels))[:, row][:, :, column]
     targets = np.repeat(np.arange(n_way), k_shot)
 
     def pictures(classes: NDArray[np.int64]) -> Pixels:
-        noisy = spots[classes] + rng.normal(0, 40, (len(classes), *spots.shape[1:]))
+        noisy = patches[classes] + rng.normal(0, 40, (len(classes), *patches.shape[1:]))
         return noisy.clip(0, 255).astype(np.uint8)
 
     return pictures(targets), targets, pictures(np.arange(n_query) % n_way)
@@ -164,12 +165,12 @@ def in_pytorch(
     init: Initialization, images: Pixels, targets: NDArray[np.int64], queries: Pixels, steps: int, transductive: bool,
     dtype: torch.dtype,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """The queries' probabilities by the eager inner loop, in any precision."""
+    """The queries' probabilities by PyTorch's inner loop, computed in `dtype`: float64 (n_query, n_way)."""
     recipe = init.recipe
     n_way = int(targets.max()) + 1
     network = build_network(recipe.backbone, recipe.preprocessing, n_way).to(dtype)
     state = open_head(_cast(init.state, dtype), recipe.head, network)
-    support, labels, asked = torch.from_numpy(images), torch.from_numpy(targets), torch.from_numpy(queries)
+    support, labels, query = torch.from_numpy(images), torch.from_numpy(targets), torch.from_numpy(queries)
     batches = mini_batches(len(images), recipe.adaptation.batch_size, steps, (0,))
     with one_thread():
         for batch in batches:
@@ -180,7 +181,7 @@ def in_pytorch(
             params |= norm_statistics(network, params, support)
             network.eval()
         with torch.no_grad():
-            logits: Tensor = functional_call(network, params, (asked,))
+            logits: Tensor = functional_call(network, params, (query,))
     probabilities: NDArray[np.float64] = logits.double().softmax(1).numpy()
     return probabilities
 

@@ -1,4 +1,4 @@
-"""From a regressor to one self-contained ONNX file, checked against PyTorch before it is kept."""
+"""Export of a regressor to one self-contained ONNX file, checked against PyTorch before it is kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fewshot_sdk.version import versions
 
 @dataclass(frozen=True, kw_only=True)
 class NumberExport:
-    """A file that was exported: where, how many bytes, and what it says of itself."""
+    """An exported file: its path, its size in bytes and its metadata."""
 
     path: Path
     size: int
@@ -31,9 +31,10 @@ class NumberExport:
 def export_regressor(regressor: Regressor, path: str | Path, *, opset: int = OPSET) -> NumberExport:
     """Write a regressor as one ONNX file: `x` float32 (batch, inputs) in, `y` float32 (batch,) out.
 
-    The file is kept only if onnxruntime says what PyTorch says, within 1e-4 (of the larger of 1 and the value), of its
-    own points and of 1,000 made-up ones as far again to all sides, in batches of 1, 2 and 7.
-    Raises ParityError otherwise, ConfigError for an opset outside 18 to 23, OutputExists, SaveError.
+    The file is kept only if onnxruntime agrees with PyTorch to 1e-4 (of the larger of 1 and the value) on the points it
+    was adapted to and on 1,000 made-up ones over more than twice their range, in batches of 1, 2 and 7.
+    Raises ParityError if it disagrees, ConfigError for an opset outside 18 to 23, OutputExists if `path` exists,
+    SaveError if the disk refuses.
     """
     path = Path(path)
     check_free_file(path)
@@ -58,7 +59,7 @@ def export_regressor(regressor: Regressor, path: str | Path, *, opset: int = OPS
 
 
 def regressor_graph(regressor: Regressor, opset: int = OPSET) -> onnx.ModelProto:
-    """The network as a graph."""
+    """The network as an ONNX graph."""
     g = Nodes()
     tensors = {name: tensor.numpy() for name, tensor in regressor.params.items()}
 
@@ -74,11 +75,11 @@ def regressor_graph(regressor: Regressor, opset: int = OPSET) -> onnx.ModelProto
 
 
 def check_numbers(regressor: Regressor, predictor: NumberPredictor) -> NumberParity:
-    """How far the two are apart. Raises ParityError, naming the input, if further than `export_regressor` says."""
-    own, worst = regressor.points[:, :-1], 0.0
-    middle, reach = (own.min(0) + own.max(0)) / 2, np.ptp(own, 0) + 1
-    spread = np.random.default_rng(0).uniform(-1, 1, (RANDOM, own.shape[1]))
-    inputs: Floats = np.concatenate([own, (middle + spread * reach).astype(np.float32)])
+    """Compare an export with PyTorch. Raises ParityError, naming the input, as `export_regressor` says."""
+    points, worst = regressor.points[:, :-1], 0.0
+    middle, reach = (points.min(0) + points.max(0)) / 2, np.ptp(points, 0) + 1
+    spread = np.random.default_rng(0).uniform(-1, 1, (RANDOM, points.shape[1]))
+    inputs: Floats = np.concatenate([points, (middle + spread * reach).astype(np.float32)])
     wanted = regressor.predict(inputs)
     for batch in BATCHES:
         found = np.concatenate([predictor.predict(inputs[i : i + batch]) for i in range(0, len(inputs), batch)])
@@ -87,8 +88,8 @@ def check_numbers(regressor: Regressor, predictor: NumberPredictor) -> NumberPar
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ParityError(
-                f"onnxruntime and PyTorch disagree at {inputs[row].tolist()}, in batches of {batch}: they say "
+                f"onnxruntime and PyTorch disagree at {inputs[row].tolist()}, in batches of {batch}: they give "
                 f"{found[row]:.7g} and {wanted[row]:.7g}; no file was written"
             )
         worst = max(worst, float(difference.max()))
-    return NumberParity(points=len(own), random=RANDOM, batches=BATCHES, max_difference=worst)
+    return NumberParity(points=len(points), random=RANDOM, batches=BATCHES, max_difference=worst)

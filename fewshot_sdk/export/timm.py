@@ -1,4 +1,4 @@
-"""The body of a timm network as an ONNX graph, by PyTorch's own exporter: our nodes are for our networks."""
+"""The body of a timm network as an ONNX graph, by PyTorch's own exporter; `graphs` writes only our own networks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class _Features(nn.Module):
 
 
 def timm_features(network: nn.Module, sides: tuple[int, int], opset: int) -> onnx.ModelProto:
-    """`pixels`, float32 (batch, 3, height, width) as the network takes them, to `features`, (batch, n_features).
+    """The graph from `pixels`, float32 (batch, 3, height, width), normalized, to `features`, (batch, n_features).
 
     Raises MissingExtra without onnxscript, ExportError if PyTorch's exporter cannot do it.
     """
     if find_spec("onnxscript") is None:
         raise MissingExtra("exporting a timm model needs onnxscript; pip install 'fewshot-sdk[timm]'")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch about itself
+        warnings.simplefilter("ignore")  # PyTorch's warnings about its own code
         try:
             program = torch.onnx.export(
                 _Features(network).eval(),
@@ -51,15 +51,15 @@ def timm_features(network: nn.Module, sides: tuple[int, int], opset: int) -> onn
             ) from None
     assert program is not None
     model = program.model_proto
-    _forget_where_it_was_made(model)
+    _remove_stack_traces(model)
     found = next((entry.version for entry in model.opset_import if entry.domain == ""), None)
     if found != opset or any(entry.domain for entry in model.opset_import):
-        raise ExportError(f"PyTorch's exporter does not write this timm model in ONNX's opset {opset}; try --opset 20")
+        raise ExportError(f"PyTorch's exporter cannot write this timm model in opset {opset}; try --opset 20")
     return model
 
 
-def _forget_where_it_was_made(model: onnx.ModelProto) -> None:
-    """The exporter writes stack traces, with the paths of this machine, to every node."""
+def _remove_stack_traces(model: onnx.ModelProto) -> None:
+    """Remove the stack traces, with this machine's paths, that the exporter writes to every node."""
     for part in (
         model.graph.node,
         model.graph.value_info,
@@ -67,8 +67,8 @@ def _forget_where_it_was_made(model: onnx.ModelProto) -> None:
         model.graph.output,
         model.graph.initializer,
     ):
-        for one in part:
-            one.ClearField("metadata_props")
+        for entry in part:
+            entry.ClearField("metadata_props")
     for whole in (model, model.graph):
         whole.ClearField("metadata_props")
         whole.ClearField("doc_string")

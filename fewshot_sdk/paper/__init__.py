@@ -1,1 +1,1 @@
-"""The paper's figures and tables again."""
+"""Reproductions of the paper's figures and tables."""

@@ -1,4 +1,4 @@
-"""The paper's two tables of accuracies, and whether other ones have their shape.
+"""The paper's two tables of accuracies, and the test of whether others have their shape.
 
 Source: Nichol et al. 2018, tables 1 and 2; Finn et al. 2017 for MAML and its first-order form.
 """
@@ -14,7 +14,7 @@ from fewshot_sdk.config.records import Mode
 from fewshot_sdk.paper.figures import Line, ahead, judged, points
 
 Name = Literal["table1", "table2"]
-Cell = tuple[str, int]  # preset and shots
+Cell = tuple[str, int]  # preset, shots
 SHOTS = (1, 5)
 ROWS: dict[str, tuple[Algorithm, Mode]] = {
     "MAML + transduction": ("maml", "transductive"),
@@ -40,11 +40,11 @@ PAPER: dict[Name, dict[str, tuple[tuple[float, float], ...]]] = {
         "Reptile + transduction": ((97.68, 0.04), (99.48, 0.06), (89.43, 0.14), (97.12, 0.32)),
     },
 }
-NEAR = 3.0  # points that Reptile may be behind first-order MAML, or at paper scale behind the paper
+NEAR = 3.0  # points by which Reptile may be behind first-order MAML or, at paper scale, behind the paper
 
 
 def paper_lines(name: Name) -> dict[str, Line]:
-    """The paper's rows, with its intervals."""
+    """The paper's accuracies with their intervals, by row."""
     return {
         row: Line(
             name=f"{row}, paper",
@@ -57,34 +57,37 @@ def paper_lines(name: Name) -> dict[str, Line]:
 
 
 def shape(ours: Mapping[str, Line], cells: list[Cell], paper: Mapping[str, Line] | None = None) -> tuple[bool, str]:
-    """Whether the paper's shape holds, and by which test. ours: a line for each of ROWS; paper: to be near to."""
+    """Whether the paper's shape holds, and the test. ours: a line for each of ROWS; paper: lines they must be near."""
     every = range(len(cells))
-    plain, together = ours["Reptile"], ours["Reptile + transduction"]
-    gain = ahead(together.over(every), plain.over(every))
+    inductive, transductive = ours["Reptile"], ours["Reptile + transduction"]
+    gain = ahead(transductive.over(every), inductive.over(every))
     lines = [line for line in ours.values() if any(map(line.has, every))]
-    ways = {name: preset(name).meta.n_way for name, _ in cells}
+    n_ways = {name: preset(name).meta.n_way for name, _ in cells}
     orders = {
-        "five shots give more than one": [
+        "five shots score higher than one": [
             (i, j) for i, (a, k) in enumerate(cells) for j, (b, m) in enumerate(cells) if a == b and k > m
         ],
-        "fewer classes give more": [
-            (i, j) for i, (a, k) in enumerate(cells) for j, (b, m) in enumerate(cells) if k == m and ways[a] < ways[b]
+        "fewer classes score higher": [
+            (i, j)
+            for i, (a, k) in enumerate(cells)
+            for j, (b, m) in enumerate(cells)
+            if k == m and n_ways[a] < n_ways[b]
         ],
     }
-    parts = {f"transduction helps Reptile (by {points(gain)} over the cells)": gain[0] > gain[1]}
+    parts = {f"transduction helps Reptile (by {points(gain)} over all cells)": gain[0] > gain[1]}
     for order, pairs in orders.items():
         gains = [ahead(line.each(i), line.each(j)) for line in lines for i, j in pairs if line.has(i) and line.has(j)]
         if gains:
             least = min(gains, key=lambda found: found[0] - found[1])
-            parts[f"{order} (least in a row: by {points(least)})"] = least[0] > least[1]
+            parts[f"{order} (smallest gap in a row: {points(least)})"] = least[0] > least[1]
     first_order = ours["1st-order MAML + transduction"]
-    behind = max(first_order.at(i)[0] - together.at(i)[0] for i in every)
-    parts[f"Reptile is in no cell more than {NEAR:g} points behind first-order MAML (most: {behind:.1f})"] = (
+    behind = max(first_order.at(i)[0] - transductive.at(i)[0] for i in every)
+    parts[f"in no cell is Reptile more than {NEAR:g} points behind first-order MAML (worst: {behind:.1f})"] = (
         behind <= NEAR
     )
     if paper:
         off = max(
             paper[name].at(i)[0] - ours[name].at(i)[0] for name in ("Reptile", "Reptile + transduction") for i in every
         )
-        parts[f"nor behind the paper's Reptile (most: {off:.1f})"] = off <= NEAR
-    return judged(parts, "paired by seed, where to help and to give more is by more than the 95 % interval")
+        parts[f"nor behind the paper's Reptile (worst: {off:.1f})"] = off <= NEAR
+    return judged(parts, "paired by seed, where helping and scoring higher mean by more than the 95 % interval")

@@ -1,4 +1,4 @@
-"""Sums, means and last ones of the inner loop's gradients, as directions for the outer loop: the paper's comparison.
+"""The paper's comparison of directions for the outer loop: sums, means and the last of the inner loop's gradients.
 
 Source: Nichol et al. 2018, section 6.2 and figure 3.
 """
@@ -18,7 +18,7 @@ from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.paper.experiment import Classes, Experiment, Numbers, accuracy, line_of, open_classes, trained
 from fewshot_sdk.paper.figures import SEEDS, Figure, Scale, ahead, judged, points
 
-# name: inner steps, algorithm, outer step size. A sum is Reptile's way, a last gradient first-order MAML's.
+# name: inner steps, algorithm, outer step size. Reptile follows the sum, first-order MAML the last gradient.
 COMBINATIONS: dict[str, tuple[int, Algorithm, float]] = {
     "g1": (1, "reptile", 0.25),
     "g1+g2": (2, "reptile", 0.25),
@@ -36,7 +36,7 @@ BATCH, SHOTS = 25, 5
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much is trained and measured. rate: of the inner steps; points: how often accuracy is measured."""
+    """How much is trained and measured. rate: inner learning rate; points: how often accuracy is measured."""
 
     meta_steps: int
     filters: int
@@ -45,9 +45,9 @@ class Size:
     n_tasks: int
 
 
-# The paper's rate is 0.003 for the sum of a mini-batch's losses, as the reference implementation has it: 25 times that
-# for their mean, which ours are. Small: chosen on the last 200 of the 1,200 training characters. A rate of 0.1 with a
-# quarter of the step sizes and 800 steps was tried before: too few to tell the lower curves apart over three seeds.
+# The paper's rate is 0.003 for the sum of a mini-batch's losses, as in the reference implementation; for the mean,
+# which we use, that is 25 times as much. Small: chosen on the last 200 of the 1,200 training characters. A rate of 0.1
+# with a quarter of the step sizes and 800 steps was tried before: too few to separate the lower curves by three seeds.
 SIZES: dict[Scale, Size] = {
     "small": Size(meta_steps=2000, filters=16, rate=0.03, points=4, n_tasks=40),
     "paper": Size(meta_steps=40_000, filters=64, rate=0.003 * BATCH, points=20, n_tasks=200),
@@ -55,7 +55,7 @@ SIZES: dict[Scale, Size] = {
 
 
 def recipe_of(name: str, size: Size) -> Recipe:
-    """The training of one combination: as many shots as fill its mini-batches once."""
+    """The training recipe of one combination, with just enough shots to fill its mini-batches once."""
     steps, algorithm, step_size = COMBINATIONS[name]
     inner = InnerLoop(optimizer="sgd", learning_rate=size.rate, batch_size=BATCH, steps=steps)
     meta = MetaLoop(
@@ -72,23 +72,26 @@ def recipe_of(name: str, size: Size) -> Recipe:
 
 
 def shape(curves: Mapping[str, Sequence[float]]) -> tuple[bool, str]:
-    """Whether the paper's shape holds, and by which test. curves: each seed's mean accuracy on the way, by name."""
+    """Whether the paper's shape holds, and the test. curves: by name, each seed's accuracy averaged over training."""
     sums = ["g1", "g1+g2", "g1+g2+g3", "g1+g2+g3+g4"]
     rises = [ahead(curves[more], curves[fewer]) for fewer, more in itertools.pairwise(sums)]
     lead = {name: ahead(values, curves["g1"]) for name, values in curves.items() if name != "g1"}
     behind = ahead(curves["g2"], curves["g1+g2"])
     lowest = min(lead, key=lambda name: lead[name][0])
     parts = {
-        f"g1 alone is behind every other (least behind {lowest}, by {points(lead[lowest])})": lead[lowest][0] > 0,
-        f"each further gradient summed helps (by {', '.join(map(points, rises))})": all(m > h for m, h in rises),
+        f"g1 alone is behind all others (the nearest, {lowest}, by {points(lead[lowest])})": lead[lowest][0] > 0,
+        f"each further gradient in the sum helps (by {', '.join(map(points, rises))})": all(m > h for m, h in rises),
         f"g1+g2 is behind g2 (by {points(behind)})": behind[0] > 0,
     }
-    holds, said = judged(parts, "of accuracy averaged over the curve and paired by seed")
-    return holds, f"{said} A further gradient must help by more than the 95 % interval, the others in the mean."
+    holds, verdict = judged(parts, "on accuracy averaged over the curve, paired by seed")
+    return (
+        holds,
+        f"{verdict} A further gradient must help by more than the 95 % interval; the rest must hold on average.",
+    )
 
 
 def measured(name: str, size: Size, classes: Classes, seed: int) -> Numbers:
-    """Percent of queries right, 5-shot, at each point on the way of a training."""
+    """5-shot accuracy in percent at each point of a training run."""
     recipe = recipe_of(name, size)
     tasks = TaskSampler(data=classes.train, n_way=5, k_shot=recipe.meta.k_shot, seed=seed)
     modes: list[Mode] = ["transductive"]
@@ -122,8 +125,8 @@ def gradient_combinations(scale: Scale, command: str, seeds: Sequence[int] = SEE
             verdict=(
                 f"{verdict} 5-way 5-shot on {classes.about}, transductive, {size.n_tasks} tasks a seed; inner rate "
                 f"{size.rate:g}, {size.filters} filters, {size.meta_steps:,} outer steps of one task (the paper: 0.003 "
-                f"for sums over {BATCH}, which is {0.003 * BATCH:g} for means, 64, 40,000)."
+                f"for sums over {BATCH}, which is {0.003 * BATCH:g} for means; 64; 40,000)."
             ),
         )
 
-    return Experiment(trials=trials, figure=figure, about=classes.said)
+    return Experiment(trials=trials, figure=figure, about=classes.notice)

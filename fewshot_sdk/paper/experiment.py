@@ -1,4 +1,4 @@
-"""What a figure is measured from: trials, and how each trains and is judged."""
+"""What a figure is made from: trials, and how each of them trains and is evaluated."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Numbers = Sequence[float]
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What is measured, by name: each alone, on one core, from its seed; so in any order, by any process, once.
+    """Trials by name: each runs on one core and depends on its seed alone, so in any order and in any process.
 
-    figure: of the numbers that all of them gave, by the same names. about: a sentence for the person who watches.
+    figure: makes the figure from the numbers of all trials, by the same names. about: a sentence for whoever watches.
     """
 
     trials: Mapping[str, Callable[[], Numbers]]
@@ -33,19 +33,19 @@ class Experiment:
 
 
 def line_of(name: str, found: Mapping[str, Numbers], seeds: Sequence[int]) -> Line:
-    """The line whose values at all points are what the trial `NAME, seed N` of each seed gave."""
+    """The line that shows, for each seed, the numbers of the trial `NAME, seed N`."""
     return Line(name=name, values=tuple(tuple(found[f"{name}, seed {seed}"]) for seed in seeds))
 
 
 class Begun(Config):
-    """What is being measured, and what its bits depend on besides: name -> version."""
+    """What is being measured, and the software versions its exact bits depend on: name -> version."""
 
     command: str
     versions: dict[str, str]
 
 
 class Measured(Config):
-    """What a trial gave, and how many seconds of processor time it took."""
+    """A trial's numbers, and the seconds of processor time it took."""
 
     trial: str
     numbers: Listed[float]
@@ -54,7 +54,7 @@ class Measured(Config):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classes:
-    """Those to train on, those to test on, what the latter are, and if need be why no others."""
+    """Classes to train on and to test on. about: what the latter are; why: why they stand in for others, if they do."""
 
     train: ClassImages
     new: ClassImages
@@ -62,16 +62,16 @@ class Classes:
     why: str = ""
 
     @property
-    def said(self) -> str:
-        """A sentence for the person who watches."""
+    def notice(self) -> str:
+        """A sentence for whoever watches."""
         return f"testing on {self.about}" + (f": {self.why}" if self.why else "")
 
 
 def open_classes(recipe: Recipe, scale: Scale) -> Classes:
-    """A recipe's data; at small scale the glyphs take the place of data that are not there.
+    """The classes of a recipe's data set; at small scale, glyphs stand in for data that are missing.
 
-    Of mini-ImageNet, whose test classes not everybody has, the validation classes take theirs.
-    Raises DataError at paper scale.
+    For mini-ImageNet, whose test classes not everybody has, the validation classes stand in for them.
+    Raises DataError at paper scale if the data are missing.
     """
     try:
         return _opened(recipe, recipe.data)
@@ -79,7 +79,7 @@ def open_classes(recipe: Recipe, scale: Scale) -> Classes:
         if scale == "paper":
             raise
         glyphs = _opened(recipe, data_source("glyphs"))
-        about = f"made-up glyphs, for want of {recipe.data.name}"
+        about = f"made-up glyphs instead of {recipe.data.name}"
         return Classes(train=glyphs.train, new=glyphs.new, about=about, why=str(error))
 
 
@@ -95,7 +95,7 @@ def _opened(recipe: Recipe, source: DataSource) -> Classes:
 
 
 def trained(recipe: Recipe, tasks: TaskSampler, every: int = 0) -> Iterator[Initialization]:
-    """The initialization after each `every` outer steps; 0: the last one alone."""
+    """The initialization after every `every` outer steps; 0: only the last one."""
     for step in meta_train(recipe, tasks, command="fewshot reproduce"):
         if step.done % (every or step.meta_steps) == 0:
             yield step.initialization
@@ -104,7 +104,7 @@ def trained(recipe: Recipe, tasks: TaskSampler, every: int = 0) -> Iterator[Init
 def accuracy(
     init: Initialization, data: ClassImages, modes: Sequence[Mode], *, shots: int, n_query: int, n_tasks: int, seed: int
 ) -> dict[Mode, float]:
-    """Percent of queries classified right, by each mode, over tasks that the seed alone chooses."""
+    """Accuracy in percent by mode, over tasks that depend on the seed alone."""
     tasks = TaskSampler(data=data, n_way=init.recipe.meta.n_way, k_shot=shots, n_query=n_query, seed=seed)
     found = list(accuracies(init, tasks, n_tasks=n_tasks, modes=modes))
-    return {mode: 100 * statistics.fmean(one[mode] for one in found) for mode in modes}
+    return {mode: 100 * statistics.fmean(task[mode] for task in found) for mode in modes}

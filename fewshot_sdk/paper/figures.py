@@ -1,4 +1,4 @@
-"""`Figure`: what a repetition of one of the paper's figures or tables found, and its picture."""
+"""`Figure`: the result of reproducing one of the paper's figures or tables, and its picture."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ SEEDS = (0, 1, 2)
 
 
 def ahead(upper: Sequence[float], lower: Sequence[float]) -> tuple[float, float]:
-    """`interval_of_few` of upper - lower, seed by seed: what one seed gives both (weights, tasks) falls out."""
+    """`interval_of_few` of upper - lower by seed, so that what both share (weights, tasks) cancels."""
     return interval_of_few([a - b for a, b in zip(upper, lower, strict=True)])
 
 
 def points(found: tuple[float, float]) -> str:
-    """A difference of percentages in words."""
+    """A difference of percentages and its interval, as text."""
     return f"{found[0]:.1f} ± {found[1]:.1f} points"
 
 
 def judged(parts: Mapping[str, bool], on: str) -> tuple[bool, str]:
-    """Whether all parts of a test hold, and the sentences that say so of each. on: what they are tested on."""
+    """Whether all parts of a test hold, and a verdict that names each. on: what is tested, in the verdict."""
     holds = all(parts.values())
-    said = "; ".join(f"{part}: {'yes' if there else 'NO'}" for part, there in parts.items())
-    return holds, f"The paper's shape {'holds' if holds else 'does NOT hold'}. Test, {on}: {said}."
+    answers = "; ".join(f"{part}: {'yes' if held else 'NO'}" for part, held in parts.items())
+    return holds, f"The paper's shape {'holds' if holds else 'does NOT hold'}. Test, {on}: {answers}."
 
 
 class Line(Config):
-    """One line: for each seed its values at all points across, None where nothing was measured.
+    """One line: for each seed its value at every point, None where nothing was measured.
 
-    mean, ci95: over the seeds, and the half-widths of its 95 % intervals; they follow from the values.
-    theory: of the paper or of another measurement, drawn apart, one value for all seeds; halves: the half-widths of
-    its intervals, where there are any.
+    mean, ci95: the mean over the seeds and the half-width of its 95 % interval at every point, from the values.
+    theory: from the paper or another measurement, drawn differently, with one value for all seeds; halves: the
+    half-widths of its intervals, where there are any.
     """
 
     name: str
@@ -48,42 +48,42 @@ class Line(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _made_again(cls, found: object) -> object:
+    def _without_computed(cls, found: object) -> object:
         return {k: v for k, v in found.items() if k not in ("mean", "ci95")} if isinstance(found, dict) else found
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def mean(self) -> tuple[float | None, ...]:
-        """Of each point."""
+        """The mean over the seeds at each point."""
         return tuple(self.at(i)[0] if self.has(i) else None for i in range(len(self.values[0])))
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ci95(self) -> tuple[float | None, ...]:
-        """Of each point."""
+        """The half-width of the mean's 95 % interval at each point."""
         return tuple(self.at(i)[1] if self.has(i) else None for i in range(len(self.values[0])))
 
     def has(self, point: int) -> bool:
-        """Whether there is something to show at a point."""
+        """Whether there is a value at a point."""
         return all(values[point] is not None for values in self.values)
 
     def each(self, point: int) -> list[float]:
-        """The value of each seed at a point that `has` one."""
+        """The value of each seed at a point where `has` is true."""
         return [value for values in self.values if (value := values[point]) is not None]
 
     def at(self, point: int) -> tuple[float, float]:
         """The mean over the seeds, and the half-width of its 95 % interval."""
         mean, half = interval_of_few(self.each(point))
-        given = self.halves[point] if self.halves else None
-        return mean, half if given is None else given
+        own_half = self.halves[point] if self.halves else None
+        return mean, half if own_half is None else own_half
 
     def over(self, points: Sequence[int]) -> list[float]:
-        """For each seed the mean over some points."""
+        """For each seed, the mean over some points."""
         return [statistics.fmean(row) for row in zip(*(self.each(point) for point in points), strict=True)]
 
 
 class Panel(Config):
-    """Lines over one axis. across: what it is; x: the points on it; cells: their names, if they are none to scale."""
+    """Lines over one axis. across: its label; x: the points on it; cells: their names, if the axis has no scale."""
 
     across: str
     x: Listed[float]
@@ -101,7 +101,7 @@ class Panel(Config):
         return "\n".join([f"| {self.across} | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}", *rows])
 
     def drawn(self) -> plots.Panel:
-        """What a plot shows of it: the points at which each line `has` something."""
+        """The panel as `storage.plots` draws it: each line with the points at which it has a value."""
         lines = [
             plots.Line(
                 name=line.name,
@@ -115,10 +115,10 @@ class Panel(Config):
 
 
 class Figure(Panel):
-    """Lines over seeds, and whether the paper's shape is there.
+    """Lines over seeds, and whether they have the paper's shape.
 
-    up: what the other axis is; beside: a second panel with the same; holds and verdict: whether the shape holds, by a
-    stated test.
+    up: the label of the vertical axis; beside: a second panel with the same one; holds: whether the shape holds;
+    verdict: the same in words, with the test.
     """
 
     name: str
@@ -131,7 +131,7 @@ class Figure(Panel):
 
     @property
     def panels(self) -> list[Panel]:
-        """From left to right."""
+        """The panels from left to right."""
         return [self, self.beside] if self.beside else [self]
 
     def files(self) -> dict[str, bytes]:

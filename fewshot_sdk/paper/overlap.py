@@ -1,4 +1,4 @@
-"""What happens when the last mini-batch, whose gradient first-order MAML follows, was seen before: the paper's sweeps.
+"""The paper's sweeps: first-order MAML when its last mini-batch, whose gradient it follows, repeats earlier images.
 
 Source: Nichol et al. 2018, section 6.3 and figure 4.
 """
@@ -22,7 +22,7 @@ K_SHOT, BATCH, STEPS = 20, 25, 4  # four mini-batches of 25 are all 100 images o
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class Sampling:
     """How the mini-batches of a task are drawn: see `MetaLoop`."""
 
     algorithm: Algorithm
@@ -30,19 +30,19 @@ class Way:
     replacement: bool = False
 
 
-WAYS = {
-    "Reptile": Way(algorithm="reptile"),
-    "Reptile, replacement": Way(algorithm="reptile", replacement=True),
-    "separate tail": Way(algorithm="fomaml", tail_shots=5),
-    "separate tail, replacement": Way(algorithm="fomaml", tail_shots=5, replacement=True),
-    "shared tail": Way(algorithm="fomaml"),
-    "shared tail, replacement": Way(algorithm="fomaml", replacement=True),
+SAMPLINGS = {
+    "Reptile": Sampling(algorithm="reptile"),
+    "Reptile, replacement": Sampling(algorithm="reptile", replacement=True),
+    "separate tail": Sampling(algorithm="fomaml", tail_shots=5),
+    "separate tail, replacement": Sampling(algorithm="fomaml", tail_shots=5, replacement=True),
+    "shared tail": Sampling(algorithm="fomaml"),
+    "shared tail, replacement": Sampling(algorithm="fomaml", replacement=True),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much is trained and measured; steps and batches: what the two panels go over."""
+    """How much is trained and measured. rate: learning rate; steps and batches: what the two panels sweep over."""
 
     meta_steps: int
     tasks_per_step: int
@@ -71,14 +71,14 @@ SIZES: dict[Scale, Size] = {
 }
 
 
-def recipe_of(way: Way, size: Size, steps: int, batch: int) -> Recipe:
-    """The training of one point."""
+def recipe_of(sampling: Sampling, size: Size, steps: int, batch: int) -> Recipe:
+    """The training recipe of one point."""
     base = preset("omniglot-5way")
     inner = InnerLoop(learning_rate=size.rate, batch_size=batch, steps=steps)
     meta = MetaLoop(
-        algorithm=way.algorithm,
-        tail_shots=way.tail_shots,
-        replacement=way.replacement,
+        algorithm=sampling.algorithm,
+        tail_shots=sampling.tail_shots,
+        replacement=sampling.replacement,
         meta_steps=size.meta_steps,
         tasks_per_step=size.tasks_per_step,
         n_way=5,
@@ -88,9 +88,9 @@ def recipe_of(way: Way, size: Size, steps: int, batch: int) -> Recipe:
     return base.replace(backbone=Conv4(filters=size.filters), inner=inner, adaptation=adaptation, meta=meta)
 
 
-def measured(way: Way, size: Size, steps: int, batch: int, classes: Classes, seed: int) -> Numbers:
-    """Percent of queries right, 5-shot, one number, after a training with so many inner steps on such mini-batches."""
-    recipe = recipe_of(way, size, steps, batch)
+def measured(sampling: Sampling, size: Size, steps: int, batch: int, classes: Classes, seed: int) -> Numbers:
+    """5-shot accuracy in percent, one number, after training with `steps` inner steps on mini-batches of `batch`."""
+    recipe = recipe_of(sampling, size, steps, batch)
     tasks = TaskSampler(data=classes.train, n_way=5, k_shot=K_SHOT, seed=seed)
     (init,) = trained(recipe, tasks)
     modes: list[Mode] = ["transductive"]
@@ -98,33 +98,35 @@ def measured(way: Way, size: Size, steps: int, batch: int, classes: Classes, see
 
 
 def overlapping(steps: int, batch: int) -> float:
-    """The share of the last mini-batch that an earlier one of the same task saw, when they cycle through its images."""
+    """The share of the last mini-batch that was in an earlier one, when they cycle through the images of a task."""
     n = K_SHOT * 5
     return min(1.0, max(0.0, (steps * batch - n) / batch))
 
 
 def shape(panels: list[Panel]) -> tuple[bool, str]:
-    """Whether the paper's shape holds, and by which test, of the panels against steps and against batch size."""
+    """Whether the paper's shape holds, and the test. panels: against steps and against batch size."""
     parts: dict[str, bool] = {}
     for panel, shares in zip(panels, shares_of(panels), strict=True):
         start, end = max(i for i, share in enumerate(shares) if share == 0), len(shares) - 1
-        way = f"from {panel.x[start]:g} to {panel.x[end]:g} {panel.across}"
+        sweep = f"from {panel.x[start]:g} to {panel.x[end]:g} {panel.across}"
         rise = {
             line.name: [b - a for a, b in zip(line.each(start), line.each(end), strict=True)] for line in panel.lines
         }
         fall = interval_of_few([-each for each in rise["shared tail"]])
-        parts[f"the shared tail falls {way} (by {points(fall)})"] = fall[0] > fall[1]
+        parts[f"the shared tail falls {sweep} (by {points(fall)})"] = fall[0] > fall[1]
         for name in ("separate tail", "Reptile"):
             behind, own = ahead(rise[name], rise["shared tail"]), interval_of_few([-each for each in rise[name]])
-            parts[f"it falls behind {name} {way} (by {points(behind)}), which itself falls by {points(own)}"] = (
+            parts[f"it falls behind {name} {sweep} (by {points(behind)}), which itself falls by {points(own)}"] = (
                 behind[0] > behind[1] and own[0] <= own[1]
             )
-    by = "where to fall, or behind, is by more than the 95 % interval, and not to fall is within it"
+    by = (
+        "where to fall, or to fall behind, means by more than the 95 % interval; Reptile and the separate tail must not"
+    )
     return judged(parts, f"paired by seed, {by}")
 
 
 def shares_of(panels: list[Panel]) -> tuple[list[float], list[float]]:
-    """The overlap at each point of both panels."""
+    """The overlap at each point of the two panels."""
     steps, batches = (panel.x for panel in panels)
     return [overlapping(int(k), BATCH) for k in steps], [overlapping(STEPS, int(b)) for b in batches]
 
@@ -140,8 +142,8 @@ def overlap(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experim
         return f"{name}, {steps} inner steps on batches of {batch}, seed {seed}"
 
     trials = {
-        named(name, k, b, seed): partial(measured, way, size, k, b, classes, seed)
-        for name, way in WAYS.items()
+        named(name, k, b, seed): partial(measured, sampling, size, k, b, classes, seed)
+        for name, sampling in SAMPLINGS.items()
         for k, b in dict.fromkeys([*sweeps[0], *sweeps[1]])
         for seed in seeds
     }
@@ -149,7 +151,7 @@ def overlap(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experim
     def panel(found: Mapping[str, Numbers], across: str, x: Sequence[int], sweep: list[tuple[int, int]]) -> Panel:
         lines = tuple(
             Line(name=name, values=tuple(tuple(found[named(name, k, b, seed)][0] for k, b in sweep) for seed in seeds))
-            for name in WAYS
+            for name in SAMPLINGS
         )
         return Panel(across=across, x=tuple(x), lines=lines)
 
@@ -170,10 +172,10 @@ def overlap(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experim
             verdict=(
                 f"{verdict} A mini-batch repeats images from 5 steps of {BATCH} on, and with more than {BATCH} in 4 "
                 f"steps: a task has {K_SHOT * 5}. The separate tail is always {BATCH} images, and the batches before "
-                f"it are of at most {K_SHOT * 5 - BATCH}. 5-way 5-shot on {classes.about}, transductive, "
+                f"it hold at most {K_SHOT * 5 - BATCH}. 5-way 5-shot on {classes.about}, transductive, "
                 f"{size.n_tasks:,} tasks a seed, 10 steps of Adam at {size.rate:g}; {size.filters} filters, "
                 f"{size.meta_steps:,} outer steps (tasks in each: {size.tasks_per_step}), step size 1 to 0."
             ),
         )
 
-    return Experiment(trials=trials, figure=figure, about=classes.said)
+    return Experiment(trials=trials, figure=figure, about=classes.notice)

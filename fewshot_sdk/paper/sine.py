@@ -1,4 +1,4 @@
-"""The paper's one-dimensional example: a wave from ten of its points, after few steps.
+"""The paper's one-dimensional example: fit a sine wave to ten of its points in a few steps.
 
 Source: Nichol et al. 2018, section 2 and figure 1; Finn et al. 2017, section 5.1.
 """
@@ -29,25 +29,25 @@ STEPS, RATE = (0, 1, 2, 4, 8, 16, 32), 0.02
 
 
 def network_of(seed: int) -> nn.Module:
-    """1-64-64-1 with tanh, by PyTorch's own random weights, whose biases spread the bends over the line."""
+    """1-64-64-1 with tanh and PyTorch's own random weights, whose biases spread the bends over the line."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
 
 
 def errors(network: nn.Module, params: Params, n_waves: int, seed: int) -> list[float]:
-    """Mean squared error over whole waves, after each of STEPS steps on ten points of each."""
+    """Mean squared error over whole waves, after each number of STEPS on ten points of each wave."""
     total = np.zeros(len(STEPS))
     for index in range(n_waves):
         task = wave(index, seed)
         x, y, state, done = task.query[:10], task.query_labels[:10], _state(params), 0
-        for place, steps in enumerate(STEPS):
+        for i, steps in enumerate(STEPS):
             inner = InnerLoop(optimizer="sgd", learning_rate=RATE, batch_size=10, steps=steps - done)
             rows = torch.arange(10).expand(steps - done, 10)
             state, _ = fine_tune(network, state, x, y, rows, inner, F.mse_loss)
             done = steps
             found = functional_call(network, state.params, (task.query[10:],)).detach()
-            total[place] += float(F.mse_loss(found, task.query_labels[10:]))
+            total[i] += float(F.mse_loss(found, task.query_labels[10:]))
     return [float(value) for value in total / n_waves]
 
 
@@ -56,7 +56,7 @@ def _state(params: Params) -> LearnerState:
 
 
 def measured(name: str, scale: Scale, seed: int) -> Numbers:
-    """`errors` of a network that was not meta-trained, or by Reptile or MAML."""
+    """`errors` of a network that was meta-trained by Reptile or MAML, or not at all."""
     network = network_of(seed)
     params = {name: tensor.detach() for name, tensor in network.named_parameters()}
     reptile = MetaLoop(meta_steps=META_STEPS[scale], tasks_per_step=1, n_way=2, k_shot=25, step_size=0.1)
@@ -65,13 +65,13 @@ def measured(name: str, scale: Scale, seed: int) -> Numbers:
         if name != UNTRAINED:
             inner = InnerLoop(optimizer="sgd", learning_rate=RATE, batch_size=10, steps=5)
             meta = maml if name == "MAML" else reptile
-            *_, end = meta_train_network(network, partial(wave, seed=seed), inner=inner, meta=meta, loss=F.mse_loss)
-            params = end.params
+            *_, last = meta_train_network(network, partial(wave, seed=seed), inner=inner, meta=meta, loss=F.mse_loss)
+            params = last.params
         return errors(network, params, WAVES[scale], 1000 + seed)
 
 
 def sine(scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
-    """Error against inner steps at test."""
+    """Error against inner steps at test time."""
     names = (UNTRAINED, "Reptile", "MAML")
     trials = {f"{name}, seed {seed}": partial(measured, name, scale, seed) for name in names for seed in seeds}
 

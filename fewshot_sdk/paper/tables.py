@@ -1,4 +1,4 @@
-"""The paper's two tables of accuracies measured again, with its own figures beside ours."""
+"""The paper's two tables of accuracies measured again, its numbers beside ours."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FILTERS, PAPER_TASKS = 16, 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Short:
-    """What stands in for a preset at small scale.
+    """The settings that replace a preset's at small scale.
 
-    maml_steps: outer steps of MAML, which costs most; 0 leaves it out. side: of the pictures, in pixels. rate: of
-    Reptile's and first-order MAML's inner steps, as in `PRESETS`, or higher, to learn something in so few outer steps.
+    maml_steps: outer steps of MAML, which costs most; 0 leaves it out. side: of the pictures, in pixels. rate: the
+    inner learning rate of Reptile and first-order MAML, the preset's or higher, to learn something in so few steps.
     """
 
     meta_steps: int
@@ -45,7 +45,7 @@ SHORT = {
 
 
 def recipe_of(name: str, algorithm: Algorithm, scale: Scale) -> Recipe | None:
-    """A preset by an algorithm; at small scale see `Short`, and on fewer filters; None if it is left out there."""
+    """A preset with an algorithm; at small scale with fewer filters and `Short`'s settings, or None if left out."""
     recipe = preset(name)
     if scale == "small":
         short = SHORT[name]
@@ -64,7 +64,7 @@ def recipe_of(name: str, algorithm: Algorithm, scale: Scale) -> Recipe | None:
 
 
 def recorded(name: str) -> Initialization | None:
-    """The bundled initialization of that preset's name, if there is one and Reptile made it."""
+    """The bundled initialization of that preset, if there is one and Reptile trained it."""
     if name not in bundled():
         return None
     init = load(name)
@@ -72,7 +72,7 @@ def recorded(name: str) -> Initialization | None:
 
 
 def records(init: Initialization, mode: Mode) -> dict[int, tuple[float, float]]:
-    """Its recorded accuracies on the test classes of its own data in percent, with their 95 % intervals, by shots."""
+    """Recorded accuracies on its data set's test classes, and their 95 % intervals, in percent, by shots."""
     own = (init.recipe.data.name, "test", init.recipe.meta.n_way, mode, None)
     return {
         e.shots: (100 * e.accuracy, 100 * e.ci95)
@@ -83,7 +83,7 @@ def records(init: Initialization, mode: Mode) -> dict[int, tuple[float, float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One that the table takes, or the bundled initialization of which it would be a repetition."""
+    """One training run of the table. kept: the bundled initialization that it would only repeat, if there is one."""
 
     recipe: Recipe
     seed: int
@@ -91,38 +91,38 @@ class Training:
 
     @property
     def name(self) -> str:
-        """What it is called while it runs."""
+        """The name of its trial."""
         return f"{self.recipe.preset} by {self.recipe.meta.algorithm}, seed {self.seed}"
 
     @property
     def rows(self) -> dict[Mode, str]:
-        """The rows of the table that it fills, by mode."""
-        return {mode: row for row, (by, mode) in ROWS.items() if by == self.recipe.meta.algorithm}
+        """The table's rows that it fills, by mode."""
+        return {mode: row for row, (algorithm, mode) in ROWS.items() if algorithm == self.recipe.meta.algorithm}
 
     def recorded(self) -> Numbers:
-        """What `_measured` would give, of the bundled one."""
+        """The bundled initialization's records, as `_measured` returns them."""
         assert self.kept
         return [records(self.kept, mode)[shots][0] for mode in self.rows for shots in SHOTS]
 
 
 def table(name: Name, scale: Scale, command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
-    """A line for each row of the table, a point for each of its cells."""
+    """One of the two tables: a line for each row, a point for each cell."""
     trainings = list(_trainings(name, scale, seeds))
     classes = {}
     for recipe_name in PRESETS[name]:
-        seen = recipe_of(recipe_name, "reptile", scale)
-        assert seen is not None
-        classes[recipe_name] = open_classes(seen, scale)
+        recipe = recipe_of(recipe_name, "reptile", scale)
+        assert recipe is not None
+        classes[recipe_name] = open_classes(recipe, scale)
     trials = {
-        one.name: partial(_measured, one.recipe, classes[one.recipe.preset], list(one.rows), one.seed, scale)
-        for one in trainings
-        if one.kept is None
+        run.name: partial(_measured, run.recipe, classes[run.recipe.preset], list(run.rows), run.seed, scale)
+        for run in trainings
+        if run.kept is None
     }
 
     def figure(found: Mapping[str, Numbers]) -> Figure:
         return _figure(name, scale, command, seeds, trainings, found, [each.about for each in classes.values()])
 
-    return Experiment(trials=trials, figure=figure, about="; ".join(dict.fromkeys(c.said for c in classes.values())))
+    return Experiment(trials=trials, figure=figure, about="; ".join(dict.fromkeys(c.notice for c in classes.values())))
 
 
 def _trainings(name: Name, scale: Scale, seeds: Sequence[int]) -> Iterator[Training]:
@@ -133,8 +133,8 @@ def _trainings(name: Name, scale: Scale, seeds: Sequence[int]) -> Iterator[Train
             if recipe is None:
                 continue
             for seed in seeds:
-                one = Training(recipe=recipe, seed=seed, kept=kept)
-                yield one if kept and _is_it(kept, recipe, seed, list(one.rows)) else replace(one, kept=None)
+                run = Training(recipe=recipe, seed=seed, kept=kept)
+                yield run if kept and _is_result_of(kept, recipe, seed, list(run.rows)) else replace(run, kept=None)
 
 
 def _figure(
@@ -143,9 +143,9 @@ def _figure(
 ) -> Figure:  # fmt: skip
     cells: list[Cell] = [(recipe, shots) for recipe in PRESETS[name] for shots in SHOTS]
     values: dict[tuple[str, int, Cell], float] = {}  # by row, seed and cell
-    for one in trainings:
-        numbers = one.recorded() if one.kept else found[one.name]
-        places = [(row, one.seed, (one.recipe.preset, shots)) for row in one.rows.values() for shots in SHOTS]
+    for run in trainings:
+        numbers = run.recorded() if run.kept else found[run.name]
+        places = [(row, run.seed, (run.recipe.preset, shots)) for row in run.rows.values() for shots in SHOTS]
         values |= dict(zip(places, numbers, strict=True))
     ours = {
         row: Line(name=row, values=tuple(tuple(values.get((row, seed, cell)) for cell in cells) for seed in seeds))
@@ -155,9 +155,9 @@ def _figure(
     lines = [line for row in ROWS for line in (ours[row], paper[row], *_bundled(row, cells))]
     holds, verdict = shape(ours, cells, paper if scale == "paper" else None)
     notes = [
-        f"{one.recipe.preset}, seed {one.seed}: the bundled initialization's records, not trained again."
-        for one in trainings
-        if one.kept
+        f"{run.recipe.preset}, seed {run.seed}: taken from the bundled initialization's records, not trained again."
+        for run in trainings
+        if run.kept
     ]
     return Figure(
         name=name,
@@ -176,25 +176,25 @@ def _figure(
 
 
 def _measured(recipe: Recipe, classes: Classes, modes: list[Mode], seed: int, scale: Scale) -> Numbers:
-    """Trains, and gives the accuracy in percent by mode and, in each, by shots."""
+    """Train once; returns the accuracy in percent for each mode and, within it, for each of SHOTS."""
     n_tasks = SHORT[recipe.preset].n_tasks if scale == "small" else PAPER_TASKS
     sampler = TaskSampler(data=classes.train, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=seed)
     (init,) = trained(recipe, sampler)
     by_shots = [
         accuracy(init, classes.new, modes, shots=shots, n_query=1, n_tasks=n_tasks, seed=1000 + seed) for shots in SHOTS
     ]
-    return [right[mode] for mode in modes for right in by_shots]
+    return [accuracies[mode] for mode in modes for accuracies in by_shots]
 
 
-def _is_it(kept: Initialization, recipe: Recipe, seed: int, modes: list[Mode]) -> bool:
-    """Whether a bundled initialization is what this training would end in, and was measured."""
+def _is_result_of(kept: Initialization, recipe: Recipe, seed: int, modes: list[Mode]) -> bool:
+    """Whether a bundled initialization is the result of this training run, and has the records the table needs."""
     made = kept.provenance
     same = (kept.recipe, made.seed, made.meta_steps_done) == (recipe, seed, recipe.meta.meta_steps)
     return same and all(set(SHOTS) <= records(kept, mode).keys() for mode in modes)
 
 
 def _bundled(row: str, cells: list[Cell]) -> list[Line]:
-    """What the bundled initializations are recorded with, beside a row of Reptile's."""
+    """The recorded accuracies of the bundled initializations, to show beside a row of Reptile's."""
     algorithm, mode = ROWS[row]
     if algorithm != "reptile":
         return []
@@ -211,24 +211,24 @@ def _bundled(row: str, cells: list[Cell]) -> list[Line]:
 
 
 def _lengths(name: Name, scale: Scale) -> Iterator[str]:
-    """What each training was, and what the bundled initializations are."""
+    """Sentences about how long each training was and what the bundled initializations are."""
     if scale == "small":
-        yield "So short a training is far from the paper's accuracies; it is their order that is tested."
+        yield "Training this short stays far from the paper's accuracies; only their order is tested."
     for preset_name in PRESETS[name]:
         kept = recorded(preset_name)
         if scale == "small":
             short = SHORT[preset_name]
             maml = f" ({short.maml_steps} by MAML)" if short.maml_steps else " (MAML is left out)"
-            whole = preset(preset_name)
+            full = preset(preset_name)
             rate = f"inner rate {short.rate:g}"
-            if short.rate != whole.inner.learning_rate:
-                rate += f" (the paper: {whole.inner.learning_rate:g}; MAML's is its own)"
+            if short.rate != full.inner.learning_rate:
+                rate += f" (the paper: {full.inner.learning_rate:g}; MAML keeps its own)"
             yield (
-                f"{preset_name}: {short.meta_steps:,} outer steps{maml}; the paper has {whole.meta.meta_steps:,}. "
+                f"{preset_name}: {short.meta_steps:,} outer steps{maml}; the paper has {full.meta.meta_steps:,}. "
                 f"{FILTERS} filters, {short.side} pixels a side, {rate}, {short.n_tasks} tasks a seed."
             )
         if kept and any(records(kept, mode) for by, mode in ROWS.values() if by == "reptile"):
             yield (
                 f"Bundled: models/{preset_name}, trained for {kept.provenance.meta_steps_done:,} outer steps from seed "
-                f"{kept.provenance.seed}, with its recorded results (their interval is over tasks)."
+                f"{kept.provenance.seed}, with its recorded results (their intervals are over tasks)."
             )

@@ -1,8 +1,8 @@
-"""What an outer step follows, to leading order in the inner rate: the paper's analysis, measured.
+"""The direction of an outer step, to leading order in the inner rate: the paper's analysis, measured.
 
-For k steps at rate a, E[g] = c0 AvgGrad - c1 AvgGradInner + O(a^2). AvgGradInner is the slope of the inner product of
-two mini-batches' slopes: going up it makes what is learned of one help with the other. Where the steps move a part of
-the weights, or each at a rate of its own, the inner product is weighted with that: g P g, P diagonal.
+For k steps at rate a, E[g] = c0 AvgGrad - c1 AvgGradInner + O(a^2). AvgGradInner is the gradient of the inner product
+of two mini-batches' gradients: ascending it makes what is learned from one help with the other. Where the steps move
+only some of the weights, or each at its own rate, the inner product is weighted accordingly: g P g, P diagonal.
 Source: Nichol et al. 2018, section 5.1; for ANIL, BOIL and Meta-SGD the same expansion, with I - a H P for I - a H.
 """
 
@@ -43,43 +43,43 @@ class Coefficients:
 
 
 def theory(algorithm: Algorithm, k: int) -> tuple[float, float]:
-    """The paper's c0 and c1 / a for k inner steps; MAML's hold for its kin."""
+    """The paper's c0 and c1 / a for k inner steps; MAML's hold for its whole family."""
     if algorithm == "reptile":
         return k, k * (k - 1) / 2
     return 1, k - 1 if first_order(algorithm) else 2 * (k - 1)
 
 
 def measured(k: int, seed: int, rate: float = 1e-5) -> dict[Algorithm, Coefficients]:
-    """The coefficients of a small smooth network in float64, k mini-batches of one task, at a rate near 0.
+    """The coefficients by algorithm: a small smooth network in float64, k mini-batches of one task, a rate near 0.
 
-    Each mini-batch comes at each place in the order as often as any other, and before each other one as often as
-    after it, so that the mean over the orders is the expectation.
+    Over the orders used, every mini-batch is equally often at each place, and before any other as often as after it, so
+    the mean over the orders is the expectation.
     """
     generator = torch.Generator().manual_seed(seed)
     layers = OrderedDict(body=nn.Linear(3, 5), tanh=nn.Tanh(), head=nn.Linear(5, 2))
     network = nn.Sequential(layers).double()
-    drawn = {n: torch.randn(p.shape, generator=generator, dtype=p.dtype) for n, p in network.named_parameters()}
-    start = LearnerState(params=drawn, second_moments={}, updates=0)
+    weights = {n: torch.randn(p.shape, generator=generator, dtype=p.dtype) for n, p in network.named_parameters()}
+    start = LearnerState(params=weights, second_moments={}, updates=0)
     x = torch.randn(k, SIZE, 3, generator=generator, dtype=torch.float64)
     labels = torch.randint(2, (k, SIZE), generator=generator)
-    uneven = {n: 2 * torch.rand(p.shape, generator=generator, dtype=p.dtype) for n, p in drawn.items()}
+    uneven = {n: 2 * torch.rand(p.shape, generator=generator, dtype=p.dtype) for n, p in weights.items()}
     gradients_of = _Gradients(network, start)
-    gradients = [gradients_of(one, label) for one, label in zip(x, labels, strict=True)]
+    gradients = [gradients_of(*batch) for batch in zip(x, labels, strict=True)]
     average = torch.stack(gradients).mean(0).detach()
-    turned = [torch.arange(k).roll(shift) for shift in range(k)]
-    tasks = [_task(x[order], labels[order]) for one in turned for order in (one, one.flip(0))]
+    rotations = [torch.arange(k).roll(shift) for shift in range(k)]
+    tasks = [_task(x[order], labels[order]) for each in rotations for order in (each, each.flip(0))]
     found = {}
     for algorithm in COMPARED:
-        moved, learns_rates = moving(network, drawn, moved_by(algorithm)), ALGORITHMS[algorithm].learns_rates
-        shares = {n: uneven[n] if learns_rates else torch.full_like(p, n in moved) for n, p in drawn.items()}
-        weighted = flatten(replace(start, params=shares))
-        products = [a @ (weighted * b) for a, b in itertools.combinations(gradients, 2)]
+        moved, learns_rates = moving(network, weights, moved_by(algorithm)), ALGORITHMS[algorithm].learns_rates
+        shares = {n: uneven[n] if learns_rates else torch.full_like(p, n in moved) for n, p in weights.items()}
+        weighting = flatten(replace(start, params=shares))
+        products = [a @ (weighting * b) for a, b in itertools.combinations(gradients, 2)]
         (of_products,) = torch.autograd.grad(torch.stack(products).mean() / 2, gradients_of.here, retain_graph=True)
         inner = InnerLoop(optimizer="sgd", learning_rate=rate, batch_size=SIZE, steps=k, trainable=moved_by(algorithm))
         meta = MetaLoop(algorithm=algorithm, meta_steps=1, tasks_per_step=1, n_way=2, k_shot=k * SIZE)
         rates = {n: rate * share for n, share in shares.items()} if learns_rates else {}
-        followed = [_followed(network, replace(start, rates=rates), task, inner, meta) for task in tasks]
-        mean = torch.stack(followed).mean(0)
+        directions = [_direction(network, replace(start, rates=rates), task, inner, meta) for task in tasks]
+        mean = torch.stack(directions).mean(0)
         second = (theory(algorithm, k)[0] * average - mean) / rate
         c1 = float(second @ of_products / of_products.square().sum())
         rest = float((second - c1 * of_products).norm() / second.norm())
@@ -88,7 +88,7 @@ def measured(k: int, seed: int, rate: float = 1e-5) -> dict[Algorithm, Coefficie
 
 
 class _Gradients:
-    """The slope of a mini-batch's loss at the start, as a vector that can be differentiated again."""
+    """The gradient of a mini-batch's loss at the start, as a vector that can be differentiated again."""
 
     def __init__(self, network: nn.Module, start: LearnerState) -> None:
         self._network, self._start = network, start
@@ -102,15 +102,15 @@ class _Gradients:
 
 
 def _task(x: Tensor, labels: Tensor) -> Task:
-    """The task whose mini-batches are these, one after the other: its images lie where the schedule looks for them."""
+    """The task whose mini-batches are these, in this order: its images are placed where the schedule will take them."""
     rows, n = mini_batches(len(x) * SIZE, SIZE, len(x), (0,)), len(x) * SIZE
     support, targets = torch.empty(n, x.shape[-1], dtype=x.dtype), torch.empty(n, dtype=torch.int64)
     support[rows], targets[rows] = x, labels
     return Task(n_way=2, support=support, support_labels=targets, query=x[:0], query_labels=targets[:0], seed=(0,))
 
 
-def _followed(network: nn.Module, start: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop) -> Tensor:
-    """What the outer step follows, as a vector: MAML's slope by the weights, or the way to the goal over the rate."""
+def _direction(network: nn.Module, start: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop) -> Tensor:
+    """The outer step's direction as a vector: MAML's gradient, or the difference from start to target over the rate."""
     if not first_order(meta.algorithm):
         gradient, _ = meta_gradient(network, start, task, inner, meta, None)
         return flatten(replace(start, params={name: gradient[name] for name in start.params}))
@@ -118,7 +118,7 @@ def _followed(network: nn.Module, start: LearnerState, task: Task, inner: InnerL
 
 
 def taylor(command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
-    """c1 / a against k, measured and by the paper."""
+    """c1 / a against k: ours and the paper's."""
     trials = {f"{k} steps, seed {seed}": partial(_numbers, k, seed) for k in KS for seed in seeds}
 
     def figure(numbers: Mapping[str, Numbers]) -> Figure:
@@ -147,7 +147,7 @@ def taylor(command: str, seeds: Sequence[int] = SEEDS) -> Experiment:
                 f"The paper's coefficients {'hold' if holds else 'do NOT hold'}: c0, c1 and what the two terms leave "
                 f"unexplained are all within {worst:.2%} of theory (test: 1 %), for k = 2 to 5, {len(seeds)} random "
                 "networks of tanh units in float64 and inner rate 1e-5. Those of ANIL, BOIL and Meta-SGD are MAML's: "
-                "their inner products are of the slopes that the inner steps follow, each weighted by its rate."
+                "their inner products are of the gradients that the inner steps follow, each weighted by its rate."
             ),
         )
 
@@ -161,7 +161,7 @@ def _numbers(k: int, seed: int) -> Numbers:
 
 
 def _coefficients(numbers: Numbers) -> dict[Algorithm, Coefficients]:
-    """What `_numbers` were made of."""
+    """The inverse of `_numbers`: its numbers by algorithm."""
     threes = (numbers[i : i + 3] for i in range(0, len(numbers), 3))
     return {
         algorithm: Coefficients(c0=c0, c1=c1, rest=rest)

@@ -1,4 +1,4 @@
-"""From a learner file and a user's own examples to a classifier's ONNX file, without PyTorch."""
+"""Adapts a learner file to a user's own examples and writes the classifier as ONNX, without PyTorch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedFile:
-    """A classifier that was adapted and written: where, what it says of itself, and how it does on its support set."""
+    """An adapted classifier's file: its path, its metadata, and how many of its support images it recognizes."""
 
     path: Path
     metadata: OnnxMetadata
@@ -39,52 +39,52 @@ def adapt_to_onnx(
 ) -> AdaptedFile:  # fmt: skip
     """Adapt a learner to a support set and write the classifier as one ONNX file, as `adapt` and `export_onnx` do.
 
-    The file is kept only if it says of every support picture what the learner says.
-    Raises what `Learner` and `read_support` raise, ParityError if the two disagree, OutputExists if `path`
-    exists, SaveError if the disk refuses.
+    The file is kept only if it agrees with the learner on every support picture.
+    Raises what `Learner` and `read_support` raise, ParityError if the file and the learner disagree, OutputExists if
+    `path` exists, SaveError if the disk refuses.
     """
     path = Path(path)
     check_free_file(path)
     if not isinstance(learner, Learner):
         learner = Learner(learner)
-    known = learner.metadata
+    settings = learner.metadata
     if not isinstance(support, SupportSet):
-        support = read_support(support, known.preprocessing)
+        support = read_support(support, settings.preprocessing)
     adapted = learner.adapt(support.images, support.targets, support.images, steps=steps, seed=seed)
-    network = network_graph(adapted.tensors, known.backbone, known.preprocessing)
+    network = network_graph(adapted.tensors, settings.backbone, settings.preprocessing)
 
-    def described(worst: float, raw: bool) -> bytes:
-        said = OnnxMetadata(
+    def serialized(worst: float, raw: bool) -> bytes:
+        described = OnnxMetadata(
             format=FORMAT,
             labels=support.labels,
-            preprocessing=known.preprocessing,
-            adaptation=known.adaptation if steps is None else known.adaptation.replace(steps=steps),
-            initialization=known.initialization,
+            preprocessing=settings.preprocessing,
+            adaptation=settings.adaptation if steps is None else settings.adaptation.replace(steps=steps),
+            initialization=settings.initialization,
             opset=OPSET,
             parity=Parity(images=len(support.images), max_difference=worst),
             versions=_versions(),
             raw=raw,
         )
-        graph = network if raw else with_preprocessing(network, known.preprocessing)
-        onnx.helper.set_model_props(graph, {METADATA_KEY: said.model_dump_json()})
+        graph = network if raw else with_preprocessing(network, settings.preprocessing)
+        onnx.helper.set_model_props(graph, {METADATA_KEY: described.model_dump_json()})
         data: bytes = graph.SerializeToString(deterministic=True)
         return data
 
-    found = Predictor(described(0, raw=True)).probabilities(support.images)
+    found = Predictor(serialized(0, raw=True)).probabilities(support.images)
     worst = float(np.abs(found - adapted.probabilities).max())
     if not worst <= TOLERANCE:
         raise ParityError(
             f"the classifier and the learner disagree on a support image: a probability differs by {worst:.2g}, "
             f"allowed {TOLERANCE:.0e}; no file was written"
         )
-    data = described(worst, raw=False)
+    data = serialized(worst, raw=False)
     write_file(path, data)
     right = int((found.argmax(1) == support.targets).sum())
     return AdaptedFile(path=path, metadata=Predictor(data).metadata, images=len(support.images), recognized=right)
 
 
 def _versions() -> dict[str, str]:
-    """As `version.versions`, of what takes part here: there need be no PyTorch."""
+    """Like `version.versions`, but only of what takes part here, for PyTorch may be missing."""
     installed = {name: metadata.version(name) for name in ("numpy", "pillow", "onnx", "onnxruntime")}
     return {
         "fewshot-sdk": __version__,

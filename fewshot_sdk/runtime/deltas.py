@@ -34,13 +34,13 @@ class _Kept:
 
 
 class DeltaPredictor:
-    """Classifiers kept as deltas (`fewshot adapt --delta`) on one initialization, each by a name of your choice.
+    """Classifiers kept as deltas (`fewshot adapt --delta`) from one initialization, each under a name of your choice.
 
-    The initialization is there once, and the network once for each summary that a residual one's heads see; of each
-    classifier only the bytes of its delta are, to which the initialization is added, within a millisecond or so,
-    whenever it is asked.
-    base: an initialization's name, folder or user/repo, as for `load`. threads: how many the runtime may use.
-    Raises BundleError for one that is none.
+    The initialization is in memory once, and the network once for each summary that the heads of a residual network
+    use. Each classifier takes only the bytes of its delta, which is added to the initialization at every prediction,
+    in a millisecond or so.
+    base: an initialization's name, folder or user/repo, as for `load`. threads: how many onnxruntime may use.
+    Raises BundleError if `base` is not an initialization.
     """
 
     def __init__(self, base: str | Path, *, threads: int = 1) -> None:
@@ -50,28 +50,28 @@ class DeltaPredictor:
         self._sha256 = sha256(b"".join(found.files[name] for name in WEIGHTS))
         self._base = from_bytes(found.files["model.safetensors"], str(found.folder / "model.safetensors"))
         self._threads = threads
-        self._sessions: dict[Backbone, InferenceSession] = {}  # by what the head sees of the one network
+        self._sessions: dict[Backbone, InferenceSession] = {}  # by backbone, which names the summary that the head uses
         self._names = {*self._base, "head.weight", "head.bias", *self._recipe.backbone.norm_buffers()}
         self._kept: dict[str, _Kept] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those that can be asked, in the order in which they came."""
+        """The names of the classifiers, in the order in which they were added."""
         return tuple(self._kept)
 
     def add(self, name: str, folder: str | Path) -> None:
-        """Keep the delta in a folder under a name, in place of an earlier one.
+        """Keep the delta in a folder under a name, replacing an earlier one.
 
-        Raises BundleError for a folder that is no delta, was changed, or is one on another initialization (then
-        with both hashes), ParamsMismatch for tensors that do not fit.
+        Raises BundleError for a folder that is not a delta, was changed, or belongs to another initialization (naming
+        both hashes), ParamsMismatch for tensors that do not fit.
         """
         folder = Path(folder)
         files = read_folder(folder)
         config = settings_of(files, folder, DELTA)
         check_base(str(folder), config.initialization, self._name, self._sha256)
         kept = _Kept(config=config, delta=from_bytes(files[STEP], str(folder / STEP)))
-        seen = config.preprocessing
-        blank = np.zeros((1, seen.height, seen.width, seen.channels), np.uint8)
+        size = config.preprocessing
+        blank = np.zeros((1, size.height, size.width, size.channels), np.uint8)
         try:
             fits = self._run(kept, blank, str(folder / STEP)).shape == (1, len(config.labels))
         except ParamsMismatch:
@@ -83,18 +83,18 @@ class DeltaPredictor:
         self._kept[name] = kept
 
     def remove(self, name: str) -> None:
-        """Forget one. Raises ConfigError for a name that is not there."""
+        """Forget a classifier. Raises ConfigError for a name that was not added."""
         self._get(name)
         del self._kept[name]
 
     def labels(self, name: str) -> tuple[str, ...]:
-        """The class names of one, in the order of its outputs. Raises ConfigError for a name that is not there."""
+        """A classifier's class names, in the order of its outputs. Raises ConfigError for a name that was not added."""
         return self._get(name).config.labels
 
     def predict(self, name: str, pictures: Sequence[Picture]) -> list[Prediction]:
-        """What one says of each picture (a path, the bytes of a file, a Pillow image, an array).
+        """A classifier's prediction for each picture (a path, the bytes of a file, a Pillow image, an array).
 
-        Raises ConfigError for a name that is not there, ImageError, naming the file, for what is no picture.
+        Raises ConfigError for a name that was not added, ImageError, naming the file, for one that is not a picture.
         """
         config = self._get(name).config
         if not pictures:
@@ -103,7 +103,7 @@ class DeltaPredictor:
         return to_predictions(self.probabilities(name, pixels), config.labels, config.threshold)
 
     def probabilities(self, name: str, pixels: Pixels) -> NDArray[np.float32]:
-        """Probabilities (n, n_way) by one, of preprocessed images, uint8 (n, height, width, channels)."""
+        """A classifier's probabilities, (n, n_way), for preprocessed images, uint8 (n, height, width, channels)."""
         return self._run(self._get(name), pixels, name)
 
     def _get(self, name: str) -> _Kept:

@@ -1,4 +1,4 @@
-"""`Learner`: adapts and classifies with onnxruntime and numpy, by a learner file; no PyTorch."""
+"""`Learner`: adapts and classifies with a learner file, onnxruntime and numpy; no PyTorch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fewshot_sdk.runtime.session import Model, opened
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
-    """Probabilities of the queries, (n, n_way), and the adapted classifier's tensors, by their names in PyTorch."""
+    """The queries' probabilities, (n, n_way), and the adapted classifier's tensors by their names in PyTorch."""
 
     probabilities: NDArray[np.float32]
     tensors: dict[str, NDArray[np.float32]]
@@ -28,7 +28,7 @@ class Learner:
     """An initialization that adapts, from a file written by `fewshot export-learner` or from its bytes.
 
     threads: how many the runtime may use; a second one is no faster on networks this small.
-    Raises BundleError if the file is no ONNX, or not a learner of ours.
+    Raises BundleError if the file is not ONNX, or not a learner written by fewshot-sdk.
     """
 
     def __init__(self, model: Model, *, threads: int = 1) -> None:
@@ -47,14 +47,14 @@ class Learner:
         self, images: Pixels, targets: NDArray[np.int64], queries: Pixels, *, steps: int | None = None,
         learning_rate: float | None = None, seed: int = 0, transductive: bool = False,
     ) -> Adapted:  # fmt: skip
-        """What a few gradient steps on the support set make of the initialization, and what that says of the queries.
+        """Take a few gradient steps on the support set, starting at the initialization, and classify the queries.
 
         images and queries: uint8 (n, height, width, channels), preprocessed; targets: int64 (n,), from 0, each class
-        at least once. steps and learning_rate: None takes the recipe's. Sets larger than the recipe's batches
-        are taken in mini-batches, ordered by `seed` as `adapt` does. transductive: the queries are judged
-        together, not each by the support set's statistics.
+        at least once. steps and learning_rate: None means the recipe's. A support set larger than the recipe's batch
+        is taken in mini-batches, ordered by `seed` as in `adapt`. transductive: normalize the queries together, by
+        their own statistics, instead of each by the support set's.
         Raises SupportError for arrays or targets that do not fit, ConfigError for steps below zero, a rate that is
-        not positive or a dense head's wrong number of classes, TrainingDiverged if the weights are numbers no longer.
+        not positive or a number of classes other than a dense head's, TrainingDiverged if the weights are not finite.
         """
         recipe = self.metadata.adaptation
         steps = recipe.steps if steps is None else steps
@@ -80,13 +80,13 @@ class Learner:
         found = dict(zip(names, map(np.asarray, self._session.run(names, feed)), strict=True))
         if not all(np.isfinite(array).all() for array in found.values()):
             raise TrainingDiverged(
-                "adapting to this support set ended in weights that are no numbers; try fewer --steps"
+                "adapting to this support set ended in weights that are not finite; try fewer --steps"
             )
         return Adapted(probabilities=found.pop("probabilities"), tensors=found)
 
     def _check_images(self, images: Pixels, what: str) -> None:
-        seen = self.metadata.preprocessing
-        expected = (seen.height, seen.width, seen.channels)
+        size = self.metadata.preprocessing
+        expected = (size.height, size.width, size.channels)
         if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
             wanted = f"uint8 (1 or more, {', '.join(map(str, expected))})"
             raise SupportError(f"{what}: expected {wanted}, found {images.dtype} {images.shape}")
@@ -99,9 +99,9 @@ class Learner:
             raise ConfigError(
                 f"targets: expected classes from 0 to {n_way - 1}, found {targets.min()} to {targets.max()}"
             )
-        there = np.unique(targets)  # not counted by class: a single huge target would make as many counts
-        if len(there) < n_way:
-            absent = next((i for i, target in enumerate(there) if i != target), len(there))
+        present = np.unique(targets)  # np.bincount would make as many counts as the largest target, which may be huge
+        if len(present) < n_way:
+            absent = next((i for i, target in enumerate(present) if i != target), len(present))
             raise SupportError(
-                f"class {absent} of {n_way} is absent from the support set; give at least one picture of each"
+                f"class {absent} of {n_way} is absent from the support set; give at least one picture of each class"
             )

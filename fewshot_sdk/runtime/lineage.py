@@ -1,4 +1,4 @@
-"""Where something comes from: classifier <- initialization <- data <- command. No PyTorch is needed to tell."""
+"""Where a file comes from: classifier <- initialization <- data <- command; works without PyTorch."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from fewshot_sdk.storage.repositories import Opened, open_named
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """What an initialization, a classifier or an exported file says of its making.
+    """The recorded origin of an initialization, a classifier or an exported file.
 
-    initialization: its preset's name; source: user/repo@commit if it is the Hub's; data: the split it was
-    trained on, if known here, and `data_sha256`, of what its classes and pixels are made of.
+    initialization: its preset's name; source: user/repo@commit if it is from the Hub; data: the split it was trained
+    on, if known; the hash of that split's classes and pixels is in `provenance`.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Lineage:
     evaluations: tuple[Evaluation | Fit, ...] = field(default=())
 
     def steps(self) -> list[str]:
-        """The chain, what was made last first."""
+        """The chain, one line a step, the latest first."""
         name = self.source or self.initialization
         made, origin = self.provenance, f"{name} (sha256 {self.sha256[:16]}...)"
         data = f"{self.data or 'data'}, sha256 {made.data_sha256[:16]}..."
@@ -63,7 +63,7 @@ def lineage(name: str | Path) -> Lineage:
     opened = open_named(name)
     form = FORMATS.get(str(format_of(opened.files.get("config.json", b""))))
     if form is None:
-        raise BundleError(f"{opened.folder}: expected a config.json that names its format; was it made here?")
+        raise BundleError(f"{opened.folder}: expected a config.json that names its format; was it written by fewshot?")
     config = form.config.from_json(opened.files["config.json"])
     if isinstance(config, ClassifierConfig):
         return _adapted("classifier", config.initialization, config.labels, config.adaptation, config.seed)
@@ -92,16 +92,16 @@ def _of_file(path: Path) -> Lineage:
 
     found = open_file(path)
     if isinstance(found, NumberPredictor):
-        curve = found.metadata
-        return _adapted(f"exported {_kind(curve)}", curve.initialization, (), curve.adaptation, None)
+        regressor = found.metadata
+        return _adapted(f"exported {_kind(regressor)}", regressor.initialization, (), regressor.adaptation, None)
     if isinstance(found, Learner):
         return _adapted("exported learner", found.metadata.initialization, (), found.metadata.adaptation, None)
-    made = found.metadata
-    return _adapted("exported classifier", made.initialization, made.labels, made.adaptation, None)
+    classifier = found.metadata
+    return _adapted("exported classifier", classifier.initialization, classifier.labels, classifier.adaptation, None)
 
 
-def _kind(curve: RegressorConfig | NumberMetadata) -> str:
-    return f"regressor of {curve.output} from {', '.join(curve.inputs)}"
+def _kind(regressor: RegressorConfig | NumberMetadata) -> str:
+    return f"regressor of {regressor.output} from {', '.join(regressor.inputs)}"
 
 
 def _adapted(kind: str, origin: Origin, labels: tuple[str, ...], adaptation: InnerLoop, seed: int | None) -> Lineage:

@@ -1,4 +1,4 @@
-"""From an ONNX file to what runs it, by the format that it names."""
+"""Opens an ONNX file as what runs its format."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fewshot_sdk.runtime.session import OnnxFile, opened
 
 
 def open_file(path: str | Path, *, threads: int = 1) -> Predictor | NumberPredictor | Learner:
-    """What an exported file is: for pictures, for numbers, or a learner; it is read once.
+    """The exported file as a predictor for pictures, a predictor for numbers, or a learner; it is read once.
 
-    threads: how many the runtime may use. Raises BundleError if the file is none of these.
+    threads: how many onnxruntime may use. Raises BundleError if the file is none of these.
     """
     file = opened(path, threads)
     return Learner(file) if file.format == LEARNER else _predictor(file)
 
 
 def open_predictor(path: str | Path, *, threads: int = 1) -> Predictor | NumberPredictor:
-    """As `open_file`, of what predicts. Raises BundleError for a learner, too, which has to be adapted first."""
+    """Like `open_file`, but only for predictors. Raises BundleError for a learner too, which must be adapted first."""
     return _predictor(opened(path, threads))
 
 

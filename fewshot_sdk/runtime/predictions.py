@@ -1,4 +1,4 @@
-"""What a classifier says of one picture, the same from PyTorch and from ONNX."""
+"""A classifier's answer for one picture, the same from PyTorch and from ONNX."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The most probable label, its probability, and those of all labels; they sum to 1.
+    """The most probable label, its probability, and the probabilities of all labels, which sum to 1.
 
-    label: None if the picture is judged to be of no class the classifier knows; nearest: the most
-    probable label, also then; probability: that of `nearest`.
+    label: None if the picture seems to show none of the known classes; nearest: the most probable label, even then;
+    probability: that of `nearest`.
     """
 
     label: str | None
@@ -24,9 +24,9 @@ class Prediction:
 
 
 def to_predictions(rows: NDArray[np.float32], labels: Sequence[str], threshold: float = 0.0) -> list[Prediction]:
-    """One prediction for each row of probabilities (n, len(labels)); equal ones go to the first label.
+    """One prediction for each row of probabilities (n, len(labels)); ties go to the first label.
 
-    A row whose highest probability is under `threshold` is of no known class.
+    A row whose highest probability is below `threshold` gets no label.
     """
     return [
         Prediction(

@@ -32,7 +32,7 @@ class Predictor:
     """A classifier from a file written by `fewshot export`, or from that file's bytes.
 
     threads: how many the runtime may use; one is fastest for networks this small.
-    Raises BundleError if the file is no ONNX, or not one of ours.
+    Raises BundleError if the file is not ONNX, or not written by fewshot-sdk.
     """
 
     def __init__(self, model: Model, *, threads: int = 1) -> None:
@@ -46,28 +46,28 @@ class Predictor:
                 f"fewshot adapt --engine onnx --init {name} --support DIR --output FILE.onnx"
             )
         if file.format == FOR_NUMBERS:
-            raise BundleError(f"{name} predicts numbers from numbers, not what is in pictures; give it a CSV of them")
+            raise BundleError(f"{name} predicts numbers from numbers, not labels of pictures; give it a CSV file")
         try:
             self.metadata = OnnxMetadata.from_json(stored)
         except ConfigError as error:
             raise BundleError(f"{name}: its metadata cannot be used ({error}); export it again") from None
         if self.metadata.format != FORMAT:
             raise BundleError(
-                f"{name} is of the format {self.metadata.format!r}, and this version reads {FORMAT!r}; export it again"
+                f"{name} has format {self.metadata.format!r}, but this version reads {FORMAT!r}; export it again"
             )
         self._check_fits(name)
 
     def _check_fits(self, name: str) -> None:
-        """Raises BundleError unless the graph is what the metadata say."""
+        """Raises BundleError unless the graph matches the metadata."""
         inputs = [(i.name, i.type, len(i.shape)) for i in self._session.get_inputs()]
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
-        wanted = (PIXELS, "tensor(float)", 4) if self.metadata.raw else (INPUT, "tensor(uint8)", 4)
+        expected = (PIXELS, "tensor(float)", 4) if self.metadata.raw else (INPUT, "tensor(uint8)", 4)
         named = outputs.keys() >= {LABEL, OUTPUT, KNOWN} and len(outputs[OUTPUT]) == 2
         n = outputs[OUTPUT][1] if named else None
-        if not (inputs == [wanted] and named and (not isinstance(n, int) or n == len(self.labels))):
+        if not (inputs == [expected] and named and (not isinstance(n, int) or n == len(self.labels))):
             raise BundleError(
-                f"{name}: its graph, from {', '.join(i[0] for i in inputs)} to {', '.join(outputs)}, is not the one "
-                f"that its metadata tell of, of {len(self.labels)} classes; export it again"
+                f"{name}: its graph, from {', '.join(i[0] for i in inputs)} to {', '.join(outputs)}, does not match "
+                f"its metadata, which name {len(self.labels)} classes; export it again"
             )
 
     @property
@@ -76,9 +76,9 @@ class Predictor:
         return self.metadata.labels
 
     def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """What the model says of each picture (a path, the bytes of a file, a Pillow image, an array).
+        """The prediction for each picture (a path, the bytes of a file, a Pillow image, an array).
 
-        Raises ImageError, naming the file, for one that is no picture.
+        Raises ImageError, naming the file, for one that is not a picture.
         """
         found: list[Prediction] = []
         for batch in self._batches(pictures):
@@ -86,18 +86,18 @@ class Predictor:
         return found
 
     def probabilities(self, pictures: Pixels) -> NDArray[np.float32]:
-        """Probabilities (n, n_way) of pictures of one size, uint8 (n, height, width, 3 or 1), which the graph resizes.
+        """Probabilities (n, n_way) for pictures of one size, uint8 (n, height, width, 3 or 1), which the graph resizes.
 
-        A file made with --raw resizes nothing: it takes what `images.preprocess` gives.
+        A file exported with --raw does not resize: it takes the result of `images.preprocess`.
         Raises ImageError for another dtype or shape.
         """
-        seen, shape = self.metadata.preprocessing, pictures.shape
-        fits = shape[1:] == (seen.height, seen.width, seen.channels) if self.metadata.raw else shape[3:] in ((1,), (3,))
+        size, shape = self.metadata.preprocessing, pictures.shape
+        fits = shape[1:] == (size.height, size.width, size.channels) if self.metadata.raw else shape[3:] in ((1,), (3,))
         if pictures.dtype != np.uint8 or not fits or 0 in shape:
-            wanted = f"{seen.height}, {seen.width}, {seen.channels}" if self.metadata.raw else "height, width, 3"
-            raise ImageError(f"pictures: expected uint8 (n, {wanted}), found {pictures.dtype} {list(shape)}")
-        few = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))  # bounds the memory of a run
-        return np.concatenate([self._run(pictures[i : i + few]) for i in range(0, len(pictures), few)])
+            expected = f"{size.height}, {size.width}, {size.channels}" if self.metadata.raw else "height, width, 3"
+            raise ImageError(f"pictures: expected uint8 (n, {expected}), found {pictures.dtype} {list(shape)}")
+        batch = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))  # bounds the memory of a run
+        return np.concatenate([self._run(pictures[i : i + batch]) for i in range(0, len(pictures), batch)])
 
     def _run(self, pictures: Pixels) -> NDArray[np.float32]:
         if self.metadata.raw:
@@ -108,7 +108,7 @@ class Predictor:
         return np.asarray(rows, np.float32)
 
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
-        """The pictures as arrays, those of one size that follow each other together, up to 64 or half a megapixel."""
+        """The pictures as arrays, neighbours of one size stacked, up to 64 pictures or half a megapixel."""
         waiting: list[Pixels] = []
         read = preprocess if self.metadata.raw else picture
         for source in pictures:
@@ -122,8 +122,8 @@ class Predictor:
             yield np.stack(waiting)
 
 
-def normalized(pixels: Pixels, seen: Preprocessing) -> NDArray[np.float32]:
-    """What a file made with --raw takes of preprocessed pictures: (n, h, w, c) -> (n, c, h, w)."""
-    mean, std = (np.array(values, np.float32) for values in (seen.mean, seen.std))
+def normalized(pixels: Pixels, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """The input of a file exported with --raw, from preprocessed pictures: (n, h, w, c) -> (n, c, h, w)."""
+    mean, std = (np.array(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
     floats = (pixels.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(floats.transpose(0, 3, 1, 2))

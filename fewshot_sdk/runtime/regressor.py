@@ -1,4 +1,4 @@
-"""`NumberPredictor`: runs an exported file for numbers with onnxruntime and numpy; no PyTorch."""
+"""`NumberPredictor`: runs an exported regressor with onnxruntime and numpy; no PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INPUT, OUTPUT = "x", "y"
 class NumberPredictor:
     """A regressor from a file written by `fewshot export`, or from that file's bytes.
 
-    Raises BundleError if the file is no ONNX, or not one of ours for numbers.
+    Raises BundleError if the file is not ONNX, or not a regressor written by fewshot-sdk.
     """
 
     def __init__(self, model: Model, *, threads: int = 1) -> None:
@@ -25,29 +25,29 @@ class NumberPredictor:
             self.metadata = NumberMetadata.from_json(stored or "")
         except ConfigError:
             raise BundleError(
-                f"{name} is not a file for numbers, made by `fewshot export` of what was adapted to a CSV of numbers"
+                f"{name} is not a regressor; `fewshot export` writes one from a model adapted to a CSV of numbers"
             ) from None
-        taken = [(each.name, each.type, each.shape[1:]) for each in self._session.get_inputs()]
-        given = [(each.name, each.type) for each in self._session.get_outputs()]
-        if (taken, given) != ([(INPUT, "tensor(float)", [len(self.inputs)])], [(OUTPUT, "tensor(float)")]):
+        takes = [(each.name, each.type, each.shape[1:]) for each in self._session.get_inputs()]
+        gives = [(each.name, each.type) for each in self._session.get_outputs()]
+        if (takes, gives) != ([(INPUT, "tensor(float)", [len(self.inputs)])], [(OUTPUT, "tensor(float)")]):
             raise BundleError(
-                f"{name} takes {taken} and gives {given}, which is not what it says of itself; export again"
+                f"{name} takes {takes} and gives {gives}, which does not match its metadata; export it again"
             )
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the columns that it takes."""
+        """The names of the input columns."""
         return self.metadata.inputs
 
     @property
     def output(self) -> str:
-        """The name of the column that it predicts."""
+        """The name of the predicted column."""
         return self.metadata.output
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The output, float32 (n,), for each row of inputs, float32 (n, inputs). Raises SupportError for others."""
+        """The output for each row: float32 (n, inputs) -> float32 (n,). Raises SupportError for other inputs."""
         if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != len(self.inputs):
-            wanted = f"float32 (n, {len(self.inputs)})"
-            raise SupportError(f"inputs: expected {wanted}, found {inputs.dtype} {inputs.shape}")
+            expected = f"float32 (n, {len(self.inputs)})"
+            raise SupportError(f"inputs: expected {expected}, found {inputs.dtype} {inputs.shape}")
         (found,) = self._session.run([OUTPUT], {INPUT: inputs})
         return np.asarray(found, np.float32)

@@ -1,4 +1,4 @@
-"""An ONNX file, opened once: ready to run, and what it says of itself."""
+"""An ONNX file, opened once: its session and its metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewshot_sdk.storage.files import MAX_FILE_BYTES, read_bounded
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxFile:
-    """A file that onnxruntime can run on the processor. name: what messages call it; metadata: ours, if it has any."""
+    """A file that onnxruntime runs on the CPU. name: what messages call it; metadata: fewshot-sdk's, if it has any."""
 
     name: str
     session: onnxruntime.InferenceSession
@@ -23,7 +23,7 @@ class OnnxFile:
 
     @property
     def format(self) -> str | None:
-        """The format that its metadata name."""
+        """The format named in its metadata."""
         found = None if self.metadata is None else format_of(self.metadata)
         return found if isinstance(found, str) else None
 
@@ -32,9 +32,9 @@ Model = str | Path | bytes | OnnxFile
 
 
 def opened(model: Model, threads: int, name: str = "the model") -> OnnxFile:
-    """A file, its bytes, or one that is open already. name: what to call bytes.
+    """Open a file or its bytes; an open file is returned as it is. name: what messages call bytes.
 
-    Raises BundleError if it is no ONNX.
+    Raises BundleError if it is not ONNX.
     """
     if isinstance(model, OnnxFile):
         return model
@@ -53,6 +53,6 @@ def _open(data: bytes, name: str, threads: int) -> OnnxFile:
         reason = str(error).splitlines()[0]
         raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
     stored: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if data.count(b"location") > (stored or "").count("location"):  # the key that names another file in ONNX
+    if data.count(b"location") > (stored or "").count("location"):  # ONNX's key for the name of another file
         raise BundleError(f"{name} keeps weights in another file, which is not read; export it again as one file")
     return OnnxFile(name=name, session=session, metadata=stored)

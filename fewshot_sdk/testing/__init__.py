@@ -1,4 +1,4 @@
-"""LocalHub, a Hub on this machine, for users' tests and ours."""
+"""LocalHub: a Hub on this machine, for users' tests and our own."""
 
 from fewshot_sdk.testing.hub import LocalHub
 

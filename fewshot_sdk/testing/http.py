@@ -1,4 +1,4 @@
-"""HTTP on the loopback interface for LocalHub, with answers that can be spoilt on the way."""
+"""An HTTP server on the loopback interface for LocalHub, whose answers can be damaged on purpose."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from string import digits, hexdigits
 
-MAX_BYTES = 2**30  # more than any upload to a Hub for tests
-LINE = 100  # bytes of the line that says how long a chunk is
+MAX_BYTES = 2**30  # more than any test uploads
+LINE = 100  # bytes of the line with a chunk's length
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asks for; `path` is with its query, header names are in lower case."""
+    """A client's request; `path` includes the query, header names are in lower case."""
 
     method: str
     path: str
@@ -25,7 +25,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What it gets. cut: send only half the body, then close the connection."""
+    """The answer to a request. cut: send only half the body, then close the connection."""
 
     status: int = 200
     body: bytes = b""
@@ -33,26 +33,26 @@ class Answer:
     cut: bool = False
 
     def with_a_flipped_bit(self) -> Answer:
-        """The same length, other bytes."""
+        """The same answer with one bit of the body flipped."""
         middle = len(self.body) // 2
         flipped = bytes([self.body[middle] ^ 1]) if self.body else b""
         return replace(self, body=self.body[:middle] + flipped + self.body[middle + 1 :])
 
 
 def as_json(value: object, status: int = 200) -> Answer:
-    """An answer in JSON."""
+    """An answer whose body is `value` as JSON."""
     return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
 
 class Server(ThreadingHTTPServer):
-    """Gives what `respond` says of each request; None closes the connection without a word.
+    """Answers each request with what `respond` returns for it; None closes the connection without an answer.
 
-    port: 0 takes a free one; `server_port` says which. max_bytes: of a request's body; larger ones get 413.
-    seconds: in which a client must send or take something.
-    Raises OSError if another program has it.
+    port: 0 takes a free one; `server_port` says which. max_bytes: the largest body of a request; larger ones get 413.
+    seconds: how long a client may neither send nor read.
+    Raises OSError if another program has the port.
     """
 
-    request_queue_size = 256  # many clients may begin at the same moment
+    request_queue_size = 256  # many clients may connect at the same moment
     daemon_threads = True
     block_on_close = False
 
@@ -69,13 +69,13 @@ class Server(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
-        """No more requests."""
+        """Stop listening."""
         self.shutdown()
         self.server_close()
 
 
 class _Refused(Exception):
-    """A request whose body cannot be read, and the status that says so."""
+    """A request whose body cannot be read; `status` is the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def setup(self) -> None:
-        """Nobody is waited for for ever."""
+        """Sets a time limit, so that no client is waited for for ever."""
         super().setup()
         self.connection.settimeout(self.server.seconds)
 
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer: Answer | None
         try:
             answer = self.server.respond(Request(self.command, self.path, headers, self._body()))
-        except _Refused as refusal:  # what is left of the body is not read
+        except _Refused as refusal:  # the rest of the body is not read
             answer, self.close_connection = Answer(refusal.status), True
         if answer is None:
             self.close_connection = True
@@ -123,13 +123,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline(LINE)
         return b"".join(parts)
 
-    def _size(self, said: str, base: int) -> int:
-        """A length that a client says, at most `max_bytes`."""
-        if not said or not set(said) <= set(hexdigits if base == 16 else digits):
+    def _size(self, written: str, base: int) -> int:
+        """A length as the client wrote it, at most `max_bytes`."""
+        if not written or not set(written) <= set(hexdigits if base == 16 else digits):
             raise _Refused(400)
-        if len(said) > 20 or int(said, base) > self.server.max_bytes:
+        if len(written) > 20 or int(written, base) > self.server.max_bytes:
             raise _Refused(413)
-        return int(said, base)
+        return int(written, base)
 
     def _send(self, answer: Answer) -> None:
         body, status, headers = answer.body, answer.status, dict(answer.headers)
@@ -147,4 +147,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection |= answer.cut
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""

@@ -1,4 +1,4 @@
-"""`LocalHub`: a small Hugging Face Hub on the loopback interface, for tests; with faults on request.
+"""`LocalHub`: a small Hugging Face Hub on the loopback interface, for tests, with faults on demand.
 
     with LocalHub() as hub:
         subprocess.run(["fewshot", "pull", "user/repo"], env={**os.environ, **hub.environment})
@@ -32,7 +32,7 @@ class _Fault:
 
 
 class LocalHub:
-    """A Hub that listens at `url` while its `with` block lasts, and knows one user by one token.
+    """A Hub that listens at `url` for the length of its `with` block and knows one user with one token.
 
     requests: a line `METHOD path` for each request so far.
     """
@@ -51,14 +51,14 @@ class LocalHub:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()  # lets those go that a fault has stalled
+        self._closing.set()  # releases the requests that a fault has stalled
         self._server.close()
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that make a new process use this Hub, with the token.
+        """The environment variables that make a new process use this Hub, with the token.
 
-        Uploads then go by HTTP: the client for Xet storage does not speak to this Hub.
+        Uploads then go over HTTP: the client for Xet storage cannot talk to this Hub.
         """
         return {"HF_ENDPOINT": self.url, "HF_TOKEN": self.token, "HF_HUB_DISABLE_XET": "1"}
 
@@ -67,33 +67,33 @@ class LocalHub:
         return self._store.repositories[name]
 
     def commit(self, name: str, files: Mapping[str, bytes | None], *, branch: str = "main", title: str = "") -> str:
-        """Put files into a repository, made if need be; None removes one. Returns the commit's id."""
+        """Put files into a repository, created if need be; None removes one. Returns the commit's id."""
         changes = {path: None if data is None else self._store.keep(data) for path, data in files.items()}
         return self._store.commit(name, changes, title, branch, branch)
 
     def tag(self, name: str, tag: str, revision: str = "main") -> None:
-        """Make a tag, or move it."""
+        """Create a tag, or move it."""
         repository = self.repository(name)
         repository.refs[tag] = repository.refs.get(revision, revision)
         repository.tags.add(tag)
 
     def files(self, name: str, revision: str = "main") -> dict[str, bytes]:
-        """What a revision of a repository holds."""
+        """The files of a repository at a revision."""
         repository = self.repository(name)
         tree = repository.commits[repository.refs.get(revision, revision)]
         return {path: self._store.contents[oid] for path, oid in tree.items()}
 
     def fault(self, kind: Kind, *, on: str = "", times: int = FOREVER) -> None:
-        """Let the next `times` requests go wrong whose `METHOD path` matches the regular expression `on`.
+        """Make the next `times` requests fail whose `METHOD path` matches the regular expression `on`.
 
-        A number is the status of a refusal; `stall` answers nothing until the end; `truncate` closes
-        the connection halfway through the body; `wrong bytes` sends as many, with a bit flipped;
-        `oversize` sends the body three times; `.. names` adds `../evil.json` to what a listing names.
+        A number is the status of a refusal; `stall` does not answer until the Hub closes; `truncate` closes the
+        connection halfway through the body; `wrong bytes` sends as many bytes, with one bit flipped; `oversize` sends
+        the body three times; `.. names` adds `../evil.json` to a listing.
         """
         self._faults.append(_Fault(kind, on, times))
 
     def heal(self) -> None:
-        """No more faults."""
+        """Remove all faults."""
         self._faults.clear()
 
     def _respond(self, request: Request) -> Answer | None:
@@ -109,12 +109,12 @@ class LocalHub:
             self._closing.wait()
             return None
         if fault.kind.isdigit():
-            says = f"refused {request.headers.get('authorization')}"  # some servers do repeat a token
-            return refuse(int(fault.kind), message=says)
-        return _spoilt(self._protocol.answer(request), fault.kind)
+            message = f"refused {request.headers.get('authorization')}"  # some servers do repeat a token
+            return refuse(int(fault.kind), message=message)
+        return _damaged(self._protocol.answer(request), fault.kind)
 
 
-def _spoilt(answer: Answer, kind: Kind) -> Answer:
+def _damaged(answer: Answer, kind: Kind) -> Answer:
     if kind == "truncate":
         return replace(answer, cut=True)
     if kind == "wrong bytes":

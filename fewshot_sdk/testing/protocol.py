@@ -1,6 +1,6 @@
-"""The requests of huggingface_hub 2.4 and their least answers, for `testing.LocalHub`.
+"""The requests of huggingface_hub 2.4 and minimal answers to them, for `testing.LocalHub`.
 
-Only repositories of models; uploads by HTTP (LFS, basic transfer), not by Xet.
+Only model repositories; uploads over HTTP (LFS, basic transfer), not Xet.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ _REFUSALS = {
 
 
 def refuse(status: int, code: str | None = None, message: str | None = None) -> Answer:
-    """A failure, named in the Hub's own headers."""
-    usual, says = _REFUSALS.get(status, (None, "Service Unavailable"))
-    named = {"X-Error-Message": message or says}
-    if code or usual:
-        named["X-Error-Code"] = str(code or usual)
-    return Answer(status, json.dumps({"error": message or says}).encode(), named)
+    """An error, named in the Hub's own headers."""
+    default_code, default_message = _REFUSALS.get(status, (None, "Service Unavailable"))
+    headers = {"X-Error-Message": message or default_message}
+    if code or default_code:
+        headers["X-Error-Code"] = str(code or default_code)
+    return Answer(status, json.dumps({"error": message or default_message}).encode(), headers)
 
 
 class Protocol:
-    """Answers requests from a store; `url` is where it listens."""
+    """Answers requests from a store; `url` is the Hub's address."""
 
     def __init__(self, store: Store, user: str, token: str) -> None:
         self.store, self.user, self.token, self.url = store, user, token, ""
 
     def answer(self, request: Request) -> Answer:
-        """What the Hub says to a request."""
+        """The Hub's answer to a request."""
         path = urlsplit(request.path).path
         for method, pattern, act in _ROUTES:
             if method == request.method and (found := re.fullmatch(pattern, path)):
                 words = {name: unquote(word) for name, word in found.groupdict().items() if word is not None}
-                return self._closed(request, words) or act(self, request, words)
+                return self._forbidden(request, words) or act(self, request, words)
         return refuse(404, message=f"LocalHub has no {request.method} {path}")
 
     def _known(self, request: Request) -> bool:
         return request.headers.get("authorization") == f"Bearer {self.token}"
 
-    def _closed(self, request: Request, words: dict[str, str]) -> Answer | None:
-        """Why this client may not do that; as on the Hub, a missing repository is a 401 to a stranger."""
-        if request.method == "PUT" or self._known(request):  # the address of a PUT is secret enough, as on the Hub
+    def _forbidden(self, request: Request, words: dict[str, str]) -> Answer | None:
+        """The refusal if this client may not do that; as on the Hub, a stranger gets 401 for a missing repository."""
+        if request.method == "PUT" or self._known(request):  # knowing the address of a PUT is enough, as on the Hub
             missing = "id" in words and words["id"] not in self.store.repositories
             return refuse(404, "RepoNotFound") if missing else None
         if request.method == "POST":
@@ -70,14 +70,14 @@ class Protocol:
         return as_json({"name": self.user, "type": "user", "orgs": [], "auth": {"type": "access_token"}})
 
     def _create(self, request: Request, _words: dict[str, str]) -> Answer:
-        asked = json.loads(request.body)
-        name = f"{asked.get('organization') or self.user}/{asked['name']}"
-        there = name in self.store.repositories
-        if not there:
-            private = asked.get("visibility") == "private" or asked.get("private") is True
+        settings = json.loads(request.body)
+        name = f"{settings.get('organization') or self.user}/{settings['name']}"
+        exists = name in self.store.repositories
+        if not exists:
+            private = settings.get("visibility") == "private" or settings.get("private") is True
             self.store.repositories[name] = Repository(private=private)
             self.store.commit(name, {}, "initial commit", "main", "main")
-        return as_json({"url": f"{self.url}/{name}", "id": name}, 409 if there else 200)
+        return as_json({"url": f"{self.url}/{name}", "id": name}, 409 if exists else 200)
 
     def _check_card(self, _request: Request, _words: dict[str, str]) -> Answer:
         return as_json({"errors": [], "warnings": []})
@@ -86,31 +86,31 @@ class Protocol:
         def kind(path: str) -> str:
             return "lfs" if path.endswith(LFS) else "regular"
 
-        asked = json.loads(request.body)["files"]
-        said = [{"path": f["path"], "uploadMode": kind(f["path"]), "shouldIgnore": False} for f in asked]
-        return as_json({"files": said})
+        paths = [file["path"] for file in json.loads(request.body)["files"]]
+        files = [{"path": path, "uploadMode": kind(path), "shouldIgnore": False} for path in paths]
+        return as_json({"files": files})
 
     def _batch(self, request: Request, words: dict[str, str]) -> Answer:
         objects: list[dict[str, object]] = []
-        for asked in json.loads(request.body)["objects"]:
-            said = {"oid": asked["oid"], "size": asked["size"]}
-            if asked["oid"] not in self.store.contents:
+        for sent in json.loads(request.body)["objects"]:
+            entry = {"oid": sent["oid"], "size": sent["size"]}
+            if sent["oid"] not in self.store.contents:
                 home = f"{self.url}/{words['id']}.git/info/lfs"
-                upload, verify = {"href": f"{home}/objects/{asked['oid']}", "header": {}}, {"href": f"{home}/verify"}
-                said["actions"] = {"upload": upload, "verify": verify}
-            objects.append(said)
+                upload, verify = {"href": f"{home}/objects/{sent['oid']}", "header": {}}, {"href": f"{home}/verify"}
+                entry["actions"] = {"upload": upload, "verify": verify}
+            objects.append(entry)
         return as_json({"transfer": "basic", "objects": objects})
 
     def _put(self, request: Request, words: dict[str, str]) -> Answer:
         same = hashlib.sha256(request.body).hexdigest() == words["oid"]
         if same:
             self.store.keep(request.body)
-        return Answer() if same else refuse(422, message="the content is not what its oid says")
+        return Answer() if same else refuse(422, message="the content does not match its oid")
 
     def _verify(self, request: Request, _words: dict[str, str]) -> Answer:
-        asked = json.loads(request.body)
-        there = len(self.store.contents.get(asked["oid"], b"")) == asked["size"]
-        return as_json({}) if there else refuse(404, "EntryNotFound", "no such object")
+        sent = json.loads(request.body)
+        stored = len(self.store.contents.get(sent["oid"], b"")) == sent["size"]
+        return as_json({}) if stored else refuse(404, "EntryNotFound", "no such object")
 
     def _commit(self, request: Request, words: dict[str, str]) -> Answer:
         name, onto, title = words["id"], words["rev"], ""
@@ -134,9 +134,9 @@ class Protocol:
         if parse_qs(urlsplit(request.path).query).get("create_pr") == ["1"]:
             number = 1 + sum(ref.startswith("refs/pr/") for ref in repository.refs)
             branch, pull_request = f"refs/pr/{number}", f"{self.url}/{name}/discussions/{number}"
-        made = self.store.commit(name, changes, title, branch, onto)
-        said = {"commitUrl": f"{self.url}/{name}/commit/{made}", "commitOid": made, "pullRequestUrl": pull_request}
-        return as_json(said)
+        commit = self.store.commit(name, changes, title, branch, onto)
+        url = f"{self.url}/{name}/commit/{commit}"
+        return as_json({"commitUrl": url, "commitOid": commit, "pullRequestUrl": pull_request})
 
     def _list(self, request: Request, _words: dict[str, str]) -> Answer:
         wanted = set(parse_qs(urlsplit(request.path).query).get("filter", []))
@@ -155,8 +155,8 @@ class Protocol:
         if commit is None:
             return refuse(404, "RevisionNotFound", f"Invalid rev id: {words['rev']}")
         siblings = [{"rfilename": path} for path in repository.commits[commit]]
-        said = {"id": name, "sha": commit, "private": repository.private, "tags": self.store.tags_of(name, commit)}
-        return as_json({**said, "siblings": siblings})
+        info = {"id": name, "sha": commit, "private": repository.private, "tags": self.store.tags_of(name, commit)}
+        return as_json({**info, "siblings": siblings})
 
     def _tree(self, _request: Request, words: dict[str, str]) -> Answer:
         repository = self.store.repositories[words["id"]]
@@ -166,8 +166,8 @@ class Protocol:
         return as_json([self._entry(path, oid) for path, oid in repository.commits[commit].items()])
 
     def _paths(self, request: Request, words: dict[str, str]) -> Answer:
-        asked = parse_qs(request.body.decode())["paths"]  # the one request that is a form
-        return as_json([entry for entry in json.loads(self._tree(request, words).body) if entry["path"] in asked])
+        paths = parse_qs(request.body.decode())["paths"]  # the only request that sends a form
+        return as_json([entry for entry in json.loads(self._tree(request, words).body) if entry["path"] in paths])
 
     def _entry(self, path: str, oid: str) -> dict[str, object]:
         data = self.store.contents[oid]
@@ -176,19 +176,19 @@ class Protocol:
 
     def _refs(self, _request: Request, words: dict[str, str]) -> Answer:
         repository = self.store.repositories[words["id"]]
-        said: dict[str, list[dict[str, str]]] = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
+        refs: dict[str, list[dict[str, str]]] = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
         for name, commit in repository.refs.items():
             kind, ref = ("tags", f"refs/tags/{name}") if name in repository.tags else ("branches", f"refs/heads/{name}")
             if name.startswith("refs/pr/"):
                 kind, ref = "pullRequests", name
-            said[kind].append({"name": name, "ref": ref, "targetCommit": commit})
-        return as_json(said)
+            refs[kind].append({"name": name, "ref": ref, "targetCommit": commit})
+        return as_json(refs)
 
     def _name(self, request: Request, words: dict[str, str]) -> Answer:
         repository = self.store.repositories[words["id"]]
-        asked = json.loads(request.body or b"{}")
+        sent = json.loads(request.body or b"{}")
         tag = words["kind"] == "tag"
-        name, start = (asked["tag"], words["rev"]) if tag else (words["rev"], asked.get("startingPoint", "main"))
+        name, start = (sent["tag"], words["rev"]) if tag else (words["rev"], sent.get("startingPoint", "main"))
         commit = repository.find(start)
         if commit is None:
             return refuse(404, "RevisionNotFound", f"Invalid rev id: {start}")

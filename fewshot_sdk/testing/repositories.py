@@ -1,4 +1,4 @@
-"""What `testing.LocalHub` holds: repositories whose contents lie under their hashes, every commit kept."""
+"""The storage of `testing.LocalHub`: repositories with every commit, and file contents by their hash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Repository:
-    """Commits (id -> path -> SHA-256 of the content), and the branches, tags and pull requests that name them."""
+    """Commits (id -> path -> SHA-256 of the content), and the branches, tags and pull requests that point to them."""
 
     private: bool = False
     gated: bool = False
@@ -22,13 +22,13 @@ class Repository:
     tags: set[str] = field(default_factory=set)
 
     def find(self, revision: str) -> str | None:
-        """The commit that a branch, a tag, a pull request or a full commit id names."""
+        """The commit id that a branch, a tag, a pull request or a full commit id names; None if there is none."""
         commit = self.refs.get(revision, revision)
         return commit if commit in self.commits else None
 
 
 class Store:
-    """All repositories, `user/name` -> Repository, and all contents, SHA-256 -> bytes."""
+    """All repositories, `user/name` -> Repository, and all file contents, SHA-256 -> bytes."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -36,15 +36,15 @@ class Store:
         self.lock = threading.RLock()
 
     def keep(self, data: bytes) -> str:
-        """Keeps some bytes; returns their SHA-256."""
+        """Keep some bytes; returns their SHA-256."""
         oid = hashlib.sha256(data).hexdigest()
         self.contents[oid] = data
         return oid
 
     def commit(self, name: str, changes: Mapping[str, str | None], title: str, branch: str, onto: str) -> str:
-        """A commit that puts contents at paths, or removes what is there (None), on top of the revision `onto`.
+        """Commit changes on top of the revision `onto` and point `branch` to the commit; returns its id.
 
-        `branch` names it from now on. Returns its id.
+        changes: path -> SHA-256 of the new content, or None to remove the file.
         """
         with self.lock:
             repository = self.repositories.setdefault(name, Repository())
@@ -52,14 +52,14 @@ class Store:
             files = {**repository.commits.get(parent, {}), **changes}
             tree = {path: oid for path, oid in sorted(files.items()) if oid is not None}
             content = json.dumps([parent, title, len(repository.commits), tree])
-            made = hashlib.sha1(content.encode(), usedforsecurity=False).hexdigest()
-            repository.commits[made] = tree
-            repository.titles[made] = title
-            repository.refs[branch] = made
-            return made
+            commit = hashlib.sha1(content.encode(), usedforsecurity=False).hexdigest()
+            repository.commits[commit] = tree
+            repository.titles[commit] = title
+            repository.refs[branch] = commit
+            return commit
 
     def tags_of(self, name: str, commit: str) -> list[str]:
-        """The tags on the card of a commit, and its library; the two simple ways to write them are understood."""
+        """The tags on the card of a commit, and its library; reads the two simple notations for a list."""
         card = self.contents.get(self.repositories[name].commits[commit].get("README.md", ""), b"").decode()
         front = card.split("---\n")[1] if card.startswith("---\n") and card.count("---\n") > 1 else ""
         inline = re.search(r"^tags: *\[(.*)\]", front, re.MULTILINE)

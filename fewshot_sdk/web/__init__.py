@@ -1,1 +1,1 @@
-"""Pages and the server."""
+"""Web pages and the HTTP server."""

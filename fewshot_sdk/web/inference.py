@@ -1,4 +1,4 @@
-"""What an inference request says: KServe V2's JSON, whose values are looked at before an array is made of them."""
+"""Inference requests: KServe V2's JSON, whose values are checked before they become an array."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fewshot_sdk.web.limits import Refused
 
 MOST = 1024  # pictures in a request
 OUTPUTS = (OUTPUT, "labels", KNOWN)
-_FEW = 16  # inputs, outputs, or sides of a shape: far more than are of use
-_PART = 2**16  # values that are looked at before other threads, the event loop's too, have their turn
-_NO_NUMBERS = "data: expected numbers, nested alike or flat"
+_FEW = 16  # inputs, outputs or dimensions: far more than any request needs
+_PART = 2**16  # values checked at a time, so that other threads, the event loop's too, get their turn
+_NOT_NUMBERS = "data: expected numbers, flat or nested evenly"
 
 
 class TensorIn(Config):
@@ -38,14 +38,14 @@ class TensorIn(Config):
 
 
 class TensorOut(Config):
-    """An output that is asked for."""
+    """An output that the request asks for."""
 
     model_config = ConfigDict(extra="ignore")
     name: str
 
 
 class InferenceRequest(Config):
-    """The body of an inference request; what the protocol allows besides is ignored."""
+    """The body of an inference request; the protocol's other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
     id: str | None = None
@@ -54,7 +54,7 @@ class InferenceRequest(Config):
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The names of the outputs to give. Raises Refused if there is none of that name."""
+        """The names of the requested outputs, all by default. Raises Refused for a name that is none of them."""
         names = tuple(output.name for output in self.outputs or ()) or OUTPUTS
         if odd := sorted({*names} - {*OUTPUTS}):
             raise Refused(400, f"no output {odd[0]!r}; the outputs are {OUTPUT}, labels and {KNOWN}")
@@ -62,10 +62,10 @@ class InferenceRequest(Config):
 
 
 def inference_request(body: bytes) -> InferenceRequest:
-    """What the body asks for. Raises Refused if it is no inference request."""
+    """The request in a body. Raises Refused if it is not an inference request."""
     collecting = gc.isenabled()
-    gc.disable()  # millions of new lists set it off again and again: all threads then wait three times as long
-    try:  # straight to Python's objects: pydantic's own reader takes five times the memory
+    gc.disable()  # millions of new lists trigger it again and again, and all threads wait three times as long
+    try:  # parse to Python objects first: pydantic's own JSON reader takes five times the memory
         return InferenceRequest.model_validate(from_json(body, allow_inf_nan=False))
     except (ConfigError, ValueError) as error:
         raise Refused(400, f"not an inference request: {error}") from None
@@ -75,32 +75,35 @@ def inference_request(body: bytes) -> InferenceRequest:
 
 
 def pixels(inputs: Sequence[TensorIn], size: tuple[int, int, int]) -> Pixels:
-    """The pictures, uint8 (n, *size), of a request's one input; -1 in `size` is any. Raises Refused for others."""
-    (given, *others) = inputs
-    if others or given.name != INPUT or given.datatype != "UINT8":
-        told = ", ".join(f"{i.name!r} of {i.datatype}" for i in inputs)
-        raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {told}")
-    shape = given.shape
+    """The pictures, uint8 (n, *size), of a request's one input; -1 in `size` means any. Raises Refused for others."""
+    (tensor, *others) = inputs
+    if others or tensor.name != INPUT or tensor.datatype != "UINT8":
+        found = ", ".join(f"{i.name!r} of {i.datatype}" for i in inputs)
+        raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {found}")
+    shape = tensor.shape
     fits = len(shape) == 4 and all(want in (-1, side) for want, side in zip(size, shape[1:], strict=True))
     if not fits or min(shape) < 1 or max(shape[1:]) > MAX_SIDE:
-        wanted = ", ".join(f"1 to {MAX_SIDE}" if side < 0 else str(side) for side in size)
-        raise Refused(400, f"expected shape [n, {wanted}], found {list(shape)}")
+        expected = ", ".join(f"1 to {MAX_SIDE}" if side < 0 else str(side) for side in size)
+        raise Refused(400, f"expected shape [n, {expected}], found {list(shape)}")
     if shape[0] > MOST:
-        raise Refused(400, f"at most {MOST:,} pictures are taken at once, found {shape[0]:,}; send them in parts")
-    return _octets(_flat(given.data), math.prod(shape)).reshape(shape)
+        raise Refused(400, f"expected at most {MOST:,} pictures at once, found {shape[0]:,}; send them in parts")
+    return _octets(_flat(tensor.data), math.prod(shape)).reshape(shape)
 
 
 def _flat(values: list[Any]) -> list[int | float]:
-    """All numbers of a list, or of lists nested alike. Raises Refused if there is anything else."""
-    while (kinds := _seen(map(type, part) for part in _parts(values))) == {list}:
-        if len(_seen(map(len, part) for part in _parts(values))) > 1:
-            raise Refused(400, _NO_NUMBERS)
+    """The numbers of a flat list or of evenly nested lists. Raises Refused for anything else."""
+    while (kinds := _union(map(type, part) for part in _parts(values))) == {list}:
+        if len(_union(map(len, part) for part in _parts(values))) > 1:
+            raise Refused(400, _NOT_NUMBERS)
         inner: list[Any] = []
         for part in _parts(values):
             inner.extend(chain.from_iterable(part))
         values = inner
-    if not kinds <= {int, float}:  # True is an int to numpy, and one string among numbers makes long strings of all
-        raise Refused(400, _NO_NUMBERS)
+    if not kinds <= {
+        int,
+        float,
+    }:  # numpy takes True for an int, and one string among numbers turns all into long strings
+        raise Refused(400, _NOT_NUMBERS)
     return values
 
 
@@ -113,7 +116,7 @@ def _octets(values: list[int | float], n: int) -> NDArray[np.uint8]:
         try:
             floats = np.fromiter(part, np.float64, len(part))
         except OverflowError:  # an int past the largest float
-            raise Refused(400, _NO_NUMBERS) from None
+            raise Refused(400, _NOT_NUMBERS) from None
         if not ((floats >= 0) & (floats <= 255) & (floats == np.floor(floats))).all():
             raise wrong
         octets[i * _PART : i * _PART + len(part)] = floats
@@ -124,8 +127,8 @@ def _parts(values: list[Any]) -> Iterator[list[Any]]:
     return (values[i : i + _PART] for i in range(0, len(values), _PART))
 
 
-def _seen(parts: Iterable[Iterable[Any]]) -> set[Any]:
-    found: set[Any] = set()
+def _union(parts: Iterable[Iterable[Any]]) -> set[Any]:
+    union: set[Any] = set()
     for part in parts:
-        found.update(part)
-    return found
+        union.update(part)
+    return union

@@ -1,4 +1,4 @@
-"""What the server allows: hosts and origins, tokens, sizes and time limits, and how many at once."""
+"""The server's limits: hosts and origins, the token, sizes, times, and the number of connections."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/", "/serve.js", "/v2/health/live", "/v2/health/ready")  # say nothing that a token protects
-LINGER = 2.0  # seconds in which what a refused client still sends is read: cut off, it would lose the answer
-LONGEST = 600  # letters of a reason, which may repeat what the client sent
+OPEN = ("/", "/serve.js", "/v2/health/live", "/v2/health/ready")  # nothing there that a token must protect
+LINGER = 2.0  # seconds to read what a refused client still sends: cut off at once, it would miss the answer
+LONGEST = 600  # characters of a reason, which may repeat what the client sent
 NEEDS_TOKEN = "a token is needed: Authorization: Bearer TOKEN"
-FOREIGN = "pages of other sites are not answered; open this server's own page, or ask without an Origin"
+FOREIGN = "requests from pages of other sites are refused; use this server's own page, or send no Origin header"
 AT_ONCE = 64  # connections
 
 
 class Refused(Exception):
-    """A request that is answered with `status` and a sentence."""
+    """A request that is refused with an HTTP `status` and a sentence."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -40,10 +40,10 @@ class Refused(Exception):
 
 
 class Gatekeeper:
-    """An ASGI application around another: Host, Origin, token, size and time of each request; counts and times them.
+    """An ASGI application around another: checks the Host, Origin, token, size and time of requests, and counts them.
 
-    hosts: names that a Host header may have, any if empty. token: what all but the page and the health checks
-    need, if not empty. max_bytes: of a body; seconds: in which it must have arrived.
+    hosts: names allowed in a Host header; if empty, any. token: if not empty, all but the page and the health checks
+    need it. max_bytes: the largest body; seconds: how long it may take to arrive.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Gatekeeper:
         self._duration = Histogram("fewshot_request_seconds", "Time to answer.", registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, or lets it through."""
+        """Refuses a request, or passes it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -73,7 +73,7 @@ class Gatekeeper:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                if more:  # its body is not all read: what else comes on this connection is not waited for
+                if more:  # its body was not read to the end, so this connection cannot be used again
                     named = [pair for pair in message.get("headers", []) if pair[0].lower() != b"connection"]
                     message = {**message, "headers": [*named, (b"connection", b"close")]}
             elif status >= 400 and more and not message.get("more_body"):
@@ -89,7 +89,7 @@ class Gatekeeper:
             await answer(counting, refusal.status, refusal.reason)
         finally:
             route = scope.get("route")
-            path = getattr(route, "path", "other")  # never what the client made up
+            path = getattr(route, "path", "other")  # never a path that a client made up
             self._requests.labels(path, status).inc()
             self._duration.observe(time.perf_counter() - began)
 
@@ -97,7 +97,7 @@ class Gatekeeper:
         headers = {name.lower(): value for name, value in scope["headers"]}
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
         if self._hosts and host not in self._hosts:
-            raise Refused(403, "this Host is not served here")
+            raise Refused(403, "this Host is not allowed")
         if scope["path"] not in OPEN and _foreign(headers):
             raise Refused(403, FOREIGN)
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -110,10 +110,10 @@ class Gatekeeper:
 
     @property
     def _too_large(self) -> str:
-        return f"at most {self._max_bytes / 2**20:g} MiB are read; send a smaller picture"
+        return f"expected a body of at most {self._max_bytes / 2**20:g} MiB; send a smaller picture"
 
     def _limited(self, receive: Receive) -> Receive:
-        """`receive`, until too much has come or too little in time."""
+        """`receive`, which raises Refused once the body is too large or too slow."""
         left, deadline = self._max_bytes, time.monotonic() + self._seconds
 
         async def limited() -> Message:
@@ -131,7 +131,7 @@ class Gatekeeper:
 
 
 def _foreign(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a browser says that a page asks which is not this server's own; programs say nothing of the kind."""
+    """Whether a browser's headers say that the request comes from another site's page; programs do not send them."""
     origin, host = headers.get(b"origin"), headers.get(b"host", b"").lower()
     elsewhere = origin is not None and origin.lower().partition(b"://")[2] != host
     return elsewhere or headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
@@ -143,7 +143,7 @@ def _has_body(scope: Scope) -> bool:
 
 
 async def drain(receive: Receive) -> None:
-    """Read what is left of a request, for at most LINGER seconds."""
+    """Read the rest of a request, for at most LINGER seconds."""
 
     async def read() -> None:
         while (await receive()).get("more_body"):
@@ -154,7 +154,7 @@ async def drain(receive: Receive) -> None:
 
 
 async def answer(send: Send, status: int, reason: str) -> None:
-    """A refusal as JSON; the connection is then closed, as its body may not have been read."""
+    """Send a refusal as JSON and close the connection, as the request's body may not have been read."""
     import json
 
     body = json.dumps({"error": reason}).encode()
@@ -170,7 +170,7 @@ async def answer(send: Send, status: int, reason: str) -> None:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 is any. Raises ConfigError if that cannot be had."""
+    """A socket that listens on host and port; port 0 takes a free one. Raises ConfigError if it cannot."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
@@ -180,9 +180,9 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def run(app: App, listener: socket.socket, seconds: float) -> None:
-    """Answer requests on the socket until SIGINT or SIGTERM; those under way are answered first.
+    """Answer requests on the socket until SIGINT or SIGTERM, and then those under way.
 
-    seconds: in which a request's headers must have come, and in which the last requests may end.
+    seconds: how long a request's headers may take to arrive, and the last requests to end.
     """
 
     class Patience(Impatient):
@@ -196,9 +196,9 @@ def run(app: App, listener: socket.socket, seconds: float) -> None:
 
 
 class Impatient(H11Protocol):
-    """uvicorn's HTTP, but who takes too long to send a whole request line and headers is cut off.
+    """uvicorn's HTTP, but a client that takes too long to send a request's line and headers is cut off.
 
-    The time counts from the connection's beginning, and from the first byte of each later request on it.
+    The time counts from the start of the connection, and from the first byte of each later request on it.
     """
 
     patience = 20.0
@@ -210,7 +210,7 @@ class Impatient(H11Protocol):
         self._clock = self.loop.call_later(self.patience, transport.close)
 
     def data_received(self, data: bytes) -> None:
-        """Starts the clock with a request, and stops it when its headers are there."""
+        """Starts the clock with a request and stops it when its headers have arrived."""
         if self._clock is None and self.conn.their_state is h11.IDLE:
             self._clock = self.loop.call_later(self.patience, self.transport.close)
         super().data_received(data)
@@ -218,7 +218,7 @@ class Impatient(H11Protocol):
             self._stop()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clock, which would keep the connection in memory."""
+        """Stops the clock, which would otherwise keep the connection in memory."""
         self._stop()
         super().connection_lost(exc)
 

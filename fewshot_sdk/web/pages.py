@@ -1,4 +1,4 @@
-"""Web pages: onnxruntime-web beside them, a bundle around an exported file, and the demo."""
+"""Web pages: the bundle around an exported file, the demo, and the onnxruntime-web that both run on."""
 
 from __future__ import annotations
 
@@ -31,66 +31,66 @@ N_WAY = 3
 
 
 def integrity(data: bytes) -> str:
-    """The hash that a browser compares: sha384, in base64.  Source: W3C, Subresource Integrity."""
+    """The hash that a browser checks: SHA-384 in base64.  Source: W3C, Subresource Integrity."""
     return "sha384-" + base64.b64encode(hashlib.sha384(data).digest()).decode()
 
 
 def vendored(dist: Path) -> dict[str, bytes]:
     """The two files of onnxruntime-web that a page needs, by name, from the npm package's folder `dist`.
 
-    Raises BundleError if they are not there, or not those of VERSION.
+    Raises BundleError if one is missing, or not from VERSION.
     """
     contents = {}
     for name, wanted in INTEGRITY.items():
-        advice = f"--vendor takes the folder dist of the npm package onnxruntime-web {VERSION}"
+        advice = f"--vendor expects the folder dist of the npm package onnxruntime-web {VERSION}"
         contents[name] = read_bounded(dist / name, MAX_BYTES, BundleError, advice)
         if integrity(contents[name]) != wanted:
-            raise BundleError(f"{dist / name} is not that of version {VERSION}; {advice}")
+            raise BundleError(f"{dist / name} is not from version {VERSION}; {advice}")
     return contents
 
 
 def runtime_settings(local: bool) -> dict[str, object]:
-    """What runtime.js has to know: the folder to fetch from, and each file's name and hash."""
+    """The settings of runtime.js: the address to fetch from, and each file's name and hash."""
     script, wasm = ({"name": name, "integrity": INTEGRITY[name]} for name in (SCRIPT, WASM))
     return {"base": "" if local else CDN, "script": script, "wasm": wasm}
 
 
 def policy(local: bool) -> str:
-    """The page's Content-Security-Policy: its own files, the runtime's, and pictures the user gives it."""
-    own = "'self'" if local else f"'self' {CDN}"
+    """The page's Content-Security-Policy: its own files, the runtime's, and the pictures that the user adds."""
+    sources = "'self'" if local else f"'self' {CDN}"
     return (
         "default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
-        f"media-src 'self' blob:; worker-src 'self'; connect-src {own}; base-uri 'none'; form-action 'none'"
+        f"media-src 'self' blob:; worker-src 'self'; connect-src {sources}; base-uri 'none'; form-action 'none'"
     )
 
 
 def asset(name: str) -> bytes:
-    """A file of the folder `assets`."""
+    """The bytes of a file in the folder `assets`."""
     return resources.files("fewshot_sdk").joinpath("web", "assets", name).read_bytes()
 
 
 def page(template: str, values: Mapping[str, object]) -> bytes:
-    """A template of the folder `assets`, filled in."""
+    """The page made from a template in the folder `assets`."""
     return render(f"web/assets/{template}", **values).strip().encode() + b"\n"
 
 
 def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str, bytes]:
-    """The files by name: model.onnx, predict.py for the shell, and index.html with its parts for any web host.
+    """A bundle's files by name: model.onnx, predict.py for the shell, and index.html with its parts for any web host.
 
-    model: the bytes of a file by `export_onnx`; title: what the page calls it; vendor: as for `demo.demo_site`.
-    Raises BundleError if model or vendor are not what they should be.
+    model: the bytes of a file by `export_onnx`; title: the page's name for it; vendor: as for `demo_site`.
+    Raises BundleError if model or vendor are not as expected.
     """
-    known = Predictor(model).metadata
-    if known.raw:
-        raise BundleError("a bundle takes pictures, and a file exported with --raw takes none; leave out --raw")
+    metadata = Predictor(model).metadata
+    if metadata.raw:
+        raise BundleError("a bundle needs a model that takes pictures, not one exported with --raw; leave out --raw")
     values = {
         "title": title,
-        "labels": known.labels,
+        "labels": metadata.labels,
         "policy": policy(local=vendor is not None),
         "settings": {
             "runtime": runtime_settings(local=vendor is not None),
             "model": {"name": MODEL, "integrity": integrity(model)},
-            "labels": known.labels,
+            "labels": metadata.labels,
         },
     }
     return {
@@ -102,29 +102,31 @@ def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str
 
 
 def demo_site(learner: bytes, vendor: Path | None = None) -> dict[str, bytes]:
-    """The site's files by name, for any web host; index.html is the page.
+    """The demo's files by name, for any web host; index.html is the page.
 
-    learner: the bytes of a file by `export_learner`; its head decides how many characters there are, three if it
-    takes any number. vendor: the folder `dist` of the npm package onnxruntime-web, to be copied beside the page;
-    None: the page fetches it from a public content delivery network, checked by its hash.
-    Raises BundleError if learner or vendor are not what they should be, ExportError if the head has too many classes.
+    learner: the bytes of a file by `export_learner`; its head sets the number of characters, three if it takes any
+    number. vendor: the folder `dist` of the npm package onnxruntime-web, to copy beside the page; None: the page
+    fetches onnxruntime-web from a public content delivery network and checks its hash.
+    Raises BundleError if learner or vendor are not as expected, ExportError if the head has too many classes.
     """
-    known = Learner(learner).metadata
-    n_way = known.n_way or N_WAY
+    metadata = Learner(learner).metadata
+    n_way = metadata.n_way or N_WAY
     if n_way > len(ascii_uppercase):
-        raise ExportError(f"a demo has up to {len(ascii_uppercase)} boxes to draw in; this initialization has {n_way}")
+        raise ExportError(
+            f"a demo has at most {len(ascii_uppercase)} classes, this initialization has {n_way}; take another one"
+        )
     settings: Mapping[str, object] = {
         "runtime": runtime_settings(local=vendor is not None),
         "model": {"name": LEARNER, "integrity": integrity(learner)},
-        "preprocessing": known.preprocessing.model_dump(mode="json"),
-        "steps": known.adaptation.steps,
-        "learning_rate": known.adaptation.learning_rate,
-        "all_classes": known.n_way is not None,
+        "preprocessing": metadata.preprocessing.model_dump(mode="json"),
+        "steps": metadata.adaptation.steps,
+        "learning_rate": metadata.adaptation.learning_rate,
+        "all_classes": metadata.n_way is not None,
     }
     values = {
         "settings": settings,
         "names": ascii_uppercase[:n_way],
-        "origin": known.initialization.source or known.initialization.name,
+        "origin": metadata.initialization.source or metadata.initialization.name,
         "policy": policy(local=vendor is not None),
     }
     return {

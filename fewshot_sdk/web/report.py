@@ -1,4 +1,4 @@
-"""report.html: what an adaptation saw, compared and chose, as one self-contained page without scripts."""
+"""report.html: an adaptation's pictures, comparison and choice, on one self-contained page without scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_CLASSES, SHOWN_IMAGES, MATRIX_CLASSES, SHOWN_PAIRS, BINS = 60, 12, 30, 6, 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of the comparison; accuracy and error in percent, log loss in nats, seconds for one adaptation."""
+    """A row of the comparison; accuracy and error in percent, log loss in nats, seconds for one adaptation."""
 
     method: str
     accuracy: float
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutAnswers:
-    """Cross-validation's answers: probabilities (m, n_way), targets and rows of the support set, (m,)."""
+    """The answers of cross-validation: probabilities (m, n_way), targets (m,), and rows of the support set (m,)."""
 
     probabilities: NDArray[np.float64]
     targets: NDArray[np.int64]
@@ -41,7 +41,7 @@ class HeldOutAnswers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """What the page shows. findings: (severity, text); notes: sentences such as what was chosen and why."""
+    """What the page shows. findings: (severity, text); notes: sentences, for example what was chosen and why."""
 
     title: str
     support: SupportSet
@@ -56,18 +56,21 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two classes of which one was taken for the other `count` times; `said_of` and `like` are data URIs."""
+    """Two classes of which one was taken for the other `count` times.
+
+    example, reference: data URIs of a picture that was taken for the other class, and of a picture of that class.
+    """
 
     truth: str
-    said: str
+    predicted: str
     count: int
-    said_of: str
-    like: str
+    example: str
+    reference: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """The held-out answers with a probability in one tenth: how sure they were, and how right, from 0 to 1."""
+    """The held-out answers with a confidence in one tenth: their mean confidence and accuracy, from 0 to 1."""
 
     confidence: float
     accuracy: float
@@ -75,7 +78,7 @@ class Bin:
 
 
 def render(report: Report) -> str:
-    """The page as text: HTML with its pictures inside, no script and nothing to fetch."""
+    """The page as HTML, with its pictures inside, no script and nothing to fetch."""
     support, answers = report.support, report.held_out
     classes = [
         (label, [picture(image) for image in images[:SHOWN_IMAGES]], len(images))
@@ -104,44 +107,44 @@ def picture(image: Pixels) -> str:
 
 
 def confusion(answers: HeldOutAnswers, n_way: int) -> NDArray[np.int64]:
-    """How often each class (row) was taken for each (column), int64 (n_way, n_way)."""
+    """How often each class (row) was taken for each class (column): int64 (n_way, n_way)."""
     counts = np.zeros((n_way, n_way), np.int64)
     np.add.at(counts, (answers.targets, answers.probabilities.argmax(1)), 1)
     return counts
 
 
 def most_confused(report: Report, matrix: NDArray[np.int64]) -> list[Pair]:
-    """The pairs most often taken for one another, each with a picture that was, and one of what it was taken for."""
+    """The pairs of classes most often taken for one another, with an example of each."""
     answers, support = report.held_out, report.support
     assert answers is not None
-    off = matrix * (1 - np.eye(len(matrix), dtype=np.int64))
-    said = answers.probabilities.argmax(1)
+    errors = matrix * (1 - np.eye(len(matrix), dtype=np.int64))
+    predicted = answers.probabilities.argmax(1)
     pairs = []
-    for flat in np.argsort(-off, axis=None, kind="stable")[:SHOWN_PAIRS]:
-        truth, taken = divmod(int(flat), len(matrix))
-        if off[truth, taken] == 0:
+    for flat in np.argsort(-errors, axis=None, kind="stable")[:SHOWN_PAIRS]:
+        truth, other = divmod(int(flat), len(matrix))
+        if errors[truth, other] == 0:
             break
-        row = answers.rows[(answers.targets == truth) & (said == taken)][0]
-        like = int(np.flatnonzero(support.targets == taken)[0])
+        row = answers.rows[(answers.targets == truth) & (predicted == other)][0]
+        reference = int(np.flatnonzero(support.targets == other)[0])
         pairs.append(
             Pair(
                 truth=support.labels[truth],
-                said=support.labels[taken],
-                count=int(off[truth, taken]),
-                said_of=picture(support.images[row]),
-                like=picture(support.images[like]),
+                predicted=support.labels[other],
+                count=int(errors[truth, other]),
+                example=picture(support.images[row]),
+                reference=picture(support.images[reference]),
             )
         )
     return pairs
 
 
 def reliability(answers: HeldOutAnswers) -> list[Bin]:
-    """Accuracy against confidence in ten equal bins, the empty ones left out. Source: Guo et al. 2017, figure 1."""
+    """Accuracy against confidence in ten equal bins, without the empty ones. Source: Guo et al. 2017, figure 1."""
     confidence = answers.probabilities.max(1)
     right = answers.probabilities.argmax(1) == answers.targets
-    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     return [
         Bin(confidence=float(confidence[here].mean()), accuracy=float(right[here].mean()), count=int(here.sum()))
-        for here in (place == b for b in range(BINS))
+        for here in (bins == b for b in range(BINS))
         if here.any()
     ]

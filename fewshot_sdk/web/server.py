@@ -1,4 +1,4 @@
-"""An exported classifier over HTTP: KServe V2's REST endpoints for programs, a page for people.
+"""Serves an exported classifier over HTTP: KServe V2's REST endpoints for programs, a page for people.
 
 Source: the Open Inference Protocol, github.com/kserve/open-inference-protocol, `inference_rest.md`.
 """
@@ -26,8 +26,8 @@ from fewshot_sdk.web.inference import inference_request, pixels
 from fewshot_sdk.web.limits import App, Gatekeeper, Refused, listening, run
 
 MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")
-VERSION = "1"  # of the model, which is always the same
-UNSAID = "application/x-www-form-urlencoded"  # curl and urllib say so of any body unless told otherwise
+VERSION = "1"  # of the model; there is never another
+UNSPECIFIED = "application/x-www-form-urlencoded"  # the default of curl and urllib for any body
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -61,13 +61,13 @@ def application(
             Route(f"{model}/ready", endpoints.live),
             Route(f"{model}/infer", endpoints.infer, methods=["POST"]),
         ]
-    told = {Refused: _refuse, FewshotError: _explain, MemoryError: _exhausted, 404: _lost}
-    app = Starlette(routes=routes, exception_handlers=told)
+    handlers = {Refused: _refuse, FewshotError: _explain, MemoryError: _exhausted, 404: _lost}
+    app = Starlette(routes=routes, exception_handlers=handlers)
     return Gatekeeper(app, registry, hosts=hosts, token=token, max_bytes=max_bytes, seconds=seconds)
 
 
 class Endpoints:
-    """What the server answers."""
+    """The server's endpoints."""
 
     def __init__(self, predictor: Predictor, name: str, registry: CollectorRegistry) -> None:
         self._predictor, self._name, self._registry = predictor, name, registry
@@ -82,7 +82,7 @@ class Endpoints:
         return Response(_asset("serve.js"), media_type="text/javascript")
 
     async def live(self, _: Request) -> Response:
-        """A server that answers has its model loaded."""
+        """Health: a server that answers has loaded its model."""
         return JSONResponse({"live": True, "ready": True, "name": self._name})
 
     async def server(self, _: Request) -> Response:
@@ -112,31 +112,31 @@ class Endpoints:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
     async def predict(self, request: Request) -> Response:
-        """The body is a picture's file; the answer is its label and probabilities."""
+        """From the bytes of a picture file to its label and probabilities."""
         _takes(request, "image/*", "application/octet-stream")
         data = await request.body()
         if not data:
-            raise Refused(400, "the body is empty; send the bytes of a picture's file")
+            raise Refused(400, "the body is empty; send the bytes of a picture file")
         return await self._alone(self._predict, data)
 
     async def infer(self, request: Request) -> Response:
-        """The protocol's inference: pictures of one size in; probabilities, nearest labels, and whether known, out."""
+        """The protocol's inference: from pictures of one size to probabilities, nearest labels and `known`."""
         _takes(request, "application/json")
         return await self._alone(self._infer, await request.body())
 
     async def _alone(self, work: Callable[[bytes], Response], body: bytes) -> Response:
-        """What `work` makes of a body, off the event loop and by itself: reading JSON takes many times its size."""
+        """The result of `work`, off the event loop and one at a time: parsing JSON takes many times its size."""
         async with self._one_at_a_time:
             return await run_in_threadpool(work, body)
 
     def _predict(self, data: bytes) -> Response:
-        (said,) = self._predictor.predict([data])
-        return JSONResponse(asdict(said))
+        (prediction,) = self._predictor.predict([data])
+        return JSONResponse(asdict(prediction))
 
     def _infer(self, body: bytes) -> Response:
-        asked = inference_request(body)
-        wanted = asked.wanted
-        rows = self._predictor.probabilities(pixels(asked.inputs, self._size()))
+        request = inference_request(body)
+        wanted = request.wanted
+        rows = self._predictor.probabilities(pixels(request.inputs, self._size()))
         labels = [self._predictor.labels[i] for i in rows.argmax(1)]
         outputs = [
             {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()},
@@ -144,27 +144,30 @@ class Endpoints:
         ]
         known = (rows.max(1) >= self._predictor.metadata.threshold).tolist()
         outputs.append({"name": KNOWN, "datatype": "BOOL", "shape": [len(known)], "data": known})
-        told = [output for output in outputs if output["name"] in wanted]
-        found = {"model_name": self._name, "model_version": VERSION, "outputs": told}
-        return JSONResponse(found if asked.id is None else {**found, "id": asked.id})
+        answer = {
+            "model_name": self._name,
+            "model_version": VERSION,
+            "outputs": [output for output in outputs if output["name"] in wanted],
+        }
+        return JSONResponse(answer if request.id is None else {**answer, "id": request.id})
 
     def _size(self) -> tuple[int, int, int]:
-        """Height, width and channels of a picture; -1 is any."""
-        seen = self._predictor.metadata.preprocessing
-        return (seen.height, seen.width, seen.channels) if self._predictor.metadata.raw else (-1, -1, 3)
+        """Height, width and channels of a picture; -1 means any."""
+        size = self._predictor.metadata.preprocessing
+        return (size.height, size.width, size.channels) if self._predictor.metadata.raw else (-1, -1, 3)
 
 
 def serve(
     model: Path, *, host: str, port: int, token: str, allowed: Sequence[str], max_bytes: int,
     ready: Callable[[int], None] = lambda port: None,  # noqa: ARG005
 ) -> None:  # fmt: skip
-    """Serve an exported file until SIGINT or SIGTERM; requests under way are answered first.
+    """Serve an exported file until SIGINT or SIGTERM; requests under way are still answered.
 
-    ready: called with the port once it is listened on. Raises BundleError if the file is no export of ours, ConfigError
-    if others could reach it without a token, or if the port cannot be had.
+    ready: called with the port once the server listens. Raises BundleError if the file is not an exported classifier,
+    ConfigError if other machines could reach it without a token, or if the port is not available.
     """
     if host not in ("127.0.0.1", "localhost", "::1") and not token:
-        raise ConfigError(f"--host {host} lets other machines in; give them a --token, or leave the host out")
+        raise ConfigError(f"--host {host} lets other machines in; set a --token, or leave out --host")
     app = application(Predictor(model), model.stem, hosts=allowed, token=token, max_bytes=max_bytes, seconds=SECONDS)
     with listening(host, port) as listener:
         ready(listener.getsockname()[1])
@@ -189,9 +192,9 @@ async def _lost(request: Request, _: Exception) -> Response:
 
 
 def _takes(request: Request, *kinds: str) -> None:
-    """Raises Refused if the body is said to be of none of these kinds; `image/*` is every image."""
+    """Raises Refused if the Content-Type is none of these; `image/*` stands for any image."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not {kind, f"{kind.partition('/')[0]}/*"} & {*kinds, "", UNSAID}:
+    if not {kind, f"{kind.partition('/')[0]}/*"} & {*kinds, "", UNSPECIFIED}:
         raise Refused(415, f"Content-Type: expected {' or '.join(kinds)}, found {kind}")
 
 

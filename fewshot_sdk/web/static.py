@@ -1,4 +1,4 @@
-"""A folder of static files on the loopback interface, by the standard library's server."""
+"""Serves a folder of static files on the loopback interface, with the standard library's server."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ HOSTS = ("127.0.0.1", "localhost")
 
 
 def static_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server of the files in a folder at 127.0.0.1; `serve_forever` starts it.
+    """A server for the files in a folder, at 127.0.0.1; `serve_forever` starts it.
 
     port: 0 takes a free one; `server_port` says which. It answers GET and HEAD, lists no folders, and refuses requests
-    whose Host is another name, as a page of another site would have it.
+    for any other Host, which another site's page might send.
     Raises OSError if another program has the port.
     """
     server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Files, directory=str(folder)))
-    server.block_on_close = False  # a page that keeps its connection does not delay the end
+    server.block_on_close = False  # a page that keeps its connection open does not delay shutdown
     return server
 
 
 class _Files(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 20  # seconds in which a client must send or take something
+    timeout = 20  # seconds a client may neither send nor read
     extensions_map = {  # noqa: RUF012 - the name that http.server reads
         **SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
@@ -33,28 +33,28 @@ class _Files(SimpleHTTPRequestHandler):
     }
 
     def parse_request(self) -> bool:
-        """Only requests for this machine by name, and without a body."""
+        """Accepts only requests to this machine by name, without a body."""
         if not super().parse_request():
             return False
         refusal = None
         if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
-            refusal = 413, "No body is read here"
+            refusal = 413, "Requests with a body are refused"
         elif self.headers.get("Host", "").partition(":")[0].lower() not in HOSTS:
-            refusal = 403, "This Host is not served here"
+            refusal = 403, "This Host is not allowed"
         if refusal:
             self.close_connection = True
             self.send_error(*refusal)
         return refusal is None
 
     def end_headers(self) -> None:
-        """A new site at the same address is not hidden by an old one."""
+        """Turns caching off, so that an old site at the same address does not hide a new one."""
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
     def list_directory(self, path: object) -> BytesIO | None:  # noqa: ARG002
-        """No lists of what there is."""
+        """Refuses to list folders."""
         self.send_error(404)
         return None
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""

@@ -1,4 +1,4 @@
-// What the tests of the pages share: a Chromium, the command, a pen.
+// Shared by the tests of the pages: a browser, the command, a pen.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -10,14 +10,14 @@ import { chromium } from "playwright-core";
 
 export const here = path.dirname(fileURLToPath(import.meta.url));
 export const vendor = path.join(here, "node_modules", "onnxruntime-web", "dist");
-export const patience = 90_000; // milliseconds; a machine that is busy with other work is slow, not wrong
+export const patience = 90_000; // milliseconds; a busy machine is slow, not wrong
 export const scratch = mkdtempSync(path.join(tmpdir(), "fewshot-browser-"));
 
 const python = process.env.FEWSHOT_PYTHON ?? "python3";
 const command = ["-m", "fewshot_cli.main"];
 const children = [];
 
-/** A browser; starting one may fail where memory or time is short, so it is tried three times. */
+/** A browser; it may fail to start where memory or time is short, so it gets three attempts. */
 export async function openBrowser(...more) {
   const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", ...more];
@@ -30,7 +30,7 @@ export async function openBrowser(...more) {
   }
 }
 
-/** A new page, its complaints collected in `page.complaints`. */
+/** A new page, whose errors are collected in `page.complaints`. */
 export async function openPage(browser, settings = {}) {
   const context = await browser.newContext(settings);
   const page = await context.newPage();
@@ -41,35 +41,35 @@ export async function openPage(browser, settings = {}) {
   return page;
 }
 
-/** What a `fewshot` command writes to stdout. */
+/** The stdout of a `fewshot` command. */
 export function fewshot(...words) {
   return run(...command, ...words);
 }
 
-/** What a Python program writes to stdout. */
+/** The stdout of a Python program. */
 export function run(...words) {
   const done = spawnSync(python, words, { encoding: "utf8", maxBuffer: 2 ** 28 });
   if (done.status !== 0) throw new Error(`${words.join(" ")}: ${done.stderr}${done.error ?? ""}`);
   return done.stdout;
 }
 
-/** The address that a `fewshot` command serves at, once it says it. */
+/** The address at which a `fewshot` command serves, once it has printed it. */
 export function serving(...words) {
   const child = spawn(python, [...command, ...words], { stdio: ["ignore", "ignore", "pipe"] });
   children.push(child);
-  let said = "";
+  let output = "";
   return new Promise((resolve, reject) => {
-    const clock = setTimeout(() => reject(new Error(`${words.join(" ")} does not start: ${said}`)), patience);
-    child.on("exit", (code) => { clearTimeout(clock); reject(new Error(`${words.join(" ")} ended with ${code}: ${said}`)); });
+    const clock = setTimeout(() => reject(new Error(`${words.join(" ")} does not start: ${output}`)), patience);
+    child.on("exit", (code) => { clearTimeout(clock); reject(new Error(`${words.join(" ")} ended with ${code}: ${output}`)); });
     child.stderr.on("data", (data) => {
-      said += data;
-      const found = /http:\/\/127\.0\.0\.1:\d+\//.exec(said);
+      output += data;
+      const found = /http:\/\/127\.0\.0\.1:\d+\//.exec(output);
       if (found) { clearTimeout(clock); resolve(answering(found[0])); }
     });
   });
 }
 
-async function answering(address) { // it may say so a moment before it is true
+async function answering(address) { // it may print it a moment before it answers
   for (let left = patience / 200; ; left--) {
     try {
       await (await fetch(address)).arrayBuffer();
@@ -81,7 +81,7 @@ async function answering(address) { // it may say so a moment before it is true
   }
 }
 
-/** A port that nobody uses. */
+/** A free port. */
 export function freePort() {
   return new Promise((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
@@ -91,7 +91,7 @@ export function freePort() {
   });
 }
 
-/** The address of a plain static host of a folder; `change` may spoil a file's bytes. */
+/** The address of a plain static host of a folder; `change` may alter a file's bytes. */
 export async function hosting(folder, change = (name, data) => data) {
   const server = createServer(async (request, response) => {
     const name = new URL(request.url, "http://localhost").pathname.slice(1) || "index.html";
@@ -108,13 +108,13 @@ export async function hosting(folder, change = (name, data) => data) {
   return `http://127.0.0.1:${server.address().port}/`;
 }
 
-/** Ends what was started, and removes what was written. */
+/** Stops what was started and removes what was written. */
 export function cleanUp() {
   for (const child of children) child.kill();
   rmSync(scratch, { recursive: true, force: true });
 }
 
-/** Strokes by points in percent of a canvas, drawn with the mouse. */
+/** Draws strokes, given as points in percent of a canvas, with the mouse. */
 export async function draw(page, canvas, strokes) {
   await canvas.scrollIntoViewIfNeeded();
   const box = await canvas.boundingBox();
@@ -127,7 +127,7 @@ export async function draw(page, canvas, strokes) {
   }
 }
 
-/** The same with a finger. */
+/** Draws the same with a finger. */
 export async function drawByTouch(page, canvas, strokes) {
   await canvas.scrollIntoViewIfNeeded();
   const box = await canvas.boundingBox();

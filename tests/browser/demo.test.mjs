@@ -47,13 +47,13 @@ test("it tells three drawn shapes apart, while they are drawn, without its serve
   assert.equal(await page.locator(".pad.best").count(), 0);
   for (const [name, strokes] of Object.entries(shapes)) await draw(page, pad(page, name), strokes);
   for (const [name, strokes] of Object.entries(again)) {
-    await page.locator("#asked .clear").click();
-    await draw(page, page.locator("#asked canvas"), strokes);
+    await page.locator("#query .clear").click();
+    await draw(page, page.locator("#query canvas"), strokes);
     assert.equal(await best(page), name);
   }
   const answers = () => page.evaluate("Number(document.body.dataset.answers)");
   const before = await answers();
-  const box = await page.locator("#asked canvas").boundingBox();
+  const box = await page.locator("#query canvas").boundingBox();
   await page.mouse.move(box.x + 30, box.y + 30);
   await page.mouse.down();
   await page.mouse.move(box.x + 60, box.y + 60);
@@ -62,7 +62,7 @@ test("it tells three drawn shapes apart, while they are drawn, without its serve
   await page.mouse.up();
   await page.locator("#steps").fill("0");
   await answered(page);
-  assert.deepEqual(await page.locator("#known .number").allTextContents(), ["33.3 %", "33.3 %", "33.3 %"]);
+  assert.deepEqual(await page.locator("#support .number").allTextContents(), ["33.3 %", "33.3 %", "33.3 %"]);
   const times = [];
   for (let i = 0; i < 10; i++) {
     await page.locator("#steps").fill(String(40 + (i % 2)));
@@ -79,7 +79,7 @@ test("the same strokes as PNG files get the same answer from the SDK", { timeout
   const page = await opened();
   const folder = path.join(scratch, "drawings");
   for (const [name, strokes] of Object.entries(shapes)) await draw(page, pad(page, name), strokes);
-  await draw(page, page.locator("#asked canvas"), again.C);
+  await draw(page, page.locator("#query canvas"), again.C);
   const name = await best(page);
   const save = async (canvas, ...file) => {
     mkdirSync(path.join(folder, ...file.slice(0, -1)), { recursive: true });
@@ -87,18 +87,18 @@ test("the same strokes as PNG files get the same answer from the SDK", { timeout
     writeFileSync(path.join(folder, ...file), Buffer.from(data.split(",")[1], "base64"));
   };
   for (const known of Object.keys(shapes)) await save(pad(page, known), "support", known, "1.png");
-  await save(page.locator("#asked canvas"), "query.png");
+  await save(page.locator("#query canvas"), "query.png");
   const model = path.join(folder, "model.onnx");
   const steps = await page.locator("#steps").inputValue();
   fewshot("adapt", "--engine", "onnx", "--init", learner, "--support", path.join(folder, "support"), "--output", model, "--steps", steps);
-  const [said] = JSON.parse(fewshot("predict", model, path.join(folder, "query.png"), "--json"));
-  assert.equal(said.nearest, name);
-  const shown = (await page.locator("#known .number").allTextContents()).map(parseFloat);
-  Object.values(said.probabilities).forEach((value, i) => assert.ok(Math.abs(100 * value - shown[i]) < 0.5, `${100 * value} and ${shown[i]}`));
+  const [prediction] = JSON.parse(fewshot("predict", model, path.join(folder, "query.png"), "--json"));
+  assert.equal(prediction.nearest, name);
+  const shown = (await page.locator("#support .number").allTextContents()).map(parseFloat);
+  Object.values(prediction.probabilities).forEach((value, i) => assert.ok(Math.abs(100 * value - shown[i]) < 0.5, `${100 * value} and ${shown[i]}`));
   await page.context().close();
 });
 
-test("the page's preprocessing gives the bytes of the SDK's", { timeout: 240_000 }, async () => {
+test("the page's preprocessing gives the same bytes as the SDK's", { timeout: 240_000 }, async () => {
   const page = await opened();
   const cases = JSON.parse(run(path.join(here, "pictures.py")));
   assert.ok(cases.length >= 20);
@@ -117,14 +117,14 @@ test("a finger draws on a phone, and nothing sticks out of 390 pixels", { timeou
   const page = await opened({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
   assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 390);
   for (const [name, strokes] of Object.entries(shapes)) await drawByTouch(page, pad(page, name), strokes);
-  await drawByTouch(page, page.locator("#asked canvas"), again.A);
+  await drawByTouch(page, page.locator("#query canvas"), again.A);
   assert.equal(await best(page), "A");
   assert.equal(await page.evaluate("scrollX"), 0);
   assert.deepEqual(page.complaints, []);
   await page.context().close();
 });
 
-test("pictures can be chosen and dropped; what is none is told", { timeout: 240_000 }, async () => {
+test("pictures can be chosen and dropped; another file is refused", { timeout: 240_000 }, async () => {
   const page = await opened();
   for (const [name, file] of [["A", "fish1"], ["B", "star1"], ["C", "house1"]]) {
     await page.locator(`.pad[data-name="${name}"] input`).setInputFiles(path.join(here, "..", "..", "examples", "new_drawings", `${file}.png`));
@@ -135,10 +135,10 @@ test("pictures can be chosen and dropped; what is none is told", { timeout: 240_
     transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], "star2.png", { type: "image/png" }));
     return transfer;
   }, data);
-  await page.locator("#asked .pad").dispatchEvent("drop", { dataTransfer: dropped });
+  await page.locator("#query .pad").dispatchEvent("drop", { dataTransfer: dropped });
   await page.waitForFunction(() => [query, ...classes].every((pad) => pad.source !== pad.canvas));
   assert.equal(await best(page), "B");
-  await page.locator("#asked input").setInputFiles({ name: "no.png", mimeType: "image/png", buffer: Buffer.from("no") });
+  await page.locator("#query input").setInputFiles({ name: "no.png", mimeType: "image/png", buffer: Buffer.from("no") });
   await page.waitForFunction(() => document.getElementById("verdict").textContent.includes("no.png is not a picture"));
   await page.context().close();
 });

@@ -8,7 +8,7 @@ import { cleanUp, fewshot, freePort, here, hosting, openBrowser, openPage, run, 
 const examples = path.join(here, "..", "..", "examples");
 const pictures = ["fish1", "tree2", "star2"].map((name) => path.join(examples, "new_drawings", `${name}.png`));
 const bundle = path.join(scratch, "bundle");
-const said = {};
+const expected = {};
 let browser;
 
 before(async () => {
@@ -16,7 +16,7 @@ before(async () => {
   fewshot("adapt", "--init", "omniglot", "--method", "reptile", "--support", path.join(examples, "drawings"), "--output", folder);
   fewshot("export", folder, "--bundle", bundle, "--vendor", vendor);
   const found = JSON.parse(fewshot("predict", path.join(bundle, "model.onnx"), ...pictures, "--json"));
-  for (const each of found) said[each.image] = each;
+  for (const each of found) expected[each.image] = each;
   browser = await openBrowser("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream");
 }, { timeout: 240_000 });
 after(async () => {
@@ -24,8 +24,8 @@ after(async () => {
   cleanUp();
 });
 
-const verdict = (page, expected) =>
-  page.waitForFunction((text) => document.getElementById("verdict").textContent === text, expected);
+const verdict = (page, wanted) =>
+  page.waitForFunction((text) => document.getElementById("verdict").textContent === text, wanted);
 const shownFor = ({ label, nearest }) => label ?? `Unknown; nearest is ${nearest}`;
 
 async function opened(address, settings) {
@@ -35,19 +35,19 @@ async function opened(address, settings) {
   return page;
 }
 
-test("the bundle's page says of a picture what `fewshot predict` says, and its predict.py, too", { timeout: 240_000 }, async () => {
+test("the bundle's page and its predict.py answer like `fewshot predict`", { timeout: 240_000 }, async () => {
   const page = await opened(await hosting(bundle));
   await page.context().setOffline(true);
   for (const picture of pictures) {
     await page.locator("#file").setInputFiles(picture);
-    await verdict(page, shownFor(said[picture]));
+    await verdict(page, shownFor(expected[picture]));
     const shown = parseFloat(await page.locator("#answers .number").first().textContent());
-    assert.ok(Math.abs(shown - 100 * said[picture].probability) < 0.2, `${shown} and ${said[picture].probability}`);
+    assert.ok(Math.abs(shown - 100 * expected[picture].probability) < 0.2, `${shown} and ${expected[picture].probability}`);
   }
   const lines = run(path.join(bundle, "predict.py"), ...pictures).trim().split("\n");
-  pictures.forEach((picture, i) => assert.ok(lines[i].startsWith(`${picture}  `) && lines[i].includes(said[picture].nearest), lines[i]));
+  pictures.forEach((picture, i) => assert.ok(lines[i].startsWith(`${picture}  `) && lines[i].includes(expected[picture].nearest), lines[i]));
   await page.locator("#file").setInputFiles({ name: "no.png", mimeType: "image/png", buffer: Buffer.from("no") });
-  await verdict(page, "no.png is not a picture that this browser reads");
+  await verdict(page, "no.png is not a picture that this browser can read");
   assert.deepEqual(page.complaints, []);
   await page.context().close();
 });
@@ -61,11 +61,11 @@ test("the bundle's page takes dropped pictures, and fits a phone", { timeout: 24
     return transfer;
   }, readFileSync(pictures[1]).toString("base64"));
   await page.locator("#drop").dispatchEvent("drop", { dataTransfer: dropped });
-  await verdict(page, shownFor(said[pictures[1]]));
+  await verdict(page, shownFor(expected[pictures[1]]));
   await page.context().close();
 });
 
-test("the bundle's page watches the camera until it is told to stop", { timeout: 240_000 }, async () => {
+test("the bundle's page watches the camera until it is stopped", { timeout: 240_000 }, async () => {
   const page = await opened(await hosting(bundle));
   await page.locator("#camera").click();
   await page.waitForFunction(() => Number(document.body.dataset.answers) >= 3);
@@ -86,15 +86,15 @@ test("a bundle's page refuses a model that is not its own", { timeout: 240_000 }
   await page.context().close();
 });
 
-test("the page of `fewshot serve` says what the model says", { timeout: 240_000 }, async () => {
+test("the page of `fewshot serve` answers like the model", { timeout: 240_000 }, async () => {
   const model = path.join(scratch, "served.onnx");
   copyFileSync(path.join(bundle, "model.onnx"), model);
   const page = await openPage(browser);
   await page.goto(await serving("serve", model, "--port", await freePort()));
   for (const picture of pictures) {
     await page.locator("#file").setInputFiles(picture);
-    const { label, nearest } = said[picture];
-    await page.waitForFunction((text) => document.getElementById("said").textContent === text, label ?? `unknown; nearest is ${nearest}`);
+    const { label, nearest } = expected[picture];
+    await page.waitForFunction((text) => document.getElementById("verdict").textContent === text, label ?? `unknown; nearest is ${nearest}`);
   }
   assert.ok((await page.locator("#table tr").count()) === 5);
   await page.context().close();

@@ -1,4 +1,4 @@
-"""Random pictures and what the SDK's preprocessing makes of them, as JSON, for the browser to repeat."""
+"""Random pictures and the results of the SDK's preprocessing, as JSON, for the browser to reproduce."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.images.preprocessing import preprocess
 
 SIZES = ((280, 210), (61, 37), (30, 97), (28, 28), (9, 5))  # width, height
-WAYS = tuple(itertools.product(("box", "bilinear", "bicubic", "nearest"), ("pad", "crop", "stretch")))
+MODES = tuple(itertools.product(("box", "bilinear", "bicubic", "nearest"), ("pad", "crop", "stretch")))
 
 
 def cases() -> list[dict[str, object]]:
-    """Every way to resize and to fit, at several sizes, in grey and in colour."""
+    """Every resize filter with every fit, at several sizes, in grey and in colour."""
     rng = np.random.default_rng(0)
-    found: list[dict[str, object]] = []
-    for i, ((resize, fit), (width, height)) in enumerate(itertools.product(WAYS, SIZES)):
+    pictures: list[dict[str, object]] = []
+    for i, ((resize, fit), (width, height)) in enumerate(itertools.product(MODES, SIZES)):
         channels, sides = (1, (28, 28)) if i % 2 else (3, (20, 26))
         values = {"height": sides[0], "width": sides[1], "channels": channels, "resize": resize, "fit": fit}
         kept = 0.875 if fit != "pad" and i % 5 > 2 else 1.0
@@ -38,14 +38,14 @@ def cases() -> list[dict[str, object]]:
         pixels = rng.integers(0, 256 if i % 4 else 120, (height, width, 3), np.uint8)
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, "PNG")
-        found.append(
+        pictures.append(
             {
                 "picture": base64.b64encode(data.getvalue()).decode(),
                 "settings": settings.model_dump(mode="json"),
                 "expected": preprocess(data.getvalue(), settings).ravel().tolist(),
             }
         )
-    return found
+    return pictures
 
 
 if __name__ == "__main__":

@@ -52,18 +52,18 @@ def test_it_is_one_self_contained_file_with_a_free_batch_size(exported: Path) ->
 
 def test_it_names_labels_preprocessing_origin_and_parity(exported: Path, classifier: Classifier) -> None:
     (prop,) = [p for p in onnx.load(str(exported)).metadata_props if p.key == METADATA_KEY]
-    said = json.loads(prop.value)
-    assert said["labels"] == ["ant", "bee", "cat"]
-    assert said["preprocessing"]["height"] == 16
-    assert said["initialization"]["sha256"] == classifier.config.initialization.sha256
-    assert said["parity"]["images"] == 12
-    assert said["parity"]["random_images"] == 1000
-    assert said["parity"]["batches"] == [1, 2, 7]
-    assert 0 <= said["parity"]["max_difference"] <= TOLERANCE
+    metadata = json.loads(prop.value)
+    assert metadata["labels"] == ["ant", "bee", "cat"]
+    assert metadata["preprocessing"]["height"] == 16
+    assert metadata["initialization"]["sha256"] == classifier.config.initialization.sha256
+    assert metadata["parity"]["images"] == 12
+    assert metadata["parity"]["random_images"] == 1000
+    assert metadata["parity"]["batches"] == [1, 2, 7]
+    assert 0 <= metadata["parity"]["max_difference"] <= TOLERANCE
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 130])
-def test_it_says_what_pytorch_says_at_any_batch_size(exported: Path, classifier: Classifier, n: int) -> None:
+def test_it_agrees_with_pytorch_at_any_batch_size(exported: Path, classifier: Classifier, n: int) -> None:
     pictures = np.random.default_rng(n).integers(0, 256, (n, 23, 31, 3), np.uint8)
     pixels = np.stack([preprocess(picture, classifier.config.preprocessing) for picture in pictures])
     np.testing.assert_allclose(
@@ -85,14 +85,14 @@ def test_label_and_known_are_those_of_the_predictor(classifier: Classifier, tmp_
     pictures = np.random.default_rng(0).integers(0, 256, (30, 20, 20, 3), np.uint8)
     pixels = np.stack([preprocess(picture, classifier.config.preprocessing) for picture in pictures])
     warm = replace(classifier, config=classifier.config.replace(temperature=2.0))
-    limit = float(np.median(warm.probabilities(pixels).max(1)))
-    strict = replace(warm, config=warm.config.replace(threshold=limit))
+    threshold = float(np.median(warm.probabilities(pixels).max(1)))
+    strict = replace(warm, config=warm.config.replace(threshold=threshold))
     exported = export_onnx(strict, tmp_path / "m.onnx").path
     session = opened(exported, 1).session
     label, probabilities, known = session.run([LABEL, OUTPUT, KNOWN], {INPUT: pictures})
-    said = Predictor(exported).predict(list(pictures))
-    assert [strict.labels[i] for i in label] == [answer.nearest for answer in said]
-    assert known.tolist() == [answer.label is not None for answer in said]
+    predictions = Predictor(exported).predict(list(pictures))
+    assert [strict.labels[i] for i in label] == [prediction.nearest for prediction in predictions]
+    assert known.tolist() == [prediction.label is not None for prediction in predictions]
     assert 0 < sum(known) < 30
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
 
@@ -102,9 +102,9 @@ def test_pictures_of_many_sizes_are_answered_in_their_order(exported: Path) -> N
     sizes = [(30, 40), (30, 40), (40, 30), (900, 900), (900, 900), (30, 40)]
     pictures = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     together = predictor.predict(pictures)
-    for picture, said in zip(pictures, together, strict=True):
+    for picture, prediction in zip(pictures, together, strict=True):
         (alone,) = predictor.predict([picture])
-        assert said.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+        assert prediction.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
 
 
 def test_a_raw_file_takes_the_networks_floats(classifier: Classifier, exported: Path, tmp_path: Path) -> None:
@@ -140,17 +140,19 @@ def test_a_raw_file_takes_the_networks_floats(classifier: Classifier, exported: 
 def test_every_network_is_exported_in_every_precision(
     init: Initialization, drawings: Path, tmp_path: Path, backbone: Backbone, method: Method
 ) -> None:
-    seen = init.recipe.preprocessing.replace(height=17, width=22, channels=3, fit="crop", mean=(0.4,), std=(0.3,))
-    other = fresh(tiny_recipe(backbone=backbone, preprocessing=seen), 0, init.provenance)
+    preprocessing = init.recipe.preprocessing.replace(
+        height=17, width=22, channels=3, fit="crop", mean=(0.4,), std=(0.3,)
+    )
+    other = fresh(tiny_recipe(backbone=backbone, preprocessing=preprocessing), 0, init.provenance)
     made = adapt(other, drawings, method=method, steps=3 if method == "reptile" else None, reject_rate=None)
     pictures = np.random.default_rng(0).integers(0, 256, (5, 30, 20, 3), np.uint8)
-    wanted = made.probabilities(np.stack([preprocess(picture, seen) for picture in pictures]))
+    wanted = made.probabilities(np.stack([preprocess(picture, preprocessing) for picture in pictures]))
     for precision, tolerance in (("fp32", TOLERANCE), ("fp16", 0.02), ("int8", 0.3)):
         file = export_onnx(made, tmp_path / f"{precision}.onnx", precision=precision, max_drop=1).path  # type: ignore[arg-type]
         np.testing.assert_allclose(Predictor(file).probabilities(pictures), wanted, atol=tolerance)
 
 
-def test_an_untrained_network_too_is_wholly_computed_in_8_bits(
+def test_every_convolution_of_an_untrained_network_too_is_computed_in_8_bits(
     init: Initialization, drawings: Path, tmp_path: Path
 ) -> None:
     recipe = tiny_recipe(backbone=Residual(widths=(8, 16)), head="zero")
@@ -167,8 +169,8 @@ def test_an_untrained_network_too_is_wholly_computed_in_8_bits(
 
 def test_products_of_eight_bits_cannot_overflow_sixteen(classifier: Classifier, tmp_path: Path) -> None:
     model = onnx.load(str(export_onnx(classifier, tmp_path / "int8.onnx", precision="int8", max_drop=1).path))
-    held = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
-    weights = [array for array in held if array.dtype == np.int8 and array.ndim > 1]
+    tensors = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    weights = [array for array in tensors if array.dtype == np.int8 and array.ndim > 1]
     assert weights
     assert all(2 * 255 * int(np.abs(array.astype(int)).max()) < 2**15 for array in weights)
 
@@ -205,8 +207,8 @@ def test_an_export_that_disagrees_is_not_kept(
 ) -> None:
     right = Classifier.probabilities
     monkeypatch.setattr(Classifier, "probabilities", lambda self, pixels: right(self, pixels)[:, ::-1])
-    says = r"disagree on support picture \d+ \(\w+\), in batches of 1: a probability differs by .* no file"
-    with pytest.raises(ParityError, match=says):
+    message = r"disagree on support picture \d+ \(\w+\), in batches of 1: a probability differs by .* no file"
+    with pytest.raises(ParityError, match=message):
         export_onnx(classifier, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -231,14 +233,14 @@ def test_a_disagreement_that_only_larger_batches_show_is_found(
 def test_made_up_pictures_are_compared_too(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fewshot_sdk.export.checks.preprocess", lambda picture, seen: 255 - preprocess(picture, seen))
+    monkeypatch.setattr("fewshot_sdk.export.checks.preprocess", lambda picture, how: 255 - preprocess(picture, how))
     lean = classifier.without_pictures()
     with pytest.raises(ParityError, match=r"disagree on made-up picture \d+ \(\d+ x \d+ pixels\), in batches of 1"):
         export_onnx(lean, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fewer_bits_say_what_they_cost_and_what_they_save(classifier: Classifier, tmp_path: Path) -> None:
+def test_reduced_precision_reports_its_cost_and_its_speed(classifier: Classifier, tmp_path: Path) -> None:
     whole = export_onnx(classifier, tmp_path / "fp32.onnx")
     assert (whole.metadata.precision, whole.metadata.reduction, whole.speed) == ("fp32", None, None)
     for precision, least in (("fp16", 1e-6), ("int8", 1e-4)):
@@ -256,7 +258,7 @@ def test_fewer_bits_say_what_they_cost_and_what_they_save(classifier: Classifier
         assert min(speed.milliseconds, speed.milliseconds_fp32) > 0
 
 
-def test_fewer_bits_that_lose_too_much_are_refused(
+def test_reduced_precision_that_costs_too_much_is_refused(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = Predictor.probabilities
@@ -265,9 +267,11 @@ def test_fewer_bits_that_lose_too_much_are_refused(
         "probabilities",
         lambda self, pictures: right(self, pictures)[:, :: 1 if self.metadata.precision == "fp32" else -1],
     )
-    with pytest.raises(ParityError, match=r"int8 loses \d+\.\d% of 12 support pictures .* allowed are 1\.0%"):
+    with pytest.raises(
+        ParityError, match=r"int8 gets \d+\.\d% of 12 support pictures wrong .* at most 1\.0% is allowed"
+    ):
         export_onnx(classifier, tmp_path / "m.onnx", precision="int8")
-    with pytest.raises(ConfigError, match="fp16 is judged on the support pictures, and this classifier keeps none"):
+    with pytest.raises(ConfigError, match="fp16 is checked on the support pictures, and this classifier has none"):
         export_onnx(classifier.without_pictures(), tmp_path / "m.onnx", precision="fp16")
     assert list(tmp_path.iterdir()) == []
 
@@ -291,7 +295,7 @@ print(fewshot_sdk.Predictor({str(exported)!r}).predict([{str(picture)!r}])[0].la
     assert done.stdout.strip() in ("ant", "bee", "cat")
 
 
-def test_what_is_no_onnx_file_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(BundleError, match=r"model\.onnx is not an ONNX file that can be run"):
         Predictor(tmp_path / "model.onnx")
@@ -299,7 +303,7 @@ def test_what_is_no_onnx_file_is_told(tmp_path: Path) -> None:
         Predictor(tmp_path / "nowhere.onnx")
 
 
-def test_somebody_elses_onnx_file_is_told(exported: Path, tmp_path: Path) -> None:
+def test_an_onnx_file_of_other_software_is_refused(exported: Path, tmp_path: Path) -> None:
     model = onnx.load(str(exported))
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "other.onnx"))
@@ -308,22 +312,22 @@ def test_somebody_elses_onnx_file_is_told(exported: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("change", [{"labels": ["ant", "bee"]}, {"raw": True}])
-def test_metadata_that_do_not_fit_the_graph_are_told(exported: Path, change: dict[str, object]) -> None:
+def test_metadata_that_do_not_match_the_graph_are_refused(exported: Path, change: dict[str, object]) -> None:
     model = onnx.load(str(exported))
-    said = json.loads(model.metadata_props[0].value)
-    model.metadata_props[0].value = json.dumps({**said, **change})
-    with pytest.raises(BundleError, match=r"its graph, from images to .*, is not the one that its metadata tell of"):
+    metadata = json.loads(model.metadata_props[0].value)
+    model.metadata_props[0].value = json.dumps({**metadata, **change})
+    with pytest.raises(BundleError, match=r"its graph, from images to .*, does not match its metadata"):
         Predictor(model.SerializeToString())
 
 
-def test_metadata_that_were_changed_are_told(exported: Path) -> None:
+def test_damaged_metadata_are_refused(exported: Path) -> None:
     model = onnx.load(str(exported))
     onnx.helper.set_model_props(model, {METADATA_KEY: '{"labels": 3}'})
     with pytest.raises(BundleError, match="its metadata cannot be used"):
         Predictor(model.SerializeToString())
 
 
-def test_weights_in_another_file_are_told(
+def test_weights_in_another_file_are_refused(
     exported: Path, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where onnxruntime would look for it
@@ -335,12 +339,12 @@ def test_weights_in_another_file_are_told(
     assert Predictor(export_onnx(named, "one.onnx").path).labels[0] == "location"
 
 
-def test_a_file_of_the_format_before_is_told(exported: Path) -> None:
+def test_a_file_in_an_earlier_format_is_refused(exported: Path) -> None:
     model = onnx.load(str(exported))
-    said = json.loads(model.metadata_props[0].value)
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps({**said, "format": "fewshot-sdk onnx 1"})})
+    metadata = json.loads(model.metadata_props[0].value)
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps({**metadata, "format": "fewshot-sdk onnx 1"})})
     with pytest.raises(
-        BundleError, match=r"of the format 'fewshot-sdk onnx 1', and this version reads .* export it again"
+        BundleError, match=r"has format 'fewshot-sdk onnx 1', but this version reads .* export it again"
     ):
         Predictor(model.SerializeToString())
 
@@ -349,7 +353,7 @@ def test_a_file_of_the_format_before_is_told(exported: Path) -> None:
     "pictures",
     [np.zeros((2, 16, 16, 3), np.float32), np.zeros((16, 16, 3), np.uint8), np.zeros((0, 9, 9, 3), np.uint8)],
 )
-def test_a_wrong_array_is_told(exported: Path, pictures: Any) -> None:
+def test_an_array_of_another_shape_or_dtype_is_refused(exported: Path, pictures: Any) -> None:
     with pytest.raises(ImageError, match=r"pictures: expected uint8 \(n, height, width, 3\), found "):
         Predictor(exported).probabilities(pictures)
 

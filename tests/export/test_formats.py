@@ -29,7 +29,7 @@ def test_every_row_refers_to_a_function() -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.ONNX", "model", "model.v2"])
-def test_another_ending_is_onnx(classifier: Classifier, tmp_path: Path, name: str) -> None:
+def test_any_other_ending_means_onnx(classifier: Classifier, tmp_path: Path, name: str) -> None:
     made = export(classifier, tmp_path / name, ExportSettings(raw=True))
     assert Predictor(made.path).metadata.raw
 
@@ -43,7 +43,7 @@ def test_a_new_format_is_a_row_and_a_module(
     assert made.metadata.parity.random_images == 1000
 
 
-def test_what_disagrees_with_pytorch_is_named_by_its_runtime(
+def test_a_disagreement_with_pytorch_names_the_runtime(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FORMATS, ".weights", TOY)

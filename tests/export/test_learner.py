@@ -110,7 +110,7 @@ def file(init: Initialization, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.mark.parametrize(
     ("n_way", "k_shot", "n_query", "steps"), [(2, 1, 2, 0), (5, 1, 3, 1), (3, 2, 2, 2), (7, 1, 9, 6), (4, 3, 5, 15)]
 )
-def test_it_repeats_pytorch_in_float64(
+def test_it_agrees_with_pytorch_in_float64(
     pair: tuple[Initialization, Learner], n_way: int, k_shot: int, n_query: int, steps: int, transductive: bool
 ) -> None:
     init, learner = pair
@@ -131,7 +131,7 @@ def test_no_step_leaves_the_weights_alone(pair: tuple[Initialization, Learner]) 
         np.testing.assert_allclose(learner.adapt(*task, steps=0).probabilities, 1 / 5)
 
 
-def test_one_step_of_sgd_is_the_rate_times_the_slope(init: Initialization) -> None:
+def test_one_step_of_sgd_is_the_rate_times_the_gradient(init: Initialization) -> None:
     made = learned(RECIPES["pool, zero head, SGD, mini-batches"].replace(adaptation=SGD), init)
     learner = Learner(learner_export.learner_bytes(made))
     task = made_up_task(COLOUR, 3, 2, 1, seed=1)
@@ -143,7 +143,7 @@ def test_one_step_of_sgd_is_the_rate_times_the_slope(init: Initialization) -> No
         np.testing.assert_allclose(end[name], start[name] - 0.1 * gradient, rtol=0, atol=2e-6, err_msg=name)
 
 
-def test_the_file_is_plain_onnx_and_says_where_it_is_from(file: Path, init: Initialization) -> None:
+def test_the_file_is_plain_onnx_and_names_its_origin(file: Path, init: Initialization) -> None:
     model = onnx.load(str(file), load_external_data=False)
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": OPSET}
     assert [entry.name for entry in model.graph.input][:5] == [
@@ -160,12 +160,12 @@ def test_an_export_that_disagrees_is_not_kept(
 ) -> None:
     other = replace(init, recipe=init.recipe.replace(adaptation=init.recipe.adaptation.replace(beta2=0.5)))
     monkeypatch.setattr(learner_export, "learner_graph", lambda *_: learner_graph(other.recipe, other.state))
-    with pytest.raises(ExportError, match=r"disagree after \d+ steps, \d+ pictures a class: .* no file was written"):
+    with pytest.raises(ExportError, match=r"disagree after \d+ steps, \d+ pictures per class: .* no file was written"):
         export_learner(init, tmp_path / "learner.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_adapted_to_is_told(file: Path) -> None:
+def test_unusable_support_sets_and_settings_are_refused(file: Path) -> None:
     learner = Learner(file)
     images, targets, queries = made_up_task(TINY.preprocessing, 3, 1, 2, seed=0)
     with pytest.raises(ConfigError, match="steps: expected 0 or more, found -1"):
@@ -211,14 +211,14 @@ def test_adapting_by_onnx_gives_the_classifier_that_pytorch_gives(
     assert (made.images, made.metadata.parity.images) == (12, 12)
 
 
-def test_a_network_whose_backward_pass_is_not_written_is_refused_by_name(init: Initialization, tmp_path: Path) -> None:
+def test_a_network_without_a_written_backward_pass_is_refused_by_name(init: Initialization, tmp_path: Path) -> None:
     other = init.recipe.replace(backbone=Timm(name="resnet10t"))
     with pytest.raises(ExportError, match="a timm network cannot be exported as a learner: the backward pass"):
         export_learner(replace(init, recipe=other), tmp_path / "learner.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_classifier_written_by_onnx_says_what_the_learner_says(
+def test_a_classifier_adapted_by_onnx_agrees_with_the_learner(
     pair: tuple[Initialization, Learner], tmp_path: Path
 ) -> None:
     _, learner = pair
@@ -244,9 +244,7 @@ def test_the_shell_adapts_without_pytorch(run: Run, init: Initialization, drawin
     assert json.loads(out)[0]["label"] in ("ant", "bee", "cat")
 
 
-def test_bad_input_is_told_in_one_sentence_and_nothing_is_written(
-    run: Run, file: Path, drawings: Path, tmp_path: Path
-) -> None:
+def test_bad_input_gives_one_sentence_and_writes_nothing(run: Run, file: Path, drawings: Path, tmp_path: Path) -> None:
     junk, other, output = tmp_path / "junk.onnx", tmp_path / "other.onnx", tmp_path / "model.onnx"
     junk.write_bytes(b"not a model")
     model = onnx.load(str(file))
@@ -255,7 +253,7 @@ def test_bad_input_is_told_in_one_sentence_and_nothing_is_written(
     classifier = adapt_to_onnx(file, drawings, tmp_path / "classifier.onnx").path
     bad = draw_folder(tmp_path / "bad")
     (bad / "ant" / "9.png").write_bytes(b"no picture")
-    for init, support, says in (
+    for init, support, message in (
         ("omniglot", drawings, "there is none at omniglot; make one with `fewshot export-learner omniglot"),
         (junk, drawings, "is not an ONNX file that can be run"),
         (other, drawings, "not one made by `fewshot export-learner`"),
@@ -266,7 +264,7 @@ def test_bad_input_is_told_in_one_sentence_and_nothing_is_written(
         words = ("adapt", "--engine", "onnx", "--init", init, "--support", support, "--output", output)
         code, out, err = run(*words)
         assert (code, out) == (1, "")
-        assert says in err
+        assert message in err
         assert err.startswith("error: ")
         assert len(err.splitlines()) == 1
         assert not output.exists()

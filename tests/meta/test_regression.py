@@ -145,7 +145,7 @@ def test_a_file_that_disagrees_with_pytorch_is_refused(sine: NumberInitializatio
     assert (parity.points, parity.random, parity.batches) == (5, 1000, (1, 2, 7))
     assert parity.max_difference <= 1e-4
     bent = {**made.params, "head.bias": made.params["head.bias"] + 1e-3}
-    with pytest.raises(ParityError, match=r"disagree at \[.*\], in batches of 1: they say .*; no file was written"):
+    with pytest.raises(ParityError, match=r"disagree at \[.*\], in batches of 1: they give .*; no file was written"):
         check_numbers(replace(made, params=bent), NumberPredictor(tmp_path / "curve.onnx"))
 
 
@@ -153,9 +153,9 @@ def test_a_file_that_is_not_what_it_says_is_refused(sine: NumberInitialization, 
     made = adapt_regressor(sine, POINTS)
     metadata = export_regressor(made, tmp_path / "curve.onnx").metadata
     said = with_metadata(regressor_graph(made), metadata.replace(inputs=("x", "z")))
-    with pytest.raises(BundleError, match="which is not what it says of itself; export again"):
+    with pytest.raises(BundleError, match="which does not match its metadata; export it again"):
         NumberPredictor(said)
-    with pytest.raises(BundleError, match="the model is not a file for numbers"):
+    with pytest.raises(BundleError, match="the model is not a regressor"):
         NumberPredictor(regressor_graph(made).SerializeToString())
     with pytest.raises(SupportError, match=r"inputs: expected float32 \(n, 1\), found float32 \(5, 2\)"):
         NumberPredictor(tmp_path / "curve.onnx").predict(POINTS)

@@ -1,4 +1,4 @@
-"""The paper's figures and tables on classifiers: what they train, and whether their tests can fail."""
+"""The paper's figures and tables on classifiers: what they train, and that their tests can fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fewshot_sdk.paper.cells import ROWS, Cell, paper_lines, shape
 from fewshot_sdk.paper.combinations import COMBINATIONS
 from fewshot_sdk.paper.experiment import open_classes
 from fewshot_sdk.paper.figures import Figure, Line, Panel, ahead
-from fewshot_sdk.paper.overlap import WAYS, overlapping
+from fewshot_sdk.paper.overlap import SAMPLINGS, overlapping
 from tests.conftest import Run, drawn_glyphs, tiny_recipe
 
 
@@ -39,7 +39,7 @@ def glyphs() -> ClassImages:
 
 @pytest.fixture
 def no_data(monkeypatch: pytest.MonkeyPatch, glyphs: ClassImages) -> None:
-    """Only glyphs are there, few of them."""
+    """No data but a few glyphs."""
 
     def few(source: DataSource, settings: Preprocessing, part: str) -> ClassImages:
         if source.name != "glyphs":
@@ -49,7 +49,7 @@ def no_data(monkeypatch: pytest.MonkeyPatch, glyphs: ClassImages) -> None:
     monkeypatch.setattr(experiment, "open_dataset", few)
 
 
-def test_combinations_are_measured_on_the_way(
+def test_combinations_are_measured_during_training(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_data: None
 ) -> None:
     small = replace(combinations.SIZES["small"], meta_steps=2, points=2, n_tasks=2)
@@ -57,7 +57,7 @@ def test_combinations_are_measured_on_the_way(
     code, out, err = run("reproduce", "gradient-combinations", "--workers", 1, "--output", tmp_path / "figure")
     figure = Figure.from_json((tmp_path / "figure" / "data.json").read_bytes())
     assert (code, out.strip()) == (0, figure.verdict)
-    assert "testing on made-up glyphs, for want of omniglot: there is none" in err
+    assert "testing on made-up glyphs instead of omniglot: there is none" in err
     assert "made-up glyphs" in figure.verdict
     assert figure.x == (1, 2)
     assert [line.name for line in figure.lines] == list(COMBINATIONS)
@@ -78,7 +78,7 @@ def test_a_combination_follows_the_gradients_that_it_names(glyphs: ClassImages, 
     each = [tuner.tune(task.support, task.support_labels, row[None])[0] - none for row in rows]
     expected = each[2] if name == "g3" else sum(each[1:], each[0])
     found = target(tuner, task, recipe.inner, recipe.meta)[0] - none
-    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99  # but for terms of second order
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99  # up to second-order terms
 
 
 def test_the_test_of_combinations_can_fail() -> None:
@@ -86,18 +86,18 @@ def test_the_test_of_combinations_can_fail() -> None:
     assert not combinations.shape(curves)[0]
     for name, (steps, algorithm, _) in COMBINATIONS.items():
         curves[name] = [20.0 + 10 * steps + (algorithm == "fomaml") + seed for seed in range(3)]
-    holds, said = combinations.shape(curves)
+    holds, verdict = combinations.shape(curves)
     assert holds
-    assert "NO" not in said
+    assert "NO" not in verdict
     curves["g2"] = [value - 2 for value in curves["g1+g2"]]
-    holds, said = combinations.shape(curves)
+    holds, verdict = combinations.shape(curves)
     assert not holds
-    assert "g1+g2 is behind g2 (by -2.0 ± 0.0 points): NO" in said
+    assert "g1+g2 is behind g2 (by -2.0 ± 0.0 points): NO" in verdict
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_a_way_draws_as_its_name_says(glyphs: ClassImages, name: str) -> None:
-    recipe = overlaps.recipe_of(WAYS[name], overlaps.SIZES["small"], steps=4, batch=25)
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_each_sampling_draws_as_its_name_says(glyphs: ClassImages, name: str) -> None:
+    recipe = overlaps.recipe_of(SAMPLINGS[name], overlaps.SIZES["small"], steps=4, batch=25)
     task = TaskSampler(data=glyphs, n_way=5, k_shot=20).task(0)
     if name.startswith("Reptile"):
         rows = mini_batches(100, 25, 4, task.seed, recipe.meta.replacement)
@@ -124,12 +124,12 @@ def test_overlap_goes_over_steps_and_batch_sizes(
     figure = Figure.from_json((tmp_path / "figure" / "data.json").read_bytes())
     assert figure.beside
     assert (figure.x, figure.beside.x) == ((4, 5), (25, 30))
-    assert [line.name for line in figure.beside.lines] == list(WAYS)
+    assert [line.name for line in figure.beside.lines] == list(SAMPLINGS)
     assert figure.line("Reptile").each(0) == figure.beside.line("Reptile").each(0)  # the same training
     assert figure.holds == ("does NOT" not in figure.verdict)
 
 
-def test_the_test_of_overlap_asks_for_a_fall_of_the_shared_tail_alone() -> None:
+def test_the_test_of_overlap_requires_that_only_the_shared_tail_falls() -> None:
     def panels(shared: float, reptile: float = 80) -> list[Panel]:
         ends = {"Reptile": reptile, "separate tail": 75.0, "shared tail": shared}
         lines = tuple(
@@ -175,11 +175,11 @@ def test_at_paper_scale_a_bundled_initialization_stands_for_its_own_training_alo
     kept = load("omniglot-5way")
     recipe = paper_tables.recipe_of("omniglot-5way", "reptile", "paper")
     assert recipe
-    assert paper_tables._is_it(kept, recipe, 0, ["inductive", "transductive"])
-    assert not paper_tables._is_it(kept, recipe, 1, ["inductive"])
+    assert paper_tables._is_result_of(kept, recipe, 0, ["inductive", "transductive"])
+    assert not paper_tables._is_result_of(kept, recipe, 1, ["inductive"])
     short = recipe.replace(meta=recipe.meta.replace(meta_steps=10))
-    assert not paper_tables._is_it(kept, short, 0, ["inductive"])
-    assert not paper_tables._is_it(replace(kept, evaluations=()), recipe, 0, ["inductive"])
+    assert not paper_tables._is_result_of(kept, short, 0, ["inductive"])
+    assert not paper_tables._is_result_of(replace(kept, evaluations=()), recipe, 0, ["inductive"])
 
 
 def test_the_papers_own_cells_have_their_shape_and_others_need_not() -> None:
@@ -206,7 +206,7 @@ def test_at_paper_scale_missing_data_are_an_error(run: Run, tmp_path: Path, no_d
     assert not list(tmp_path.iterdir())
 
 
-def test_without_test_classes_of_mini_imagenet_those_for_validation_take_their_place(
+def test_validation_classes_stand_in_for_missing_test_classes_of_mini_imagenet(
     monkeypatch: pytest.MonkeyPatch, glyphs: ClassImages
 ) -> None:
     def no_test(source: DataSource, settings: Preprocessing, part: str) -> ClassImages:
@@ -220,7 +220,7 @@ def test_without_test_classes_of_mini_imagenet_those_for_validation_take_their_p
         open_classes(preset("omniglot-5way"), "paper")
 
 
-def test_what_one_seed_gives_both_falls_out_of_a_paired_interval() -> None:
+def test_what_both_share_by_seed_cancels_in_a_paired_interval() -> None:
     assert ahead([11, 25, 38], [10, 24, 37]) == (1, 0)
     mean, half = ahead([11, 24, 38], [10, 24, 36])
     assert mean == 1

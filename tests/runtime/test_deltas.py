@@ -40,7 +40,7 @@ def weights(seed: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.floa
     }
 
 
-def test_fast_and_slow_weights_recombine_to_the_bit() -> None:
+def test_fast_and_slow_weights_recombine_bit_for_bit() -> None:
     """Adding and subtracting floats would not: 1 + (1e-30 - 1) is 0. Differences of bit patterns do."""
     slow, adapted = weights(0), weights(1)
     assert any((slow[n] + (adapted[n] - slow[n])).tobytes() != adapted[n].tobytes() for n in slow)
@@ -95,10 +95,10 @@ def test_a_delta_on_another_base_names_both_hashes(
 ) -> None:
     folder = save(Delta(classifier=classifier, base=init), tmp_path / "delta")
     other = fresh(tiny_recipe(), 9, init.provenance)
-    with pytest.raises(BundleError) as told:
+    with pytest.raises(BundleError) as error:
         load_classifier(folder, other)
-    assert init.sha256[:16] in str(told.value)
-    assert other.sha256[:16] in str(told.value)
+    assert init.sha256[:16] in str(error.value)
+    assert other.sha256[:16] in str(error.value)
     with pytest.raises(BundleError, match=other.sha256[:16]):
         Delta(classifier=classifier, base=other)
     with pytest.raises(BundleError, match=other.sha256[:16]):
@@ -123,7 +123,7 @@ def test_a_dense_base_of_another_number_of_classes_is_restored_too(
         np.testing.assert_allclose(found, whole.probabilities(whole.support.images), atol=1e-5)
 
 
-def test_one_predictor_serves_heads_that_see_means_and_heads_that_see_statistics(
+def test_one_predictor_serves_heads_on_means_and_heads_on_statistics(
     init: Initialization, drawings: Path, tmp_path: Path
 ) -> None:
     base = fresh(tiny_recipe(backbone=Residual(widths=(4, 6))), 0, init.provenance)
@@ -166,7 +166,7 @@ def test_one_predictor_answers_for_many_users_as_their_classifiers_do(
     assert predictor.names == ("user0", "user1", "user2")
     assert predictor.labels("user1") == ("a", "b", "c", "d", "e")
     pictures = sorted(five.glob("*/*.png"))
-    for _ in range(2):  # asked again, after the others
+    for _ in range(2):  # a second time, after the others
         for name, whole in classifiers.items():
             for found, wanted in zip(predictor.predict(name, pictures), whole.predict(pictures), strict=True):
                 assert found.nearest == wanted.nearest
@@ -206,7 +206,7 @@ def test_a_delta_whose_tensors_do_not_fit_is_refused_by_name(
     assert predictor.names == ()
 
 
-def test_what_float16_cannot_hold_is_told(init: Initialization, classifier: Classifier) -> None:
+def test_a_difference_too_large_for_float16_is_refused(init: Initialization, classifier: Classifier) -> None:
     params = {**classifier.params, "head.bias": torch.full((3,), 1e6)}
     with pytest.raises(ConfigError, match=r"head\.bias: a difference of 1e\+06 is too much for float16; take int8"):
         Delta(classifier=replace(classifier, params=params), base=init, precision="float16").files()
@@ -217,11 +217,11 @@ def test_from_the_shell(run: Run, init: Initialization, drawings: Path, tmp_path
     words = ("adapt", "--support", drawings, "--init", base, "--steps", 5, "--reject-rate", 0)
     code, out, err = run(*words, "--delta", "int8", "--output", delta, "--json")
     assert code == 0, err
-    said = json.loads(out)["delta"]
-    assert (said["precision"], said["bytes"]) == ("int8", (delta / STEP).stat().st_size)
+    reported = json.loads(out)["delta"]
+    assert (reported["precision"], reported["bytes"]) == ("int8", (delta / STEP).stat().st_size)
     whole = load_classifier(delta, init)
     right = (whole.probabilities(whole.support.images).argmax(1) == whole.support.targets).mean()
-    assert said["support_accuracy"] == pytest.approx(right)
+    assert reported["support_accuracy"] == pytest.approx(right)
     assert "kept as its int8 delta from glyphs, " in err
     assert f"next: fewshot export {delta} --base {base}" in err
     picture = drawings / "ant" / "0.png"

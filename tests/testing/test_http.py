@@ -10,24 +10,24 @@ import pytest
 from fewshot_sdk.testing.http import Answer, Request, Server
 
 
-def told(request: Request) -> Answer:
+def echo(request: Request) -> Answer:
     return Answer(200, request.body or b"nothing")
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server(told, max_bytes=1000)
+    server = Server(echo, max_bytes=1000)
     yield server
     server.close()
 
 
-def answered(server: Server, sent: bytes) -> bytes:
+def exchange(server: Server, sent: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as wire:
         wire.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + sent)
-        said = b""
+        received = b""
         while part := wire.recv(4096):
-            said += part
-        return said
+            received += part
+        return received
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def answered(server: Server, sent: bytes) -> bytes:
     ],
     ids=lambda it: it[:60],
 )
-def test_a_body_is_read_up_to_its_limit_and_a_number_that_is_none_is_told(
+def test_a_body_is_read_up_to_its_limit_and_a_bad_length_is_refused(
     server: Server, capfd: pytest.CaptureFixture[str], sent: bytes, status: bytes
 ) -> None:
-    assert answered(server, sent).startswith(b"HTTP/1.1 " + status)
+    assert exchange(server, sent).startswith(b"HTTP/1.1 " + status)
     assert capfd.readouterr().err == ""
 
 
-def test_a_client_that_sends_nothing_more_is_let_go() -> None:
-    server = Server(told, seconds=0.2)
+def test_a_client_that_stops_sending_is_disconnected() -> None:
+    server = Server(echo, seconds=0.2)
     try:
-        assert answered(server, b"Content-Length: 5\r\n\r\nx") == b""
+        assert exchange(server, b"Content-Length: 5\r\n\r\nx") == b""
     finally:
         server.close()

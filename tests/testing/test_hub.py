@@ -86,7 +86,7 @@ def test_models_are_found_by_their_tags_and_private_ones_only_by_their_owner(hub
     assert [model.id for model in found] == ["user/ours"]
 
 
-def test_errors_are_the_clients_own(hub: LocalHub, tmp_path: Path) -> None:
+def test_the_client_raises_its_own_errors(hub: LocalHub, tmp_path: Path) -> None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -108,7 +108,9 @@ def test_errors_are_the_clients_own(hub: LocalHub, tmp_path: Path) -> None:
         stranger.create_repo("user/mine")
     hub.repository("user/repo").gated = True
     with pytest.raises(GatedRepoError):
-        stranger.hf_hub_download("user/repo", "config.json", cache_dir=tmp_path)  # another test's copy would do, too
+        stranger.hf_hub_download(
+            "user/repo", "config.json", cache_dir=tmp_path
+        )  # a copy cached by another test would be used
 
 
 def test_a_fault_happens_as_often_as_asked(hub: LocalHub) -> None:
@@ -128,8 +130,8 @@ def test_a_fault_happens_as_often_as_asked(hub: LocalHub) -> None:
     assert len(hub.requests) == 3
 
 
-def test_wrong_bytes_pass_the_client_which_looks_at_sizes_only(hub: LocalHub, tmp_path: Path) -> None:
-    """Why every file is checked against the manifest."""
+def test_the_client_checks_sizes_only_and_accepts_wrong_bytes(hub: LocalHub, tmp_path: Path) -> None:
+    """This is why every file is checked against the manifest."""
     from huggingface_hub import HfApi
 
     hub.commit("user/repo", FILES)

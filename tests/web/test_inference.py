@@ -1,4 +1,4 @@
-"""What inference requests cost, whatever is in them."""
+"""What inference requests cost, whatever they contain."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def body(data: object, shape: object = (1, 28, 28, 3), **more: object) -> bytes:
 
 
 def read(sent: bytes) -> Pixels:
-    asked = inference_request(sent)
-    assert asked.wanted
-    return pixels(asked.inputs, ANY)
+    request = inference_request(sent)
+    assert request.wanted
+    return pixels(request.inputs, ANY)
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,11 @@ def read(sent: bytes) -> Pixels:
         pytest.param(body(["a" * MANY] + [0] * MANY), id="a long string and numbers"),
         pytest.param(body([[0] * 3] * MANY + [["a" * MANY, 0, 0]]), id="nested numbers and a long string"),
         pytest.param(body([0] * MANY + [[0] * MANY]), id="numbers and a list"),
-        pytest.param(body([[0]] * MANY + [[0] * MANY]), id="lists that are not alike"),
+        pytest.param(body([[0]] * MANY + [[0] * MANY]), id="lists of different lengths"),
         pytest.param(body([[]] * MANY), id="empty lists"),
         pytest.param(body([0] * MANY + [{}]), id="numbers and an object"),
         pytest.param(body([0] * MANY + [None]), id="numbers and null"),
-        pytest.param(body([0] * MANY + [True]), id="numbers and a truth"),
+        pytest.param(body([0] * MANY + [True]), id="numbers and a boolean"),
         pytest.param(body([0] * MANY + [10**4000]), id="numbers and a huge one"),
         pytest.param(body([0.5] * MANY, [1, 1, MANY, 1]), id="fractions"),
         pytest.param(body([0, 0, 0], ["a"] * MANY), id="a shape of words"),
@@ -48,14 +48,14 @@ def read(sent: bytes) -> Pixels:
         pytest.param(body([0] * 3, [1, 1, 1, 3], outputs=[{"name": "known"}] * MANY), id="many outputs"),
         pytest.param(body([0] * 3, [1, 1, 1, 3], outputs=[{"name": "x" * MANY}]), id="an output of a long name"),
         pytest.param(json.dumps({"inputs": [{}] * MANY}).encode(), id="many inputs"),
-        pytest.param(json.dumps({"inputs": {"a": [0] * MANY}}).encode(), id="inputs that are no list"),
+        pytest.param(json.dumps({"inputs": {"a": [0] * MANY}}).encode(), id="inputs that are not a list"),
         pytest.param(json.dumps([0] * MANY).encode(), id="no object"),
         pytest.param(b"[" * MANY, id="brackets"),
     ],
 )
 def test_a_wrong_request_is_refused_in_memory_in_proportion_to_it(sent: bytes) -> None:
     with pytest.raises(Refused):
-        read(sent)  # what is imported or cached on the way is not counted
+        read(sent)  # imports and caches on the way are not counted
     tracemalloc.start()
     try:
         with pytest.raises(Refused) as refusal:
@@ -69,7 +69,7 @@ def test_a_wrong_request_is_refused_in_memory_in_proportion_to_it(sent: bytes) -
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1", "0.5", "256", "9" * 5000])
-def test_a_number_that_is_no_pixel_is_refused(number: str) -> None:
+def test_a_number_that_is_not_a_pixel_is_refused(number: str) -> None:
     with pytest.raises(Refused) as refusal:
         read(body([0, 0, 0], [1, 1, 1, 3]).replace(b"[0, 0, 0]", f"[0, 0, {number}]".encode()))
     assert refusal.value.status == 400
@@ -78,7 +78,7 @@ def test_a_number_that_is_no_pixel_is_refused(number: str) -> None:
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", [np.uint8, np.float64])
 def test_pixels_are_read_flat_or_nested_and_whole_however_they_are_written(nested: bool, kind: Any) -> None:
-    drawn = np.random.default_rng(0).integers(0, 256, (2, 150, 150, 3), np.uint8)  # more than are looked at at once
+    drawn = np.random.default_rng(0).integers(0, 256, (2, 150, 150, 3), np.uint8)  # more than one part
     written = drawn.astype(kind)
     found = read(body(written.tolist() if nested else written.ravel().tolist(), drawn.shape))
     assert found.dtype == np.uint8

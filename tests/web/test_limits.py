@@ -1,4 +1,4 @@
-"""Who is let in, and what waits for what; the application is asked in this process."""
+"""Who is let in, and what waits for what; the application runs in this process."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Judge:
     metadata = SimpleNamespace(raw=False, preprocessing=SimpleNamespace(), threshold=0.5)
 
     def predict(self, pictures: list[bytes]) -> list[Prediction]:
-        said = Prediction(label="cat", nearest="cat", probability=0.75, probabilities={"ant": 0.25, "cat": 0.75})
-        return [said for _ in pictures]
+        prediction = Prediction(label="cat", nearest="cat", probability=0.75, probabilities={"ant": 0.25, "cat": 0.75})
+        return [prediction for _ in pictures]
 
     def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.tile(np.array([0.25, 0.75], np.float32), (len(pictures), 1))
@@ -121,19 +121,19 @@ def test_the_servers_own_page_and_programs_are_answered() -> None:
         ("/predict", "multipart/form-data; boundary=x", 415),
     ],
 )
-def test_only_what_a_route_reads_may_be_sent_to_it(path: str, kind: str, expected: int) -> None:
+def test_a_route_refuses_content_types_that_it_does_not_read(path: str, kind: str, expected: int) -> None:
     assert status(path, BODY, content_type=kind) == expected
 
 
 @pytest.mark.parametrize("path", [INFER, "/predict"])
-def test_what_curl_calls_any_body_is_taken(path: str) -> None:
+def test_curls_default_content_type_is_accepted(path: str) -> None:
     assert status(path, BODY, content_type="application/x-www-form-urlencoded") == 200
 
 
-def test_too_little_memory_is_told_in_a_sentence() -> None:
-    found, said = asyncio.run(ask(served(Exhausted()), INFER, BODY))
+def test_too_little_memory_gets_a_sentence() -> None:
+    found, answer = asyncio.run(ask(served(Exhausted()), INFER, BODY))
     assert found == 503
-    assert "not enough memory" in json.loads(said)["error"]
+    assert "not enough memory" in json.loads(answer)["error"]
 
 
 def test_requests_are_read_one_at_a_time_and_health_checks_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,11 +155,11 @@ def test_requests_are_read_one_at_a_time_and_health_checks_do_not_wait(monkeypat
 
     async def scene() -> list[int]:
         app = served()
-        asked = [asyncio.ensure_future(ask(app, INFER, BODY)) for _ in range(4)]
+        requests = [asyncio.ensure_future(ask(app, INFER, BODY)) for _ in range(4)]
         assert await asyncio.to_thread(begun.wait, 30)
         assert (await ask(app, "/v2/health/live"))[0] == 200
         go.set()
-        return [code for code, _ in await asyncio.gather(*asked)]
+        return [code for code, _ in await asyncio.gather(*requests)]
 
     monkeypatch.setattr(serving, "inference_request", slow)
     assert asyncio.run(scene()) == [200] * 4

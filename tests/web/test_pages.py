@@ -73,7 +73,7 @@ def test_the_page_names_only_files_that_are_there(site: dict[str, bytes]) -> Non
         assert set(filter(None, name)) <= site.keys()
 
 
-def test_the_page_runs_nothing_and_asks_nobody_but_what_it_came_with(site: dict[str, bytes]) -> None:
+def test_the_policy_allows_only_the_pages_own_files_and_the_runtime(site: dict[str, bytes]) -> None:
     policy = Page(site["index.html"]).policy
     assert policy.startswith("default-src 'none'")
     assert "unsafe-inline" not in policy
@@ -93,10 +93,10 @@ def test_every_fetched_file_is_named_with_its_hash(site: dict[str, bytes]) -> No
 
 
 def test_the_settings_are_the_learners(site: dict[str, bytes], learner: Path) -> None:
-    known, found = Learner(learner).metadata, settings(site)
-    assert found["steps"] == known.adaptation.steps
-    assert found["learning_rate"] == known.adaptation.learning_rate
-    assert found["preprocessing"] == known.preprocessing.model_dump(mode="json")
+    metadata, found = Learner(learner).metadata, settings(site)
+    assert found["steps"] == metadata.adaptation.steps
+    assert found["learning_rate"] == metadata.adaptation.learning_rate
+    assert found["preprocessing"] == metadata.preprocessing.model_dump(mode="json")
     assert site["index.html"].count(b'<figure class="pad"') == 3 + 1
 
 
@@ -110,7 +110,7 @@ def test_a_vendored_runtime_is_checked(tmp_path: Path, monkeypatch: pytest.Monke
         demo_site(learner.read_bytes(), tmp_path)
     for name in INTEGRITY:
         (tmp_path / name).write_bytes(b"another version")
-    with pytest.raises(BundleError, match=f"is not that of version {VERSION}"):
+    with pytest.raises(BundleError, match=f"is not from version {VERSION}"):
         vendored(tmp_path)
     monkeypatch.setattr("fewshot_sdk.web.pages.INTEGRITY", dict.fromkeys(INTEGRITY, integrity(b"another version")))
     site = demo_site(learner.read_bytes(), tmp_path)
@@ -132,7 +132,7 @@ def test_the_command_writes_the_site_and_overwrites_nothing(
     assert "already holds something" in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_learner_is_told(drawings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_learner_is_refused(drawings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         app(["demo", "--init", str(drawings / "ant" / "0.png")])
     assert left.value.code == 1
@@ -178,7 +178,7 @@ def bundle(model: Path) -> Path:
     return model.parent / "bundle"
 
 
-def test_its_program_says_what_the_predictor_says_and_needs_nothing_of_ours(bundle: Path, tmp_path: Path) -> None:
+def test_its_program_agrees_with_the_predictor_and_needs_nothing_of_ours(bundle: Path, tmp_path: Path) -> None:
     pictures = sorted((bundle.parent / "drawings").rglob("*.png"))
     wide = Image.open(pictures[0]).convert("RGBA")
     turned = Image.new("RGBA", (90, 60), (0, 0, 0, 0))
@@ -200,12 +200,12 @@ def test_its_program_says_what_the_predictor_says_and_needs_nothing_of_ours(bund
         [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    for line, said in zip(done.stdout.splitlines(), Predictor(bundle / "model.onnx").predict(names), strict=True):
-        label = said.label or f"unknown (nearest: {said.nearest})"
-        assert line.split("  ")[1:] == [label, f"{said.probability:.1%}"]
+    for line, prediction in zip(done.stdout.splitlines(), Predictor(bundle / "model.onnx").predict(names), strict=True):
+        label = prediction.label or f"unknown (nearest: {prediction.nearest})"
+        assert line.split("  ")[1:] == [label, f"{prediction.probability:.1%}"]
 
 
-def test_its_program_without_pictures_says_how_it_is_used(bundle: Path) -> None:
+def test_its_program_without_pictures_prints_its_usage(bundle: Path) -> None:
     done = subprocess.run([sys.executable, bundle / "predict.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "python predict.py PICTURE" in done.stderr
@@ -234,7 +234,7 @@ def test_its_page_knows_the_labels_and_the_models_hash(bundle: Path) -> None:
     assert b"<b>cat" not in text
 
 
-def test_a_bundle_or_a_file_and_nothing_that_makes_no_sense(
+def test_options_that_make_no_sense_together_are_refused(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "out")
@@ -250,7 +250,7 @@ def test_a_bundle_or_a_file_and_nothing_that_makes_no_sense(
     assert not any(tmp_path.iterdir())
 
 
-def test_nothing_that_is_there_is_overwritten(model: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_bundle_is_not_overwritten(model: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(path.stat().st_mtime_ns for path in bundle.iterdir())
     with pytest.raises(SystemExit) as left:
         app(["export", str(model), "--bundle", str(bundle)])

@@ -22,10 +22,10 @@ def support(labels: tuple[str, ...] = LABELS, shots: int = 4) -> SupportSet:
 def answers() -> HeldOutAnswers:
     """Of 12 held-out pictures one cat is taken for a dog, with little confidence."""
     targets = np.repeat(np.arange(3), 4)
-    said = targets.copy()
-    said[2] = 1
+    predicted = targets.copy()
+    predicted[2] = 1
     probabilities = np.full((12, 3), 0.05)
-    probabilities[np.arange(12), said] = 0.9
+    probabilities[np.arange(12), predicted] = 0.9
     probabilities[2] = 0.35, 0.4, 0.25
     return HeldOutAnswers(probabilities=probabilities, targets=targets, rows=np.arange(12))
 
@@ -78,7 +78,7 @@ def test_it_shows_every_part(report: Report) -> None:
 
 def test_what_was_not_measured_is_left_out(report: Report) -> None:
     page = render(Report(title="t", support=report.support, notes=[]))
-    for part in ("doctor", "cross-validation", "confused", "believed", "How to go on", "<svg"):
+    for part in ("doctor", "cross-validation", "confused", "trusted", "Next steps", "<svg"):
         assert part not in page
 
 
@@ -92,7 +92,7 @@ def test_the_matrix_counts_each_answer_once(report: Report) -> None:
     matrix = confusion(answers(), 3)
     assert matrix.tolist() == [[3, 1, 0], [0, 4, 0], [0, 0, 4]]
     (pair,) = most_confused(report, matrix)
-    assert (pair.truth, pair.said, pair.count) == ("cat", "dog", 1)
+    assert (pair.truth, pair.predicted, pair.count) == ("cat", "dog", 1)
 
 
 def test_reliability_is_accuracy_by_confidence() -> None:
@@ -105,5 +105,5 @@ def test_many_classes_and_pictures_are_cut_short_and_counted() -> None:
     many = support(tuple(f"class {i}" for i in range(70)), shots=15)
     page = render(Report(title="t", support=many, notes=[]))
     assert page.count("<img") == 60 * 12
-    assert "and 10 classes more" in page
+    assert "and 10 more classes" in page
     assert len(re.findall("and 3 more", page)) == 60

@@ -1,4 +1,4 @@
-"""The server as a process of its own, asked over a real socket."""
+"""The server in its own process, over a real socket."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def inference(pixels: np.ndarray[Any, Any], **changes: object) -> bytes:
     return json.dumps({"id": "7", "inputs": [{**tensor, **changes}]}).encode()
 
 
-def test_a_picture_is_answered_as_by_the_predictor(server: Server, model: Path, drawing: bytes) -> None:
-    status, said = server.json("/predict", drawing)
+def test_a_picture_gets_the_predictors_answer(server: Server, model: Path, drawing: bytes) -> None:
+    status, answer = server.json("/predict", drawing)
     (expected,) = Predictor(model).predict([drawing])
     assert status == 200
-    assert said["label"] == expected.label
-    assert said["probabilities"] == pytest.approx(expected.probabilities)
+    assert answer["label"] == expected.label
+    assert answer["probabilities"] == pytest.approx(expected.probabilities)
 
 
 def test_the_open_inference_protocol(server: Server, model: Path) -> None:
@@ -145,18 +145,18 @@ def test_the_open_inference_protocol(server: Server, model: Path) -> None:
         ({"data": [True] * 768}, "expected numbers"),
         ({"data": [10**400] * 768}, "expected numbers"),
         ({"data": [1e300] * 768}, "expected 768 whole numbers from 0 to 255"),
-        ({"shape": [1025, 1, 1, 3]}, "at most 1,024 pictures are taken at once, found 1,025; send them in parts"),
+        ({"shape": [1025, 1, 1, 3]}, "expected at most 1,024 pictures at once, found 1,025; send them in parts"),
         ({"data": [[1], [1, 2]]}, "expected numbers"),
         ({"data": None}, "not an inference request"),
     ],
 )
-def test_a_wrong_tensor_is_told_in_a_sentence(server: Server, changes: dict[str, object], reason: str) -> None:
-    status, said = server.json("/v2/models/shapes/infer", inference(np.zeros((1, 16, 16, 3), np.uint8), **changes))
+def test_a_wrong_tensor_is_refused_with_a_sentence(server: Server, changes: dict[str, object], reason: str) -> None:
+    status, answer = server.json("/v2/models/shapes/infer", inference(np.zeros((1, 16, 16, 3), np.uint8), **changes))
     assert status == 400
-    assert reason in said["error"]
+    assert reason in answer["error"]
 
 
-def test_what_is_no_picture_or_no_json_is_told(server: Server) -> None:
+def test_a_body_that_is_not_a_picture_or_json_is_refused(server: Server) -> None:
     assert server.json("/predict", b"nonsense")[0] == 400
     assert "not a picture" in server.json("/predict", b"nonsense")[1]["error"]
     assert "body is empty" in server.json("/predict", b"")[1]["error"]
@@ -170,10 +170,10 @@ def test_a_foreign_host_gets_403(server: Server) -> None:
     assert server.ask("/", Host="localhost:1")[0] == 200
 
 
-def test_too_much_gets_413_announced_or_not(server: Server) -> None:
-    status, said = server.json("/predict", bytes(2**20 + 1))
+def test_a_body_that_is_too_large_gets_413_announced_or_not(server: Server) -> None:
+    status, answer = server.json("/predict", bytes(2**20 + 1))
     assert status == 413
-    assert "at most 1 MiB" in said["error"]
+    assert "at most 1 MiB" in answer["error"]
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 314572800\r\n\r\n")
         assert client.recv(100).startswith(b"HTTP/1.1 413")
@@ -203,7 +203,7 @@ def test_a_slow_client_is_not_waited_for(model: Path, sent: bytes) -> None:
         assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
 
 
-def test_a_connection_that_is_used_again_is_kept(model: Path) -> None:
+def test_a_connection_in_use_is_kept_open(model: Path) -> None:
     for server in start(model, seconds=1.0):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         for _ in range(5):
@@ -214,7 +214,7 @@ def test_a_connection_that_is_used_again_is_kept(model: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v2"])
-def test_a_body_that_nobody_wants_is_not_waited_for(server: Server, path: str) -> None:
+def test_a_body_that_no_endpoint_reads_is_not_waited_for(server: Server, path: str) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
         wire.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode())
         began = time.monotonic()
@@ -228,7 +228,7 @@ def test_a_body_that_nobody_wants_is_not_waited_for(server: Server, path: str) -
         assert time.monotonic() - began < 8
 
 
-def test_a_port_that_is_taken_is_told(run: Run, model: Path, server: Server) -> None:
+def test_a_port_in_use_is_an_error(run: Run, model: Path, server: Server) -> None:
     code, _, err = run("serve", model, "--port", server.port)
     assert code == 1
     assert f"cannot listen on 127.0.0.1, port {server.port}: address already in use; name another --port" in err
@@ -243,7 +243,7 @@ def test_a_token_guards_all_but_the_page_and_the_health_checks(guarded: Server, 
     assert guarded.ask("/")[0] == guarded.ask("/v2/health/ready")[0] == 200
 
 
-def test_requests_are_counted_without_the_clients_words(server: Server) -> None:
+def test_requests_are_counted_without_paths_that_clients_make_up(server: Server) -> None:
     server.ask("/made/up")
     server.ask("/v2")
     text = server.ask("/metrics")[1].decode()
@@ -256,11 +256,13 @@ def test_other_machines_are_let_in_only_with_a_token(model: Path) -> None:
     command = [sys.executable, "-m", "fewshot_cli.main", "serve", str(model), "--host", "0.0.0.0"]
     done = subprocess.run(command, cwd=REPOSITORY / "cli", capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert "give them a --token" in done.stderr
+    assert "set a --token" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_after_the_answers_under_way(model: Path, drawing: bytes, number: signal.Signals) -> None:
+def test_a_signal_stops_it_after_answering_requests_under_way(
+    model: Path, drawing: bytes, number: signal.Signals
+) -> None:
     for server in start(model):
         assert server.ask("/predict", drawing)[0] == 200
         server.process.send_signal(number)

@@ -1,18 +1,18 @@
-// The page of `fewshot export --bundle`: a picture or the camera in, what the model says of it out.
+// The page of `fewshot export --bundle`: classifies a picture, or what the camera sees.
 "use strict";
 const at = (id) => document.getElementById(id);
 const settings = JSON.parse(at("settings").textContent);
 const rows = [...at("answers").children];
 const opening = openModel(settings);
 let camera = null; // the stream, while it is on
-let turn = 0; // counts what was asked; an answer to something older is not shown
+let turn = 0; // counts requests; the answer to an older one is not shown
 
 opening.then(
   () => { if (!turn) at("verdict").textContent = "Ready."; },
   (error) => complain(error.message),
 );
 
-/** Shows what the model says of a canvas; the graph does the preprocessing. */
+/** Classifies a canvas and shows the answer; the graph does the preprocessing. */
 async function classify(canvas, mine) {
   const { ort, session } = await opening;
   const { width, height } = canvas;
@@ -24,13 +24,13 @@ async function classify(canvas, mine) {
     colours[j++] = data[i + 2];
   }
   const began = performance.now();
-  const said = await session.run({ images: new ort.Tensor("uint8", colours, [1, height, width, 3]) });
+  const outputs = await session.run({ images: new ort.Tensor("uint8", colours, [1, height, width, 3]) });
   if (mine !== turn) return;
-  const probabilities = Array.from(said.probabilities.data);
+  const probabilities = Array.from(outputs.probabilities.data);
   const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a]);
   const nearest = settings.labels[order[0]];
   at("verdict").classList.remove("bad");
-  at("verdict").textContent = said.known.data[0] ? nearest : `Unknown; nearest is ${nearest}`;
+  at("verdict").textContent = outputs.known.data[0] ? nearest : `Unknown; nearest is ${nearest}`;
   fill((i) => [settings.labels[order[i]], `${(100 * probabilities[order[i]]).toFixed(1)} %`, probabilities[order[i]]]);
   at("time").textContent = `${Math.round(performance.now() - began)} ms`;
   document.body.dataset.answers = Number(document.body.dataset.answers ?? 0) + 1;
@@ -55,7 +55,7 @@ async function useFile(file) {
 async function useCamera() {
   const mine = ++turn;
   try {
-    if (!navigator.mediaDevices) throw new Error("the browser lends its camera to https:// and localhost pages only");
+    if (!navigator.mediaDevices) throw new Error("browsers give the camera only to https:// and localhost pages");
     const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: { ideal: 640 } } });
     if (mine !== turn) {
       stream.getTracks().forEach((track) => track.stop());
@@ -73,7 +73,7 @@ async function useCamera() {
       Object.assign(frame, { width: at("video").videoWidth, height: at("video").videoHeight });
       context.drawImage(at("video"), 0, 0);
       await classify(frame, mine);
-      await new Promise((resolve) => setTimeout(resolve, 60)); // the page stays quick
+      await new Promise((resolve) => setTimeout(resolve, 60)); // keeps the page responsive
     }
   } catch (error) {
     if (mine !== turn) return;
@@ -108,7 +108,7 @@ function fill(what) {
 }
 
 function complain(text) {
-  fill(() => ["", "", 0]); // what was said of the picture before is not of this one
+  fill(() => ["", "", 0]); // the answer still shown is about the picture before
   at("verdict").classList.add("bad");
   at("verdict").textContent = text;
 }

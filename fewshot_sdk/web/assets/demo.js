@@ -1,18 +1,18 @@
-// The page of `fewshot demo`: pads to draw on, and what the learner beside the page says of them.
+// The page of `fewshot demo`: pads to draw on, and the answers of the learner, which runs in a worker.
 "use strict";
 const at = (id) => document.getElementById(id);
 const settings = JSON.parse(at("settings").textContent);
-const seen = settings.preprocessing;
+const preprocessing = settings.preprocessing;
 
 const STROKE = 0.03; // of the pad's side, about as in Omniglot
-const EXAMPLES = [ // strokes by points in percent of the side
+const EXAMPLES = [ // strokes as points in percent of the side
   [[[34, 20], [66, 19], [62, 26], [38, 48], [40, 53], [64, 52], [62, 60], [36, 82]]],
   [[[64, 28], [50, 20], [35, 28], [32, 42], [40, 54], [54, 54], [64, 44], [65, 30], [66, 56], [62, 84]]],
   [[[26, 24], [27, 44], [38, 57], [50, 59], [62, 57], [73, 44], [74, 22]], [[50, 17], [51, 50], [49, 86]]],
 ];
 const AGAIN = [[[66, 34], [54, 22], [40, 26], [34, 42], [40, 57], [56, 56], [67, 46], [68, 32], [70, 60], [67, 88]]];
 
-/** A square to draw on, or to drop a picture on; a stroke on an example or a picture starts anew. */
+/** A square to draw on, or to drop a picture on; a stroke on an example or a picture starts a new drawing. */
 class Pad {
   constructor(figure, changed) {
     this.figure = figure;
@@ -32,15 +32,15 @@ class Pad {
   }
 
   touch() {
-    this.known = null;
+    this.cached = null;
     this.figure.querySelector(".hint").hidden = this.filled;
   }
 
-  /** What the network sees; kept until something changes. */
+  /** The preprocessed pixels, the network's input; kept until something changes. */
   pixels() {
     const { width, height } = this.source;
-    this.known ??= preprocess(this.source.getContext("2d").getImageData(0, 0, width, height), seen);
-    return this.known;
+    this.cached ??= preprocess(this.source.getContext("2d").getImageData(0, 0, width, height), preprocessing);
+    return this.cached;
   }
 
   example(strokes) {
@@ -64,11 +64,11 @@ class Pad {
     try {
       const picture = await readPicture(file);
       this.clear();
-      const side = this.canvas.width, fit = seen.fit === "crop" ? Math.max : Math.min;
+      const side = this.canvas.width, fit = preprocessing.fit === "crop" ? Math.max : Math.min;
       const scale = fit(side / picture.width, side / picture.height);
       const [width, height] = [picture.width * scale, picture.height * scale];
       this.context.drawImage(picture, (side - width) / 2, (side - height) / 2, width, height);
-      this.source = picture; // as it came: the canvas only shows it
+      this.source = picture; // the original: the canvas only shows it
       this.filled = true;
       this.touch();
       this.changed();
@@ -119,12 +119,12 @@ class Pad {
   }
 }
 
-const classes = [...document.querySelectorAll("#known .pad")].map((figure) => new Pad(figure, ask));
-const query = new Pad(document.querySelector("#asked .pad"), ask);
+const classes = [...document.querySelectorAll("#support .pad")].map((figure) => new Pad(figure, ask));
+const query = new Pad(document.querySelector("#query .pad"), ask);
 const worker = new Worker("worker.js");
-let ready = false, busy = false, stale = false, asked = [], id = 0, quiet;
+let ready = false, busy = false, stale = false, classified = [], id = 0, quiet;
 
-/** Has the learner answer for what the pads hold now; of requests while it works only the last counts. */
+/** Asks the learner about the pads as they are now; of the requests made while it works, only the last counts. */
 function ask() {
   stale = busy;
   if (busy || !ready) return;
@@ -134,13 +134,13 @@ function ask() {
     show([], filled.length < enough ? `Draw a character in ${settings.all_classes ? "each" : "at least two"} of the boxes.` : "Now draw one of them again.");
     return;
   }
-  asked = filled;
+  classified = filled;
   busy = true;
   worker.postMessage({
     id: ++id,
     support: filled.map((pad) => pad.pixels()),
     query: query.pixels(),
-    shape: [seen.height, seen.width, seen.channels],
+    shape: [preprocessing.height, preprocessing.width, preprocessing.channels],
     steps: Number(at("steps").value),
     rate: settings.learning_rate,
   });
@@ -158,12 +158,12 @@ worker.onmessage = ({ data }) => {
     return;
   }
   busy = false;
-  const sure = Math.max(...data.probabilities);
-  const names = asked.map((pad) => pad.figure.dataset.name);
-  const name = names[data.probabilities.indexOf(sure)];
-  const text = sure < 1.2 / names.length ? "It has no idea yet." : `${sure < 0.6 ? "Perhaps" : sure < 0.9 ? "Probably" : "It is"} ${name}.`;
+  const confidence = Math.max(...data.probabilities);
+  const names = classified.map((pad) => pad.figure.dataset.name);
+  const name = names[data.probabilities.indexOf(confidence)];
+  const text = confidence < 1.2 / names.length ? "It has no idea yet." : `${confidence < 0.6 ? "Perhaps" : confidence < 0.9 ? "Probably" : "It is"} ${name}.`;
   show(data.probabilities, text);
-  at("time").textContent = `${at("steps").value} steps on ${asked.length} drawings and an answer in ${Math.round(data.milliseconds)} ms`;
+  at("time").textContent = `${at("steps").value} steps on ${classified.length} drawings and an answer in ${Math.round(data.milliseconds)} ms`;
   Object.assign(document.body.dataset, { answers: id, milliseconds: data.milliseconds });
   if (stale) ask();
 };
@@ -172,16 +172,16 @@ worker.onerror = (event) => complain(event.message ?? "the browser could not sta
 function show(probabilities, text) {
   const best = Math.max(...probabilities);
   for (const pad of classes) {
-    const probability = probabilities[asked.indexOf(pad)];
+    const probability = probabilities[classified.indexOf(pad)];
     const known = probability !== undefined, percent = known ? (100 * probability).toFixed(1) : 0;
-    pad.figure.classList.toggle("best", known && probability === best && best > 1.2 / asked.length);
+    pad.figure.classList.toggle("best", known && probability === best && best > 1.2 / classified.length);
     pad.figure.querySelector(".number").textContent = known ? `${percent} %` : "\u2013";
     const bar = pad.figure.querySelector(".bar");
     bar.style.setProperty("--share", known ? probability : 0);
     bar.setAttribute("aria-valuenow", percent);
   }
   at("verdict").classList.remove("bad");
-  clearTimeout(quiet); // a screen reader hears the answer once the hand rests
+  clearTimeout(quiet); // a screen reader reads the answer out once the hand rests
   quiet = setTimeout(() => { at("verdict").textContent = text; }, at("verdict").textContent === text ? 0 : 150);
 }
 

@@ -1,15 +1,15 @@
 // Reads the pictures that people choose, drop or take.
 "use strict";
 
-const LARGEST = 1024; // pixels a side; a larger picture is drawn smaller first, which changes next to nothing
+const LARGEST = 1024; // pixels a side; a larger picture is scaled down first, which changes next to nothing
 
-/** A picture file as a person sees them: upright, transparency on white. As a canvas; throws if it is no picture. */
+/** A picture file as a canvas, as a person sees it: upright, on white where transparent. Throws if it is not a picture. */
 async function readPicture(file) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   } catch {
-    throw new Error(`${file.name || "this"} is not a picture that this browser reads`);
+    throw new Error(`${file.name || "this"} is not a picture that this browser can read`);
   }
   const shrink = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
   const canvas = document.createElement("canvas");
@@ -24,7 +24,7 @@ async function readPicture(file) {
   return canvas;
 }
 
-/** Calls `use` with each picture file that is chosen with the input or dropped on the element. */
+/** Calls `use` with each file that is chosen with the input or dropped on the element. */
 function takePictures(element, input, use) {
   input.addEventListener("change", () => {
     if (input.files[0]) use(input.files[0]);

@@ -1,7 +1,7 @@
-// The SDK's preprocessing (images.py, and Pillow's resampling under it), to the same bytes; tests/browser compares.
+// The SDK's preprocessing (images/preprocessing.py, with Pillow's resampling), to the same bytes; tests/browser compares.
 "use strict";
 
-/** What the network sees of a picture: ImageData without transparency -> Uint8Array (height x width x channels). */
+/** A picture as the network's input: ImageData without transparency -> Uint8Array (height x width x channels). */
 function preprocess(picture, settings) {
   const { channels, width, height } = settings;
   let image = channels === 1 ? grey(picture) : colours(picture);
@@ -79,9 +79,9 @@ function cubic(x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
-const BITS = 22; // of the weights' fractions; each of the two passes rounds to bytes
+const BITS = 22; // of a weight's fraction; each of the two passes rounds to bytes
 
-/** Rows of another length. */
+/** The image with its rows resampled to another length. */
 function resized(image, width, filter) {
   if (image.width === width) return image;
   const { height, channels } = image;
@@ -126,7 +126,7 @@ function nearest(image, width, height) {
   return { data, width, height, channels };
 }
 
-function picked(length, n) { // added up step by step, as Pillow does, roundings and all
+function picked(length, n) { // summed step by step, as in Pillow, for the same rounding
   const found = [];
   for (let at = length / n / 2; found.length < n; at += length / n) found.push(Math.trunc(at));
   return found;

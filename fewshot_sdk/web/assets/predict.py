@@ -1,6 +1,6 @@
-"""Says what is in pictures, by the model.onnx beside it: python predict.py PICTURE...
+"""Classifies pictures with the model.onnx beside it: python predict.py PICTURE...
 
-Needs onnxruntime, numpy and Pillow; the model resizes and normalizes by itself.
+Needs onnxruntime, numpy and Pillow; the model itself resizes and normalizes.
 """
 
 import json

@@ -1,20 +1,20 @@
-// The page of `fewshot serve`: sends a picture's bytes, shows the answer.
+// The page of `fewshot serve`: sends a picture's bytes and shows the answer.
 "use strict";
 const at = (id) => document.getElementById(id);
 
 async function ask(file) {
   at("picture").src = URL.createObjectURL(file);
   at("picture").hidden = false;
-  at("said").textContent = "...";
+  at("verdict").textContent = "...";
   at("table").replaceChildren();
-  const headers = { "Content-Type": "application/octet-stream" }; // what it is, its bytes say
+  const headers = { "Content-Type": "application/octet-stream" }; // its bytes say what it is
   if (at("token").value) headers.Authorization = `Bearer ${at("token").value}`;
   try {
     const response = await fetch("predict", { method: "POST", body: file, headers });
-    const said = await response.json();
+    const answer = await response.json();
     if (response.status === 401) at("ask").hidden = false;
-    at("said").textContent = said.error ?? said.label ?? `unknown; nearest is ${said.nearest}`;
-    const rows = Object.entries(said.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 20);
+    at("verdict").textContent = answer.error ?? answer.label ?? `unknown; nearest is ${answer.nearest}`;
+    const rows = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 20);
     for (const [label, probability] of rows) {
       const row = at("table").insertRow();
       row.insertCell().textContent = label;
@@ -22,7 +22,7 @@ async function ask(file) {
       row.insertCell().textContent = `${(100 * probability).toFixed(1)} %`;
     }
   } catch (error) {
-    at("said").textContent = `The server does not answer (${error.message}).`;
+    at("verdict").textContent = `The server does not answer (${error.message}).`;
   }
 }
 

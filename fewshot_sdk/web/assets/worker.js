@@ -1,4 +1,4 @@
-// Runs the learner beside the page, so that drawing never waits for it.
+// Runs the learner in its own thread, so that drawing never waits for it.
 "use strict";
 importScripts("runtime.js");
 
@@ -17,7 +17,7 @@ onmessage = async ({ data }) => {
   }
 };
 
-/** Probabilities of one query after some gradient steps on the support set, and the milliseconds it took. */
+/** The probabilities of one query after some gradient steps on the support set, and the milliseconds they took. */
 async function adapted({ support, query, shape, steps, rate }) {
   const { ort, session } = opened;
   const n = support.length;
