@@ -171,7 +171,7 @@ def test_a_dense_head_is_stored_as_it_is_and_serves_its_own_number_of_classes() 
     assert stored == state
     assert open_head(stored, recipe.head, network) == state
     seven = build_network(recipe.backbone, recipe.preprocessing, 7)
-    with pytest.raises(ConfigError, match=r"tells 5 classes apart, the task has 7; .* zero head"):
+    with pytest.raises(ConfigError, match=r"has 5 classes, the task has 7; .* zero head"):
         open_head(stored, recipe.head, seven)
 
 
