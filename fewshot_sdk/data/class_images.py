@@ -1,4 +1,4 @@
-"""Class-indexed pictures, and the cache that they are decoded into once."""
+"""Images by class, and the cache that holds them decoded."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ _DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, BundleErro
 class ClassImages:
     """Classes of images of one size.
 
-    images: uint8, (n_images, height, width, channels), the classes one after the other; often a
-        read-only memory map.
-    rows: for each class the rows of `images` that are its own, as int64 (n_class_images,).
+    images: uint8 (n_images, height, width, channels), class after class; often a read-only memory map.
+    rows: for each class the numbers of its rows in `images`, int64 (n_class_images,).
     names: one per class.
-    rotations: 1, or 4 to make each class turned by 0, 90, 180 and 270 degrees a class of its own;
-        class `4 * c + r` is then class c turned r quarters.
-    source: what the pixels are, in full; the first word names the data set.
+    rotations: 1, or 4 so that rotating a class by 0, 90, 180 and 270 degrees gives four classes; class
+        `4 * c + r` is then class c rotated by r quarter turns.
+    source: full description of the pixels; its first word is the name of the data set.
     """
 
     images: Pixels
@@ -45,19 +44,21 @@ class ClassImages:
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.names):
-            raise DataError(f"expected a name for each class, found {len(self.names)} for {len(self.rows)}")
+            raise DataError(
+                f"expected a name for each class, found {len(self.names)} names for {len(self.rows)} classes"
+            )
         if self.rotations not in (1, 4):
             raise DataError(f"rotations: expected 1 or 4, found {self.rotations}")
         if self.rotations == 4 and self.images.shape[1] != self.images.shape[2]:
-            raise DataError(f"only square images can be turned, found {list(self.images.shape[1:3])}")
+            raise DataError(f"only square images can be rotated, found {list(self.images.shape[1:3])}")
 
     @property
     def n_classes(self) -> int:
-        """How many classes there are, turned ones counted."""
+        """Number of classes, including rotated ones."""
         return len(self.names) * self.rotations
 
     def n_images(self, class_index: int) -> int:
-        """How many images a class has."""
+        """Number of images of a class."""
         return len(self.rows[class_index // self.rotations])
 
     def take(self, class_index: int, which: Sequence[int] | NDArray[np.int64]) -> Pixels:
@@ -66,9 +67,9 @@ class ClassImages:
         return np.rot90(self.images[self.rows[character][which]], quarter_turns, axes=(1, 2))
 
     def subset(self, classes: Sequence[int], rotations: int = 1) -> ClassImages:
-        """Only these classes of an unturned set, in this order."""
+        """Only these classes of an unrotated set, in this order."""
         if self.rotations != 1:
-            raise DataError("choose the classes first, then their rotations")
+            raise DataError("the classes are rotated already; choose the classes first, then their rotations")
         return ClassImages(
             images=self.images,
             rows=tuple(self.rows[c] for c in classes),
@@ -84,36 +85,36 @@ class ClassImages:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the classes are made of: the pixels' source, the names and the rotations.
+        """SHA-256 of everything that determines the classes: the pixels' source, the names and the rotations.
 
-        The pixels follow from these and are not hashed again: a source in the cache names the data set's files by
-        their hashes (those of a folder by size and time) and the preprocessing, and the cache checks its own copy.
+        The pixels follow from these and are not hashed again: a source in the cache contains the preprocessing and the
+        hashes of the data set's files (sizes and times for a folder), and the cache checks its own copy.
         """
         text = "\n".join([self.source, str(self.rotations), *self.names])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cached(source: str, make: Callable[[], dict[str, Pixels]]) -> ClassImages:
-    """The classes that `make` gives, name -> uint8 (n, height, width, channels), kept on disk.
+    """The classes that `make` returns, name -> uint8 (n, height, width, channels), cached on disk.
 
-    `source` says what they are made of, in full: it is the key. A kept copy that is not, byte for byte, what was
-    written is made anew.
-    Raises SaveError if there is no room for it, DataError if it cannot be read back.
+    source: the key, a full description of what they are made from. A cached copy that differs by a byte from what was
+    written is made again.
+    Raises SaveError if the cache cannot be written, DataError if it cannot be read back.
     """
     folder = cache_folder() / f"{source.split()[0]}-{sha256(source.encode())[:32]}"
     with suppress(*_DAMAGED):
-        return _kept(folder, source)
-    refusal = _keep(folder, make())
+        return _read(folder, source)
+    refusal = _write(folder, make())
     try:
-        return _kept(folder, source)
+        return _read(folder, source)
     except _DAMAGED as error:
         if refusal:
             raise SaveError(f"{refusal}; FEWSHOT_CACHE names another cache folder") from None
-        raise DataError(f"{folder} was written just now and reads back damaged ({error}); check that disk") from None
+        raise DataError(f"{folder} was just written, but reads back damaged ({error}); check the disk") from None
 
 
-def _keep(folder: Path, classes: dict[str, Pixels]) -> FewshotError | None:
-    """Write the classes; what refused that, which does not matter if another process wrote them meanwhile."""
+def _write(folder: Path, classes: dict[str, Pixels]) -> FewshotError | None:
+    """Write the classes; the error, if any, which does not matter if another process has written them meanwhile."""
     array = io.BytesIO()
     np.save(array, np.concatenate(list(classes.values())))
     counts = {name: len(images) for name, images in classes.items()}
@@ -125,17 +126,17 @@ def _keep(folder: Path, classes: dict[str, Pixels]) -> FewshotError | None:
     return None
 
 
-def _kept(folder: Path, source: str) -> ClassImages:
-    """What a folder holds. Raises one of `_DAMAGED` if it is not what `_keep` wrote."""
+def _read(folder: Path, source: str) -> ClassImages:
+    """The classes in a cache folder. Raises one of `_DAMAGED` if it is not what `_write` wrote."""
     entries = listed(read_bounded(folder / MANIFEST, MAX_TEXT_BYTES), folder)
     names = read_bounded(folder / CLASSES, _MAX_NAMES)
     status = (folder / IMAGES).stat()
     pixels = _sha256_of(folder / IMAGES, status.st_ino, status.st_mtime_ns, status.st_size)
     if {name: expected for name, (expected, _) in entries.items()} != {CLASSES: sha256(names), IMAGES: pixels}:
-        raise ValueError("its files are not those of its manifest")
+        raise ValueError("its files do not match its manifest")
     images, counts = np.load(folder / IMAGES, mmap_mode="r"), json.loads(names)
     if images.dtype != np.uint8 or images.ndim != 4 or sum(counts.values()) != len(images):
-        raise ValueError(f"expected {sum(counts.values())} pictures of uint8, found {images.dtype} {images.shape}")
+        raise ValueError(f"expected {sum(counts.values())} uint8 images, found {images.dtype} {images.shape}")
     ends = np.cumsum(list(counts.values()))
     return ClassImages(
         images=images,
@@ -146,7 +147,7 @@ def _kept(folder: Path, source: str) -> ClassImages:
 
 
 @cache
-def _sha256_of(path: Path, *_when: int) -> str:
-    """A file's SHA-256, worked out once in a process for each state of it: inode, time of change, bytes."""
+def _sha256_of(path: Path, *_state: int) -> str:
+    """A file's SHA-256, computed once per process for each state of the file: inode, time of change, size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

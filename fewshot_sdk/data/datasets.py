@@ -13,18 +13,18 @@ from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.errors import DataError
 from fewshot_sdk.tables import referred, row_of
 
-# what `DATASETS` refers to: of the folder with its files, if one is named, the settings, split and part, its classes
+# the function that `DATASETS` names as `read`: (folder of the files or None, settings, split, part) -> classes
 Reader = Callable[[Path | None, Preprocessing, str, Part], ClassImages]
 
 
 def data_source(name: str) -> DataSource:
-    """A data set with its usual split, by name. Raises DataError, listing the known ones."""
-    opened = {name: row for name, row in DATASETS.items() if row.read}
-    return DataSource(name=name, split=row_of(opened, name, "data set", DataError).splits[0])
+    """A data set with its default split, by name. Raises DataError, which lists the known ones."""
+    readable = {name: row for name, row in DATASETS.items() if row.read}
+    return DataSource(name=name, split=row_of(readable, name, "data set", DataError).splits[0])
 
 
 def held_out(source: DataSource) -> Part:
-    """The part to watch a training by: validation classes, where the split names some."""
+    """The part for evaluation during training: validation classes if the split has some, otherwise test classes."""
     return "val" if "val" in DATASETS[source.name].parts else "test"
 
 
@@ -34,18 +34,18 @@ def open_dataset(
     part: Part,
     root: Path | None = None,
 ) -> ClassImages:
-    """The classes to train on, turned if `source` says so, or the unturned ones to validate or test on.
+    """The classes of one part: for training, with rotations if `source` asks for them, for validation or for testing.
 
-    root: the folder with the data set's files, where it has any (see `omniglot` and `mini_imagenet`).
-    Raises DataError if they are missing or corrupt, or if the data set has no such part: only
-    mini-ImageNet's split names classes for validation.
+    root: the folder with the data set's files, if it has any (see `omniglot` and `mini_imagenet`).
+    Raises DataError if files are missing or corrupt, or if the data set has no such part: only
+    mini-ImageNet's split has validation classes.
     """
     row = DATASETS[source.name]
     if not row.read:
         raise DataError(row.closed)
     if part not in row.parts:
         kind = {"train": "training", "val": "validation", "test": "test"}[part]
-        raise DataError(f"{source.name} has no {kind} classes; take `test`, or some of `train`")
+        raise DataError(f"{source.name} has no {kind} classes; use `test`, or some of `train`")
     classes = cast("Reader", referred(row.read))(root, settings, source.split, part)
-    turned = 4 if source.rotations and part == "train" else 1
-    return classes.subset(range(classes.n_classes), rotations=turned)
+    rotations = 4 if source.rotations and part == "train" else 1
+    return classes.subset(range(classes.n_classes), rotations=rotations)

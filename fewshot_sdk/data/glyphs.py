@@ -1,7 +1,7 @@
-"""Glyphs: an endless supply of made-up characters, drawn stroke by stroke. Nothing to download.
+"""Glyphs: an endless supply of invented characters, drawn stroke by stroke. Nothing to download.
 
-A character is two to four strokes, each a smooth curve through a few points. A drawer writes it
-with a hand of his own: other slant, size and place, a thicker or thinner pen, unsteady points.
+A character is two to four strokes, each a smooth curve through a few points. Every drawer has an individual
+hand: a different slant, size and position, a thicker or thinner pen, unsteady points.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from fewshot_sdk.images.preprocessing import Pixels, preprocess
 
 SIDE = 105  # pixels, as in Omniglot
 GLYPH_CLASSES, GLYPH_DRAWERS = 600, 20
-_LAYOUT = 1  # raise when the drawings change for the same seed
+_LAYOUT = 1  # increase when the drawings for the same seed change
 
 Stroke = NDArray[np.float64]  # (n_points, 2), x and y from 0 to 1
 
 
 def glyph(seed: int, index: int) -> list[Stroke]:
-    """Character number `index` of the alphabet `seed`: its strokes' points."""
+    """Character number `index` of alphabet `seed`: the points of each stroke."""
     rng = np.random.default_rng((seed, index))
     strokes = []
     for _ in range(rng.integers(2, 5)):
@@ -51,7 +51,7 @@ def draw(strokes: list[Stroke], rng: Generator, side: int = SIDE) -> Image.Image
 
 
 def smooth(points: Stroke, steps: int = 8) -> Stroke:
-    """A Catmull-Rom curve through the points, `steps` pieces between two of them."""
+    """A Catmull-Rom curve through the points, with `steps` pieces between two of them."""
     p = np.concatenate([points[:1], points, points[-1:]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
     before, left, right, after = p[:-3], p[1:-2], p[2:-1], p[3:]
@@ -65,7 +65,7 @@ def smooth(points: Stroke, steps: int = 8) -> Stroke:
 
 
 def read(root: Path | None, settings: Preprocessing, split: str, part: str) -> ClassImages:  # noqa: ARG001
-    """The classes of one part as a data set: `train`, or other ones for `test`. There is one split, and no file."""
+    """The classes of one part: `train`, or other characters for `test`. There is one split, and no files."""
     return glyphs(GLYPH_CLASSES, GLYPH_DRAWERS, settings, first=0 if part == "train" else GLYPH_CLASSES)
 
 

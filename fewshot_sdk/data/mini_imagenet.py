@@ -1,6 +1,6 @@
-"""mini-ImageNet: 100 classes of 84 x 84 photographs in Ravi & Larochelle's split, from folders or zips of your own.
+"""mini-ImageNet: 100 classes of 84 x 84 photographs in Ravi & Larochelle's split, from your own folders or zips.
 
-The pictures are ImageNet's and cannot be downloaded here: make them from your copy of it.
+The images are ImageNet's and cannot be downloaded here: make them from your copy.
 Source: Vinyals et al. 2016; Ravi & Larochelle, "Optimization as a Model for Few-Shot Learning", 2017.
 """
 
@@ -39,20 +39,20 @@ _LISTS = {
 WNIDS = {part: frozenset(names.split()) for part, names in _LISTS.items()}
 PICTURES = (".jpg", ".jpeg", ".png")
 _MAX_PICTURE = 4 * 2**20
-_LAYOUT = 1  # raise when the cached arrays change for the same pictures and settings
+_LAYOUT = 1  # increase when the cached arrays for the same images and settings change
 
 
 def read(root: Path | None, settings: Preprocessing, split: str, part: str) -> ClassImages:  # noqa: ARG001
-    """The classes of one part of the one split, see `mini_imagenet`."""
+    """The classes of one part of the only split, see `mini_imagenet`."""
     return mini_imagenet(root, settings, part)
 
 
 def mini_imagenet(root: Path | None, settings: Preprocessing, part: str) -> ClassImages:
     """The classes of one part of the split, `train` (64), `val` (16) or `test` (20), as preprocessed pixels.
 
-    root: a folder that holds `<part>.zip`, with `<part>/<wnid>/*.jpg` inside, or such folders themselves;
+    root: a folder with `<part>.zip`, which contains `<part>/<wnid>/*.jpg`, or with these folders themselves;
     None takes `FEWSHOT_DATA`/mini-imagenet.
-    Raises DataError if there is neither, if the classes are not those of the split, or for a damaged file.
+    Raises DataError if there is neither, if the classes are not those of the split, or if a file is damaged.
     """
     data = os.environ.get("FEWSHOT_DATA")
     folder = root or (Path(data) / "mini-imagenet" if data else None)
@@ -85,7 +85,7 @@ def mini_imagenet(root: Path | None, settings: Preprocessing, part: str) -> Clas
 
 
 def _files(source: Path, part: str) -> Iterator[tuple[tuple[str, str], str]]:
-    """(wnid, file name) -> something that changes when the file does."""
+    """Pairs of (wnid, file name) and a mark that changes when the file does."""
     if source.is_dir():
         for path in source.glob("*/*"):
             if path.suffix.lower() in PICTURES:
@@ -104,7 +104,7 @@ def _check_classes(found: set[str], source: Path, part: str) -> None:
     if found == expected:
         return
     missing, foreign = sorted(expected - found), sorted(found - expected)
-    elsewhere = [f"{wnid} is of {other}" for wnid in foreign for other in WNIDS if wnid in WNIDS[other]]
+    elsewhere = [f"{wnid} belongs to {other}" for wnid in foreign for other in WNIDS if wnid in WNIDS[other]]
     raise DataError(
         f"{source} is not the {part} part of Ravi & Larochelle's split, {len(expected)} classes: "
         f"{len(missing)} missing ({', '.join(missing[:3])}), {len(foreign)} foreign "

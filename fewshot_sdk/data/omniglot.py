@@ -1,4 +1,4 @@
-"""Omniglot: 1,623 characters of 50 alphabets by 20 drawers, read from the two official zips.
+"""Omniglot: 1,623 characters of 50 alphabets, each by 20 drawers, read from the two official zips.
 
 Source: Lake, Salakhutdinov, Tenenbaum, "Human-level concept learning through probabilistic
 program induction", Science 2015; github.com/brendenlake/omniglot (MIT).
@@ -32,16 +32,16 @@ MD5 = {
 }
 PAPER_TRAIN, ALL = 1200, 1623
 _MAX_ZIP = 64 * 2**20
-_LAYOUT = 1  # raise when the cached arrays change for the same zips and settings
+_LAYOUT = 1  # increase when the cached arrays for the same zips and settings change
 
 
 def omniglot(root: Path | None, settings: Preprocessing, split: str, part: str) -> ClassImages:
-    """The unturned characters of one part of a split, as preprocessed pixels.
+    """The unrotated characters of one part of a split, as preprocessed pixels.
 
-    root: the folder of the zips; None takes `FEWSHOT_DATA`/omniglot, else downloads them.
-    split `official`: part `train` is the background set, `test` the evaluation set. Split `paper`:
-    both merged, 1,200 of the 1,623 for training (the same share of fewer), drawn by a hash of the
-    names and so the same everywhere.
+    root: the folder of the zips; None takes `FEWSHOT_DATA`/omniglot, or else downloads them.
+    Split `official`: part `train` is the background set, `test` the evaluation set. Split `paper`:
+    both merged; 1,200 of the 1,623 (or the same share of fewer) are for training, chosen by a hash of
+    the names and therefore the same everywhere.
     Raises DataError if a zip is missing, corrupt or not Omniglot.
     """
     folder = root or _default_root()
@@ -50,9 +50,9 @@ def omniglot(root: Path | None, settings: Preprocessing, split: str, part: str) 
     if split == "official":
         wanted = "images_background/" if part == "train" else "images_evaluation/"
         return everything.subset([i for i, name in enumerate(names) if name.startswith(wanted)])
-    drawn = sorted(range(len(names)), key=lambda i: sha256(names[i].partition("/")[2].encode()))
+    shuffled = sorted(range(len(names)), key=lambda i: sha256(names[i].partition("/")[2].encode()))
     cut = len(names) * PAPER_TRAIN // ALL
-    return everything.subset(sorted(drawn[:cut] if part == "train" else drawn[cut:]))
+    return everything.subset(sorted(shuffled[:cut] if part == "train" else shuffled[cut:]))
 
 
 def _default_root() -> Path:
@@ -66,22 +66,22 @@ def _default_root() -> Path:
 
 
 def _download(url: str, md5: str, target: Path) -> None:
-    by_hand = f"fetch it by hand and pass its folder with --root, or set FEWSHOT_DATA ({url})"
+    advice = f"fetch it by hand and pass its folder with --root, or set FEWSHOT_DATA ({url})"
     try:
         with draft_beside(target) as draft:
             part = draft / target.name
-            with urllib.request.urlopen(url, timeout=60) as answer, part.open("wb") as file:
-                shutil.copyfileobj(answer, file)
+            with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as file:
+                shutil.copyfileobj(response, file)
             found = hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest()
             if found != md5:
-                raise DataError(f"{target.name}: expected md5 {md5}, the download has {found}; {by_hand}")
+                raise DataError(f"{target.name}: expected md5 {md5}, the download has {found}; {advice}")
             part.replace(target)
     except OSError as error:
-        raise DataError(f"could not download {target.name} ({error}); {by_hand}") from None
+        raise DataError(f"could not download {target.name} ({error}); {advice}") from None
 
 
 def _decoded(zips: list[Path], settings: Preprocessing) -> ClassImages:
-    """Both zips as one memory-mapped array, decoded on first use and kept in the cache folder."""
+    """Both zips as one memory-mapped array, decoded on first use and cached."""
     advice = f"--root must be the folder that holds {' and '.join(MD5)}"
     contents = [read_bounded(path, _MAX_ZIP, DataError, advice) for path in zips]
 

@@ -1,4 +1,4 @@
-"""Few-shot tasks: task i is a pure function of (seed, i), so sharding and resuming need no state."""
+"""Few-shot tasks: task i is a pure function of (seed, i), so sharing the work and resuming need no state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Task:
     """One few-shot task. Images are uint8 (n, height, width, channels), labels int64 (n,).
 
     support: n_way * k_shot images, grouped by class; query: n_way * n_query, likewise.
-    seed: what the order of the inner mini-batches is drawn from.
+    seed: determines the order of the inner mini-batches.
     """
 
     n_way: int
@@ -33,9 +33,9 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskSampler:
-    """Tasks of n_way classes with k_shot support and n_query query images each, no image twice.
+    """Tasks of n_way classes, each with k_shot support and n_query query images; no image occurs twice in a task.
 
-    Raises DataError if the data have too few classes, or a class too few images.
+    Raises DataError if there are too few classes, or a class has too few images.
     """
 
     data: ClassImages
@@ -61,7 +61,7 @@ class TaskSampler:
                 )
 
     def task(self, index: int) -> Task:
-        """Task number `index` of the endless stream."""
+        """Task number `index` of the endless sequence."""
         rng = np.random.default_rng((self.seed, index))
         support, query = [], []
         for class_index in rng.choice(self.data.n_classes, self.n_way, replace=False):
@@ -82,5 +82,5 @@ class TaskSampler:
 
 
 def mini_batches(n: int, batch_size: int, steps: int, seed: Seed, replacement: bool = False) -> Tensor:
-    """`schedules.schedule`, or with replacement `schedules.redrawn`, as a tensor: int64 (steps, min(batch_size, n))."""
+    """`minibatches.schedule`, or with replacement `redrawn`, as a tensor: int64 (steps, min(batch_size, n))."""
     return torch.from_numpy((redrawn if replacement else schedule)(n, batch_size, steps, seed))

@@ -1,4 +1,4 @@
-"""Sine waves: tasks of numbers, each a wave to learn from a few of its points.
+"""Sine waves: regression tasks, each a wave to learn from a few of its points.
 
 Source: Nichol et al. 2018, section 2; Finn et al. 2017, section 5.1.
 """
@@ -14,9 +14,10 @@ POINTS = 50
 
 
 def wave(index: int, seed: int, n_points: int = 10) -> Task:
-    """a sin(x + b): all 50 points of [-5, 5] in some order to train on, a few others to adapt to.
+    """The task of a wave a sin(x + b): all 50 points of [-5, 5], shuffled, as support set for training.
 
-    The query set is those few and then all of them in order, so that an error is over the whole wave.
+    The query set is n_points random others, to adapt to, and then the 50 points in order, so that errors can be
+    measured over the whole wave.
     """
     rng = np.random.default_rng((seed, index))
     a, b = rng.uniform(0.1, 5), rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""Conv4 in C: the same laws as `inner_loop`, `meta_gradients` and `backbones`, several times faster; float32 only."""
+"""Conv4 in C: what `inner_loop`, `meta.second_order` and `nets.conv4` do, several times faster; float32 only."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from fewshot_sdk.nets.network import HEAD, Network
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.tables import referred
 
-MAX_THREADS = 4  # threads that share a step: of 28 x 28 pixels the last layer has four positions
-CompiledNetwork = Callable[[Network], "CompiledConv4 | None"]  # what `BACKBONES` refers to by `compiled`
-_opened: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
+MAX_THREADS = 4  # threads per step: for 28 x 28 pixels the last layer has only four positions
+CompiledNetwork = Callable[[Network], "CompiledConv4 | None"]  # the function that `BACKBONES` names as `compiled`
+_compiled: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary()
 
 
 def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
-    """The compiled twin of a network; None where nothing can be compiled, for a backbone that
-    has none, or for weights other than float32."""
+    """The compiled version of a network; None without a working C compiler, for a backbone that has no C code,
+    or for weights other than float32."""
     if not isinstance(network, Network) or not (reference := BACKBONES[network.backbone.kind].compiled):
         return None
     if any(tensor.dtype != torch.float32 for tensor in params.values()):
         return None
-    if network not in _opened:
-        _opened[network] = cast("CompiledNetwork", referred(reference))(network)
-    return _opened[network]
+    if network not in _compiled:
+        _compiled[network] = cast("CompiledNetwork", referred(reference))(network)
+    return _compiled[network]
 
 
 def conv4_twin(network: Network) -> CompiledConv4 | None:
-    """The twin of Conv4 with batch norm, where it can be compiled."""
+    """The compiled version of Conv4 with batch norm; None for another norm or without a working C compiler."""
     backbone = network.backbone
     if backbone.judges_alone or not (code := library()):
         return None
@@ -58,7 +58,7 @@ class _Rule(ctypes.Structure):
 
 
 class CompiledConv4:
-    """One network's settings and working memory for the C code. Not for several threads at once."""
+    """The C code with the settings and working memory of one network. Only one thread at a time may use it."""
 
     def __init__(self, network: Network, backbone: Conv4, code: ctypes.CDLL) -> None:
         self._code = code
@@ -66,18 +66,18 @@ class CompiledConv4:
         self.n_way = network.n_way
         lanes = code.conv4_lanes()
         self._filters = -(-self._backbone.filters // lanes) * lanes  # padded with zeros
-        every = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(-1, 1, 1, self._preprocessing.channels)
+        values = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(-1, 1, 1, self._preprocessing.channels)
         pixels = network.get_submodule("pixels")
-        self._values = pixels(every).float().view(256, -1).T.contiguous()  # what each pixel value is to the network
+        self._values = pixels(values).float().view(256, -1).T.contiguous()  # the network's input for each pixel value
         self._memory = torch.empty(0, dtype=torch.uint8)
 
     def fine_tune(
         self, packed: Tensor, updates: int, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop,
         cores: int = 1,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """`inner_loop.fine_tune` on a packed state, up to rounding; biases under a norm do not move at all.
+        """`inner_loop.fine_tune` on a packed state, equal up to rounding; biases before a norm do not move at all.
 
-        cores: how many share each step, four at most; the bits are the same.
+        cores: threads per step, at most four; the bits do not depend on it.
         """
         cores = min(cores, MAX_THREADS)
         self._check(images, batches, labels)
@@ -93,17 +93,18 @@ class CompiledConv4:
             *(_at(theta), _at(moments), ctypes.c_int64(updates), ctypes.byref(rule)),
             *(_at(images), _at(labels), _at(batches), size, steps, _at(self._values)),
             *(_at(grads), _at(losses), cores),
-            _at(self._room(self._code.conv4_bytes(ctypes.byref(network), size, cores))),
+            _at(self._workspace(self._code.conv4_bytes(ctypes.byref(network), size, cores))),
         )
         return end, losses
 
     def gradients(
         self, start: LearnerState, rates: Params, images: Tensor, labels: Tensor, first: Tensor, last: Tensor
     ) -> tuple[Params, Params, Tensor]:
-        """Of the loss of the rows `last` after a step of plain SGD on each of `first`, (steps, batch_size): its slope
-        by the start's weights, by the rates if the start has any, and all mini-batches' losses, (steps + 1,).
+        """Meta-gradients of the loss on the rows `last`, after one step of plain SGD on each mini-batch of `first`.
 
-        rates: of each single weight that the steps move.
+        Returns the gradients with respect to the start's weights and, if the start has learned rates, to those; and
+        the losses of all mini-batches, (steps + 1,). first: (steps, batch_size), row numbers.
+        rates: one for every single weight that the steps move.
         """
         for rows in (first, last):
             self._check(images, rows, labels)
@@ -116,15 +117,15 @@ class CompiledConv4:
         self._code.conv4_gradient(
             ctypes.byref(network),
             *(_at(theta), _at(rate), deep, _at(images), _at(labels), _at(first), size, steps, _at(last), len(last)),
-            *(_at(self._values), _at(gradient), _at(by_rates), _at(losses), _at(self._room(needed))),
+            *(_at(self._values), _at(gradient), _at(by_rates), _at(losses), _at(self._workspace(needed))),
         )
         found = self._unpack(by_rates, start.params) if start.rates else {}
         return self._unpack(gradient, start.params), {name: found[name] for name in rates if name in found}, losses
 
     def logits(self, theta: Tensor, images: Tensor, norms: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (n, n_way) by packed weights, and each layer's norm statistics, (4, mean and var, filters).
+        """Logits (n, n_way) for packed weights, and the statistics of each layer's norm, (4, mean and var, filters).
 
-        norms: such statistics to use; None takes those of the images themselves.
+        norms: the statistics to use; None takes those of the images themselves.
         """
         rows = torch.arange(len(images))
         self._check(images, rows)
@@ -135,16 +136,16 @@ class CompiledConv4:
             ctypes.byref(network),
             *(_at(theta), _at(images), _at(rows), len(images), _at(self._values)),
             *(None if norms is None else _at(norms), _at(found), _at(logits)),
-            _at(self._room(self._code.conv4_bytes(ctypes.byref(network), len(images), 1))),
+            _at(self._workspace(self._code.conv4_bytes(ctypes.byref(network), len(images), 1))),
         )
         return logits, found
 
     def pack(self, state: LearnerState) -> Tensor:
-        """Weights and, for Adam, second moments as the vector that the C code works on."""
+        """Weights and, for Adam, second moments as one vector in the layout of the C code."""
         return torch.cat([self._pack(part) for part in (state.params, state.second_moments) if part])
 
     def unpack(self, vector: Tensor, like: LearnerState, updates: int) -> LearnerState:
-        """The state that `pack` made a vector of; `like` gives the names and shapes."""
+        """The state of a vector made by `pack`; `like` gives the names and shapes."""
         adam = bool(like.second_moments)
         theta, moments = vector.chunk(2) if adam else (vector, vector)
         return LearnerState(
@@ -163,8 +164,8 @@ class CompiledConv4:
                 kernel = F.pad(kernel, (0, wide - filters, 0, len(kernel) % 2))
             else:
                 kernel = F.pad(kernel, (0, wide - filters, 0, wide - filters))
-            others = [params[name] for name in (f"conv{i}.bias", f"norm{i}.weight", f"norm{i}.bias")]
-            parts += [kernel, *(F.pad(other, (0, wide - filters)) for other in others)]
+            vectors = [params[name] for name in (f"conv{i}.bias", f"norm{i}.weight", f"norm{i}.bias")]
+            parts += [kernel, *(F.pad(vector, (0, wide - filters)) for vector in vectors)]
         weight, bias = (params[name] for name in HEAD)
         rows = weight.view(len(bias), filters, -1).transpose(1, 2)  # class, position, filter
         return torch.cat([part.flatten() for part in [*parts, F.pad(rows, (0, wide - filters)), bias]])
@@ -195,28 +196,28 @@ class CompiledConv4:
         return {name: found[name] for name in like}
 
     def _network(self, pairs: bool) -> _Network:
-        seen = self._preprocessing
+        pixels = self._preprocessing
         return _Network(
-            *(seen.height, seen.width, seen.channels, self._filters, self._backbone.downsample == "pool"),
+            *(pixels.height, pixels.width, pixels.channels, self._filters, self._backbone.downsample == "pool"),
             *(self.n_way, pairs and b"bf16" in self._code.conv4_instructions(), self._backbone.norm_epsilon),
         )
 
-    def _room(self, needed: int) -> Tensor:
+    def _workspace(self, needed: int) -> Tensor:
         if len(self._memory) < needed:
             self._memory = torch.empty(needed, dtype=torch.uint8)
         return self._memory
 
     def _check(self, images: Tensor, rows: Tensor, labels: Tensor | None = None) -> None:
-        seen = self._preprocessing
-        expected = (seen.height, seen.width, seen.channels)
+        pixels = self._preprocessing
+        expected = (pixels.height, pixels.width, pixels.channels)
         if images.dtype != torch.uint8 or images.shape[1:] != expected:
             raise ValueError(f"expected uint8 images (n, {expected}), found {images.dtype} {list(images.shape)}")
         if rows.dtype != torch.int64 or (rows.numel() and not (rows.min() >= 0 and rows.max() < len(images))):
-            raise ValueError(f"expected int64 rows under {len(images)}, found {rows.dtype} up to {rows.max()}")
+            raise ValueError(f"expected int64 rows below {len(images)}, found {rows.dtype} up to {rows.max()}")
         if labels is None:
             return
         if len(labels) != len(images) or not ((labels >= 0) & (labels < self.n_way)).all():
-            raise ValueError(f"expected {len(images)} labels under {self.n_way}, found {labels.tolist()}")
+            raise ValueError(f"expected {len(images)} labels below {self.n_way}, found {labels.tolist()}")
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:

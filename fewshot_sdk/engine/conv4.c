@@ -1,15 +1,15 @@
-/* Conv4's inner loop: forward, backward and update, one small mini-batch after another, by one thread or a few.
-   conv4_second_order.c, which includes this file and is what is compiled, goes back through its steps.
+/* Conv4's inner loop: forward, backward and update on one small mini-batch after another, on one or a few threads.
+   conv4_second_order.c includes this file, is what is compiled, and differentiates through the steps.
 
-   Activations lie as [position][image][channel], so that at each output position a convolution is a sum
-   over its taps of plain products (image x channel) (channel x filter): no patches are copied, and none
-   are computed on padding. The backward pass is the same sum with the table of taps turned round.
+   Activations are stored as [position][image][channel], so that at each output position a convolution is a sum
+   over its taps of plain products (image x channel) (channel x filter): no patches are copied, and nothing is
+   computed on padding. The backward pass is the same sum with the table of taps inverted.
 
-   Products run on 32-bit units: a float, or a pair of bfloat16 neighbours along the summed dimension,
-   which one instruction multiplies and adds up in float32. All else is float32. Channel counts are
-   padded with zeros to a multiple of LANES; the padding's gradients are zero, so it stays so. */
+   Products work on 32-bit units: a float, or a pair of neighbouring bfloat16 along the summed dimension,
+   which one instruction multiplies and adds up in float32. Everything else is float32. Channel counts are
+   padded with zeros to a multiple of LANES; the padding's gradients are zero, so it stays zero. */
 
-#define _GNU_SOURCE /* for sched_getcpu and its like */
+#define _GNU_SOURCE /* for sched_getcpu and the CPU_* macros */
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -21,7 +21,7 @@
 #endif
 
 #if defined(__AVX512F__)
-enum { LANES = 16, REGISTERS = 24, WIDEST = 4 }; /* floats in a vector; vectors in a tile, and across it */
+enum { LANES = 16, REGISTERS = 24, WIDEST = 4 }; /* floats in a vector; vectors in a tile, and across a tile */
 #elif defined(__AVX__)
 enum { LANES = 8, REGISTERS = 12, WIDEST = 2 };
 #else
@@ -42,9 +42,9 @@ INLINE vec where(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) |
 
 /* ---- products ---- */
 
-typedef struct { const float *a, *b; } Term; /* a block of the left and of the right matrix */
+typedef struct { const float *a, *b; } Term; /* a block of the left matrix and one of the right */
 typedef struct {
-    int depth;          /* units summed within a term */
+    int depth;          /* number of units summed within a term */
     long row, col, wide; /* strides: A[r * row + k * col], B[k * wide + f] */
     int pairs;          /* units are pairs of bfloat16 */
 } Layout;
@@ -94,7 +94,7 @@ STRIP(strip2, CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2) CASE(6, 2) 
 STRIP(strip1, CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1) CASE(7, 1) CASE(8, 1)
                  CASE(9, 1) CASE(10, 1) CASE(11, 1) CASE(12, 1))
 
-/* out (rows x cols) = [out +] the sum over terms of A B */
+/* out (rows x cols) = the sum over terms of A B; with more, out += it */
 static void product(const Term *terms, int n_terms, Layout at, int rows, int cols, float *out, long out_row, int more) {
     for (int col = 0; col < cols;) {
         int left = (cols - col) / LANES;
@@ -159,12 +159,12 @@ typedef struct {
     int pool;                    /* 1: stride 1 and a 2 x 2 max-pool; 0: stride 2 */
     int ways;
     int pairs;                   /* products in bfloat16 */
-    float epsilon;               /* of the batch norm */
+    float epsilon;               /* of batch norm */
 } Network;
 
 typedef struct {
     int taps, rows;                  /* of the kernel: taps x rows x filters */
-    int in_h, in_w, h, w, out_h, out_w; /* before the convolution, after it, after the pool */
+    int in_h, in_w, h, w, out_h, out_w; /* size before the convolution, after it, after the pool */
     long kernel, bias, gamma, beta;  /* offsets into the parameters */
 } Layer;
 
@@ -173,7 +173,7 @@ static long lay_out(const Network *net, Layer layers[LAYERS]) {
     int h = net->height, w = net->width;
     for (int i = 0; i < LAYERS; i++) {
         Layer *l = &layers[i];
-        l->taps = i ? TAPS : 1; /* the first layer's patches are copied out: they are small */
+        l->taps = i ? TAPS : 1; /* the first layer's patches are copied: they are small */
         l->rows = i ? net->filters : (TAPS * net->channels + 1) / 2 * 2;
         l->out_h = (h + 1) / 2, l->out_w = (w + 1) / 2;
         l->in_h = h, l->in_w = w;
@@ -208,13 +208,13 @@ long conv4_parameters(const Network *net) {
 }
 
 typedef struct {
-    float *x, *x_units;   /* input, as left operand of the forward product */
+    float *x, *x_units;   /* input, as the left operand of the forward product */
     float *y, *z;         /* after the convolution; after norm, pool and ReLU */
     uint8_t *chosen;      /* the pool's argmax, 0 to 3 */
     float *mean, *scale;  /* scale: 1 / sqrt(var + epsilon) */
-    float *g, *d;         /* the slope by what the norm gives, and by y; one memory for all where they are not kept */
-    int *table;           /* (positions, taps): which input position, or -1 */
-    int *turned;          /* (input positions, taps): which output position, or -1 */
+    float *g, *d;         /* gradients of the norm's output and of y; all layers share one buffer unless kept */
+    int *table;           /* (positions, taps): input position, or -1 */
+    int *turned;          /* (input positions, taps): output position, or -1 */
 } Work;
 
 typedef struct { char *at; } Arena;
@@ -225,7 +225,7 @@ static void *take(Arena *arena, long bytes) {
 }
 #define TAKE(type, n) (type *)take(arena, sizeof(type) * (long)(n))
 
-static int before(int size, int stride) { /* rows of padding before the first; TensorFlow's "same" */
+static int before(int size, int stride) { /* rows of padding before the first row; TensorFlow's "same" */
     int missing = ((size + stride - 1) / stride - 1) * stride + 3 - size;
     return missing > 0 ? missing / 2 : 0;
 }
@@ -240,15 +240,15 @@ typedef struct {
     Layer layers[LAYERS];
     Work work[LAYERS];
     int n;
-    int rank, n_threads; /* of the threads that share the work; see below */
+    int rank, n_threads; /* among the threads that share the work; see below */
     struct Group *group;
     float *pixels, *logits, *delta, *d, *d_units, *dx, *w_units, *w_turned, *x_pairs;
-    Term *terms; /* each thread's own */
+    Term *terms; /* a part for each thread */
     long n_terms;
     double *sums;
 } Run;
 
-/* Lays out the memory that n images pass through; from a NULL arena only the bytes are counted. */
+/* Lays out the scratch memory for n images; with a NULL arena it only counts bytes. */
 static void lay_out_scratch(Run *run, const Network *net, int n, int threads, Arena *arena) {
     run->net = *net;
     run->rank = 0, run->n_threads = 1, run->group = NULL;
@@ -272,7 +272,8 @@ static void lay_out_scratch(Run *run, const Network *net, int n, int threads, Ar
     run->sums = TAKE(double, 2 * F);
 }
 
-/* Lays out what n images leave behind, with keep also the slopes; the scratch is for as many images or more. */
+/* Lays out what n images leave for the backward pass, with keep also the gradients; the scratch memory must be for
+   at least n images. real: fill in the tables, too. */
 static void lay_out_traces(Run *run, int n, int keep, Arena *arena, int real) {
     const Network *net = &run->net;
     int F = net->filters;
@@ -322,17 +323,17 @@ long conv4_bytes(const Network *net, int n, int threads) {
 }
 
 /* ---- a group ----
-   Threads that go through the same steps together. Each does its part of every loop, and they meet where one reads
-   what another wrote. Every number is computed by one of them as it would be by one alone: the bits do not depend
-   on how many there are. */
+   Threads that go through the same steps together. Each does its part of every loop, and they synchronize where one
+   reads what another wrote. Every number is computed by a single thread, just as one thread alone would compute it:
+   the bits do not depend on the number of threads. */
 
-#define SPINS 200000 /* half a millisecond: longer than any wait if all run, shorter than a turn of the scheduler */
+#define SPINS 200000 /* half a millisecond: longer than any wait while all threads run, shorter than a time slice */
 
 struct Group {
     _Alignas(128) atomic_int size;
     _Alignas(128) atomic_int here;
     _Alignas(128) atomic_int meetings;
-    _Alignas(128) pthread_mutex_t lock; /* for those who sleep, and whoever comes last */
+    _Alignas(128) pthread_mutex_t lock; /* for the threads that sleep, and the last to arrive */
     pthread_cond_t met;
 };
 
@@ -353,12 +354,12 @@ static void meet(const Run *run) {
     }
     for (int waited = 0; waited < SPINS; waited++)
         if (atomic_load(&group->meetings) != meeting) return;
-    pthread_mutex_lock(&group->lock); /* the others are not running: the machine is busy */
+    pthread_mutex_lock(&group->lock); /* the other threads are not running: the machine is busy */
     while (atomic_load(&group->meetings) == meeting) pthread_cond_wait(&group->met, &group->lock);
     pthread_mutex_unlock(&group->lock);
 }
 
-/* The batch's pixels as numbers, and of these the first layer's patches: work[0].x (position, image, tap x channel). */
+/* The batch's pixels as floats, then the first layer's patches of them: work[0].x (position, image, tap x channel). */
 static void read_images(Run *run, const uint8_t *images, const int64_t *batch, const float *values) {
     Layer *l = &run->layers[0];
     int n = run->n, C = run->net.channels, stride = run->net.pool ? 1 : 2;
@@ -375,7 +376,7 @@ static void read_images(Run *run, const uint8_t *images, const int64_t *batch, c
         float *out = run->work[0].x + i * across;
         memset(out, 0, sizeof(float) * across);
         for (int j = 0; j < l->w; j++) {
-            int first = j * stride - left < 0 ? left - j * stride : 0; /* taps of a row that lie on the image */
+            int first = j * stride - left < 0 ? left - j * stride : 0; /* taps first to after - 1 lie on the image */
             int after = j * stride - left + 3 > l->in_w ? l->in_w - (j * stride - left) : 3;
             for (int m = 0; m < n; m++, out += l->rows)
                 for (int t = 0; t < 3; t++) {
@@ -389,13 +390,13 @@ static void read_images(Run *run, const uint8_t *images, const int64_t *batch, c
     }
 }
 
-/* Where image m's corner o (0 to 3) of pooling window (a, b) begins in y; far below 0 if it is off the edge. */
+/* Offset in y of corner o (0 to 3) of image m's pooling window (a, b); negative if it is off the edge. */
 INLINE long cell(const Layer *l, int n, int F, int a, int b, int o, int m) {
     int r = 2 * a + o / 2, c = 2 * b + o % 2;
     return r < l->h && c < l->w ? ((long)(r * l->w + c) * n + m) * F : -F;
 }
 
-/* y = the sum of x by kernel and, unless x2 is NULL, of x2 by kernel2 */
+/* y = x convolved with kernel, plus, unless x2 is NULL, x2 convolved with kernel2 */
 static void convolve(Run *run, const int *table, int positions, int taps, int rows, int cols,
                      const float *x, const float *kernel, const float *x2, const float *kernel2, float *y) {
     int n = run->n;
@@ -412,19 +413,19 @@ static void convolve(Run *run, const int *table, int positions, int taps, int ro
     }
 }
 
-/* The kernel's gradient: for each tap (channel x image) (image x filter), summed over positions; of left and
-   right and, unless left2 is NULL, of these two as well. depth: units that the images of a position take. */
+/* The kernel's gradient: for each tap the product (channel x image) (image x filter) of left and right, summed over
+   positions; unless left2 is NULL, that of left2 and right2 is added. depth: units taken by a position's images. */
 static void by_kernel(Run *run, const Layer *l, const int *table, int depth, const float *left, const float *right,
                       const float *left2, const float *right2, float *out) {
     int F = run->net.filters;
     long positions = (long)l->h * l->w, each = (long)depth * F;
     Layout at = {depth, 1, l->rows, F, run->net.pairs};
-    long chunk = 10240 / (left2 ? 2 * each : each) + 1; /* as many positions as the nearest caches hold */
+    long chunk = 10240 / (left2 ? 2 * each : each) + 1; /* as many positions as fit in the nearest caches */
     long all_rows = (long)l->taps * l->rows;
     long from = all_rows * run->rank / run->n_threads, to = all_rows * (run->rank + 1) / run->n_threads;
     for (long first = 0; first < positions; first += chunk)
         for (long t = from / l->rows; t * l->rows < to; t++) {
-            long row = imax(from - t * l->rows, 0), after = imin(to - t * l->rows, l->rows); /* ours of this tap's */
+            long row = imax(from - t * l->rows, 0), after = imin(to - t * l->rows, l->rows); /* ours of this tap */
             int n_terms = 0;
             for (long p = first; p < first + chunk && p < positions; p++) {
                 long q = table[p * l->taps + t];
@@ -436,7 +437,7 @@ static void by_kernel(Run *run, const Layer *l, const int *table, int depth, con
         }
 }
 
-/* The mean and variance over rows of the channels f to f + LANES, in double across blocks of n rows. */
+/* Mean and variance over rows of the channels f to f + LANES - 1; sums across blocks of n rows are in double. */
 static void statistics(const Run *run, const float *y, long positions, int f, float *mean, float *var) {
     int F = run->net.filters, n = run->n;
     for (int pass = 0; pass < 2; pass++) {
@@ -455,7 +456,7 @@ static void statistics(const Run *run, const float *y, long positions, int f, fl
     }
 }
 
-/* z = relu(pool(slope y + shift)), slope and shift from the norm; lets a NaN through, as PyTorch does. */
+/* z = relu(pool(slope y + shift)), slope and shift from the norm; passes NaN on, as PyTorch does. */
 static void activate(Run *run, int i, const float *theta) {
     Layer *l = &run->layers[i];
     Work *k = &run->work[i];
@@ -493,7 +494,7 @@ static void activate(Run *run, int i, const float *theta) {
 }
 
 static long head_at(const Run *run) { return run->layers[LAYERS - 1].beta + run->net.filters; }
-static long head_size(const Run *run) { /* without its biases, which follow it */
+static long head_size(const Run *run) { /* without the biases, which follow it */
     const Layer *last = &run->layers[LAYERS - 1];
     return (long)run->net.ways * last->out_h * last->out_w * run->net.filters;
 }
@@ -510,7 +511,7 @@ static float along(const Run *run, const float *z, const float *head, int m, int
     return total;
 }
 
-/* norms: NULL takes the batch's statistics; else (LAYERS, 2, F) means and variances; found, if given, receives them. */
+/* norms: means and variances, (LAYERS, 2, F); NULL uses the batch's own. found: unless NULL, receives those used. */
 static void forward(Run *run, const float *theta, const float *norms, float *found) {
     int F = run->net.filters, n = run->n;
     float var[F];
@@ -529,7 +530,7 @@ static void forward(Run *run, const float *theta, const float *norms, float *fou
         meet(run);
         convolve(run, k->table, positions, l->taps, units, F, k->x_units, kernel, NULL, NULL, k->y);
         meet(run);
-        /* The bias is left out of y: the norm takes it away again, so it only moves the mean. */
+        /* The bias is left out of y: the norm subtracts it again, so it only shifts the mean. */
         OURS(v, F / LANES) {
             if (!norms) statistics(run, k->y, positions, v * LANES, k->mean, var);
             for (long f = v * LANES; f < (v + 1) * LANES; f++) {
@@ -548,7 +549,7 @@ static void forward(Run *run, const float *theta, const float *norms, float *fou
             run->logits[m * run->net.ways + c] = along(run, run->work[3].z, head, m, c, bias[c]);
 }
 
-/* Mean cross-entropy; run->delta becomes the gradient by the logits of the sum over the batch divided by divisor. */
+/* Mean cross-entropy; run->delta becomes the gradient, by the logits, of the batch's summed loss / divisor. */
 static float cross_entropy(Run *run, const int64_t *labels, const int64_t *batch, int divisor) {
     int ways = run->net.ways, n = run->n;
     double loss = 0;
@@ -564,7 +565,7 @@ static float cross_entropy(Run *run, const int64_t *labels, const int64_t *batch
     return loss / n;
 }
 
-/* The slopes by the head's rows, [more: added,] from those by the logits. */
+/* Gradient of the head's rows from that of the logits; with more, it is added to out. */
 static void by_rows(const Run *run, const float *delta, const float *z, float *out, int more) {
     int F = run->net.filters, n = run->n, ways = run->net.ways;
     long places = head_size(run) / ways / F;
@@ -578,7 +579,7 @@ static void by_rows(const Run *run, const float *delta, const float *z, float *o
     }
 }
 
-/* The same by the features. */
+/* The same for the features. */
 static void by_features(const Run *run, const float *delta, const float *head, float *out, int more) {
     int F = run->net.filters, n = run->n, ways = run->net.ways;
     long places = head_size(run) / ways / F;
@@ -600,7 +601,7 @@ static void by_head_bias(const Run *run, const float *delta, float *out) {
     }
 }
 
-/* dz, back through ReLU and pool, to what the norm gave. */
+/* Gradient of the norm's output: dz back through ReLU and pool. */
 static void by_norm(const Run *run, int i, const float *dz, float *g) {
     const Layer *l = &run->layers[i];
     const Work *k = &run->work[i];
@@ -624,7 +625,7 @@ static void by_norm(const Run *run, int i, const float *dz, float *g) {
                     }
 }
 
-static void backward_head(Run *run, const float *theta, float *grads) { /* run->dx: by the features */
+static void backward_head(Run *run, const float *theta, float *grads) { /* run->dx: gradient of the features */
     long at = head_at(run);
     by_rows(run, run->delta, run->work[LAYERS - 1].z, grads + at, 0);
     by_features(run, run->delta, theta + at, run->dx, 0);
@@ -634,7 +635,7 @@ static void backward_head(Run *run, const float *theta, float *grads) { /* run->
 static void backward_body(Run *run, const float *theta, float *grads) {
     int F = run->net.filters, n = run->n;
     float *dx = run->dx;
-    for (int i = LAYERS - 1; i >= 0; i--) { /* dx: by this layer's z */
+    for (int i = LAYERS - 1; i >= 0; i--) { /* dx: gradient of this layer's z */
         Layer *l = &run->layers[i];
         Work *k = &run->work[i];
         long positions = (long)l->h * l->w;
@@ -659,7 +660,7 @@ static void backward_body(Run *run, const float *theta, float *grads) {
             for (long s = f; s < f + LANES; s++) {
                 grads[l->beta + s] = sums[s];
                 grads[l->gamma + s] = sums[F + s] * k->scale[s];
-                grads[l->bias + s] = 0; /* the norm takes the bias away */
+                grads[l->bias + s] = 0; /* the norm subtracts the bias again */
             }
         }
         meet(run);
@@ -682,7 +683,7 @@ static void backward_body(Run *run, const float *theta, float *grads) {
         if (run->net.pairs) {
             depth = (n + 1) / 2;
             if (i) OURS(q, inputs) pair_rows(k->x + q * n * F, 1, n, F, run->x_pairs + q * depth * F);
-            else if (run->rank == 0) pair_rows(k->x, inputs, n, l->rows, run->x_pairs); /* writes past its rows */
+            else if (run->rank == 0) pair_rows(k->x, inputs, n, l->rows, run->x_pairs); /* it writes past its rows */
             OURS(p, positions) pair_rows(d + p * n * F, 1, n, F, run->d_units + p * depth * F);
             left = run->x_pairs, right = run->d_units;
         }
@@ -706,7 +707,7 @@ static void backward_body(Run *run, const float *theta, float *grads) {
 }
 
 typedef struct {
-    int adam, divisor; /* of the summed losses of a batch */
+    int adam, divisor; /* divisor: of a batch's summed losses */
     double rate, beta2, epsilon;
 } Rule;
 
@@ -720,7 +721,7 @@ void conv4_predict(const Network *net, const float *theta, const uint8_t *images
     memcpy(logits, run.logits, sizeof(float) * n * net->ways);
 }
 
-typedef struct { /* what a thread of the group is told */
+typedef struct { /* the arguments of a thread */
     Run run;
     const Rule *rule;
     float *theta, *moments, *grads, *losses;
@@ -760,7 +761,7 @@ static void *take_steps(void *told) {
     return NULL;
 }
 
-/* Elsewhere than here: a new thread is often put where its maker runs, and waits there for the next tick. */
+/* Keeps new threads off this core: a thread often starts on its creator's core and waits there for the next tick. */
 static void elsewhere(pthread_attr_t *attributes) {
 #if defined(__linux__)
     cpu_set_t cores;
@@ -772,7 +773,7 @@ static void elsewhere(pthread_attr_t *attributes) {
 #endif
 }
 
-/* threads: how many may share the work; memory: conv4_bytes for as many. */
+/* threads: how many may share the work; memory: conv4_bytes for that number. */
 void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t updates, const Rule *rule,
                      const uint8_t *images, const int64_t *labels, const int64_t *batches, int n, int steps,
                      const float *values, float *grads, float *losses, int threads, char *memory) {
@@ -790,7 +791,7 @@ void conv4_fine_tune(const Network *net, float *theta, float *moments, int64_t u
     for (; size < threads; size++) {
         jobs[size] = jobs[0];
         jobs[size].run.rank = size, jobs[size].run.terms += size * jobs[0].run.n_terms;
-        if (pthread_create(&others[size], &attributes, take_steps, &jobs[size])) break; /* then by fewer */
+        if (pthread_create(&others[size], &attributes, take_steps, &jobs[size])) break; /* then with fewer */
     }
     atomic_store(&group.size, size);
     take_steps(&jobs[0]);

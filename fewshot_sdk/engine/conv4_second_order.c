@@ -1,16 +1,16 @@
-/* The slope of a last loss through Conv4's inner steps, second derivatives and all; float32.
+/* The meta-gradient of a last loss through Conv4's inner steps, with second derivatives; float32.
 
-   A step keeps what it computed. Back through it, the slope v becomes v - H (rates v), where H u, the step's
-   Hessian times a way, is how the step's gradient changes along u: each line of `forward` and `backward` is
-   differentiated along u, and what changes is named with a t (tangent) before it. A gradient's products are three
-   units, those of H u six: of the two that a product becomes, each is summed with its twin.
+   Each step keeps what it computed. Back through a step, the gradient v becomes v - H (rates v), where H u, the step's
+   Hessian times a direction (`way`), is the derivative of the step's gradient along u: each line of `forward` and
+   `backward` is differentiated along u, and the derivatives are named with a t (tangent) in front. If a gradient's
+   products cost three units, those of H u cost six: each product becomes two, whose terms are summed together.
    Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian"; Finn et al. 2017, Algorithm 1. */
 
 #include "conv4.c"
 
 typedef struct {
     float *ty[LAYERS], *tz[LAYERS];
-    float *tmean[LAYERS], *with_y[LAYERS]; /* of ty: its mean, and its covariance with y, by channel */
+    float *tmean[LAYERS], *with_y[LAYERS]; /* mean of ty and its covariance with y, by channel */
     float *tlogits, *tdelta, *td, *tdz, *turned;
 } Tangents;
 
@@ -59,7 +59,7 @@ long conv4_gradient_bytes(const Network *net, int n, int steps, int n_last, int 
     return (long)(intptr_t)arena.at;
 }
 
-/* ty's mean and its covariance with y, in double across blocks of n rows. */
+/* Mean of ty and its covariance with y; sums across blocks of n rows are in double. */
 static void tangent_statistics(Run *run, int i, const float *ty, float *tmean, float *with_y) {
     const Layer *l = &run->layers[i];
     const Work *k = &run->work[i];
@@ -80,7 +80,7 @@ static void tangent_statistics(Run *run, int i, const float *ty, float *tmean, f
     for (int f = 0; f < F; f++) tmean[f] = sums[f] / count, with_y[f] = sums[F + f] / count;
 }
 
-/* tz, through norm, pool and ReLU as these chose:
+/* tz, through the norm and through pool and ReLU with the choices of the forward pass:
    scale' = -scale^3 with_y,  norm' = gamma (scale (ty - tmean) + scale' (y - mean)) + tgamma scale (y - mean) + tbeta */
 static void tangent_activate(Run *run, int i, const float *theta, const float *way, const Tangents *t) {
     const Layer *l = &run->layers[i];
@@ -113,7 +113,7 @@ static void tangent_activate(Run *run, int i, const float *theta, const float *w
                 }
 }
 
-/* td, from the slope's tangent tg by what the norm gives, and the tangents of the norm's own slopes. With
+/* td, from tg, the tangent of the norm's output gradient, and the tangents of gamma's and beta's gradients. With
    h = scale (y - mean), th = scale (ty - tmean) - scale^3 with_y (y - mean), and means over the channel:
    d = gamma scale (g - mean g - h mean(g h)), so
    td = (gamma scale)' (g - mean g - h mean(g h)) + gamma scale (tg - mean tg - th mean(g h) - h mean(tg h + g th)) */
@@ -144,7 +144,7 @@ static void tangent_by_norm(Run *run, int i, const float *theta, const float *gr
         float mean_tg = sums[f] / count, by_gamma = s * sums[F + f] - s * s * cov * grads[l->gamma + f];
         bent[l->beta + f] = sums[f];
         bent[l->gamma + f] = by_gamma;
-        bent[l->bias + f] = 0; /* the norm takes the bias away */
+        bent[l->bias + f] = 0; /* the norm subtracts the bias again */
         by_g[f] = way[l->gamma + f] * s - gamma * s * s * s * cov;
         by_tg[f] = gamma * s;
         by_ty[f] = -by_tg[f] * mean_gh * s;
@@ -158,7 +158,7 @@ static void tangent_by_norm(Run *run, int i, const float *theta, const float *gr
         }
 }
 
-/* bent = H way, of one step's loss; grads: its gradient. deep: way is not 0 outside of the head. */
+/* bent = H way for one step's loss; grads: its gradient. deep: way is not 0 outside the head. */
 static void bend(Run *run, const Tangents *t, const float *theta, const float *grads, const int64_t *labels,
                  const int64_t *batch, const float *way, int deep, float *bent) {
     int F = run->net.filters, n = run->n, ways = run->net.ways;
@@ -190,7 +190,7 @@ static void bend(Run *run, const Tangents *t, const float *theta, const float *g
     float *tdz = deep ? t->tdz : run->dx;
     by_features(run, t->tdelta, theta + at, tdz, 0);
     by_features(run, run->delta, way + at, tdz, 1);
-    if (!deep) { /* nothing before the logits changed, only the slopes there: as those went, so do their tangents */
+    if (!deep) { /* nothing before the logits changes, only their gradient: its tangent goes back as it did */
         backward_body(run, theta, bent);
         return;
     }
@@ -208,9 +208,9 @@ static void bend(Run *run, const Tangents *t, const float *theta, const float *g
     }
 }
 
-/* slope: of the loss of the batch `last`, n_last rows, after `steps` steps theta -= rates gradient, each on n rows,
-   by the weights at the start; by_rates: by the rates. losses: (steps + 1,). deep: some rate outside
-   of the head is not 0, or its slope is wanted. All products are in float32: pairs must be 0. */
+/* slope: gradient of the loss of the batch `last`, n_last rows, after `steps` steps theta -= rates gradient on n rows
+   each, with respect to the weights at the start; by_rates: with respect to the rates. losses: (steps + 1,).
+   deep: some rate outside the head is not 0, or its gradient is wanted. All products are float32: pairs must be 0. */
 void conv4_gradient(const Network *net, const float *theta, const float *rates, int deep, const uint8_t *images,
                  const int64_t *labels, const int64_t *batches, int n, int steps, const int64_t *last, int n_last,
                  const float *values, float *slope, float *by_rates, float *losses, char *memory) {

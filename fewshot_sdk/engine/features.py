@@ -1,4 +1,4 @@
-"""What a network says of pictures before its head: features, by the support set's statistics or by frozen ones."""
+"""Features: a network's output before its head, with the norm statistics of the support set or with frozen ones."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.nets.network import HEAD, Network, norm_statistics
 from fewshot_sdk.nets.params import Params
 
-AT_ONCE = 64  # pictures, where each is judged alone: bounds the memory
+AT_ONCE = 64  # images at a time, where each is judged alone: bounds the memory
 
 
 def seen_still(recipe: Recipe) -> Backbone:
-    """The backbone as class means and probes see by it; a ProtoNet keeps what it was trained with."""
+    """The backbone whose features prototypes and probes use; a ProtoNet keeps the one it was trained with."""
     return recipe.backbone if recipe.head == "prototype" else recipe.backbone.for_features()
 
 
 def features(network: Network, params: Params, images: Tensor) -> Tensor:
-    """What the head sees of a support set, by its own statistics: (n, n_features)."""
+    """Features of a support set, (n, n_features), with its own norm statistics."""
     network.train()
     if not network.backbone.judges_alone:
         return _before_head(network, params, images)
-    return torch.cat([_before_head(network, params, few) for few in torch.split(images, AT_ONCE)])
+    return torch.cat([_before_head(network, params, batch) for batch in torch.split(images, AT_ONCE)])
 
 
 def frozen_features(network: Network, images: Tensor) -> Tensor:
-    """What the head of a classifier's network sees, by the network's frozen statistics: (n, n_features)."""
+    """Features of images, (n, n_features), with the frozen norm statistics of a classifier's network."""
     return _before_head(network, {}, images)
 
 
@@ -40,6 +40,6 @@ def _before_head(network: Network, params: Params, images: Tensor) -> Tensor:
 
 
 def frozen(network: Network, params: Params, support: Tensor) -> Params:
-    """The weights, and the norms' statistics over the support set: all that the network's state dict names."""
+    """The network's complete state dict: the weights, and the norms' statistics over the support set."""
     network.train()
     return {**params, **norm_statistics(network, params, support)}

@@ -12,7 +12,7 @@ from fewshot_sdk.nets.params import LearnerState, Params
 
 
 class Forward:
-    """Logits by fixed weights; in C where that is possible.
+    """Logits for fixed weights, computed in C where possible.
 
     images: uint8 (n, height, width, channels); the logits are float (n, n_way).
     """
@@ -24,13 +24,13 @@ class Forward:
         self._packed = self._compiled.pack(state) if self._compiled else torch.empty(0)
 
     def together(self, images: Tensor) -> Tensor:
-        """Logits of one batch: the images lend each other their statistics."""
+        """Logits of a batch, with norm statistics of the whole batch."""
         if self._compiled:
             return self._compiled.logits(self._packed, images)[0]
         return self._plain(self._params, images)
 
     def apart(self, images: Tensor, support: Tensor) -> Tensor:
-        """Logits of images each judged alone, by the statistics of the support set."""
+        """Logits of images, each judged alone with the norm statistics of the support set."""
         if self._compiled:
             _, norms = self._compiled.logits(self._packed, support)
             return self._compiled.logits(self._packed, images, norms)[0]

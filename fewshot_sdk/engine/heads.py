@@ -1,9 +1,9 @@
 """The last layer between tasks: what an initialization stores of it, and what a task starts from.
 
-dense   the stored rows; n_way is fixed.  Source: the paper.  `open_any_head` lets it serve another number, too.
-zero    rows of zeros, as many as the task has classes. Only the second moments and learned rates of one row
-        are stored, the mean over the rows: the classes of a task come in no particular order.
-prototype  as zero; then each row is set to its class's mean, see `begin`.
+dense   the stored rows; n_way is fixed.  Source: the paper.  `open_any_head` makes it serve any number.
+zero    rows of zeros, one for each class of the task. Only the mean row of second moments and learned rates is
+        stored, because the classes of a task come in no particular order.
+prototype  like zero; then the rows are computed from the class means, see `begin`.
 """
 
 from __future__ import annotations
@@ -27,22 +27,21 @@ PROBE_ITERATIONS = 50
 
 
 def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerState:
-    """The state that a task of `network`'s number of classes starts from.
+    """The state from which a task with `network`'s number of classes starts.
 
-    Raises ConfigError if a dense head has another number of rows.
+    Raises ConfigError if a dense head has a different number of rows.
     """
     rows = {name: network.get_parameter(name) for name in HEAD}
     if head == "dense":
         found, wanted = len(stored.params["head.bias"]), len(rows["head.bias"])
         if found != wanted:
             raise ConfigError(
-                f"this initialization's dense head tells {found} classes apart, the task has {wanted}; "
-                "take one with a zero head, such as `omniglot`, which serves any number"
+                f"this initialization's dense head has {found} classes, the task has {wanted}; "
+                "use one with a zero head, such as `omniglot`, which serves any number"
             )
         return stored
-    zeros = {
-        name: torch.zeros(row.shape, dtype=row.dtype) for name, row in rows.items()
-    }  # on the CPU, as all that is stored
+    # on the CPU, like all stored tensors
+    zeros = {name: torch.zeros(row.shape, dtype=row.dtype) for name, row in rows.items()}
 
     def rows_for_all(part: Params) -> Params:
         return {name: t.expand(zeros[name].shape).clone() if name in zeros else t for name, t in part.items()}
@@ -52,9 +51,9 @@ def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerSt
 
 
 def open_any_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerState:
-    """As `open_head`, but a dense head of another number of rows gives way to a zero head.
+    """As `open_head`, but a zero head replaces a dense head with a different number of rows.
 
-    Its rows belong to no class of the new task; what it knows of a row's second moments is kept, as their mean.
+    The old rows belong to no class of the new task; only the mean of their second moments is kept.
     """
     if fits(stored, head, network.get_parameter("head.bias").shape[0]):
         return open_head(stored, head, network)
@@ -67,7 +66,7 @@ def fits(stored: LearnerState, head: Head, n_way: int) -> bool:
 
 
 def close_head(state: LearnerState, head: Head) -> LearnerState:
-    """What is stored of a task's state: the inverse of `open_head`."""
+    """The part of a task's state that is stored: the inverse of `open_head`."""
     if head == "dense":
         return state
 
@@ -78,41 +77,42 @@ def close_head(state: LearnerState, head: Head) -> LearnerState:
     return replace(state, params=body, second_moments=one_row(state.second_moments), rates=one_row(state.rates))
 
 
-def new_head(method: Literal["prototypes", "probe"], network: Network, seen: Tensor, targets: Tensor) -> Params:
-    """A head for features (n, n_features) of that network, by one of the ways that take no step in it."""
+def new_head(method: Literal["prototypes", "probe"], network: Network, support: Tensor, targets: Tensor) -> Params:
+    """A head for the network's features (n, n_features), by a method that takes no inner steps."""
     if method == "prototypes":
-        return prototypes(seen, targets, network.n_way, network.backbone.kind)
-    return probe(seen, targets, network.n_way)
+        return prototypes(support, targets, network.n_way, network.backbone.kind)
+    return probe(support, targets, network.n_way)
 
 
 def begin(network: Network, opened: LearnerState, head: Head, images: Tensor, targets: Tensor) -> LearnerState:
-    """What a task's inner steps start from: `opened`, and with a prototype head the class means as its rows."""
+    """The state before a task's inner steps: `opened`, with rows from the class means for a prototype head."""
     if head != "prototype":
         return opened
-    seen = features(network, opened.params, images)
-    return replace(opened, params={**opened.params, **prototypes(seen, targets, network.n_way, network.backbone.kind)})
+    support = features(network, opened.params, images)
+    head_params = prototypes(support, targets, network.n_way, network.backbone.kind)
+    return replace(opened, params={**opened.params, **head_params})
 
 
-def prototypes(seen: Tensor, targets: Tensor, n_way: int, kind: str) -> Params:
-    """A head whose logits are, up to a common shift, minus the squared distance to each class's mean.
+def prototypes(support: Tensor, targets: Tensor, n_way: int, kind: str) -> Params:
+    """A head whose logits are minus the squared distance to each class's mean, up to a common shift and scale.
 
-    seen: features (n, n_features) of a network of that kind. Source: Snell et al. 2017, section 2.3.
+    support: features (n, n_features) of a network of that kind. Source: Snell et al. 2017, section 2.3.
     """
-    return prototype_head(*class_sums(seen, targets, n_way), kind)
+    return prototype_head(*class_sums(support, targets, n_way), kind)
 
 
-def class_sums(seen: Tensor, targets: Tensor, n_way: int) -> tuple[Tensor, Tensor]:
-    """The sum of each class's features, float64 (n_way, n_features), and how many there are, int64 (n_way,)."""
-    sums = torch.zeros(n_way, seen.shape[1], dtype=torch.float64).index_add_(0, targets, seen.double())
+def class_sums(support: Tensor, targets: Tensor, n_way: int) -> tuple[Tensor, Tensor]:
+    """Sum of each class's features, float64 (n_way, n_features), and number of its examples, int64 (n_way,)."""
+    sums = torch.zeros(n_way, support.shape[1], dtype=torch.float64).index_add_(0, targets, support.double())
     return sums, torch.bincount(targets, minlength=n_way)
 
 
 def prototype_head(sums: Tensor, counts: Tensor, kind: str) -> Params:
-    """The head: weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s of each class's mean m.
+    """The head with weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s for each class's mean m.
 
-    c, the mean of the means, shifts all logits alike and keeps them small, for the sake of rounding.
-    s, `spread`, moves no decision; with it the best temperature is about 1, on unseen characters
-    and on mini-ImageNet's validation classes (5-way 1-shot 0.8, 5-shot 0.4), and of networks of any width alike.
+    c, the mean of the means, shifts all logits equally; it keeps them small, which limits rounding errors.
+    s, `spread`, changes no decision; with it the best temperature is about 1 for networks of any width, on unseen
+    characters and on mini-ImageNet's validation classes (5-way 1-shot 0.8, 5-shot 0.4).
     """
     means = sums / counts.unsqueeze(1)
     centre, scale = means.mean(0), spread(sums.shape[1], kind)
@@ -123,21 +123,21 @@ def prototype_head(sums: Tensor, counts: Tensor, kind: str) -> Params:
 
 
 def spread(n_features: int, kind: str) -> float:
-    """What squared distances of features are divided by to be logits: 4 n_features / the kind's sharpness."""
+    """The divisor that turns squared feature distances into logits: 4 n_features / the kind's sharpness."""
     return 4 * n_features / BACKBONES[kind].settings.sharpness
 
 
-def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
-    """Multinomial logistic regression: the least of sum_i cross-entropy_i + PENALTY / 2 |weight|^2, by L-BFGS.
+def probe(support: Tensor, targets: Tensor, n_way: int) -> Params:
+    """Multinomial logistic regression: minimizes sum_i cross-entropy_i + PENALTY / 2 |weight|^2 with L-BFGS.
 
-    The features are centred meanwhile, so that the penalty does not depend on where zero is.
+    It runs on centred features, so that the penalty does not depend on where zero is.
     Source: Nocedal and Wright 2006, algorithm 7.5, as in PyTorch.
     """
-    centre = seen.mean(0)
-    centred = seen - centre
-    weight = torch.zeros(n_way, seen.shape[1], requires_grad=True)
+    centre = support.mean(0)
+    centred = support - centre
+    weight = torch.zeros(n_way, support.shape[1], requires_grad=True)
     bias = torch.zeros(n_way, requires_grad=True)
-    search = light(torch.optim.LBFGS)([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer = light(torch.optim.LBFGS)([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         logits = torch.addmm(bias, centred, weight.T)
@@ -146,7 +146,7 @@ def probe(seen: Tensor, targets: Tensor, n_way: int) -> Params:
         weight.grad, bias.grad = torch.autograd.grad(penalized, (weight, bias))
         return penalized.detach()
 
-    with torch.no_grad():  # `loss` is called with gradients all the same
-        search.step(loss)  # type: ignore[no-untyped-call]
+    with torch.no_grad():  # L-BFGS itself enables gradients for `loss`
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
     weight, bias = weight.detach(), bias.detach()
     return {"head.weight": weight, "head.bias": bias - weight @ centre}

@@ -16,7 +16,7 @@ from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.engine.compiled import compiled
 from fewshot_sdk.nets.params import LearnerState, Params, flatten, unflatten
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # of a network's output and the labels, a scalar
+Loss = Callable[[Tensor, Tensor], Tensor]  # (network output, labels) -> scalar
 cross_entropy: Loss = F.cross_entropy
 
 
@@ -24,12 +24,11 @@ def fine_tune(
     network: nn.Module, start: LearnerState, images: Tensor, labels: Tensor, batches: Tensor, inner: InnerLoop,
     loss: Loss = cross_entropy, cores: int = 1,
 ) -> tuple[LearnerState, Tensor]:  # fmt: skip
-    """The state after one gradient step on the loss of each mini-batch in turn.
+    """The state after one gradient step on the loss of each mini-batch in turn, and the losses before each, (steps,).
 
-    images uint8 (n, height, width, channels) and labels int64 (n,); batches: int64 (steps, batch_size),
-    rows into them. Also returns the losses, (steps,), each from before its step. Nothing is changed in place.
-    Runs the compiled twin where there is one, on so many cores, with the bits of one. The bits depend on whether
-    there is, and without it on PyTorch's number of threads: callers pin it with `one_thread`.
+    images: uint8 (n, height, width, channels); labels: int64 (n,); batches: int64 (steps, batch_size), rows of both.
+    Nothing is changed in place. Where a compiled version exists, it runs on `cores` threads with the same bits for
+    any number. Without one the bits differ, and depend on PyTorch's threads: callers fix these with `one_thread`.
     Source: Reptile, Algorithm 1 (U_k); Adam with beta1 = 0 continues from the start's moments.
     """
     tuner = FineTuner(network, start, inner, loss=loss)
@@ -38,10 +37,10 @@ def fine_tune(
 
 
 class FineTuner:
-    """`fine_tune` on task after task from the same start, with ends that means can be taken of.
+    """`fine_tune` on task after task from the same start; end states are vectors that can be averaged.
 
-    device: another than the processor, which the network must be on, to do all tasks of a call side by side.
-    The compiled twin is for steps on the cross-entropy that move the whole network at one rate.
+    device: an accelerator that holds the network, where the tasks of a call run side by side; None for the CPU.
+    The compiled version serves steps on the cross-entropy that move the whole network at one rate.
     """
 
     def __init__(
@@ -63,9 +62,10 @@ class FineTuner:
         self, images: Tensor, labels: Tensor, batches: Tensor, middle: Tensor | None = None, done: int = 0,
         cores: int = 1,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """What one task ends with, as a vector, and the losses, (steps,).
+        """The end state of one task as a vector, and the losses, (steps,).
 
-        middle: such an end, after `done` steps, to go on from instead of the start. cores: for the compiled twin.
+        middle: such a vector after `done` steps, to continue from instead of the start.
+        cores: threads of the compiled version.
         """
         if self._compiled:
             packed = self._packed if middle is None else middle
@@ -84,13 +84,13 @@ class FineTuner:
         return flatten(state), torch.stack(losses) if losses else torch.zeros(0)
 
     def shifted(self, middle: Tensor, end: Tensor) -> Tensor:
-        """The start, its weights moved as from `middle` to `end`; the second moments are the end's."""
+        """The start with `end - middle` added to its weights; the second moments are those of `end`."""
         start = self._packed if self._compiled else flatten(self._start)
         n = len(start) // 2 if self._start.second_moments else len(start)
         return torch.cat([start[:n] + (end[:n] - middle[:n]), end[n:]])
 
     def tune_all(self, tasks: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """`tune` on the images, labels and batches of each task, all of the same shapes."""
+        """`tune` on the (images, labels, batches) of each task, all of the same shapes."""
         if self._device is None:
             return [self.tune(*task) for task in tasks]
         images, labels, batches = (torch.stack(part) for part in zip(*tasks, strict=True))
@@ -100,7 +100,7 @@ class FineTuner:
         return list(zip(ends, losses, strict=True))
 
     def state(self, vector: Tensor, updates: int) -> LearnerState:
-        """The state that an end, or the mean of several, stands for."""
+        """The state of an end vector, or of a mean of several."""
         return (self._compiled.unpack if self._compiled else unflatten)(vector, self._start, updates)
 
 
@@ -114,7 +114,7 @@ def fine_tune_together(
     device: torch.device,
     loss: Loss = cross_entropy,
 ) -> tuple[Tensor, Tensor]:
-    """`fine_tune` on many tasks side by side, as a GPU likes it; the network must be on the device.
+    """`fine_tune` on many tasks side by side, for a GPU; the network must be on the device.
 
     images uint8 (tasks, n, height, width, channels), labels int64 (tasks, n), batches int64 (tasks, steps,
     batch_size). Returns the ends as vectors of `flatten`, (tasks, length), and the losses, (tasks, steps),
@@ -157,7 +157,7 @@ def loss_and_grads(
 
 
 def moving(network: nn.Module, params: Params, trainable: Part) -> list[str]:
-    """The names of what inner steps move; the head is the layer of that name, a norm any whose class is called so."""
+    """Names of the tensors that inner steps move; a norm is any module whose class name contains `Norm`."""
     if trainable == "norm":
         norms = {name for name, module in network.named_modules() if "Norm" in type(module).__name__}
         return [name for name in params if name.startswith("head.") or name.rpartition(".")[0] in norms]
@@ -165,7 +165,7 @@ def moving(network: nn.Module, params: Params, trainable: Part) -> list[str]:
 
 
 def summed(grads: Params, n: int, inner: InnerLoop) -> Params:
-    """The slopes of n pictures' mean loss as those of their losses' sum over `inner.loss_divisor`."""
+    """Gradients of the mean loss of n images, turned into those of the sum of losses over `inner.loss_divisor`."""
     if inner.loss_divisor in (None, n):
         return grads
     return {name: g * (n / inner.loss_divisor) for name, g in grads.items()}
@@ -174,7 +174,7 @@ def summed(grads: Params, n: int, inner: InnerLoop) -> Params:
 def update(state: LearnerState, grads: Params, inner: InnerLoop) -> LearnerState:
     """One step of the inner optimizer; weights without a gradient stay as they are.
 
-    sgd:  p - lr g, where lr is the state's own rate of p, if it has any
+    sgd:  p - lr g, where lr is the learned rate of p, if the state has rates
     adam: v' = beta2 v + (1 - beta2) g^2,  p - lr g / (sqrt(v' / (1 - beta2^t)) + epsilon)
     Source: Kingma & Ba, Algorithm 1, with beta1 = 0.
     """
@@ -196,8 +196,8 @@ def update(state: LearnerState, grads: Params, inner: InnerLoop) -> LearnerState
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch on one thread inside: another number gives other roundings, is no faster on networks
-    this small, and far slower when the machine is busy.
+    """Run PyTorch on one thread inside: more would round differently, be no faster on networks this small,
+    and be far slower on a busy machine.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -208,7 +208,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _in_layout(state: LearnerState, layout: torch.memory_format) -> LearnerState:
-    """Kernels stored so: channels last is 1.2 times faster in the convolutions (measured)."""
+    """The state with kernels in that memory layout: channels last makes convolutions 1.2 times faster (measured)."""
 
     def stored(params: Params) -> Params:
         return {

@@ -1,4 +1,4 @@
-"""PyTorch's optimizers as functions from what they remember to what they remember next, for outer steps."""
+"""PyTorch's optimizers as pure functions, for outer steps: values and memory in, new values and memory out."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ O = TypeVar("O", bound=Optimizer)  # noqa: E741
 
 
 def light(kind: type[O]) -> type[O]:
-    """The optimizer without the wrappers that import PyTorch's compiler, a second's work, to keep themselves out of it.
+    """The optimizer without the wrappers that exclude it from PyTorch's compiler: importing that takes a second.
 
-    Its step is to be taken under `torch.no_grad`.
+    Its step must be called under `torch.no_grad`.
     """
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "step")}
     return type(kind.__name__, (kind,), methods)
 
 
-# Each with the names that PyTorch gives what it remembers of a weight, all of the weight's shape and 0 at first.
+# Each with PyTorch's names for what it remembers about a weight: tensors of the weight's shape, zero at first.
 KINDS: dict[Outer, tuple[Callable[..., Optimizer], tuple[str, ...]]] = {
     "sgd": (light(SGD), ()),
     "momentum": (partial(light(SGD), momentum=0.9), ("momentum_buffer",)),
@@ -42,9 +42,9 @@ KINDS: dict[Outer, tuple[Callable[..., Optimizer], tuple[str, ...]]] = {
 def descend(
     now: Params, gradient: Params, memory: Params, done: int, optimizer: Outer, rate: float
 ) -> tuple[Params, Params]:
-    """One step of an optimizer down a slope, at a rate: the new values, and what it remembers, as `no_memory` names it.
+    """One optimizer step down the gradient: the new values and the new memory, named as in `no_memory`.
 
-    done: steps behind it. Neither input changes. The settings but for the rate are PyTorch's own; momentum is 0.9.
+    done: steps taken before. No input changes. Apart from the rate, settings are PyTorch's defaults; momentum is 0.9.
     """
     kind, parts = KINDS[optimizer]
     moved = {name: tensor.detach().clone() for name, tensor in now.items()}
@@ -62,6 +62,6 @@ def descend(
 
 
 def no_memory(now: Params, optimizer: Outer) -> Params:
-    """What the optimizer remembers before its first step: `PART.NAME` for each part of each value."""
+    """The optimizer's memory before its first step: `PART.NAME` for each part of each value."""
     _, parts = KINDS[optimizer]
     return {f"{part}.{name}": torch.zeros_like(tensor) for name, tensor in now.items() for part in parts}

@@ -1,4 +1,4 @@
-"""A process that works for another one ends with it, however that one ended."""
+"""Worker processes end when their parent does, however it ends."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl, <sys/prctl.h>
 
 
 def end_with_parent() -> None:
-    """Tie this process, one that multiprocessing started, to its parent: it is killed as soon as that is gone.
+    """Tie this process, started by multiprocessing, to its parent: it is killed as soon as the parent is gone.
 
-    Linux kills it in the same moment, whatever it does. Elsewhere, and where that is forbidden, a thread waits for the
-    end of the pipe that the parent holds open. A parent that has ended before is noticed here, as the pipe has.
+    Linux kills it at once, whatever it is doing. Elsewhere, or where that is forbidden, a thread waits for the pipe
+    that the parent holds open to close. A parent that has already ended is noticed immediately, by the closed pipe.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -26,8 +26,8 @@ def end_with_parent() -> None:
     if not parent.is_alive():
         os._exit(1)
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Processors, and which tasks they take."""
+"""The processor's cores, and how tasks are divided among them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @cache
 def multiplies_bfloat16() -> bool:
-    """Whether this processor has products of bfloat16; without them PyTorch takes ten times as long as in float32."""
+    """Whether this processor multiplies bfloat16; if not, PyTorch takes ten times as long as in float32."""
     import torch
 
     found = torch.cpu.get_capabilities()
@@ -27,18 +27,18 @@ def multiplies_bfloat16() -> bool:
 
 
 def cores_of(task: int, n: int, size: int) -> int:
-    """On how many of `size` cores to do one of n tasks: one, but in a last round also those left idle."""
+    """Number of cores, out of `size`, for one of n tasks: one, and in the last round also the idle ones."""
     return size // min(n - task + task % size, size)
 
 
 def side_by_side(work: Sequence[Callable[[int], R]]) -> Iterator[R]:
-    """What each piece of work gives, in order, by a thread for each processor; the bits are those of one thread.
+    """Results of the functions in `work`, in order, from one thread per core; the bits are those of a single thread.
 
-    A piece is told on how many cores to do it.
+    Each function is called with the number of cores to use.
     """
     size, n = cores(), len(work)
     pool = ThreadPoolExecutor(size)
     try:
         yield from pool.map(lambda i: work[i](cores_of(i, n, size)), range(n))
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C no more than what has begun
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing new begins

@@ -1,7 +1,7 @@
 """Several processes that share the tasks of each outer step and end up with the same weights.
 
-Every process holds everything; task i of a step is done by process i modulo their number, and the
-results are put, or added up, in task order. So the bits do not depend on how many there are.
+Every process holds everything; process i modulo their number does task i of a step, and the results
+are collected or summed in task order. So the bits do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """This process's place among `size`; alone by default."""
+    """This process's rank among `size` workers; alone by default."""
 
     rank: int = 0
     size: int = 1
 
     def share(self, n: int) -> range:
-        """Which of n tasks are this process's."""
+        """The numbers of those of n tasks that this process does."""
         return range(self.rank, n, self.size)
 
     def cores(self, n: int) -> Iterator[int]:
-        """For each of this process's tasks, on how many cores to do it."""
+        """The number of cores for each of this process's tasks."""
         return (cores_of(i, n, self.size) for i in self.share(n))
 
     def gather(self, mine: list[Tensor], n: int) -> list[Tensor]:
-        """Everybody's results in task order: `mine` are those of `share(n)`, all (length,) and alike."""
+        """All workers' results in task order; `mine`: the results of `share(n)`, all of the same shape (length,)."""
         if self.size == 1:
             return mine
         rounds = -(-n // self.size)
@@ -56,27 +56,27 @@ class Workers:
         return [received[i % self.size][i // self.size] for i in range(n)]
 
     def total(self, mine: Iterable[Tensor], n: int) -> Tensor:
-        """The sum of everybody's n results, in task order: `mine` are those of `share(n)`, all (length,) and alike.
+        """The sum of all workers' n results, added in task order; `mine`: as in `gather`.
 
-        Each process is sent its part of every result, while `mine` makes the next one; adds that up, and hands
-        the sum round.
+        While `mine` computes the next result, each process receives its slice of the last ones; it adds its slices
+        up and sends their sum to all.
         """
         if self.size == 1:
             return _added(mine)
-        results, sent, received, under_way = iter(mine), [], [], []
+        results, sent, received, pending = iter(mine), [], [], []
         length = part = 0
         for first in range(0, n, self.size):
-            there = [int(first + rank < n) for rank in range(self.size)]
-            if there[self.rank]:
+            counts = [int(first + rank < n) for rank in range(self.size)]
+            if counts[self.rank]:
                 result = next(results)
                 length, part = len(result), -(-len(result) // self.size)
                 sent.append(F.pad(result, (0, part * self.size - length)).view(self.size, part))
             else:
                 sent.append(torch.empty(0, part))
-            received.append(torch.empty(sum(there), part))
-            shares = there, [there[self.rank]] * self.size
-            under_way.append(dist.all_to_all_single(received[-1], sent[-1], *shares, async_op=True))
-        for exchange in under_way:
+            received.append(torch.empty(sum(counts), part))
+            shares = counts, [counts[self.rank]] * self.size
+            pending.append(dist.all_to_all_single(received[-1], sent[-1], *shares, async_op=True))
+        for exchange in pending:
             exchange.wait()
         sums = torch.empty(self.size * part)
         dist.all_to_all_single(sums, _added(torch.cat(received)).repeat(self.size))
@@ -84,7 +84,7 @@ class Workers:
         return whole
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; all of them get the same answer."""
+        """Whether the flag is set in any process; all get the same answer."""
         if self.size == 1:
             return flag
         sums = torch.tensor([int(flag)])
@@ -93,23 +93,23 @@ class Workers:
 
 
 def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
-    """Run `work(team, *arguments)` in `size` new processes on this machine; the first one's result.
+    """Run `work(workers, *arguments)` in `size` new processes on this machine; the result of the first one.
 
     `work` is a function of an importable module; arguments and result are pickled.
-    SIGINT, SIGTERM and SIGHUP to this process reach them all; when they have left, WorkersStopped is raised. If this
-    process is killed, so are they.
-    Raises the FewshotError that `work` raises in any of them, WorkersError if a process dies, or if there is no
-    loopback network for them to talk over.
+    SIGINT, SIGTERM and SIGHUP to this process reach all workers; once they have ended, WorkersStopped is raised. If
+    this process is killed, so are they.
+    Raises the FewshotError that `work` raises in any of them; WorkersError if a worker dies, or if they cannot
+    communicate over the loopback network.
     Source: torch.distributed.launcher, the code behind torchrun.
     """
     if not loopback_works():
-        raise WorkersError("workers talk over 127.0.0.1, which does not work on this machine; use --workers 1")
+        raise WorkersError("workers communicate over 127.0.0.1, which does not work on this machine; use --workers 1")
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for chatty in ("distributed.elastic.agent.server.api", "distributed.elastic.multiprocessing.api"):
-        logging.getLogger(f"torch.{chatty}").setLevel(logging.CRITICAL)
+    for noisy in ("distributed.elastic.agent.server.api", "distributed.elastic.multiprocessing.api"):
+        logging.getLogger(f"torch.{noisy}").setLevel(logging.CRITICAL)
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.CRITICAL)
     ignored = signal.getsignal(getattr(signal, "SIGHUP", signal.SIGTERM)) == signal.SIG_IGN  # as under nohup
     try:
@@ -128,11 +128,13 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
                 logs_specs=DefaultLogsSpecs(folder),  # a worker that fails leaves its reason there
                 signals_to_handle="SIGTERM,SIGINT,SIGQUIT" + ("" if ignored else ",SIGHUP"),
             )
-            outcomes: dict[int, tuple[R | None, FewshotError | None]] = elastic_launch(config, _member)(work, arguments)
+            outcomes: dict[int, tuple[R | None, FewshotError | None]] = elastic_launch(config, _run_worker)(
+                work, arguments
+            )
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise WorkersError(
-            f"worker {rank} of {size} died ({failure.message}); run it again, with --resume where something was kept"
+            f"worker {rank} of {size} died ({failure.message}); run it again, with --resume if anything was saved"
         ) from None
     except SignalException as stop:
         raise WorkersStopped(int(stop.sigval)) from None
@@ -143,7 +145,7 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
 
 
 def loopback_works() -> bool:
-    """Whether processes of this machine can reach each other over 127.0.0.1."""
+    """Whether processes on this machine can reach each other over 127.0.0.1."""
     try:
         with (
             socket.create_server(("127.0.0.1", 0)) as server,
@@ -155,7 +157,7 @@ def loopback_works() -> bool:
 
 
 def _added(rows: Iterable[Tensor]) -> Tensor:
-    """Their sum, one after the other."""
+    """The sum of the rows, added one after the other."""
     first, *others = rows
     total = first.clone()
     for row in others:
@@ -164,9 +166,9 @@ def _added(rows: Iterable[Tensor]) -> Tensor:
 
 
 def peak_memory(workers: Workers) -> float | None:
-    """The largest resident sets so far of a team's processes, added up, in MB; None where the system does not tell.
+    """The peak resident sets of all workers so far, summed, in MB; None where the system does not report them.
 
-    Every process of the team calls it, and gets the same.
+    Every worker must call it; all get the same number.
     """
     if sys.platform == "win32":
         return None
@@ -178,18 +180,18 @@ def peak_memory(workers: Workers) -> float | None:
 
 
 def keep_freed_memory() -> None:
-    """Let this process's memory, once freed, be used again rather than returned to the system.
+    """Make this process reuse freed memory instead of returning it to the system; only with glibc's allocator.
 
-    Training makes and frees tensors of a megabyte all the time: given back, each costs a page fault for every
-    4 KiB again. Only glibc's allocator is told so; for processes of our own, as it holds for all of a process.
+    Training allocates and frees tensors of a megabyte all the time; once returned, each costs a page fault for every
+    4 KiB again. Call it only in processes of our own, because it affects the whole process.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_TRIM_THRESHOLD, 2**30)
         libc.mallopt(_MMAP_THRESHOLD, 2**25)
 
 
-def _member(work: Callable[..., R], arguments: tuple[object, ...]) -> tuple[R | None, FewshotError | None]:
-    """In one of the processes: a known failure is sent back, not raised."""
+def _run_worker(work: Callable[..., R], arguments: tuple[object, ...]) -> tuple[R | None, FewshotError | None]:
+    """The work of one worker; a known failure is returned, not raised."""
     end_with_parent()
     keep_freed_memory()
     dist.init_process_group("gloo")

@@ -1,4 +1,4 @@
-"""An adapted classifier as an ONNX graph, from its tensors: the network, and the preprocessing before it."""
+"""The ONNX graph of an adapted classifier: the network, and the preprocessing in front of it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,32 @@ from fewshot_sdk.tables import referred
 
 
 class Features(Protocol):
-    """What `BACKBONES` refers to by `graph`."""
+    """The function that `BACKBONES` names as `graph`."""
 
     def __call__(
-        self, g: Nodes, x: str, tensor: Tensor, backbone: Backbone, seen: Preprocessing, kind: type[np.floating]
+        self,
+        g: Nodes,
+        x: str,
+        tensor: Tensor,
+        backbone: Backbone,
+        preprocessing: Preprocessing,
+        kind: type[np.floating],
     ) -> str:
-        """The features of pixels `x`, as images or rows; `tensor` gives weights, numbers are of that kind."""
+        """The features of pixels `x`, as images or rows; `tensor` gives the weights, `kind` is the dtype."""
 
 
 def network_graph(
-    tensors: Tensors | None, backbone: Backbone, seen: Preprocessing, *,
+    tensors: Tensors | None, backbone: Backbone, preprocessing: Preprocessing, *,
     temperature: float = 1.0, threshold: float = 0.0, half: bool = False, opset: int = OPSET,
 ) -> onnx.ModelProto:  # fmt: skip
-    """`pixels`, float32 (batch, channels, height, width) as the network takes them, to label, probabilities and known.
+    """The graph from `pixels`, float32 (batch, channels, height, width), to label, probabilities and known.
 
-    tensors: weights and frozen statistics by their names in PyTorch; None makes inputs of what `folded` leaves of
-    them, by these names, so that one graph serves all classifiers of any number of classes.
-    half: the network keeps and computes 16 bits.
+    tensors: weights and frozen statistics by their names in PyTorch; with None the tensors that `folded` would leave
+    are inputs of the graph, by these names, so that one graph serves all classifiers with any number of classes.
+    half: the network stores and computes 16-bit numbers.
     """
     if not (reference := BACKBONES[backbone.kind].graph):
-        raise ExportError(f"a {backbone.kind} network is not written by these nodes; only its classifiers are exported")
+        raise ExportError(f"a {backbone.kind} network has no ONNX graph of its own; export its classifiers instead")
     features, g = cast("Features", referred(reference)), Nodes()
     kind = np.float16 if half else np.float32
     held = None if tensors is None else folded(tensors, backbone)
@@ -50,10 +56,10 @@ def network_graph(
         return name
 
     x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
-    x = features(g, x, tensor, backbone, seen, kind)
+    x = features(g, x, tensor, backbone, preprocessing, kind)
     head = (tensor("head.weight", 2), tensor("head.bias"))
-    _answers(g, g("Flatten", x), head, temperature, threshold, half)
-    pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
+    _add_outputs(g, g("Flatten", x), head, temperature, threshold, half)
+    pixels = value(PIXELS, np.float32, "batch", preprocessing.channels, preprocessing.height, preprocessing.width)
     n_way = "n_way" if tensors is None else len(tensors["head.bias"])
     return g.model([pixels, *given], _outputs(n_way), opset=opset)
 
@@ -61,10 +67,10 @@ def network_graph(
 def with_head(
     body: onnx.ModelProto, tensors: Tensors, *, temperature: float = 1.0, threshold: float = 0.0, opset: int = OPSET
 ) -> onnx.ModelProto:
-    """The network of a body that was written elsewhere, from `pixels` to `features`: our head behind it."""
+    """The graph of a classifier with our head on a body that another library wrote, from `pixels` to `features`."""
     g = Nodes()
     rows, bias = tensors["head.weight"], tensors["head.bias"]
-    _answers(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, threshold)
+    _add_outputs(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, threshold)
     features = value(FEATURES, np.float32, "batch", rows.shape[1])
     head = g.model([features], _outputs(len(bias)), opset=opset)
     head.ir_version = body.ir_version
@@ -75,8 +81,10 @@ def with_head(
     return whole
 
 
-def _answers(g: Nodes, x: str, head: tuple[str, str], temperature: float, threshold: float, half: bool = False) -> None:
-    """Features (n, n_features) to the outputs of the graph."""
+def _add_outputs(
+    g: Nodes, x: str, head: tuple[str, str], temperature: float, threshold: float, half: bool = False
+) -> None:
+    """Add the nodes from features, (n, n_features), to the outputs of the graph."""
     logits = g("Gemm", x, *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
     rows = g("Softmax", g("Cast", logits, to=onnx.TensorProto.FLOAT) if half else logits, axis=1)
     best = g("ReduceMax", rows, g.integers(1), keepdims=0)
@@ -91,18 +99,18 @@ def _outputs(n_way: int | str) -> list[onnx.ValueInfoProto]:
     ]  # fmt: skip
 
 
-def with_preprocessing(network: onnx.ModelProto, seen: Preprocessing) -> onnx.ModelProto:
-    """The same behind the preprocessing: `images`, uint8 (batch, height, width, 3) of any size, instead of `pixels`."""
+def with_preprocessing(network: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
+    """The network with preprocessing in front; takes `images`, uint8 (batch, any height, any width, 3)."""
     g = Nodes()
-    x = g("Div", network_pixels(g, INPUT, seen), g.scalar(255))
-    if any(seen.mean):
-        x = g("Sub", x, g.constant(np.reshape(seen.mean, (1, -1, 1, 1))))
-    if set(seen.std) != {1}:
-        x = g("Div", x, g.constant(np.reshape(seen.std, (1, -1, 1, 1))))
+    x = g("Div", network_pixels(g, INPUT, preprocessing), g.scalar(255))
+    if any(preprocessing.mean):
+        x = g("Sub", x, g.constant(np.reshape(preprocessing.mean, (1, -1, 1, 1))))
+    if set(preprocessing.std) != {1}:
+        x = g("Div", x, g.constant(np.reshape(preprocessing.std, (1, -1, 1, 1))))
     g.output(x, PIXELS)
     opset = next(entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx"))
     images = value(INPUT, np.uint8, "batch", "height", "width", 3)
-    pixels = value(PIXELS, np.float32, "batch", seen.channels, seen.height, seen.width)
+    pixels = value(PIXELS, np.float32, "batch", preprocessing.channels, preprocessing.height, preprocessing.width)
     first = g.model([images], [pixels], opset=opset)
     first.ir_version = network.ir_version
     whole = onnx.compose.merge_models(

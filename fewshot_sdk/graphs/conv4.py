@@ -13,10 +13,10 @@ from fewshot_sdk.graphs.weights import Tensor, normed
 
 
 def features(
-    g: Nodes, x: str, tensor: Tensor, backbone: Conv4, seen: Preprocessing, kind: type[np.floating]
+    g: Nodes, x: str, tensor: Tensor, backbone: Conv4, preprocessing: Preprocessing, kind: type[np.floating]
 ) -> str:  # fmt: skip
-    """The features, (n, filters, height, width); ReLU comes before the pool, which is the same."""
-    sizes = [seen.height, seen.width]
+    """The features, (n, filters, height, width); ReLU comes before the pool, which gives the same result."""
+    sizes = [preprocessing.height, preprocessing.width]
     stride = 2 if backbone.downsample == "stride" else 1
     for i in range(1, 5):
         weights = tensor(f"conv{i}.weight", 4), tensor(f"conv{i}.bias")

@@ -11,7 +11,7 @@ from fewshot_sdk.graphs.weights import Tensor, normed
 
 
 def features(
-    g: Nodes, x: str, tensor: Tensor, backbone: Mlp, seen: Preprocessing, kind: type[np.floating]  # noqa: ARG001
+    g: Nodes, x: str, tensor: Tensor, backbone: Mlp, preprocessing: Preprocessing, kind: type[np.floating]  # noqa: ARG001
 ) -> str:  # fmt: skip
     """The features, (n, n_features)."""
     x = g("Flatten", x)

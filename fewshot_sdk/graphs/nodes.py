@@ -1,4 +1,4 @@
-"""`Nodes`: an ONNX graph written operator by operator; constants are kept once."""
+"""`Nodes`: an ONNX graph built operator by operator; equal constants are stored once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from onnx import helper, numpy_helper
 from fewshot_sdk.errors import ExportError
 
 OPSET = 20
-ROUND, GOING = "round", "going"  # a loop body's names: which round it is, int64 from 0; whether it goes on
+ROUND, GOING = "round", "going"  # a loop body's inputs: number of the round, int64 from 0; whether to go on
 
 
 class Nodes:
-    """A graph as it grows: calling it adds an operator and gives the name of its result.
+    """A graph under construction: calling it adds an operator and returns the name of its result.
 
-    outer: the graph whose loop body this one is; the body sees its names.
+    outer: the graph of which this one is a loop body; the body can use its names.
     """
 
     def __init__(self, outer: Nodes | None = None) -> None:
@@ -29,17 +29,17 @@ class Nodes:
         self._count: list[int] = [0] if outer is None else outer._count
 
     def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """The result of an operator with one output."""
+        """The name of the result of an operator with one output."""
         return self.several(operator, 1, *inputs, **attributes)[0]
 
     def several(self, operator: str, n_outputs: int, *inputs: str, **attributes: Any) -> list[str]:
-        """The results of an operator with several outputs."""
+        """The names of the results of an operator with several outputs."""
         outputs = [self._name(operator.lower()) for _ in range(n_outputs)]
         self._nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
         return outputs
 
     def constant(self, value: object, dtype: type = np.float32) -> str:
-        """The name of an array that the file holds."""
+        """The name of a constant array, stored in the file."""
         array: NDArray[Any] = np.array(value, dtype, order="C")
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
@@ -47,26 +47,26 @@ class Nodes:
         return self._constants[key].name
 
     def integers(self, *values: int) -> str:
-        """A constant vector of int64, such as a shape, axes or sides."""
+        """The name of a constant int64 vector, for shapes, axes or sides."""
         return self.constant(np.array(values, np.int64), np.int64)
 
     def scalar(self, value: float) -> str:
-        """A constant float32 without dimensions."""
+        """The name of a constant float32 scalar."""
         return self.constant(value)
 
     def output(self, result: str, name: str) -> None:
-        """Gives a result the name of one of the graph's outputs."""
+        """Make a result an output of the graph, by that name."""
         self._nodes.append(helper.make_node("Identity", [result], [name]))
 
     def input(self) -> str:
-        """A loop body's name for one more state, as it is when a round begins."""
+        """Add a state to a loop body; its name inside, with the value at the beginning of a round."""
         self._inputs.append(self._name("state"))
         return self._inputs[-1]
 
     def loop(self, rounds: str, body: Nodes, starts: Sequence[str], ends: Sequence[str]) -> list[str]:
-        """What the states are after some rounds of the body, which had one `input` for each.
+        """The states after `rounds` rounds of the body, which has one `input` for each state.
 
-        starts: what they are before the first (floats); ends: the body's names of what they become.
+        starts: their initial values (floats); ends: the body's names for their values at the end of a round.
         """
         going = body("Identity", GOING)
         given = [_value(name, onnx.TensorProto.FLOAT, None) for name in body._inputs]
@@ -85,13 +85,16 @@ class Nodes:
         defaults: dict[str, NDArray[Any]] | None = None,
         opset: int = OPSET,
     ) -> onnx.ModelProto:
-        """The whole graph, checked. defaults: values of inputs that may be left out."""
+        """The whole model, checked. defaults: values of optional inputs.
+
+        Raises ExportError if it is not valid ONNX.
+        """
         given = [numpy_helper.from_array(np.asarray(array), name) for name, array in (defaults or {}).items()]
         graph = helper.make_graph(
             self._nodes, "fewshot", list(inputs), list(outputs), [*given, *self._constants.values()]
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="fewshot-sdk")
-        model.ir_version = 10  # what runtimes of the time of that opset read, and all since
+        model.ir_version = 10  # read by all runtimes since the time of that opset
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -106,7 +109,7 @@ class Nodes:
 
 
 def value(name: str, kind: type, *sizes: int | str) -> onnx.ValueInfoProto:
-    """An input or output of a graph; a size that is free has a name."""
+    """An input or output of a graph; a free dimension has a name instead of a size."""
     return _value(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), sizes)
 
 

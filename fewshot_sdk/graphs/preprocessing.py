@@ -1,4 +1,4 @@
-"""The preprocessing of pictures as ONNX operators."""
+"""The preprocessing of images as ONNX operators, bit for bit as Pillow computes it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fewshot_sdk.graphs.nodes import Nodes
 
 _DOUBLE, _FLOAT, _INT64 = onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 _UINT8 = onnx.TensorProto.UINT8
-_GREY = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's share of red, green and blue in grey; source: `Convert.c`
-_STEPS = 2.0**22  # Pillow keeps that many steps between 0 and 1 of each weight
-_REACH = {"bilinear": 1.0, "bicubic": 2.0}  # how far a filter looks, in pixels of the smaller picture
+_GREY = (19595.0, 38470.0, 7471.0)  # Pillow's weights of red, green and blue, in 65536ths; source: `Convert.c`
+_STEPS = 2.0**22  # Pillow rounds weights to multiples of 1 / _STEPS
+_REACH = {"bilinear": 1.0, "bicubic": 2.0}  # a filter's radius, in pixels of the smaller image
 _CHANNELS_FIRST = (0, 3, 1, 2)
 _ONE = onnx.helper.make_tensor("one", onnx.TensorProto.INT8, [1], [1])
 _T = onnx.TensorProto
@@ -23,10 +23,10 @@ _T = onnx.TensorProto
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a picture, as names of float64 scalars; or both sides, as names of (2, 1, 1).
+    """How one side of an image is used, as names of float64 scalars; or both sides, as names of (2, 1, 1).
 
-    whole: what of it is resized, or the canvas that it lies on; offset: where its first pixel that is used lies on
-    that canvas; first: which pixel that is; used: how many are.
+    whole: length of the part that is resized, or of the canvas under the image; first: the first pixel used;
+    offset: position of that pixel on the canvas; used: number of pixels used.
     """
 
     whole: str
@@ -35,52 +35,52 @@ class Side:
     used: str
 
 
-def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
-    """uint8 (n, any height, any width, 3) -> float32 (n, channels, height, width): whole numbers from 0 to 255."""
-    wanted = (seen.height, seen.width)
+def network_pixels(g: Nodes, images: str, settings: Preprocessing) -> str:
+    """uint8 (n, any height, any width, 3) -> float32 (n, channels, height, width), whole numbers from 0 to 255."""
+    wanted = (settings.height, settings.width)
     sizes = g("Cast", g("Shape", images, start=1, end=3), to=_DOUBLE)
-    sides = _sides(g, sizes, seen)
-    grey = _grey(g, images) if seen.channels == 1 or seen.polarity == "dark_on_light" else ""
-    dark = _dark(g, grey, g("ReduceProd", sizes)) if seen.polarity == "dark_on_light" else None
-    x = grey if seen.channels == 1 else g("Transpose", images, perm=_CHANNELS_FIRST)
-    if (seen.fit == "crop" or seen.kept < 1) and seen.resize != "nearest":
+    sides = _sides(g, sizes, settings)
+    grey = _grey(g, images) if settings.channels == 1 or settings.polarity == "dark_on_light" else ""
+    dark = _dark(g, grey, g("ReduceProd", sizes)) if settings.polarity == "dark_on_light" else None
+    x = grey if settings.channels == 1 else g("Transpose", images, perm=_CHANNELS_FIRST)
+    if (settings.fit == "crop" or settings.kept < 1) and settings.resize != "nearest":
         starts, ends = (
             g("Cast", g("Reshape", part, g.integers(2)), to=_INT64)
             for part in (sides.first, g("Add", sides.first, sides.used))
         )
         x = g("Slice", x, starts, ends, g.integers(2, 3))
-    if seen.resize == "box":
-        return box_resized(g, x, sides.whole, sides.offset, sides.used, wanted, dark, seen.fit == "pad")
+    if settings.resize == "box":
+        return box_resized(g, x, sides.whole, sides.offset, sides.used, wanted, dark, settings.fit == "pad")
     if dark is not None:
         x = g("Abs", g("Sub", g("Cast", x, to=_FLOAT), g("Mul", g("Cast", dark, to=_FLOAT), g.scalar(255))))
     rows, columns = (_one_side(g, sides, axis) for axis in (0, 1))
-    if seen.resize == "nearest":
-        x = _nearest(g, x, columns, seen.width, 3)
-        return g("Cast", _nearest(g, x, rows, seen.height, 2), to=_FLOAT)
+    if settings.resize == "nearest":
+        x = _nearest(g, x, columns, settings.width, 3)
+        return g("Cast", _nearest(g, x, rows, settings.height, 2), to=_FLOAT)
     x = g("Cast", x, to=_DOUBLE)
-    weights, white = _weights(g, columns, seen.width, seen)
+    weights, white = _weights(g, columns, settings.width, settings)
     x = _eight_bits(g, g("MatMul", x, g("Transpose", weights, perm=[1, 0])), g("Transpose", white, perm=[1, 0]))
-    weights, white = _weights(g, rows, seen.height, seen)
+    weights, white = _weights(g, rows, settings.height, settings)
     return g("Cast", _eight_bits(g, g("MatMul", weights, x), white), to=_FLOAT)
 
 
-def _sides(g: Nodes, found: str, seen: Preprocessing) -> Side:
-    """How sides of so many pixels, float64 (2,), are used, as `images.fit` does it."""
+def _sides(g: Nodes, found: str, settings: Preprocessing) -> Side:
+    """How sides with these numbers of pixels, float64 (2,), are used, as in `images.preprocessing.fit`."""
     sizes, others = (
         g("Gather", found, g.constant(np.reshape(order, (2, 1, 1)), np.int64)) for order in ((0, 1), (1, 0))
     )
     zero = _double(g, np.zeros((2, 1, 1)))
-    if seen.fit == "stretch" and seen.kept == 1:
+    if settings.fit == "stretch" and settings.kept == 1:
         return Side(sizes, zero, zero, sizes)
     even = others
-    if seen.height != seen.width:
-        wanted = np.reshape((seen.height, seen.width), (2, 1, 1))
+    if settings.height != settings.width:
+        wanted = np.reshape((settings.height, settings.width), (2, 1, 1))
         even = g("Div", g("Mul", others, _double(g, wanted)), _double(g, wanted[::-1]))
         even = g("Round", even)  # halves to even
-    if seen.fit != "pad":
-        cut = g("Min", sizes, g("Max", even, _double(g, 1))) if seen.fit == "crop" else sizes
-        if seen.kept < 1:
-            cut = g("Max", g("Round", g("Mul", cut, _double(g, seen.kept))), _double(g, 1))
+    if settings.fit != "pad":
+        cut = g("Min", sizes, g("Max", even, _double(g, 1))) if settings.fit == "crop" else sizes
+        if settings.kept < 1:
+            cut = g("Max", g("Round", g("Mul", cut, _double(g, settings.kept))), _double(g, 1))
         return Side(cut, zero, _half(g, g("Sub", sizes, cut)), cut)
     whole = g("Max", sizes, even)
     return Side(whole, _half(g, g("Sub", whole, sizes)), zero, sizes)
@@ -94,7 +94,7 @@ def _one_side(g: Nodes, sides: Side, axis: int) -> Side:
 
 
 def _grey(g: Nodes, images: str) -> str:
-    """uint8 (n, h, w, 3) -> uint8 (n, 1, h, w); all sums are exact, as whole numbers of 65536ths up to 2**24."""
+    """uint8 (n, h, w, 3) -> uint8 (n, 1, h, w); sums are exact: whole numbers of 65536ths, at most 2**24."""
     colours = g("Transpose", g("Reshape", images, g.integers(-1, 3)), perm=[1, 0])
     shares = g.constant([[share / 65536 for share in _GREY]])
     grey = g("Cast", g("Gemm", shares, g("Cast", colours, to=_FLOAT), g.constant([0.5])), to=_UINT8)  # rounds down
@@ -103,27 +103,27 @@ def _grey(g: Nodes, images: str) -> str:
 
 
 def _dark(g: Nodes, grey: str, area: str) -> str:
-    """bool (n, 1, 1, 1): whether a picture's mean grey is under 127.5."""
+    """Whether an image's mean grey is below 127.5, bool (n, 1, 1, 1)."""
     ones = g("ConstantOfShape", g("Concat", g("Shape", grey, start=3), g.integers(1), axis=0), value=_ONE)
     lines = g("Cast", g("MatMulInteger", grey, ones), to=_DOUBLE)
     return g("Less", g("ReduceSum", lines, g.integers(2), keepdims=1), g("Mul", area, _double(g, 127.5)))
 
 
-def _weights(g: Nodes, side: Side, wanted: int, seen: Preprocessing) -> tuple[str, str]:
-    """(wanted, used): how much each pixel of a side counts, in steps; (wanted, 1): 255 times what the canvas counts."""
+def _weights(g: Nodes, side: Side, wanted: int, settings: Preprocessing) -> tuple[str, str]:
+    """Weight of each pixel of a side, (wanted, used), in steps; 255 times the weight of the canvas, (wanted, 1)."""
     scale = g("Div", side.whole, _double(g, wanted))
     stretch = g("Max", scale, _double(g, 1))
     centers = g("Mul", g.constant(np.arange(wanted)[:, None] + 0.5, np.float64), scale)
     pixels = g("Range", _double(g, 0), side.whole, _double(g, 1))
-    reach = g("Mul", stretch, _double(g, _REACH[seen.resize]))
+    reach = g("Mul", stretch, _double(g, _REACH[settings.resize]))
     first, last = (g("Floor", g("Add", g(add, centers, reach), _double(g, 0.5))) for add in ("Sub", "Add"))
     near = g("And", g("GreaterOrEqual", pixels, first), g("Less", pixels, last))
     apart = g("Add", g("Sub", pixels, centers), _double(g, 0.5))
-    weights = _filter(g, g("Mul", apart, g("Reciprocal", stretch)), seen.resize)
+    weights = _filter(g, g("Mul", apart, g("Reciprocal", stretch)), settings.resize)
     weights = g("Where", near, weights, _double(g, 0))
     weights = g("Mul", g("Div", weights, g("ReduceSum", weights, g.integers(1), keepdims=1)), _double(g, _STEPS))
     weights = g("Mul", g("Sign", weights), g("Floor", g("Add", g("Abs", weights), _double(g, 0.5))))
-    if seen.fit != "pad":
+    if settings.fit != "pad":
         return weights, _double(g, [[0]])
     everything = g("ReduceSum", weights, g.integers(1), keepdims=1)
     start, end = (
@@ -136,7 +136,7 @@ def _weights(g: Nodes, side: Side, wanted: int, seen: Preprocessing) -> tuple[st
 
 
 def _filter(g: Nodes, apart: str, resize: Literal["nearest", "box", "bilinear", "bicubic"]) -> str:
-    """What a pixel counts that is so far from the middle, before scaling to a sum of 1."""
+    """Weights of pixels at these distances from the centre, before scaling to a sum of 1."""
     x = g("Abs", apart)
     if resize == "bilinear":
         return g("Max", g("Sub", _double(g, 1), x), _double(g, 0))
@@ -149,10 +149,11 @@ def _filter(g: Nodes, apart: str, resize: Literal["nearest", "box", "bilinear", 
 
 
 def _nearest(g: Nodes, x: str, side: Side, wanted: int, axis: int) -> str:
-    """One pixel for each that is wanted along an axis; beyond the picture lies white."""
+    """Nearest pixels along an axis, `wanted` of them; white outside the image."""
     scale = g("Div", side.whole, _double(g, wanted))
     strides = g("Mul", scale, g.constant([0.5, *[1.0] * (wanted - 1)], np.float64))
-    taken = g("Floor", g("CumSum", strides, g.constant(0, np.int64)))  # Pillow adds up, too, with its roundings
+    # a running sum, because Pillow's has the same rounding errors
+    taken = g("Floor", g("CumSum", strides, g.constant(0, np.int64)))
     taken = g("Sub", g("Add", taken, side.first), side.offset)
     last = g("Sub", g("Add", side.first, side.used), _double(g, 1))
     inside = g("Max", g("Min", taken, last), side.first)
@@ -163,7 +164,7 @@ def _nearest(g: Nodes, x: str, side: Side, wanted: int, axis: int) -> str:
 
 
 def _eight_bits(g: Nodes, sums: str, white: str) -> str:
-    """Sums in steps, on white, rounded half up to whole numbers from 0 to 255."""
+    """Sums in steps, plus the white canvas, rounded half up to whole numbers from 0 to 255."""
     parts = g("Mul", g("Add", sums, white), _double(g, 1 / _STEPS))
     rounded = g("Floor", g("Add", parts, _double(g, 0.5)))
     return g("Max", g("Min", rounded, _double(g, 255)), _double(g, 0))
@@ -180,21 +181,20 @@ def _double(g: Nodes, value: object) -> str:
 def box_resized(
     g: Nodes, x: str, whole: str, offset: str, used: str, wanted: tuple[int, int], dark: str | None, padded: bool
 ) -> str:
-    """uint8 (n, channels, height, width) -> float32 (n, channels, *wanted): whole numbers from 0 to 255.
+    """uint8 (n, channels, height, width) -> float32 (n, channels, *wanted), whole numbers from 0 to 255.
 
-    whole, offset, used: float64 (2, 1, 1), of rows and columns: the sides of what is resized or of the canvas under
-    it, where on that the picture begins, and how many of its pixels there are. dark: bool (n, 1, 1, 1), which pictures
-    are inverted, on a canvas that stays white. padded: whether there is more canvas than picture.
+    whole, offset, used: as in `Side`, float64 (2, 1, 1), for rows and columns. dark: bool (n, 1, 1, 1), the images to
+    invert, on a canvas that stays white. padded: whether the canvas is larger than the image.
     """
     edges = _boxes(g, whole, wanted)
     first, last = g.several("Split", 2, edges, axis=1, num_outputs=2)
-    count = seen = g("Sub", last, first)
+    count = inside = g("Sub", last, first)
     if padded:
         edges = g("Min", g("Max", g("Sub", edges, offset), _double(g, 0)), used)
         first, last = g.several("Split", 2, edges, axis=1, num_outputs=2)
-        seen = g("Sub", last, first)
+        inside = g("Sub", last, first)
     steps = g("Floor", g("Add", g("Div", _double(g, _STEPS), count), _double(g, 0.5)))
-    canvas = g("Sub", count, seen)
+    canvas = g("Sub", count, inside)
     whites = canvas if dark is None else g("Concat", canvas, count, axis=1)
     whites = g("Mul", whites, g("Mul", steps, _double(g, 255 / _STEPS)))
     lines = [edges, g("Mul", steps, _double(g, 1 / _STEPS)), g("Add", whites, _double(g, 0.5))]
@@ -217,14 +217,14 @@ def box_resized(
 
 
 def _boxes(g: Nodes, whole: str, wanted: tuple[int, int]) -> str:
-    """float64 (2, 2, the larger wanted): of each side, the first pixel under each box, and the one after the last."""
+    """For each side the first pixel under each box and the one after the last, float64 (2, 2, max(wanted))."""
     sides = np.array(wanted, np.float64)[:, None, None]
     scale = g("Div", whole, _double(g, sides))
     stretch = g("Max", scale, _double(g, 1))
     centers = g("Mul", scale, _double(g, np.arange(max(wanted)) + 0.5))
     ends = g("Add", centers, g("Mul", stretch, _double(g, [[-0.5], [0.5]])))
     outer = g("Add", g("Floor", g("Add", ends, _double(g, 0.5))), _double(g, [[0], [-1]]))
-    # the outermost pixels, of which the filter leaves out what lies on its left edge, or beyond the right by rounding
+    # the filter drops an outermost pixel on its left edge, and one that rounding puts beyond its right edge
     apart = g("Mul", g("Add", g("Sub", outer, centers), _double(g, 0.5)), g("Reciprocal", stretch))
     return g("Add", outer, g("Cast", g("LessOrEqual", apart, _double(g, [[-0.5], [0.5]])), to=_T.DOUBLE))
 
@@ -242,5 +242,5 @@ def _under(g: Nodes, positions: str, first: str, last: str) -> str:
 
 
 def _parts(g: Nodes, sums: str, weight: str, white: str) -> str:
-    """Float64: the pixels, before they are rounded down."""
+    """The pixels before rounding down, float64."""
     return g("Add", g("Mul", g("Cast", sums, to=_T.DOUBLE), weight), white)

@@ -1,4 +1,4 @@
-"""A network's weights as its graph takes them: by name, frozen norms folded in; and the norm that cannot be."""
+"""A network's weights for its graph, by name, with frozen norms folded in; and group norm, which cannot be."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 
 class Tensor(Protocol):
-    """The name that a tensor, by its name in PyTorch, has in the graph."""
+    """The function from a tensor's name in PyTorch to its name in the graph."""
 
     def __call__(self, name: str, dimensions: int = 1) -> str:
-        """The name of the constant or the input."""
+        """The name of the constant or input."""
 
 
 def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floating]]:
-    """The tensors that the graph takes: a frozen norm becomes part of the kernel and bias of the layer before."""
+    """The graph's tensors: each frozen norm is folded into the kernel and bias of the layer before it."""
     norms = backbone.frozen_norms()
     parts = ("weight", "bias", "mean", "var")
-    gone = {f"{norm.norm}.{part}" for norm in norms for part in parts}
-    found: dict[str, NDArray[np.floating]] = {name: t for name, t in tensors.items() if name not in gone}
+    dropped = {f"{norm.norm}.{part}" for norm in norms for part in parts}
+    found: dict[str, NDArray[np.floating]] = {name: t for name, t in tensors.items() if name not in dropped}
     for layer, norm, epsilon in norms:
         gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in parts)
         scale = gamma / np.sqrt(variance + epsilon)
@@ -39,7 +39,7 @@ def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floatin
 def normed(
     g: Nodes, x: str, tensor: Tensor, i: int, backbone: Conv4 | Mlp, kind: type[np.floating], *, images: bool = False
 ) -> str:
-    """Layer i's output, (n, channels) or images (n, channels, h, w), after group norm; of others nothing is left."""
+    """Layer i's output, (n, channels) or images (n, channels, h, w), after group norm; unchanged with other norms."""
     if backbone.norm != "group":
         return x
     groups = backbone.widths[i - 1] // GROUP

@@ -13,15 +13,16 @@ from fewshot_sdk.nets.network import Network, random_params
 from fewshot_sdk.nets.norms import norm_after
 from fewshot_sdk.nets.params import Params
 
-# Of batch norms, whose features are of any length; at 12 class means tell training characters apart at a temperature
-# of about 1. On held-out training characters, 20-way 1-shot, meta-training by class means on redrawn characters gave
-# 87.2 % from the 4.1 that pre-training ends at and 89.0 % from 16; on characters as they are 90.4 % from 12.
+# Root mean square of the last norm's weights, since features after a batch norm may have any length. With 12, class
+# means separate training characters at a temperature of about 1. On held-out training characters, 20-way 1-shot,
+# meta-training by class means reached, on redrawn characters, 87.2 % from the 4.1 that pre-training ends with and
+# 89.0 % from 16; on unchanged characters, 90.4 % from 12.
 LENGTH = 12.0
 
 
 class SameConv(nn.Conv2d):
-    """A 3x3 convolution with TensorFlow's "same" padding: at stride 2 and even sizes the odd row
-    and column of zeros lie at the bottom and right. Source: TensorFlow, `tf.nn.conv2d`.
+    """A 3x3 convolution with TensorFlow's "same" padding: at stride 2 and even sizes, the extra row
+    and column of zeros are at the bottom and right. Source: TensorFlow, `tf.nn.conv2d`.
     """
 
     def __init__(self, channels: int, filters: int, stride: int) -> None:
@@ -36,13 +37,13 @@ class SameConv(nn.Conv2d):
         return super().forward(F.pad(input, sides))
 
 
-def layers(backbone: Conv4, seen: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:  # noqa: ARG001
-    """`conv1`, `norm1`, ... `norm4`, `flat`, and the number of features; its norms are the same in pre-training.
+def layers(backbone: Conv4, preprocessing: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:  # noqa: ARG001
+    """`conv1`, `norm1`, ... `norm4`, `flat`, and the number of features; pre-training uses the same norms.
 
     Source: Nichol et al. 2018, section 6, after Vinyals et al. 2016; `models.py` of the reference implementation.
     """
     found: OrderedDict[str, nn.Module] = OrderedDict()
-    channels: int = seen.channels
+    channels: int = preprocessing.channels
     for i in range(1, 5):
         found[f"conv{i}"] = SameConv(channels, backbone.filters, 2 if backbone.downsample == "stride" else 1)
         found |= norm_after(i, backbone.filters, backbone)
@@ -51,17 +52,17 @@ def layers(backbone: Conv4, seen: Preprocessing, *, norm: bool) -> tuple[Ordered
         found[f"relu{i}"] = nn.ReLU()
         channels = backbone.filters
     found["flat"] = nn.Flatten()
-    height, width = (-(-side // 16) for side in (seen.height, seen.width))
+    height, width = (-(-side // 16) for side in (preprocessing.height, preprocessing.width))
     return found, backbone.filters * height * width
 
 
 def draw(network: Network, seed: int) -> None:
-    """Fresh weights before pre-training, in place."""
+    """Set fresh weights before pre-training, in place."""
     network.load_state_dict(random_params(network, seed), strict=False)
 
 
 def at_length(network: Network) -> Params:
-    """The weights, the last norm's brought to a root mean square of LENGTH, which moves no decision by class means."""
+    """The weights, with the last norm scaled to a root mean square of LENGTH; class means decide as before."""
     params = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
     factor = LENGTH / params["norm4.weight"].square().mean().sqrt()
     return params | {name: params[name] * factor for name in ("norm4.weight", "norm4.bias")}

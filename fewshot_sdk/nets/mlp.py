@@ -11,10 +11,10 @@ from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.nets.norms import norm_after
 
 
-def layers(backbone: Mlp, seen: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:  # noqa: ARG001
-    """`flat`, `hidden1`, `norm1`, `relu1`, ..., and the number of features; a batch norm takes the place of a bias."""
+def layers(backbone: Mlp, preprocessing: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:  # noqa: ARG001
+    """`flat`, `hidden1`, `norm1`, `relu1`, ..., and the number of features; batch norm replaces biases."""
     found: OrderedDict[str, nn.Module] = OrderedDict(flat=nn.Flatten())
-    inputs = seen.height * seen.width * seen.channels
+    inputs = preprocessing.height * preprocessing.width * preprocessing.channels
     for i, width in enumerate(backbone.widths, 1):
         found[f"hidden{i}"] = nn.Linear(inputs, width, bias=backbone.judges_alone)
         found |= norm_after(i, width, backbone)

@@ -36,12 +36,12 @@ class PixelInput(nn.Module):
         return self.normalized(images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255)
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """The same of pixels from 0 to 1, float (n, c, h, w)."""
+        """The network's input for pixels from 0 to 1, float (n, c, h, w)."""
         return (pixels - self.mean) / self.std
 
 
 class Network(nn.Sequential):
-    """The layers in order, and the settings that they were made from."""
+    """The layers in order, and the settings they were made from."""
 
     def __init__(
         self, layers: OrderedDict[str, nn.Module], backbone: Backbone, preprocessing: Preprocessing, n_way: int
@@ -59,27 +59,27 @@ class Network(nn.Sequential):
         return input
 
     def before_head(self) -> Network:
-        """The same layers, without the head: to features (n, n_features)."""
+        """The same layers without the head, for features (n, n_features)."""
         layers = OrderedDict((name, layer) for name, layer in self.named_children() if name != "head")
         return Network(layers, self.backbone, self.preprocessing, self.n_way)
 
 
 class Layers(Protocol):
-    """What `BACKBONES` refers to by `layers`."""
+    """The function that `BACKBONES` names as `layers`."""
 
     def __call__(
-        self, backbone: Backbone, seen: Preprocessing, *, norm: bool
+        self, backbone: Backbone, preprocessing: Preprocessing, *, norm: bool
     ) -> tuple[OrderedDict[str, nn.Module], int]:
-        """The layers from pixels, float (n, c, h, w), to features, and how many of these there are.
+        """The layers from pixels, float (n, c, h, w), to features, and the number of features.
 
-        norm: the network as it is pre-trained, where that is another, with batch norm after each convolution.
+        norm: the network for pre-training, if it is a different one, with batch norm after each convolution.
         """
 
 
 def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, *, norm: bool = False) -> Network:
     """An untrained network, in training mode: `pixels`, the backbone's layers, `head`.
 
-    norm: a residual network as it is pre-trained, with batch norm after each convolution.
+    norm: a residual network for pre-training, with batch norm after each convolution.
     """
     make = cast("Layers", referred(BACKBONES[backbone.kind].layers))
     body, features = make(backbone, preprocessing, norm=norm)
@@ -90,7 +90,7 @@ def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, 
 
 
 def random_params(network: nn.Module, seed: int) -> Params:
-    """Fresh weights: Glorot uniform kernels, zero biases, norms that do nothing yet.
+    """Fresh weights: Glorot uniform kernels, zero biases, norms with scale 1.
 
     A pure function of the network's shapes and `seed`.  Source: the reference implementation.
     """
@@ -105,10 +105,10 @@ def random_params(network: nn.Module, seed: int) -> Params:
 
 
 def norm_statistics(network: nn.Module, params: Params, images: Tensor) -> Params:
-    """Each batch norm's mean and (biased) variance over `images`: buffer name -> (channels,).
+    """Mean and (biased) variance of each batch norm's input over `images`: buffer name -> (channels,).
 
-    With these as buffers the network in evaluation mode gives on `images` what it gives in
-    training mode, and each further image is judged alone.
+    With these as buffers, the network in evaluation mode gives the same output on `images` as in
+    training mode, and judges every other image alone.
     """
     found: Params = {}
     hooks = [

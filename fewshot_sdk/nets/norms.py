@@ -1,4 +1,4 @@
-"""The norm after a layer: batch norm by the batch it is given, group norm, or none."""
+"""The norm after a layer: batch norm with the current batch's statistics, group norm, or none."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fewshot_sdk.config.backbones import GROUP, Conv4, Mlp
 
 
 class BatchNorm(nn.Module):
-    """Batch norm that in training mode uses the batch it is given, and keeps no running average.
+    """Batch norm that uses the current batch's statistics in training mode, and keeps no running average.
 
-    In evaluation mode it uses `mean` and `var`, which are set once from a support set.
+    In evaluation mode it uses `mean` and `var`, which are set once, from a support set.
     """
 
     def __init__(self, channels: int, epsilon: float) -> None:
@@ -28,13 +28,13 @@ class BatchNorm(nn.Module):
         self.var: Tensor
 
     def forward(self, input: Tensor) -> Tensor:
-        """(n, c, h, w) or (n, c), each channel brought to mean `bias` and standard deviation `weight`."""
+        """(n, c, h, w) or (n, c), with each channel normalized to mean `bias` and standard deviation `weight`."""
         mean, var = (None, None) if self.training else (self.mean, self.var)
         return F.batch_norm(input, mean, var, self.weight, self.bias, self.training, 0.0, self.epsilon)
 
 
 def norm_after(i: int, channels: int, backbone: Conv4 | Mlp) -> OrderedDict[str, nn.Module]:
-    """`norm{i}` for so many channels, or nothing."""
+    """`norm{i}` for that number of channels, or nothing."""
     if backbone.norm == "none":
         return OrderedDict()
     if backbone.norm == "group":

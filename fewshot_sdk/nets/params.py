@@ -1,4 +1,4 @@
-"""Arithmetic on named tensors, and the state that an inner loop starts from and ends with."""
+"""Arithmetic on named tensors, and the state at the start and the end of an inner loop."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RATE = "rate."
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerState:
-    """Weights and what the inner optimizer remembers of them.
+    """Weights and the memory of the inner optimizer.
 
     second_moments: Adam's running mean of squared gradients; empty for SGD.
-    updates: inner updates behind these moments (Adam's t, for bias correction).
-    rates: Meta-SGD's learned rate of each single weight, in place of the inner loop's; empty for the others.
+    updates: number of inner updates in these moments (Adam's t, for bias correction).
+    rates: Meta-SGD's learned rate of each single weight, which replaces the inner loop's; empty for other algorithms.
     """
 
     params: Params
@@ -29,28 +29,28 @@ class LearnerState:
 
 
 def learned(state: LearnerState) -> Params:
-    """What an outer loop learns by its gradient: the weights, and the rates, named `rate.NAME`."""
+    """Everything that an outer loop learns by gradient: the weights and the rates, named `rate.NAME`."""
     return {**state.params, **named_rates(state)}
 
 
 def named_rates(state: LearnerState) -> Params:
-    """The rates by the names that keep them apart from the weights: `rate.NAME`."""
+    """The rates, named `rate.NAME` to distinguish them from the weights."""
     return {RATE + name: rate for name, rate in state.rates.items()}
 
 
 def with_learned(state: LearnerState, found: Params) -> LearnerState:
-    """The state with other weights and rates: the inverse of `learned`."""
+    """The state with new weights and rates: the inverse of `learned`."""
     rates = {name: found[RATE + name] for name in state.rates}
     return replace(state, params={name: found[name] for name in state.params}, rates=rates)
 
 
 def flatten(state: LearnerState) -> Tensor:
-    """Weights and second moments as one vector, in the order of their names."""
+    """Weights and second moments as one vector, each in the order of names."""
     return torch.cat([tensor.flatten() for part in _parts(state) for _, tensor in sorted(part.items())])
 
 
 def unflatten(vector: Tensor, like: LearnerState, updates: int) -> LearnerState:
-    """The state that `flatten` made a vector of; `like` gives the names and shapes."""
+    """The state of a vector made by `flatten`; `like` gives the names and shapes."""
     parts: list[Params] = []
     for part in _parts(like):
         views: Params = {}
@@ -65,7 +65,7 @@ def _parts(state: LearnerState) -> tuple[Params, Params]:
 
 
 def check_alike(found: Params, expected: Params, what: str) -> None:
-    """Raises ParamsMismatch, naming the tensor, unless keys, shapes and dtypes are equal."""
+    """Check names, shapes and dtypes. Raises ParamsMismatch with the tensor's name if they differ."""
     for name in expected.keys() - found.keys():
         raise ParamsMismatch(f"{what}: tensor {name!r} is missing; was it made with other settings?")
     for name in found.keys() - expected.keys():
@@ -82,9 +82,9 @@ def check_alike(found: Params, expected: Params, what: str) -> None:
 def interpolate(old: Params, new: Params, step: float) -> Params:
     """Move `old` a fraction `step` of the way to `new`: `old + step * (new - old)`.
 
-    Step 0 gives `old` and step 1 gives `new`, to the bit. The result has the keys, shapes and
+    Step 0 gives exactly `old` and step 1 exactly `new`. The result has the keys, shapes and
     dtypes of `old`; neither input changes.
-    Raises ParamsMismatch if they differ.  Source: Reptile, Algorithm 1.
+    Raises ParamsMismatch if these differ in `new`.  Source: Reptile, Algorithm 1.
     """
     check_alike(new, old, "interpolate")
     return {name: old[name].lerp(new[name], step) for name in old}

@@ -12,9 +12,9 @@ from fewshot_sdk.nets.params import Params
 
 
 def perceptron(settings: Perceptron, n_inputs: int, seed: int = 0) -> nn.Module:
-    """`hidden1`, `tanh1`, ..., `head`, with PyTorch's own random weights, whose biases spread the bends over the line.
+    """`hidden1`, `tanh1`, ..., `head`, with PyTorch's random weights; their biases spread the curve's bends.
 
-    A pure function of its arguments; PyTorch's global generator stays as it is.
+    A pure function of its arguments; PyTorch's global generator is not changed.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     with torch.random.fork_rng(devices=[]):
@@ -28,11 +28,11 @@ def perceptron(settings: Perceptron, n_inputs: int, seed: int = 0) -> nn.Module:
 
 
 def weights_of(network: nn.Module) -> Params:
-    """The network's own weights by name."""
+    """The network's weights by name."""
     return {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
 
 
 def shapes(settings: Perceptron, n_inputs: int) -> Params:
-    """Tensors of the names and shapes of the weights, without the memory: a config.json may ask for any size."""
+    """Names and shapes of the weights as tensors without memory, because a config.json may ask for any size."""
     with torch.device("meta"):
         return {name: tensor.detach() for name, tensor in perceptron(settings, n_inputs).named_parameters()}

@@ -1,7 +1,7 @@
 """A small residual network for photographs whose normalization is folded into its convolutions.
 
-While it is pre-trained each convolution is followed by batch norm. Afterwards the norms' running statistics are
-constants, so weight and bias of the convolution take them in: an image is judged alone, in any mode.
+During pre-training, batch norm follows each convolution. Afterwards the norms' running statistics are constants and
+are folded into the convolution's weight and bias, so each image is judged alone, in any mode.
 Source: He et al. 2016, for the blocks; Ioffe and Szegedy 2015, section 3.1, for the folding.
 """
 
@@ -21,26 +21,26 @@ from fewshot_sdk.nets.params import Params
 
 
 class Convolution(nn.Module):
-    """A convolution with "same" padding, and batch norm while it is pre-trained.
+    """A convolution with "same" padding, and with batch norm during pre-training.
 
-    A 1x1 one is given every stride-th pixel: with a stride of its own oneDNN's backward pass writes past its memory
-    where channels are few. Source: github.com/uxlfoundation/oneDNN/issues/6035.
+    A 1x1 convolution is given every stride-th pixel and has stride 1: with a larger stride oneDNN's backward pass
+    writes out of bounds if there are few channels. Source: github.com/uxlfoundation/oneDNN/issues/6035.
     """
 
     def __init__(self, channels: int, filters: int, size: int, stride: int, *, norm: bool) -> None:
         super().__init__()
-        self._apart = stride if size == 1 else 1
-        self.conv = nn.Conv2d(channels, filters, size, stride // self._apart, size // 2, bias=not norm)
+        self._skip = stride if size == 1 else 1
+        self.conv = nn.Conv2d(channels, filters, size, stride // self._skip, size // 2, bias=not norm)
         self.norm = nn.BatchNorm2d(filters) if norm else nn.Identity()
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, channels, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
-        output: Tensor = self.norm(self.conv(input[..., :: self._apart, :: self._apart]))
+        output: Tensor = self.norm(self.conv(input[..., :: self._skip, :: self._skip]))
         return output
 
 
 class Block(nn.Module):
-    """relu(conv(relu(conv(x))) + x), x through a 1x1 convolution where shapes differ."""
+    """relu(conv(relu(conv(x))) + x), with a 1x1 convolution on x where shapes differ."""
 
     def __init__(self, channels: int, filters: int, stride: int, *, norm: bool) -> None:
         super().__init__()
@@ -56,19 +56,19 @@ class Block(nn.Module):
 
 
 class EvenLength(nn.Module):
-    """Features of one length, that of a vector of ones: what their length says of a photograph is not its class."""
+    """Scales all features to the length of a vector of ones: the length carries no information about the class."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(n, n_features), each row brought to a mean square of 1."""
+        """(n, n_features), each row scaled to a mean square of 1."""
         output: Tensor = F.normalize(input) * input.shape[1] ** 0.5
         return output
 
 
 class Statistics(nn.Module):
-    """Means and deviations over positions of the last blocks, each of them, and all together, of one length.
+    """Means and standard deviations over positions of the last blocks, each scaled to one length, concatenated.
 
-    What a block sees early serves pictures unlike those that the network was trained on; deviations tell textures
-    apart. Source of the idea: Huang and Belongie 2017, that a layer's means and deviations are its style.
+    Earlier blocks help with images unlike those the network was trained on; deviations distinguish textures.
+    Source of the idea: Huang and Belongie 2017: a layer's means and deviations are its style.
     """
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -79,14 +79,14 @@ class Statistics(nn.Module):
         return output
 
 
-def layers(backbone: Residual, seen: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:
-    """A stem that halves the picture, the blocks, the summary over positions, and the number of features.
+def layers(backbone: Residual, preprocessing: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:
+    """A stem that halves the image, the blocks and the summary over positions; and the number of features.
 
-    While it is pre-trained, with `norm`, the features keep their lengths.
+    With `norm`, for pre-training, the features keep their lengths.
     """
     first, *rest = backbone.widths
     found: OrderedDict[str, nn.Module] = OrderedDict(
-        stem=Convolution(seen.channels, first, 3, 2, norm=norm),
+        stem=Convolution(preprocessing.channels, first, 3, 2, norm=norm),
         relu=nn.ReLU(),
         block1=Block(first, first, 1, norm=norm),
     )
@@ -103,7 +103,7 @@ def layers(backbone: Residual, seen: Preprocessing, *, norm: bool) -> tuple[Orde
 
 
 def folded(network: nn.Module) -> Params:
-    """The weights of the same network without norms, by their names there: `network` has norms."""
+    """Weights for the same network without norms, by their names there; `network` has norms."""
     found: Params = {}
     for name, module in network.named_modules():
         if isinstance(module, Convolution):
@@ -121,7 +121,7 @@ def folded(network: nn.Module) -> Params:
 
 
 def draw(network: nn.Module, seed: int) -> None:
-    """Fresh weights before pre-training: He-normal kernels, in place; norms and biases stay as they are made."""
+    """Set fresh weights before pre-training, in place: He-normal kernels; norms and biases stay as constructed."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

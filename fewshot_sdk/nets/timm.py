@@ -1,7 +1,7 @@
-"""A model of the timm library as the body of a network: pictures to features, each picture judged alone.
+"""A model of the timm library as the body of a network: images to features, each image judged alone.
 
-The running statistics of its batch norms become part of their scales and shifts, so that all it has learned are
-parameters by name, and it stays in evaluation mode whatever is asked: nothing depends on what else is in a batch.
+The running statistics of its batch norms are folded into their scales and shifts, so everything it has learned is a
+named parameter. It always stays in evaluation mode, so nothing depends on the other images of a batch.
 """
 
 from __future__ import annotations
@@ -31,52 +31,53 @@ class TimmBody(nn.Module):
                 _fold(module)
             if hasattr(module, "fused_attn"):
                 setattr(module, "fused_attn", False)  # noqa: B010 - the fused operator has no second derivative
-            for name, buffer in list(module.named_buffers(recurse=False)):  # constants that its constructor makes
+            for name, buffer in list(module.named_buffers(recurse=False)):  # constants made by the constructor
                 module.register_buffer(name, buffer, persistent=False)
         self.eval()
 
     def forward(self, input: Tensor) -> Tensor:
-        """The features before the classifier."""
+        """Features before the classifier."""
         output: Tensor = self.model(input)
         return output
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002
-        """As it is: in evaluation mode, in which nothing is dropped at random."""
+        """Stay in evaluation mode, whatever `mode` is: there is no dropout."""
         return super().train(False)
 
 
-def layers(backbone: Timm, seen: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:  # noqa: ARG001
+def layers(backbone: Timm, preprocessing: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:  # noqa: ARG001
     """`body` and `even`, and the number of features; see `timm_body`."""
-    body, n_features = timm_body(backbone, seen)
+    body, n_features = timm_body(backbone, preprocessing)
     return OrderedDict(body=body, even=EvenLength()), n_features
 
 
-def timm_body(backbone: Timm, seen: Preprocessing) -> tuple[TimmBody, int]:
-    """An untrained body for pictures of that size, and its number of features. PyTorch's generator stays as it was.
+def timm_body(backbone: Timm, preprocessing: Preprocessing) -> tuple[TimmBody, int]:
+    """An untrained body for images of that size, and its number of features; PyTorch's generator is not changed.
 
-    Raises MissingExtra without timm, ConfigError for a name that it does not know or a network it cannot make.
+    Raises MissingExtra without timm, ConfigError for a name that timm does not know or a network it cannot make.
     """
     timm = library()
     if not timm.is_model(backbone.name):
         raise ConfigError(f"timm {timm.__version__} has no model {backbone.name!r}; timm.list_models() has the names")
-    known = timm.get_pretrained_cfg(backbone.name)
-    sized = {"img_size": (seen.height, seen.width)} if known is not None and known.fixed_input_size else {}
+    config = timm.get_pretrained_cfg(backbone.name)
+    fixed = config is not None and config.fixed_input_size
+    size = {"img_size": (preprocessing.height, preprocessing.width)} if fixed else {}
     with torch.random.fork_rng(devices=[]):
         try:
-            model = timm.create_model(backbone.name, num_classes=0, in_chans=seen.channels, **sized)
+            model = timm.create_model(backbone.name, num_classes=0, in_chans=preprocessing.channels, **size)
         except (RuntimeError, TypeError, ValueError, AssertionError) as error:
             raise ConfigError(
-                f"timm cannot make {backbone.name} for {seen.height} x {seen.width} pixels and {seen.channels} "
-                f"channels: {error}"
+                f"timm cannot make {backbone.name} for {preprocessing.height} x {preprocessing.width} pixels and "
+                f"{preprocessing.channels} channels: {error}"
             ) from None
     return TimmBody(model), int(getattr(model, "head_hidden_size", None) or model.num_features)
 
 
 def library() -> Any:
-    """timm, imported. Raises MissingExtra if it, or torchvision, which it is built on, cannot be.
+    """The imported timm module. Raises MissingExtra if it, or torchvision, which it needs, cannot be imported.
 
-    The wheels of torchvision on PyPI are built for CUDA: beside a CPU build of PyTorch its compiled operators do not
-    load, and its import stops at the first that it describes. timm calls none of them, so they are declared.
+    The wheels of torchvision on PyPI are built for CUDA: with a CPU build of PyTorch their compiled operators do not
+    load, and the import fails at the first operator it describes. timm calls none of them, so declarations suffice.
     """
     try:
         import timm
@@ -95,7 +96,7 @@ _declared = torch.library.Library("torchvision", "FRAGMENT")
 
 
 def _fold(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
-    """Statistics of 0 and 1 that change nothing, in place; scale and shift do what they and the old ones did.
+    """Fold the running statistics into scale and shift, in place, leaving a mean of 0 and a variance of 1.
 
     Source: Ioffe and Szegedy 2015, section 3.1.
     """
@@ -104,8 +105,8 @@ def _fold(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
     weight: Tensor | None = norm.weight
     bias: Tensor | None = norm.bias
     if mean is None or variance is None:
-        raise ConfigError("a batch norm without running statistics cannot judge a picture alone")
-    if mean.is_meta:  # shapes alone: arithmetic on them would import PyTorch's compiler
+        raise ConfigError("a batch norm without running statistics cannot judge an image alone")
+    if mean.is_meta:  # only shapes: arithmetic on them would import PyTorch's compiler
         norm.weight, norm.bias = (nn.Parameter(torch.empty(mean.shape, device="meta")) for _ in range(2))
         return
     with torch.no_grad():

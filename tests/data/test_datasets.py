@@ -137,7 +137,7 @@ def test_a_cache_is_hashed_once_in_a_process(own_cache: Path) -> None:
     assert (after.misses, after.hits) == (before.misses, before.hits + 1)
 
 
-def test_a_damaged_cache_that_may_not_be_written_is_told(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_that_may_not_be_written_is_reported(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     glyphs(2, 3, PIXELS)
     (folder,) = own_cache.iterdir()
     (folder / "images.npy").unlink()
@@ -150,7 +150,7 @@ def test_a_damaged_cache_that_may_not_be_written_is_told(own_cache: Path, monkey
         glyphs(2, 3, PIXELS)
 
 
-def test_a_cache_that_cannot_be_written_is_told(
+def test_a_cache_that_cannot_be_written_is_reported(
     omniglot_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -159,7 +159,7 @@ def test_a_cache_that_cannot_be_written_is_told(
         open_dataset(OFFICIAL, PIXELS, "train", omniglot_root)
 
 
-def test_missing_zips_are_told(tmp_path: Path) -> None:
+def test_missing_zips_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"images_background\.zip: no such file.*; --root must be the folder"):
         open_dataset(PAPER, PIXELS, "train", tmp_path)
 
@@ -190,7 +190,7 @@ def test_the_environment_names_the_folder(omniglot_root: Path, tmp_path: Path, m
 
 @pytest.fixture
 def server(omniglot_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The zips over a real socket, as the download would find them."""
+    """A real server with the zips, and its URL."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -225,7 +225,7 @@ def test_a_download_of_other_bytes_is_refused(server: str, own_cache: Path) -> N
     assert list((own_cache / "omniglot").iterdir()) == []
 
 
-def test_without_a_network_it_says_how_to_go_on(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_says_what_to_do(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FEWSHOT_DATA", raising=False)
     monkeypatch.setattr(omniglot_module, "URL", "http://127.0.0.1:1")
     with pytest.raises(DataError, match=r"could not download images_background\.zip .*--root, or set FEWSHOT_DATA"):

@@ -1,4 +1,4 @@
-"""mini-ImageNet from made-up photographs in its layout, and from the real ones where they are."""
+"""mini-ImageNet from invented photographs in its layout, and from the real ones if available."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def test_decoded_once_until_a_picture_changes(folders: Path) -> None:
 def test_classes_of_another_split_are_refused_by_name(folders: Path) -> None:
     wnid, foreign = min(WNIDS["val"]), min(WNIDS["train"])
     (folders / "val" / wnid).rename(folders / "val" / foreign)
-    said = rf"not the val part of Ravi .* 16 classes: 1 missing \({wnid}\), 1 foreign \({foreign} is of train\)"
-    with pytest.raises(DataError, match=said):
+    message = rf"not the val part of Ravi .* 16 classes: 1 missing \({wnid}\), 1 foreign \({foreign} belongs to train\)"
+    with pytest.raises(DataError, match=message):
         mini_imagenet(folders, PIXELS, "val")
 
 

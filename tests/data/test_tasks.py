@@ -64,7 +64,7 @@ def test_turned_classes_are_classes_of_their_own() -> None:
 def test_turned_four_times_is_a_full_turn() -> None:
     data = numbered(rotations=4)
     assert [data.n_images(c) for c in range(8)] == [8] * 8
-    assert data.take(4, [3])[0, 0, 0, 0] == 13  # class 4 is class 1, unturned
+    assert data.take(4, [3])[0, 0, 0, 0] == 13  # class 4 is class 1, unrotated
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_turned_four_times_is_a_full_turn() -> None:
         ({"n_way": 2, "k_shot": 0}, "at least 1"),
     ],
 )
-def test_data_that_are_too_few_are_told_when_the_sampler_is_made(settings: dict[str, int], says: str) -> None:
+def test_too_little_data_is_reported_when_the_sampler_is_made(settings: dict[str, int], says: str) -> None:
     with pytest.raises(DataError, match=says):
         TaskSampler(data=numbered(), **settings)
 

@@ -1,4 +1,4 @@
-"""The compiled network against PyTorch's in float64."""
+"""The compiled network against PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NETWORKS = {
 
 
 def case(name: str) -> tuple[Network, LearnerState, Tensor, Tensor]:
-    """A network, weights with biases and norms that do something, noise as images, and labels."""
+    """A network, weights whose biases and norms have an effect, noise images, and labels."""
     network = build_network(*NETWORKS[name])
     generator = torch.Generator().manual_seed(0)
     params = {
@@ -38,8 +38,9 @@ def case(name: str) -> tuple[Network, LearnerState, Tensor, Tensor]:
         for key, tensor in random_params(network, 1).items()
     }
     moments = {key: torch.full_like(tensor, 0.01) for key, tensor in params.items()}
-    seen = network.preprocessing
-    images = torch.randint(0, 256, (23, seen.height, seen.width, seen.channels), generator=generator).to(torch.uint8)
+    pixels = network.preprocessing
+    shape = (23, pixels.height, pixels.width, pixels.channels)
+    images = torch.randint(0, 256, shape, generator=generator).to(torch.uint8)
     labels = torch.arange(23) % network.n_way
     return network, LearnerState(params=params, second_moments=moments, updates=40), images, labels
 
@@ -60,7 +61,7 @@ def furthest(found: Params, expected: Params) -> float:
 
 
 def moving(params: Params) -> Params:
-    """Without the biases that a norm takes away again: their gradient is 0 but for rounding."""
+    """Without the biases that a norm subtracts again: their gradient is 0 up to rounding."""
     return {name: t for name, t in params.items() if not (name.startswith("conv") and name.endswith("bias"))}
 
 
@@ -128,10 +129,8 @@ def test_the_same_bits_each_time_and_the_start_is_left_alone(precision: Literal[
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_same_bits_on_any_number_of_cores(name: str, precision: Literal["float32", "bfloat16"]) -> None:
     network, start, images, labels = case(name)
-    inner, batches = (
-        InnerLoop(learning_rate=0.01, batch_size=7, steps=2, precision=precision),
-        torch.arange(14).view(2, 7),
-    )
+    inner = InnerLoop(learning_rate=0.01, batch_size=7, steps=2, precision=precision)
+    batches = torch.arange(14).view(2, 7)
     alone = FineTuner(network, start, inner).tune(images, labels, batches)
     for cores in (2, 3, 8):
         shared = FineTuner(network, start, inner).tune(images, labels, batches, cores=cores)
@@ -150,7 +149,7 @@ def test_a_packed_state_unpacks_to_itself(name: str) -> None:
             assert getattr(found, part)[key].is_contiguous()
 
 
-def test_a_loss_that_is_no_number_is_not_hidden_by_a_relu_or_a_pool() -> None:
+def test_a_nan_loss_is_not_hidden_by_a_relu_or_a_pool() -> None:
     for name in ("the paper's", "the paper's for mini-ImageNet"):
         network, start, images, labels = case(name)
         start.params["norm2.bias"][:] = torch.nan
@@ -163,19 +162,19 @@ def test_rows_labels_and_images_outside_memory_are_refused() -> None:
     network, start, images, labels = case("narrow")
     tuner = FineTuner(network, start, InnerLoop(learning_rate=0.1, batch_size=2, steps=1))
     rows = torch.tensor([[0, 1]])
-    for bad_images, bad_labels, bad_rows, said in (
-        (images, labels, rows + 22, "int64 rows under 23"),
-        (images, labels, rows - 1, "int64 rows under 23"),
-        (images, labels + 1, rows, "23 labels under 2"),
-        (images, labels[:5], rows, "23 labels under 2"),
+    for bad_images, bad_labels, bad_rows, message in (
+        (images, labels, rows + 22, "int64 rows below 23"),
+        (images, labels, rows - 1, "int64 rows below 23"),
+        (images, labels + 1, rows, "23 labels below 2"),
+        (images, labels[:5], rows, "23 labels below 2"),
         (images[:, 1:], labels, rows, "uint8 images"),
         (images.float(), labels, rows, "uint8 images"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             tuner.tune(bad_images, bad_labels, bad_rows)
 
 
-def test_float64_weights_have_no_compiled_twin() -> None:
+def test_float64_weights_have_no_compiled_version() -> None:
     network, start, _, _ = case("narrow")
     assert isinstance(compiled(network, start.params), CompiledConv4)
     assert compiled(network, double(start.params)) is None

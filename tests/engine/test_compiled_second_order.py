@@ -1,4 +1,4 @@
-"""The compiled meta-gradient against PyTorch's through the same inner steps."""
+"""The compiled meta-gradient against PyTorch's, through the same inner steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECOND_ORDER: tuple[Algorithm, ...] = ("maml", "anil", "boil", "meta-sgd")
 
 
 def task_of(name: str, algorithm: Algorithm, head: Head) -> tuple[Network, LearnerState, Task]:
-    """A network, what is stored of it, with rates that differ where they are learned, and noise to tell apart."""
+    """A network, its stored state, with different rates where they are learned, and a task of noise images."""
     network, start, images, _ = case(name)
     generator = torch.Generator().manual_seed(1)
     rates: Params = {}
@@ -41,14 +41,14 @@ def task_of(name: str, algorithm: Algorithm, head: Head) -> tuple[Network, Learn
 
 
 def loops(algorithm: Algorithm, n_way: int, steps: int = 4, part: Part | None = None) -> tuple[InnerLoop, MetaLoop]:
-    """Two images of each class for the last loss; mini-batches of another size before."""
+    """Two images of each class in the last loss; mini-batches of a different size before."""
     inner = InnerLoop(optimizer="sgd", learning_rate=0.05, batch_size=5, steps=steps)
     meta = MetaLoop(algorithm=algorithm, tail_shots=2, meta_steps=1, tasks_per_step=1, n_way=n_way, k_shot=5)
     return inner.replace(trainable=part or moved_by(algorithm)), meta
 
 
 def error(found: Params, exact: Params) -> float:
-    """Of all together, to the length of what is exact."""
+    """Relative error of all tensors together."""
     return float(_flat({key: found[key].double() - t for key, t in exact.items()}).norm() / _flat(exact).norm())
 
 
@@ -59,10 +59,10 @@ def _flat(params: Params) -> Tensor:
 @pytest.mark.parametrize("name", ["the paper's", "the paper's for mini-ImageNet", "narrow"])
 @pytest.mark.parametrize(("algorithm", "head"), [*((a, "dense") for a in SECOND_ORDER), ("maml", "zero"),
     ("anil", "zero"), ("meta-sgd", "zero")])  # fmt: skip
-def test_the_slope_is_that_of_float64(
+def test_the_meta_gradient_is_that_of_float64(
     name: str, algorithm: Algorithm, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By all that is learned, in two kinds of downsampling, colour and grey; and nearly as near as PyTorch's own."""
+    """For all learned tensors, both kinds of downsampling, colour and grey; nearly as precise as PyTorch's own."""
     network, stored, task = task_of(name, algorithm, head)
     inner, meta = loops(algorithm, network.n_way)
     gradient, losses = meta_gradient(network, stored, task, inner, meta, head)
@@ -84,7 +84,7 @@ def test_widths_that_no_vector_divides_and_steps_of_the_norms_alone(name: str) -
     assert error(gradient, _exact(network, stored, task, inner, meta, "zero")[0]) < 1e-4
 
 
-def test_rates_of_what_does_not_move_have_no_slope() -> None:
+def test_rates_of_what_does_not_move_have_no_gradient() -> None:
     network, stored, task = task_of("narrow", "meta-sgd", "dense")
     inner, meta = loops("meta-sgd", network.n_way, part="head")
     gradient, _ = meta_gradient(network, stored, task, inner, meta, "dense")

@@ -1,4 +1,4 @@
-"""What is compiled, kept and loaded, and what happens where nothing can be compiled."""
+"""What is compiled, cached and loaded, and what happens where nothing can be compiled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(LIBRARY is None or not COMPILER, reason="needs a C compiler"),
     pytest.mark.skipif(os.name == "nt", reason="Windows has no such owners and modes"),
 ]
-SAY = "from fewshot_sdk.engine.compiler import instructions; print(instructions())"
+PRINT_INSTRUCTIONS = "from fewshot_sdk.engine.compiler import instructions; print(instructions())"
 COPIES = """#!/usr/bin/env python3
 import pathlib, shutil, sys
 here = pathlib.Path(sys.argv[0]).parent
@@ -43,11 +43,11 @@ def run_python(code: str, cache: Path, **environment: str) -> str:
 
 
 def test_compiled_once_and_kept(tmp_path: Path) -> None:
-    assert run_python(SAY, tmp_path).startswith("C, ")
+    assert run_python(PRINT_INSTRUCTIONS, tmp_path).startswith("C, ")
     (made,) = tmp_path.glob("native-*/*")
     before = made.stat().st_mtime_ns
-    assert run_python(SAY, tmp_path, PATH="/nowhere", CC="") == "torch"
-    assert run_python(SAY, tmp_path).startswith("C, ")
+    assert run_python(PRINT_INSTRUCTIONS, tmp_path, PATH="/nowhere", CC="") == "torch"
+    assert run_python(PRINT_INSTRUCTIONS, tmp_path).startswith("C, ")
     assert [path.stat().st_mtime_ns for path in tmp_path.glob("native-*/*")] == [before]
 
 
@@ -55,16 +55,16 @@ def test_compiled_once_and_kept(tmp_path: Path) -> None:
     "broken", [{"FEWSHOT_NATIVE": "0"}, {"CC": "false"}, {"CC": "no-such-compiler"}, {"CC": 'gcc "'}, {"CC": " "}]
 )
 def test_without_a_compiler_pytorch_does_it(tmp_path: Path, broken: dict[str, str]) -> None:
-    assert run_python(SAY, tmp_path, **broken) == "torch"
+    assert run_python(PRINT_INSTRUCTIONS, tmp_path, **broken) == "torch"
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert run_python(SAY, tmp_path / "file") == "torch"
+    assert run_python(PRINT_INSTRUCTIONS, tmp_path / "file") == "torch"
 
 
 class Compiler:
-    """Stands in for a C compiler: copies `made.so`, which was compiled before, and notes each call."""
+    """Stands in for a C compiler: copies `made.so`, compiled earlier, and records each call."""
 
     def __init__(self, folder: Path) -> None:
         self.made = folder / "made.so"
@@ -83,14 +83,14 @@ class Compiler:
         return library
 
     def load(self) -> tuple[bool, int]:
-        """Loads the library as a new process would: whether it is there, and how often it was compiled so far."""
+        """Load the library as a new process would: whether there is one, and how often it has been compiled."""
         there = native.library.__wrapped__() is not None
         return there, len(self._calls.read_text().splitlines()) if self._calls.exists() else 0
 
 
 @pytest.fixture
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler:
-    """An own cache and a compiler that has not been called yet."""
+    """An empty cache and a compiler that has not been called yet."""
     found = Compiler(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", str(found.cache))
     monkeypatch.setenv("CC", str(found.command))
@@ -109,7 +109,7 @@ def test_what_is_compiled_is_for_its_user_alone_whatever_the_umask(compiler: Com
 
 
 def rewrite(path: Path, data: bytes) -> None:
-    """As another file: this process has the old one in use."""
+    """Replace the file rather than change it: this process still uses the old one."""
     path.unlink()
     path.write_bytes(data)
     path.chmod(0o700)
@@ -122,7 +122,7 @@ def flip(path: Path) -> None:
 
 
 def foreign(folder: Path) -> bytes:
-    """A library that is whole and has none of the functions."""
+    """A valid library without any of the functions."""
     (folder / "foreign.c").write_text("int foreign(void) { return 1; }")
     command = [COMPILER, "-shared", "-fPIC", "-o", str(folder / "foreign.so"), str(folder / "foreign.c")]
     subprocess.run(command, check=True)

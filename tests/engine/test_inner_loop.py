@@ -75,7 +75,7 @@ def test_a_loss_divisor_makes_sums_of_means(recipe: Recipe, task: Task) -> None:
     torch.testing.assert_close(losses, their_losses)  # reported as means
 
 
-def test_adam_on_sums_is_adam_whose_moments_are_of_smaller_slopes(recipe: Recipe, task: Task) -> None:
+def test_adam_on_sums_is_adam_whose_moments_are_of_smaller_gradients(recipe: Recipe, task: Task) -> None:
     network, start = start_of(recipe)
     moments = {name: torch.full_like(tensor, 1e-3) for name, tensor in start.params.items()}
     batches = mini_batches(15, 5, 3, task.seed)

@@ -23,37 +23,37 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def follows() -> None:
-    """A worker that would wait for ever, as for a rendezvous."""
+    """A worker that would wait for ever, for example for a rendezvous."""
     end_with_parent()
-    tell("ready")
+    report("ready")
     threading.Event().wait()
 
 
 def follows_by_the_pipe_alone() -> None:
-    """The same on another system than Linux."""
+    """The same on a system other than Linux."""
     sys.platform = "another"
     follows()
 
 
 def comes_late() -> None:
-    """A worker that is told after its parent has ended."""
+    """A worker that calls `end_with_parent` only after its parent has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    tell("ready")
+    report("ready")
     parent.join()
-    tell("alone")
+    report("alone")
     end_with_parent()
-    tell("working on")
+    report("working on")
 
 
-def tell(what: str) -> None:
+def report(what: str) -> None:
     os.write(1, f"{what}\n".encode())
 
 
 @pytest.mark.parametrize(
-    ("worker", "said"), [("follows", ""), ("follows_by_the_pipe_alone", ""), ("comes_late", "alone\n")]
+    ("worker", "output"), [("follows", ""), ("follows_by_the_pipe_alone", ""), ("comes_late", "alone\n")]
 )
-def test_a_worker_ends_when_its_parent_is_killed(worker: str, said: str) -> None:
+def test_a_worker_ends_when_its_parent_is_killed(worker: str, output: str) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, worker],
         cwd=REPOSITORY,
@@ -65,7 +65,7 @@ def test_a_worker_ends_when_its_parent_is_killed(worker: str, said: str) -> None
     assert parent.stdout is not None
     assert parent.stdout.readline() == "ready\n"
     try:
-        assert parent.communicate("!", timeout=60)[0] == said  # until the last one that may write has ended
+        assert parent.communicate("!", timeout=60)[0] == output  # waits until no process can write any more
     except subprocess.TimeoutExpired:
         os.killpg(parent.pid, 9)
         pytest.fail("the worker lives on")

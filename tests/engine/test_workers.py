@@ -25,7 +25,7 @@ from tests.conftest import drawn_glyphs, tiny_recipe
 
 
 def five_tasks(rate: float = 3e-3) -> tuple[Recipe, ClassImages]:
-    """Five tasks a step, which neither two nor three workers share evenly."""
+    """A recipe with five tasks per step, which neither two nor three workers share evenly, and its data."""
     small = tiny_recipe()
     recipe = small.replace(
         meta=small.meta.replace(meta_steps=3, tasks_per_step=5), inner=small.inner.replace(learning_rate=rate)
@@ -47,14 +47,14 @@ def killed(workers: Workers) -> None:
 
 
 def death_signal(workers: Workers) -> int:
-    """What Linux sends a worker when its parent has ended."""
+    """The signal that Linux sends a worker when its parent has ended."""
     found = ctypes.c_int()
     ctypes.CDLL(None).prctl(2, ctypes.byref(found))
     return found.value
 
 
 def summed(workers: Workers, n: int, length: int) -> list[float]:
-    """A sum that depends on the order, in a worker."""
+    """A sum that depends on its order, in a worker."""
     total: list[float] = workers.total([vector(i, length) for i in workers.share(n)], n).tolist()
     return total
 
@@ -88,7 +88,7 @@ def test_a_known_failure_of_workers_is_raised_as_it_is_alone() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_worker_that_dies_ends_the_others_and_is_told() -> None:
+def test_a_worker_that_dies_ends_the_others_and_is_reported() -> None:
     began = time.monotonic()
     with pytest.raises(WorkersError, match=r"worker 1 of 2 died \(.*SIGKILL.*\); .*--resume"):
         run_workers(2, killed)
@@ -97,7 +97,7 @@ def test_a_worker_that_dies_ends_the_others_and_is_told() -> None:
 
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[Path]]:
-    """What a worker's death signal was, and what was left in the temporary folder."""
+    """A worker's death signal, and the files left in the temporary folder."""
     folder = tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(folder))
@@ -145,7 +145,7 @@ def test_auto_is_one_worker_for_a_short_job_and_one_per_core_for_a_long_one() ->
     assert n_workers(1, 10**6) == 1
 
 
-def test_without_a_loopback_network_one_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_loopback_network_there_is_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **_settings: object) -> None:
         raise OSError(101, "Network is unreachable")
 
@@ -155,7 +155,7 @@ def test_without_a_loopback_network_one_works_alone(monkeypatch: pytest.MonkeyPa
         run_workers(2, trained)
 
 
-def test_evaluation_in_a_team_gives_the_same_result(init: Initialization, tmp_path: Path) -> None:
+def test_evaluation_by_several_workers_gives_the_same_result(init: Initialization, tmp_path: Path) -> None:
     job = EvaluateOptions(init=str(save(init, tmp_path / "init")), tasks=7, mode="all", seed=2)
     alone = measure(Workers(), job)
     assert run_job(measure, job, 2, 7, 0) == alone

@@ -1,4 +1,4 @@
-"""The preprocessing in ONNX operators is the preprocessing: every bit of it, on noise and on photographs."""
+"""Preprocessing in ONNX operators gives the same bits as in Python, on noise and on photographs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FITS: tuple[Literal["pad", "crop", "stretch"], ...] = ("pad", "crop", "stretch")
 PHOTO = Preprocessing(height=84, width=84, channels=3, resize="bilinear", fit="crop")
 
 
-def session_of(seen: Preprocessing) -> onnxruntime.InferenceSession:
+def session_of(settings: Preprocessing) -> onnxruntime.InferenceSession:
     g = Nodes()
-    g.output(network_pixels(g, "images", seen), "found")
+    g.output(network_pixels(g, "images", settings), "found")
     images = value("images", np.uint8, "batch", "height", "width", 3)
-    found = value("found", np.float32, "batch", seen.channels, seen.height, seen.width)
+    found = value("found", np.float32, "batch", settings.channels, settings.height, settings.width)
     return opened(g.model([images], [found]).SerializeToString(), 1).session
 
 
@@ -52,23 +52,23 @@ def test_every_filter_and_fit_gives_pillows_bits(
         if fit_ == "pad" and kept < 1:
             continue
         size = {"height": height, "width": width, "channels": channels, "kept": kept}
-        seen = Preprocessing.model_validate({**size, "resize": resize, "fit": fit_, "polarity": polarity})
-        session = session_of(seen)
+        settings = Preprocessing.model_validate({**size, "resize": resize, "fit": fit_, "polarity": polarity})
+        session = session_of(settings)
         for round_ in range(12):
             sides = np.exp(rng.uniform(0, np.log(250), 2)).round().astype(int)
             bright = 256 if round_ % 2 else int(rng.integers(2, 256))
             pictures = rng.integers(0, bright, (2, *sides, 3), np.uint8)
-            wanted = [fit(Image.fromarray(one), seen) for one in pictures]
-            np.testing.assert_array_equal(by_onnx(session, pictures), np.stack(wanted), f"{seen} {sides}")
+            wanted = [fit(Image.fromarray(one), settings) for one in pictures]
+            np.testing.assert_array_equal(by_onnx(session, pictures), np.stack(wanted), f"{settings} {sides}")
 
 
 def test_a_grey_picture_stays_grey_and_inverted_exactly_at_the_middle() -> None:
-    seen = Preprocessing(height=4, width=4, channels=1, resize="box", polarity="dark_on_light")
-    session = session_of(seen)
+    settings = Preprocessing(height=4, width=4, channels=1, resize="box", polarity="dark_on_light")
+    session = session_of(settings)
     for level in range(256):
         grey = np.full((4, 4), level, np.uint8)
         found = by_onnx(session, grey[None, :, :, None].repeat(3, 3))
-        np.testing.assert_array_equal(found[0], preprocess(grey, seen))
+        np.testing.assert_array_equal(found[0], preprocess(grey, settings))
     half = np.repeat(np.array([[0], [255]], np.uint8), 4, 1).repeat(2, 0)  # its mean is 127.5: light enough
     np.testing.assert_array_equal(by_onnx(session, half[None, :, :, None].repeat(3, 3))[0, :, :, 0], half)
 
@@ -77,12 +77,12 @@ def test_boxes_of_thousands_of_pixels_are_counted_exactly() -> None:
     rng = np.random.default_rng(0)
     cases: tuple[tuple[Literal["pad", "stretch"], int], ...] = (("pad", 1999), ("stretch", 16399), ("stretch", 60001))
     for fit_, width in cases:
-        seen = Preprocessing(height=4, width=5, channels=1, resize="box", fit=fit_, polarity="dark_on_light")
-        session = session_of(seen)
+        settings = Preprocessing(height=4, width=5, channels=1, resize="box", fit=fit_, polarity="dark_on_light")
+        session = session_of(settings)
         for strip in (rng.choice(np.array([0, 255], np.uint8), (6, width)), np.full((6, width), 255, np.uint8)):
             for one in (strip, strip.T):
                 found = by_onnx(session, np.repeat(one[None, :, :, None], 3, 3))[0]
-                np.testing.assert_array_equal(found, fit(Image.fromarray(one), seen), f"{seen} {one.shape}")
+                np.testing.assert_array_equal(found, fit(Image.fromarray(one), settings), f"{settings} {one.shape}")
 
 
 @pytest.mark.skipif(not REAL_DATA, reason="FEWSHOT_DATA names no data")
@@ -95,13 +95,13 @@ def test_real_photographs_give_the_same_bits(
         photos = [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
     assert len(photos) == 40
     for height, width in ((28, 28), (50, 84)):
-        seen = PHOTO.replace(height=height, width=width, resize=resize, fit=fit_)
-        session = session_of(seen)
+        settings = PHOTO.replace(height=height, width=width, resize=resize, fit=fit_)
+        session = session_of(settings)
         for photo in photos:
             tall = photo.resize((200, 317), Image.Resampling.BICUBIC)
             for one in (photo, tall):
-                found = by_onnx(session, picture(one, seen)[None])[0]
-                np.testing.assert_array_equal(found, preprocess(one, seen))
+                found = by_onnx(session, picture(one, settings)[None])[0]
+                np.testing.assert_array_equal(found, preprocess(one, settings))
 
 
 def test_a_large_picture_is_bounded_alike_for_both_and_hardly_changes() -> None:

@@ -120,7 +120,7 @@ def test_what_cannot_be_compared_is_told(run: Run, init: Initialization, tmp_pat
     for words, says in [
         ((one,), "expected two or more different initializations"),
         ((one, one), "expected two or more different initializations"),
-        ((one, dense, "--ways", 3, "--tasks", 2), f"{dense}: this initialization's dense head tells 5 classes apart"),
+        ((one, dense, "--ways", 3, "--tasks", 2), f"{dense}: this initialization's dense head has 5 classes"),
         ((one, dense, "--plot", tmp_path / "x.gif"), "expected a name that ends in .png or .svg"),
         ((one, tmp_path / "none"), "no initialization"),
     ]:

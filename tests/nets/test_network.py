@@ -40,7 +40,9 @@ def test_statistics_are_means_and_deviations_of_the_last_two_stages_each_of_one_
     network = build_network(Residual(widths=(3, 4, 5), summary="statistics"), COLOUR, 2)
     kept: list[np.ndarray] = []
     for name in ("block2", "block3"):
-        network.get_submodule(name).register_forward_hook(lambda *found: kept.append(found[-1].detach().numpy()))
+        network.get_submodule(name).register_forward_hook(
+            lambda *arguments: kept.append(arguments[-1].detach().numpy())
+        )
     found = network.before_head()(noise(3, COLOUR)).detach().numpy()
     parts = (kept[1].mean((2, 3)), kept[1].std((2, 3)), kept[0].mean((2, 3)), kept[0].std((2, 3)))
     whole = np.concatenate([part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], 1)
@@ -92,9 +94,9 @@ def test_pixels_enter_as_fractions_after_mean_and_std() -> None:
     settings = COLOUR.replace(mean=(0.5, 0.0, 0.25), std=(0.5, 1.0, 2.0))
     network = build_network(Conv4(filters=2), settings, 2)
     image = torch.full((1, 84, 84, 3), 255, dtype=torch.uint8)
-    seen = network.get_submodule("pixels")(image)
-    assert seen.shape == (1, 3, 84, 84)
-    assert seen[0, :, 0, 0].tolist() == pytest.approx([1.0, 1.0, 0.375])
+    inputs = network.get_submodule("pixels")(image)
+    assert inputs.shape == (1, 3, 84, 84)
+    assert inputs[0, :, 0, 0].tolist() == pytest.approx([1.0, 1.0, 0.375])
 
 
 def test_batch_norm_depends_on_the_batch_only_in_training_mode() -> None:
@@ -133,8 +135,8 @@ def test_without_batch_norm_each_picture_is_judged_alone(kind: type[Conv4] | typ
 def test_group_norm_takes_eight_channels_of_one_picture_at_a_time() -> None:
     network = build_network(Conv4(filters=16, norm="group"), GREY, 5)
     with torch.no_grad():
-        seen = network.get_submodule("norm1")(torch.randn(3, 16, 6, 6) * 5 + 2)
-    parts = seen.view(3, 2, 8 * 36)
+        normalized = network.get_submodule("norm1")(torch.randn(3, 16, 6, 6) * 5 + 2)
+    parts = normalized.view(3, 2, 8 * 36)
     torch.testing.assert_close(parts.mean(2), torch.zeros(3, 2), rtol=0, atol=1e-5)
     torch.testing.assert_close(parts.var(2, correction=0), torch.ones(3, 2), rtol=0, atol=1e-3)
     for kind in (lambda: Conv4(filters=12, norm="group"), lambda: Mlp(widths=(16, 12), norm="group")):
@@ -151,7 +153,7 @@ def test_fully_connected_layers_have_no_bias_before_a_batch_norm() -> None:
     }  # fmt: skip
 
 
-def test_what_was_written_before_there_was_a_choice_of_norm_is_read_and_written_alike() -> None:
+def test_settings_from_before_there_was_a_choice_of_norm_are_read_and_written_unchanged() -> None:
     assert Conv4.model_validate_json(Conv4().model_dump_json()) == Conv4()
     assert "norm" not in Conv4().model_dump()
     assert Conv4.model_validate_json(Conv4(norm="none").model_dump_json()).norm == "none"
@@ -171,7 +173,7 @@ def test_a_dense_head_is_stored_as_it_is_and_serves_its_own_number_of_classes() 
     assert stored == state
     assert open_head(stored, recipe.head, network) == state
     seven = build_network(recipe.backbone, recipe.preprocessing, 7)
-    with pytest.raises(ConfigError, match=r"tells 5 classes apart, the task has 7; .* zero head"):
+    with pytest.raises(ConfigError, match=r"has 5 classes, the task has 7; .* zero head"):
         open_head(stored, recipe.head, seven)
 
 

@@ -11,7 +11,7 @@ from tests.toys.stamp_settings import Stamp
 
 
 def features(
-    g: Nodes, x: str, tensor: Tensor, backbone: Stamp, seen: Preprocessing, kind: type[np.floating]
+    g: Nodes, x: str, tensor: Tensor, backbone: Stamp, preprocessing: Preprocessing, kind: type[np.floating]
 ) -> str:  # fmt: skip
     x = g("Conv", x, tensor("stamp.weight", 4), tensor("stamp.bias"), strides=[backbone.side] * 2)
     return g("GlobalAveragePool", g("Relu", x))

@@ -11,8 +11,8 @@ from fewshot_sdk.nets.norms import BatchNorm
 from tests.toys.stamp_settings import Stamp
 
 
-def layers(backbone: Stamp, seen: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:
-    stamp = nn.Conv2d(seen.channels, backbone.filters, backbone.side, backbone.side)
+def layers(backbone: Stamp, preprocessing: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:
+    stamp = nn.Conv2d(preprocessing.channels, backbone.filters, backbone.side, backbone.side)
     found: OrderedDict[str, nn.Module] = OrderedDict(
         stamp=stamp, norm=BatchNorm(backbone.filters, 1e-3), relu=nn.ReLU(), mean=nn.AdaptiveAvgPool2d(1)
     )

@@ -1,4 +1,4 @@
-"""How a learner computes Conv4: the states of its loop, forward and backward, and the tensors of what it becomes."""
+"""Conv4 in a learner: the states of its loop, the forward and backward pass, and the classifier's tensors."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from fewshot_sdk.nets.params import Params
 
 
 class Conv4Form:
-    """Conv4 by few large products. The states of the body are four matrices, see `states`."""
+    """Conv4 as a few large products. The states of the body are four matrices, see `states`."""
 
-    def __init__(self, backbone: Conv4, seen: Preprocessing) -> None:
-        self._backbone, self._seen, self._tables = backbone, seen, layers(backbone, seen)
-        self._positions, self._columns = positions_after(self._tables), TAPS * seen.channels
+    def __init__(self, backbone: Conv4, preprocessing: Preprocessing) -> None:
+        self._backbone, self._preprocessing, self._tables = backbone, preprocessing, layers(backbone, preprocessing)
+        self._positions, self._columns = positions_after(self._tables), TAPS * preprocessing.channels
         self.n_features = backbone.filters * self._positions
         self._traces: list[conv4.Trace] = []
 
     def images(self, g: Nodes, name: str) -> str:
-        """uint8 images as the first layer takes them."""
-        return conv4.pixels(g, name, self._seen)
+        """uint8 images as input of the first layer."""
+        return conv4.pixels(g, name, self._preprocessing)
 
     def prepared(self, g: Nodes, x: str) -> str:
-        """What is taken of the support set before the first step: its patches."""
+        """The support set's patches, gathered once before the first step."""
         return conv4.gather_patches(g, x, self._tables[0])
 
     def states(self, params: Params) -> list[NDArray[np.float64]]:
-        """The first kernel, all scales and all shifts as rows of one matrix; then each other kernel."""
+        """One matrix with the first kernel, all scales and all shifts as rows; then each of the other kernels."""
 
         def kernel(i: int) -> NDArray[np.float64]:
             taps = array(params[f"conv{i}.weight"]).transpose(2, 3, 1, 0)
@@ -60,7 +60,7 @@ class Conv4Form:
         return conv4.features(b, self._traces[-1].output, self._positions, self._backbone.filters)
 
     def backward(self, b: Nodes, gradient: str) -> list[str]:
-        """The slopes by the states from that by the features (n, features): the way back through `forward`."""
+        """Gradients of the states from that of the features, (n, features): the backward pass of `forward`."""
         filters, traces, w = self._backbone.filters, self._traces, self._w
         gradient = b("Reshape", gradient, b.integers(-1, self._positions, filters))
         by_layer: list[tuple[str, str, str]] = []
@@ -74,11 +74,11 @@ class Conv4Form:
     def classify(
         self, g: Nodes, x: str, queries: str, ends: Sequence[str], head: str, params: Params
     ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:
-        """The queries' logits, and the classifier's tensors by their names in PyTorch: results and their sizes.
+        """The queries' logits, and the classifier's tensors: name in PyTorch -> result in the graph and shape.
 
-        The biases under a norm stay as they are, `params`: their slope is zero.
+        Biases before a norm are those of `params`, unchanged: their gradient is zero.
         """
-        backbone, filters, channels = self._backbone, self._backbone.filters, self._seen.channels
+        backbone, filters, channels = self._backbone, self._backbone.filters, self._preprocessing.channels
         weights = self._weights(g, ends)
         _, statistics = conv4.predict(g, x, self._tables, weights, head, backbone)
         logits, _ = conv4.predict(g, queries, self._tables, weights, head, backbone, statistics, "transductive")
@@ -95,7 +95,7 @@ class Conv4Form:
         return logits, found
 
     def by_class(self, g: Nodes, rows: str) -> str:
-        """The head's weights (features, n_way) as PyTorch keeps them, (n_way, features)."""
+        """The head's weights, (features, n_way), in PyTorch's layout, (n_way, features)."""
         filters, positions = self._backbone.filters, self._positions
         turned = g("Transpose", g("Reshape", rows, g.integers(positions, filters, -1)), perm=[2, 1, 0])
         return g("Reshape", turned, g.integers(-1, self.n_features))
@@ -106,6 +106,6 @@ class Conv4Form:
 
 
 def array(tensor: Tensor) -> NDArray[np.float64]:
-    """A tensor's numbers."""
+    """A tensor as a float64 array."""
     found: NDArray[np.float64] = tensor.double().numpy()
     return found

@@ -24,7 +24,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Trace:
-    """What the way back needs of a layer's way forward."""
+    """What the backward pass needs of a layer's forward pass."""
 
     patches: str
     centred: str
@@ -34,18 +34,18 @@ class Trace:
     output: str
 
 
-def pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
+def pixels(g: Nodes, images: str, preprocessing: Preprocessing) -> str:
     """(pixel / 255 - mean) / std of uint8 images, as float (n, positions, channels)."""
     floats = g("Div", g("Cast", images, to=1), g.scalar(255))
-    if any(seen.mean):
-        floats = g("Sub", floats, g.constant(seen.mean))
-    if any(value != 1 for value in seen.std):
-        floats = g("Div", floats, g.constant(seen.std))
-    return g("Reshape", floats, g.integers(0, seen.height * seen.width, seen.channels))
+    if any(preprocessing.mean):
+        floats = g("Sub", floats, g.constant(preprocessing.mean))
+    if any(value != 1 for value in preprocessing.std):
+        floats = g("Div", floats, g.constant(preprocessing.std))
+    return g("Reshape", floats, g.integers(0, preprocessing.height * preprocessing.width, preprocessing.channels))
 
 
 def gather_patches(g: Nodes, x: str, layer: Layer) -> str:
-    """(n, positions, channels) -> (n, positions after, 9 channels); beyond the edge lie zeros."""
+    """(n, positions, channels) -> (n, positions after, 9 channels); zeros beyond the edge."""
     padded = g("Pad", x, g.integers(0, 0, 0, 0, 1, 0))
     taken = g("Gather", padded, g.integers(*layer.patches.ravel()), axis=1)
     return g("Reshape", taken, g.integers(0, len(layer.patches), -1))
@@ -67,7 +67,7 @@ def inverse_deviation(g: Nodes, variance: str, epsilon: float) -> str:
 
 
 def shrink(g: Nodes, z: str, layer: Layer, filters: int) -> tuple[str, str]:
-    """The pool, if there is one, then ReLU: rows -> (n, positions after, filters), and which corner won."""
+    """The pool, if any, then ReLU: rows -> (n, positions after, filters), and which corner is the maximum."""
     positions = len(layer.patches)
     z = g("Reshape", z, g.integers(-1, positions, filters))
     chosen = ""
@@ -80,7 +80,7 @@ def shrink(g: Nodes, z: str, layer: Layer, filters: int) -> tuple[str, str]:
 
 
 def unshrink(g: Nodes, gradient: str, output: str, chosen: str, layer: Layer, filters: int) -> str:
-    """The way back through `shrink`: the slope by its output -> by its input, as rows."""
+    """The backward pass of `shrink`: gradient of its output -> gradient of its input, as rows."""
     gradient = g("Mul", gradient, g("Cast", g("Greater", output, g.scalar(0)), to=1))  # faster than Where and Sign
     if layer.corners is not None:
         which = g("Reshape", g.integers(0, 1, 2, 3), g.integers(4, 1))
@@ -95,9 +95,9 @@ def predict(
     g: Nodes, x: str, tables: list[Layer], weights: list[Weights], head: str, backbone: Conv4,
     statistics: list[tuple[str, str]] | None = None, own: str = "",
 ) -> tuple[str, list[tuple[str, str]]]:  # fmt: skip
-    """Logits, and the mean and variance that each norm's input has over all images and positions.
+    """Logits, and mean and variance of each norm's input over all images and positions.
 
-    statistics: such numbers to norm by instead, unless the boolean named `own` is true.
+    statistics: means and variances to normalize with instead, unless the boolean named `own` is true.
     """
     found: list[tuple[str, str]] = []
     for i, (layer, w) in enumerate(zip(tables, weights, strict=True)):
@@ -118,12 +118,12 @@ def predict(
 
 
 def features(g: Nodes, x: str, positions: int, filters: int) -> str:
-    """The head's input, (n, features + 1): the last column is the bias's ones."""
+    """The head's input, (n, features + 1): the last column, of ones, is for the bias."""
     return g("Pad", g("Reshape", x, g.integers(-1, positions * filters)), g.integers(0, 0, 0, 1), g.scalar(1))
 
 
 def forward(g: Nodes, x: str, layer: Layer, w: Weights, backbone: Conv4) -> Trace:
-    """A layer after the first, with its batch's own statistics."""
+    """A layer after the first, normalized with the batch's own statistics."""
     filters, epsilon = backbone.filters, backbone.norm_epsilon
     patches = as_rows(g, gather_patches(g, x, layer), TAPS * filters)
     y = g("MatMul", patches, w.kernel)
@@ -137,7 +137,7 @@ def forward(g: Nodes, x: str, layer: Layer, w: Weights, backbone: Conv4) -> Trac
 def backward(
     g: Nodes, gradient: str, trace: Trace, layer: Layer, w: Weights, filters: int
 ) -> tuple[str, str, str, str]:
-    """The slopes by the layer's input, kernel, gamma and beta, from the one by its output."""
+    """Gradients of the layer's input, kernel, gamma and beta from that of its output."""
     d = unshrink(g, gradient, trace.output, trace.chosen, layer, filters)
     by_beta = g("ReduceSum", d, g.integers(0), keepdims=1)
     by_gamma = g("Mul", g("ReduceSum", g("Mul", d, trace.centred), g.integers(0), keepdims=1), trace.inverse)
@@ -151,28 +151,29 @@ def backward(
 
 
 def by_patches(g: Nodes, d: str, layer: Layer, kernel: str, filters: int) -> str:
-    """The slope by a convolution's input, (n, positions before, channels), from the one by its output, as rows."""
-    # a row of zeros for each image gives the zero patches that the table points to where there is no tap
+    """Gradient of a convolution's input, (n, positions before, channels), from that of its output, as rows."""
+    # one row of zeros per image makes the zero patches that the table points to where there is no tap
     padded = g("Pad", g("Reshape", d, g.integers(-1, len(layer.patches), filters)), g.integers(0, 0, 0, 0, 1, 0))
     spread = g("Gemm", as_rows(g, padded, filters), kernel, transB=1)
     spread = g("Reshape", spread, g.integers(-1, TAPS * (len(layer.patches) + 1), filters))
     taken = g("Gather", spread, g.integers(*layer.folds.ravel()), axis=1)
-    taken = g("Reshape", taken, g.integers(-1, len(layer.folds), layer.folds.shape[1] * filters))  # long rows add fast
+    # long rows are summed faster
+    taken = g("Reshape", taken, g.integers(-1, len(layer.folds), layer.folds.shape[1] * filters))
     return g("Reshape", g("ReduceSum", taken, g.integers(1), keepdims=0), g.integers(0, -1, filters))
 
 
 @dataclass(frozen=True)
 class First:
-    """The first layer's centred patches of a batch with a column of ones, and their covariance."""
+    """The first layer's patches of a batch, centred and with a column of ones, and their covariance."""
 
     patches: str
     covariance: str
 
 
 def first(g: Nodes, patches: str, columns: int) -> First:
-    """Prepares the first layer: (n, positions, columns) of patches.
+    """The input of the first layer from its patches, (n, positions, columns).
 
-    Its input does not change with its weights, so its statistics follow from the patches' covariance.
+    That input does not depend on weights, so the norm's statistics follow from the patches' covariance.
     """
     rows = as_rows(g, patches, columns)
     centred = g("Sub", rows, column_means(g, rows))
@@ -184,7 +185,7 @@ def first(g: Nodes, patches: str, columns: int) -> First:
 
 
 def forward_first(g: Nodes, x: First, layer: Layer, w: Weights, backbone: Conv4) -> Trace:
-    """The first layer: scale and shift go into its kernel."""
+    """The first layer, with scale and shift folded into its kernel."""
     filters, epsilon = backbone.filters, backbone.norm_epsilon
     spread = g("MatMul", x.covariance, w.kernel)
     variance = g("Relu", g("ReduceSum", g("Mul", w.kernel, spread), g.integers(0), keepdims=1))
@@ -198,7 +199,7 @@ def forward_first(g: Nodes, x: First, layer: Layer, w: Weights, backbone: Conv4)
 def backward_first(
     g: Nodes, gradient: str, trace: Trace, layer: Layer, w: Weights, filters: int, columns: int
 ) -> tuple[str, str, str]:
-    """The slopes by the first layer's kernel, gamma and beta."""
+    """Gradients of the first layer's kernel, gamma and beta."""
     d = unshrink(g, gradient, trace.output, trace.chosen, layer, filters)
     by_folded, by_beta = g.several("Split", 2, g("Gemm", trace.patches, d, transA=1), g.integers(columns, 1), axis=0)
     by_gamma = g("Mul", g("ReduceSum", g("Mul", w.kernel, by_folded), g.integers(0), keepdims=1), trace.inverse)
@@ -208,10 +209,10 @@ def backward_first(
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Where a layer's numbers come from: tables of positions, one past the last standing for zero.
+    """Tables of positions for a layer's forward and backward pass; the index after the last stands for zero.
 
-    patches: (positions after the convolution, 9) of positions before it; folds: the way back, (at most so many,
-    positions before it) entries of `patches`; windows and corners: the same for the pool, of 4 each.
+    patches: (positions after the convolution, 9), positions before it; folds: the inverse, (the most patches that
+    share a position, positions before it), entries of `patches`; windows and corners: the same for the pool, with 4.
     """
 
     patches: NDArray[np.int64]
@@ -223,10 +224,10 @@ class Layer:
 DENSE = Layer(patches=np.zeros((1, 1), np.int64), folds=np.zeros((1, 1), np.int64), windows=None, corners=None)
 
 
-def layers(backbone: Conv4, seen: Preprocessing) -> list[Layer]:
-    """The four layers' tables."""
+def layers(backbone: Conv4, preprocessing: Preprocessing) -> list[Layer]:
+    """The tables of the four layers."""
     found: list[Layer] = []
-    height, width = seen.height, seen.width
+    height, width = preprocessing.height, preprocessing.width
     pool = backbone.downsample == "pool"
     for _ in range(4):
         small = -(-height // 2), -(-width // 2)
@@ -239,13 +240,13 @@ def layers(backbone: Conv4, seen: Preprocessing) -> list[Layer]:
 
 
 def positions_after(tables: list[Layer]) -> int:
-    """Positions after the last layer."""
+    """Number of positions after the last layer."""
     last = tables[-1]
     return len(last.patches if last.windows is None else last.windows)
 
 
 def _patches(height: int, width: int, stride: int) -> NDArray[np.int64]:
-    """TensorFlow's "same" padding, as `backbones.SameConv`."""
+    """The table for TensorFlow's "same" padding, as in `nets.conv4.SameConv`."""
     steps, tops = [], []
     for size in (height, width):
         after = -(-size // stride)
@@ -270,7 +271,7 @@ def _folds(patches: NDArray[np.int64], positions: int) -> NDArray[np.int64]:
 
 
 def _windows(height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The four corners of each window; one off the edge repeats one before it, so that it never wins."""
+    """The four corners of each window; one off the edge repeats an earlier one, so that it never wins."""
     row, col = np.mgrid[: -(-height // 2), : -(-width // 2)].reshape(2, -1, 1) * 2
     corner = np.arange(4)
     down, right = corner // 2, corner % 2

@@ -1,4 +1,4 @@
-"""The learner as an ONNX graph: an inner loop on a support set, then the queries' probabilities."""
+"""The ONNX graph of a learner: an inner loop on a support set, then the queries' probabilities."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fewshot_sdk.tables import referred
 
 
 class Form(Protocol):
-    """How a learner computes a network: the states of its loop, the way forward and back, and what it becomes."""
+    """A network in a learner: the states of its loop, the forward and backward pass, and the classifier's tensors."""
 
     n_features: int
 
     def images(self, g: Nodes, name: str) -> str:
-        """uint8 images as the first layer takes them."""
+        """uint8 images as input of the first layer."""
 
     def prepared(self, g: Nodes, x: str) -> str:
-        """What is taken of the support set before the first step."""
+        """What is computed from the support set once, before the first step."""
 
     def states(self, params: Params) -> list[NDArray[np.float64]]:
-        """The body's weights as the matrices that the loop carries."""
+        """The body's weights as the matrices that are the states of the loop."""
 
     def head(self, params: Params) -> NDArray[np.float64]:
         """The head's weights, then its bias: (features + 1, n_way)."""
@@ -40,31 +40,31 @@ class Form(Protocol):
         """The features of a mini-batch, with a column of ones."""
 
     def backward(self, b: Nodes, gradient: str) -> list[str]:
-        """The slopes by the states from that by the features (n, features): the way back through `forward`."""
+        """Gradients of the states from that of the features, (n, features): the backward pass of `forward`."""
 
     def classify(
         self, g: Nodes, x: str, queries: str, ends: Sequence[str], head: str, params: Params
     ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:
-        """The queries' logits, and the classifier's tensors by their names in PyTorch: results and their sizes."""
+        """The queries' logits, and the classifier's tensors: name in PyTorch -> result in the graph and shape."""
 
     def by_class(self, g: Nodes, rows: str) -> str:
-        """The head's weights (features, n_way) as PyTorch keeps them, (n_way, features)."""
+        """The head's weights, (features, n_way), in PyTorch's layout, (n_way, features)."""
 
 
-NewForm = Callable[[Backbone, Preprocessing], Form]  # what `BACKBONES` refers to by `learner`
+NewForm = Callable[[Backbone, Preprocessing], Form]  # the function that `BACKBONES` names as `learner`
 
 
 def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
     """The learner of an initialization with this recipe and state, without metadata.
 
-    In: `support` uint8 (S, height, width, channels), `labels` int64 (S,), `queries` uint8 (Q, ...), `steps` int64,
-    `learning_rate` float; and, if given, `batches` int64 (rows, batch), of which step t takes row t modulo rows
-    (else every step takes the whole support set), and `transductive` bool: the queries are judged together,
-    not each by the support set's statistics, where the network has any.
-    Out: `probabilities` (Q, N), and the classifier's tensors by their names in PyTorch. N is max(labels) + 1.
-    Raises ExportError for a network of another kind, and for learned rates or a part of the network that stays.
+    Inputs: `support` uint8 (S, height, width, channels), `labels` int64 (S,), `queries` uint8 (Q, ...), `steps` int64,
+    `learning_rate` float; optionally `batches` int64 (rows, batch): step t takes row t modulo rows (by default every
+    step takes the whole support set), and `transductive` bool: batch norms use the statistics of all queries
+    together, not those of the support set.
+    Outputs: `probabilities` (Q, N), and the classifier's tensors by their names in PyTorch. N is max(labels) + 1.
+    Raises ExportError for an unsupported network, for learned rates, and if a part of the network is not trained.
     """
-    form, seen, params = _form(recipe), recipe.preprocessing, state.params
+    form, preprocessing, params = _form(recipe), recipe.preprocessing, state.params
     g = Nodes()
     x = form.images(g, "support")
     n_way = g("Unsqueeze", g("Add", g("ReduceMax", "labels", keepdims=0), g.constant(1, np.int64)), g.integers(0))
@@ -81,7 +81,7 @@ def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
     g.output(form.by_class(g, rows), HEAD[0])
     g.output(g("Reshape", bias, g.integers(-1)), HEAD[1])
     outputs += [value(HEAD[0], np.float32, "N", form.n_features), value(HEAD[1], np.float32, "N")]
-    sizes = (seen.height, seen.width, seen.channels)
+    sizes = (preprocessing.height, preprocessing.width, preprocessing.channels)
     inputs = [
         value("support", np.uint8, "S", *sizes),
         value("labels", np.int64, "S"),
@@ -95,17 +95,17 @@ def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
 
 
 def _form(recipe: Recipe) -> Form:
-    """How the recipe's network is computed. Raises ExportError if it cannot be."""
+    """The form of the recipe's network. Raises ExportError if it cannot be a learner."""
     advice = "adapt it with PyTorch, and export the classifier"
     if recipe.head == "prototype":
         raise ExportError(
-            f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: its class means take no "
-            f"steps; {advice}"
+            f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: class means need no "
+            f"inner steps; {advice}"
         )
     if ALGORITHMS[recipe.meta.algorithm].learns_rates or recipe.adaptation.trainable != "all":
         raise ExportError(
-            f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: there, all weights move "
-            f"at one rate; {advice}"
+            f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner, which moves all "
+            f"weights at one rate; {advice}"
         )
     if not (reference := BACKBONES[recipe.backbone.kind].learner):
         *others, last = (kind for kind, row in BACKBONES.items() if row.learner)
@@ -117,7 +117,7 @@ def _form(recipe: Recipe) -> Form:
 
 
 def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, start: Sequence[str]) -> list[str]:
-    """What the states become, in the order of `_start`."""
+    """The final states, in the order of `_start`."""
     prepared = form.prepared(g, x)
     targets = g("OneHot", "labels", n_way, g.constant([0, 1]), axis=-1)
     schedule, n_rows, size = _schedule(g)
@@ -127,7 +127,7 @@ def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, star
     head = states[n_body]
     batch = b("Gather", schedule, b("Mod", ROUND, n_rows), axis=0)
     features = form.forward(b, b("Gather", prepared, batch, axis=0), states[:n_body])
-    # the slope of the cross-entropy, summed and divided, by the logits
+    # gradient of the logits: of the summed cross-entropy, divided
     wrong = b("Sub", b("Softmax", b("MatMul", features, head), axis=1), b("Gather", targets, batch, axis=0))
     wrong = b("Div", wrong, b.scalar(inner.loss_divisor) if inner.loss_divisor else size)
     by_head = b("Gemm", features, wrong, transA=1)
@@ -137,7 +137,7 @@ def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, star
 
 
 def _schedule(g: Nodes) -> tuple[str, str, str]:
-    """`batches`, or where it is empty one row of the whole support set; its number of rows; a row's length as float."""
+    """`batches`, or, if empty, one row with the whole support set; the number of rows; a row's length, as float."""
     n = g("Shape", "labels")
     given = g("Shape", "batches", start=0, end=1)
     empty = g("Equal", given, g.integers(0))
@@ -150,9 +150,10 @@ def _schedule(g: Nodes) -> tuple[str, str, str]:
 
 
 def _update(b: Nodes, states: Sequence[str], gradients: Sequence[str], inner: InnerLoop) -> list[str]:
-    """`inner_loop.update`. Adam's moments are kept divided by 1 - beta2, which saves a product of each number;
+    """The states after `inner_loop.update`.
 
-    its bias correction c = 1 - beta2^t is carried along, c <- beta2 c + (1 - beta2), which loses no digits.
+    Adam's moments are stored divided by 1 - beta2, which saves one product per number; its bias correction
+    c = 1 - beta2^t is a state, too: c <- beta2 c + (1 - beta2) loses no digits.
     """
     if inner.optimizer == "sgd":
         return [b("Sub", p, b("Mul", d, "learning_rate")) for p, d in zip(states, gradients, strict=True)]
@@ -169,7 +170,7 @@ def _update(b: Nodes, states: Sequence[str], gradients: Sequence[str], inner: In
 
 
 def _start(g: Nodes, form: Form, recipe: Recipe, state: LearnerState, n_way: str) -> list[str]:
-    """The states before the first step: the body's, then the head's; for Adam moments and bias correction as well."""
+    """The states before the first step: the body's, then the head's; for Adam also moments and bias correction."""
     inner, opened = recipe.adaptation, recipe.head == "zero"
     wide = g("Concat", g.integers(form.n_features + 1), n_way, axis=0)
     found = [g.constant(matrix) for matrix in form.states(state.params)]

@@ -1,4 +1,4 @@
-"""How a learner computes Conv4 without batch norm, and fully connected layers with any norm or none."""
+"""Conv4 without batch norm, and fully connected layers with any norm or none, in a learner."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Statistics = tuple[str, str]  # mean and variance
 
 @dataclass(frozen=True, kw_only=True)
 class Normed:
-    """A norm's output as rows; and for the way back its units and inverse deviations, and the statistics it took."""
+    """A norm's output as rows; for the backward pass its normalized units, inverse deviations and statistics."""
 
     rows: str
     units: str = ""
@@ -32,7 +32,7 @@ class Normed:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What the way back needs of a layer's way forward."""
+    """What the backward pass needs of a layer's forward pass."""
 
     patches: str
     normed: Normed
@@ -40,25 +40,26 @@ class Trace:
     output: str
 
 
-def conv4_form(backbone: Conv4, seen: Preprocessing) -> Conv4Form | LayeredForm:
-    """Conv4 by few large products with batch norm, layer by layer without."""
-    return LayeredForm(backbone, seen, layers(backbone, seen)) if backbone.judges_alone else Conv4Form(backbone, seen)
+def conv4_form(backbone: Conv4, preprocessing: Preprocessing) -> Conv4Form | LayeredForm:
+    """Conv4: with batch norm as a few large products, otherwise layer by layer."""
+    if backbone.judges_alone:
+        return LayeredForm(backbone, preprocessing, layers(backbone, preprocessing))
+    return Conv4Form(backbone, preprocessing)
 
 
-def mlp_form(backbone: Mlp, seen: Preprocessing) -> LayeredForm:
+def mlp_form(backbone: Mlp, preprocessing: Preprocessing) -> LayeredForm:
     """Fully connected layers."""
-    return LayeredForm(backbone, seen, [DENSE for _ in backbone.widths])
+    return LayeredForm(backbone, preprocessing, [DENSE for _ in backbone.widths])
 
 
 class LayeredForm:
-    """A stack of layers, each a product, a norm, a pool if there is one, and ReLU; numbers as (n, positions, channels).
+    """A stack of layers, each a product, a norm, a pool if any, and ReLU; activations are (n, positions, channels).
 
-    The states of the body are of each layer the kernel, the bias unless a batch norm follows, and the norm's scale and
-    shift.
+    The states of the body are each layer's kernel, its bias unless batch norm follows, and the norm's scale and shift.
     """
 
-    def __init__(self, backbone: Conv4 | Mlp, seen: Preprocessing, tables: list[Layer]) -> None:
-        self._backbone, self._seen, self._tables = backbone, seen, tables
+    def __init__(self, backbone: Conv4 | Mlp, preprocessing: Preprocessing, tables: list[Layer]) -> None:
+        self._backbone, self._preprocessing, self._tables = backbone, preprocessing, tables
         self._dense = tables[0] is DENSE
         self._positions = positions_after(self._tables)
         self._parts = ["weight"] if backbone.norm == "batch" else ["weight", "bias"]
@@ -68,18 +69,18 @@ class LayeredForm:
         self._weights: list[list[str]] = []
 
     def images(self, g: Nodes, name: str) -> str:
-        """uint8 images as the first layer takes them."""
-        x = conv4.pixels(g, name, self._seen)
+        """uint8 images as input of the first layer."""
+        x = conv4.pixels(g, name, self._preprocessing)
         if not self._dense:
             return x
-        return g("Reshape", g("Transpose", x, perm=[0, 2, 1]), g.integers(0, 1, -1))  # channel by channel, as PyTorch
+        return g("Reshape", g("Transpose", x, perm=[0, 2, 1]), g.integers(0, 1, -1))  # by channel, as in PyTorch
 
     def prepared(self, g: Nodes, x: str) -> str:
-        """What is taken of the support set before the first step: its patches."""
+        """The support set's patches, gathered once before the first step."""
         return self._patches(g, x, 0)
 
     def states(self, params: Params) -> list[NDArray[np.float64]]:
-        """Kernels as (inputs, width), all else as (1, width)."""
+        """Kernels as (inputs, width), everything else as (1, width)."""
         found: list[NDArray[np.float64]] = []
         for i in range(1, len(self._tables) + 1):
             kernel, *others = (array(params[name]) for name in self._names(i))
@@ -98,7 +99,7 @@ class LayeredForm:
         return self._forward(b, patches, states, [], "")
 
     def backward(self, b: Nodes, gradient: str) -> list[str]:
-        """The slopes by the states from that by the features (n, features): the way back through `forward`."""
+        """Gradients of the states from that of the features, (n, features): the backward pass of `forward`."""
         gradient = b("Reshape", gradient, b.integers(-1, self._positions, self._backbone.widths[-1]))
         found: list[str] = []
         for i in range(len(self._tables) - 1, -1, -1):
@@ -119,20 +120,19 @@ class LayeredForm:
     def classify(
         self, g: Nodes, x: str, queries: str, ends: Sequence[str], head: str, params: Params  # noqa: ARG002
     ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:  # fmt: skip
-        """The queries' logits, and the classifier's tensors by their names in PyTorch: results and their sizes."""
+        """The queries' logits, and the classifier's tensors: name in PyTorch -> result in the graph and shape."""
         statistics: list[Statistics] = []
         if not self._backbone.judges_alone:
             self.forward(g, self._patches(g, x, 0), ends)
             statistics = [trace.normed.statistics for trace in self._traces]
         features = self._forward(g, self._patches(g, queries, 0), ends, statistics, "transductive")
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
-        depth: int = self._seen.channels
+        depth: int = self._preprocessing.channels
         for i, (width, weights) in enumerate(zip(self._backbone.widths, self._weights, strict=True), 1):
             kernel, *others = weights
             name, *names = self._names(i)
             if self._dense:
-                inputs = self._backbone.widths[i - 2] if i > 1 else self._seen.height * self._seen.width * depth
-                found[name] = g("Transpose", kernel, perm=[1, 0]), (width, inputs)
+                found[name] = g("Transpose", kernel, perm=[1, 0]), (width, self._inputs(i - 1))
             else:
                 taps = g("Reshape", kernel, g.integers(3, 3, depth, width))
                 found[name], depth = (g("Transpose", taps, perm=[3, 2, 0, 1]), (width, depth, 3, 3)), width
@@ -143,7 +143,7 @@ class LayeredForm:
         return g("MatMul", features, head), found
 
     def by_class(self, g: Nodes, rows: str) -> str:
-        """The head's weights (features, n_way) as PyTorch keeps them, (n_way, features)."""
+        """The head's weights, (features, n_way), in PyTorch's layout, (n_way, features)."""
         by_position = g("Reshape", rows, g.integers(self._positions, self._backbone.widths[-1], -1))
         return g("Reshape", g("Transpose", by_position, perm=[2, 1, 0]), g.integers(-1, self.n_features))
 
@@ -155,13 +155,13 @@ class LayeredForm:
         return x if self._dense else conv4.gather_patches(g, x, self._tables[i])
 
     def _inputs(self, i: int) -> int:
-        """Columns of a layer's patches."""
-        seen, widths = self._seen, self._backbone.widths
-        first = seen.height * seen.width * seen.channels if self._dense else TAPS * seen.channels
+        """Number of columns of a layer's patches."""
+        pixels, widths = self._preprocessing, self._backbone.widths
+        first = pixels.height * pixels.width * pixels.channels if self._dense else TAPS * pixels.channels
         return (widths[i - 1] * (1 if self._dense else TAPS)) if i else first
 
     def _forward(self, g: Nodes, patches: str, states: Sequence[str], given: list[Statistics], own: str) -> str:
-        """given: statistics to norm by, unless the boolean named `own` is true."""
+        """The features. given: statistics to normalize with, unless the boolean named `own` is true."""
         each = len(self._parts) + len(self._norm)
         self._weights = [list(states[i : i + each]) for i in range(0, len(states), each)]
         self._traces = []
@@ -179,9 +179,9 @@ class LayeredForm:
     def _normed(
         self, g: Nodes, y: str, weights: Sequence[str], i: int, given: Statistics | None, own: str
     ) -> Normed:  # fmt: skip
-        """Units have mean 0 and deviation 1 over what is normed together, which `_apart` lays out."""
+        """The norm's output: units with mean 0 and deviation 1 over the axes of `_grouped`, then scaled and shifted."""
         gamma, beta = weights
-        x, over = self._apart(g, y, i)
+        x, over = self._grouped(g, y, i)
         mean = g("ReduceMean", x, over, keepdims=1)
         centred = g("Sub", x, mean)
         variance = g("ReduceMean", g("Mul", centred, centred), over, keepdims=1)
@@ -190,26 +190,26 @@ class LayeredForm:
             centred = g("Sub", x, mean)
         inverse = conv4.inverse_deviation(g, variance, self._backbone.norm_epsilon)
         units = g("Mul", centred, inverse)
-        rows = g("Add", g("Mul", self._together(g, units, i), gamma), beta)
+        rows = g("Add", g("Mul", self._ungrouped(g, units, i), gamma), beta)
         return Normed(rows=rows, units=units, inverse=inverse, statistics=(mean, variance))
 
     def _back_through_norm(self, b: Nodes, d: str, normed: Normed, gamma: str, i: int) -> tuple[str, str, str]:
-        """The slopes by the norm's input, scale and shift, from the one by its output, as rows."""
+        """Gradients of the norm's input, scale and shift from that of its output, as rows."""
         by_beta = b("ReduceSum", d, b.integers(0), keepdims=1)
-        by_gamma = b("ReduceSum", b("Mul", d, self._together(b, normed.units, i)), b.integers(0), keepdims=1)
-        x, over = self._apart(b, b("Mul", d, gamma), i)
+        by_gamma = b("ReduceSum", b("Mul", d, self._ungrouped(b, normed.units, i)), b.integers(0), keepdims=1)
+        x, over = self._grouped(b, b("Mul", d, gamma), i)
         level = b("ReduceMean", x, over, keepdims=1)
         along = b("ReduceMean", b("Mul", x, normed.units), over, keepdims=1)
         rest = b("Sub", b("Sub", x, level), b("Mul", normed.units, along))
-        return self._together(b, b("Mul", rest, normed.inverse), i), by_gamma, by_beta
+        return self._ungrouped(b, b("Mul", rest, normed.inverse), i), by_gamma, by_beta
 
-    def _apart(self, g: Nodes, rows: str, i: int) -> tuple[str, str]:
-        """Rows so that what is normed together lies along some axes, and these."""
+    def _grouped(self, g: Nodes, rows: str, i: int) -> tuple[str, str]:
+        """Rows reshaped so that what is normalized together lies along certain axes; and these axes."""
         if self._backbone.norm == "batch":
             return rows, g.integers(0)
         groups = self._backbone.widths[i] // GROUP
         return g("Reshape", rows, g.integers(-1, len(self._tables[i].patches), groups, GROUP)), g.integers(1, 3)
 
-    def _together(self, g: Nodes, x: str, i: int) -> str:
-        """The way back from `_apart`."""
+    def _ungrouped(self, g: Nodes, x: str, i: int) -> str:
+        """The inverse of `_grouped`: back to rows."""
         return x if self._backbone.norm == "batch" else g("Reshape", x, g.integers(-1, self._backbone.widths[i]))

@@ -1,4 +1,4 @@
-"""How a learner computes a residual network: the states of its loop, forward and backward, and what it becomes."""
+"""A residual network in a learner: the states of its loop, the forward and backward pass, and the tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHORTEST = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
-    """One convolution: its name, and what it does to (height, width) `sides`; padding is half the kernel's side."""
+    """A convolution on images of (height, width) `sides`; side: of the kernel, of which the padding is half."""
 
     name: str
     side: int
@@ -30,21 +30,21 @@ class Convolution:
 
     @property
     def left_over(self) -> list[int]:
-        """The rows and columns at the end that no tap of the kernel's last place reaches."""
+        """Numbers of rows and columns at the end that the kernel's last position does not reach."""
         return [(side + 2 * (self.side // 2) - self.side) % self.stride for side in self.sides]
 
 
 class ResidualForm:
-    """A residual network by convolutions, images as (n, channels, height, width).
+    """A residual network as convolutions on images (n, channels, height, width).
 
-    The states of the body are kernel and bias of each convolution. An image is judged alone, in any mode.
+    The states of the body are kernel and bias of each convolution. Each image is judged alone, in any mode.
     """
 
-    def __init__(self, backbone: Residual, seen: Preprocessing) -> None:
-        self._seen, self._n_blocks, self.n_features = seen, len(backbone.widths), backbone.widths[-1]
-        sides, depth = (seen.height, seen.width), backbone.widths[0]
+    def __init__(self, backbone: Residual, preprocessing: Preprocessing) -> None:
+        self._preprocessing, self._n_blocks, self.n_features = preprocessing, len(backbone.widths), backbone.widths[-1]
+        sides, depth = (preprocessing.height, preprocessing.width), backbone.widths[0]
         self._parts = {
-            "stem": Convolution(name="stem", side=3, stride=2, filters=depth, depth=seen.channels, sides=sides)
+            "stem": Convolution(name="stem", side=3, stride=2, filters=depth, depth=preprocessing.channels, sides=sides)
         }
         sides = _half(sides)
         for i, width in enumerate(backbone.widths, 1):
@@ -65,13 +65,13 @@ class ResidualForm:
         self._end = ("", "")
 
     def images(self, g: Nodes, name: str) -> str:
-        """uint8 images as the first layer takes them."""
+        """uint8 images as input of the first layer."""
         x = g("Div", g("Cast", name, to=1), g.scalar(255))
-        x = g("Div", g("Sub", x, g.constant(self._seen.mean)), g.constant(self._seen.std))
+        x = g("Div", g("Sub", x, g.constant(self._preprocessing.mean)), g.constant(self._preprocessing.std))
         return g("Transpose", x, perm=[0, 3, 1, 2])
 
     def prepared(self, g: Nodes, x: str) -> str:  # noqa: ARG002
-        """What is taken of the support set before the first step: the images as they are."""
+        """The support set's images, unchanged: nothing is computed before the first step."""
         return x
 
     def states(self, params: Params) -> list[NDArray[np.float64]]:
@@ -100,7 +100,7 @@ class ResidualForm:
         return b("Pad", b("Mul", even, b.scalar(self.n_features**0.5)), b.integers(0, 0, 0, 1), b.scalar(1))
 
     def backward(self, b: Nodes, gradient: str) -> list[str]:
-        """The slopes by the states from that by the features (n, features): the way back through `forward`."""
+        """Gradients of the states from that of the features, (n, features): the backward pass of `forward`."""
         even, length = self._end
         gradient = b("Mul", gradient, b.scalar(self.n_features**0.5))
         along = b("ReduceSum", b("Mul", gradient, even), b.integers(1), keepdims=1)
@@ -109,22 +109,22 @@ class ResidualForm:
         found: dict[str, list[str]] = {}
         for i in range(self._n_blocks, 0, -1):
             first, second, shortcut = (f"block{i}.{part}" for part in ("first", "second", "shortcut"))
-            gradient = _open(b, gradient, self._outputs[i])
+            gradient = _through_relu(b, gradient, self._outputs[i])
             found[second] = self._by_weights(b, second, gradient)
-            inner = _open(b, self._by_input(b, second, gradient), self._inputs[second])
+            inner = _through_relu(b, self._by_input(b, second, gradient), self._inputs[second])
             found[first] = self._by_weights(b, first, inner)
             past = gradient
             if i > 1:
                 found[shortcut] = self._by_weights(b, shortcut, gradient)
                 past = self._by_input(b, shortcut, gradient)
             gradient = b("Add", self._by_input(b, first, inner), past)
-        found["stem"] = self._by_weights(b, "stem", _open(b, gradient, self._outputs[0]))
+        found["stem"] = self._by_weights(b, "stem", _through_relu(b, gradient, self._outputs[0]))
         return [part for name in self._parts for part in found[name]]
 
     def classify(
         self, g: Nodes, x: str, queries: str, ends: Sequence[str], head: str, params: Params  # noqa: ARG002
     ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:  # fmt: skip
-        """The queries' logits, and the classifier's tensors by their names in PyTorch: results and their sizes."""
+        """The queries' logits, and the classifier's tensors: name in PyTorch -> result in the graph and shape."""
         logits = g("MatMul", self.forward(g, queries, ends), head)
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
         for name, (kernel, bias) in self._weights.items():
@@ -134,7 +134,7 @@ class ResidualForm:
         return logits, found
 
     def by_class(self, g: Nodes, rows: str) -> str:
-        """The head's weights (features, n_way) as PyTorch keeps them, (n_way, features)."""
+        """The head's weights, (features, n_way), in PyTorch's layout, (n_way, features)."""
         return g("Transpose", rows, perm=[1, 0])
 
     def _convolve(self, b: Nodes, name: str, x: str) -> str:
@@ -150,7 +150,7 @@ class ResidualForm:
         )  # fmt: skip
 
     def _by_weights(self, b: Nodes, name: str, gradient: str) -> list[str]:
-        """By the kernel: a convolution of the input with the slope, where images and channels change places."""
+        """Gradients of kernel and bias; the kernel's: input convolved with `gradient`, images and channels swapped."""
         part = self._parts[name]
         x, d = (b("Transpose", which, perm=[1, 0, 2, 3]) for which in (self._inputs[name], gradient))
         taps = b("Conv", x, d, dilations=[part.stride] * 2, pads=[part.side // 2] * 4)
@@ -159,8 +159,8 @@ class ResidualForm:
         return [b("Transpose", taps, perm=[1, 0, 2, 3]), b("ReduceSum", gradient, b.integers(0, 2, 3), keepdims=0)]
 
 
-def _open(b: Nodes, gradient: str, output: str) -> str:
-    """The slope where a ReLU's output is above zero."""
+def _through_relu(b: Nodes, gradient: str, output: str) -> str:
+    """The gradient where a ReLU's output is above zero, otherwise 0."""
     return b("Mul", b("Cast", b("Greater", output, b.scalar(0)), to=1), gradient)
 
 
