@@ -17,8 +17,8 @@ demo: .venv/ready  ## the whole line in three minutes, without downloading data
 	@echo "  $(FEWSHOT) export my_model --output model.onnx"
 	@echo "  $(FEWSHOT) predict model.onnx photo.jpg"
 
-test: .venv/ready  ## the default suite, some five minutes on two cores
-	$(BIN)/python -m pytest -n 2
+test: .venv/ready  ## the default suite, some three minutes of processor time
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 test-all: .venv/ready  ## with the slow tests
 	$(BIN)/python -m pytest -m ""

@@ -7,12 +7,14 @@ import os
 import socket
 import zipfile
 from collections.abc import Callable, Iterator
+from ctypes import CDLL
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from fewshot_cli.main import app
 from fewshot_sdk import save
@@ -22,6 +24,7 @@ from fewshot_sdk.config.recipe import Conv4, Recipe
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.glyphs import draw, glyph
 from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.engine.compiler import library
 from fewshot_sdk.meta.training import meta_train
 
 REPOSITORY = Path(__file__).parent.parent
@@ -44,6 +47,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "200")
         yield
+
+
+@pytest.fixture(scope="session")
+def _compiled(_own_cache: None) -> CDLL | None:
+    """The inner loop, compiled by one test process while the others wait; None without a compiler."""
+    with FileLock(Path(os.environ["FEWSHOT_CACHE"]).with_name("compiling.lock")):
+        return library()
+
+
+@pytest.fixture(scope="session")
+def c_code(_compiled: CDLL | None) -> CDLL:
+    if _compiled is None:
+        pytest.skip("needs a C compiler")
+    return _compiled
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +128,7 @@ def sampler(recipe: Recipe, few_glyphs: ClassImages) -> TaskSampler:
 
 
 @pytest.fixture(scope="session")
-def init(recipe: Recipe, sampler: TaskSampler) -> Initialization:
+def init(recipe: Recipe, sampler: TaskSampler, _compiled: CDLL | None) -> Initialization:
     *_, last = meta_train(recipe, sampler)
     return last.initialization
 

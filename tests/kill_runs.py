@@ -1,6 +1,7 @@
-"""Kills meta-training with SIGKILL at random moments, resumes it, and compares the bytes. Run by test_resume.
+"""Kills meta-training with SIGKILL at random moments, resumes it, and compares the bytes. See test_meta_train_resume.
 
-A program of its own: it loads PyTorch once, computes nothing itself, and forks each run.
+A program of its own: it loads PyTorch once, computes nothing itself, and forks each run. A moment is a number of calls
+of our functions, and of C's from there, so that the moments lie alike in the work on machines of any speed.
 Usage: kill_runs.py FOLDER RUNS SEED
 """
 
@@ -10,8 +11,8 @@ import os
 import random
 import signal
 import sys
-import time
 from pathlib import Path
+from types import FrameType
 
 import fewshot_sdk.config.presets
 import fewshot_sdk.data.glyphs
@@ -19,22 +20,44 @@ import fewshot_sdk.meta.curve
 import fewshot_sdk.meta.run
 from fewshot_cli.main import app
 from fewshot_sdk.config.records import Metric
-from tests.conftest import tiny_recipe
+from fewshot_sdk.storage.plots import curve
+from tests.conftest import REPOSITORY, tiny_recipe
+
+OURS = (str(REPOSITORY / "fewshot_sdk"), str(REPOSITORY / "cli"))
 
 
-def start(output: Path, *, resume: bool) -> int:
-    """Forks a training; returns its process id."""
+def run(output: Path, *, resume: bool, last: int = sys.maxsize) -> tuple[bool, int]:
+    """Trains in a process that kills itself at its call number `last`; whether it did, or else how many it made."""
     words = ["meta-train", "--preset", "glyphs", "--output", str(output), "--checkpoint-every", "2"]
     words += ["--evaluate-every", "5"]
+    ours, its = os.pipe()
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        made = 0
+
+        def count(frame: FrameType, event: str, _about: object) -> None:
+            nonlocal made
+            made += event in ("call", "c_call") and frame.f_code.co_filename.startswith(OURS)
+            if made == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(count)
         try:
             app([*words, "--resume"] if resume else words)
         except SystemExit as stop:
+            sys.setprofile(None)
+            os.write(its, str(made).encode())
             os._exit(int(stop.code or 0))
         os._exit(9)
-    return child
+    os.close(its)
+    with os.fdopen(ours) as pipe:
+        calls = pipe.read()  # until the process has ended
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        return True, last
+    assert status == 0, f"{output.name}: status {status}"
+    return False, int(calls)
 
 
 def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
@@ -48,41 +71,27 @@ def main(folder: Path, runs: int, seed: int) -> None:
     fewshot_sdk.data.glyphs.GLYPH_CLASSES = 30
     fewshot_sdk.meta.curve.TASKS = 5
     tiny = tiny_recipe()
+    few = tiny.inner.replace(steps=2)
     fewshot_sdk.config.presets.PRESETS["glyphs"] = tiny.replace(
-        meta=tiny.meta.replace(meta_steps=20, tasks_per_step=1), inner=tiny.inner.replace(steps=2)
+        meta=tiny.meta.replace(meta_steps=20, tasks_per_step=1), inner=few, adaptation=few
     )
     rng = random.Random(seed)
-    assert os.waitpid(start(folder / "first", resume=False), 0)[1] == 0  # draws the glyphs, too
-    began = time.monotonic()
-    assert os.waitpid(start(folder / "whole", resume=False), 0)[1] == 0
-    duration = time.monotonic() - began
+    run(folder / "first", resume=False)  # draws the glyphs, too
+    curve({"glyphs": weights(folder / "first")[2]})  # loads matplotlib once
+    _, calls = run(folder / "whole", resume=False)
     expected = weights(folder / "whole")
     assert [metric.meta_steps for metric in expected[2]] == [5, 10, 15, 20]
     kills = resumed = 0
-    for run in range(runs):
-        output = folder / f"run{run}"
+    for number in range(runs):
+        output = folder / f"run{number}"
         checkpoint = Path(f"{output}.checkpoint")
-        for attempt in range(3):
+        for last in (rng.randint(1, calls), rng.randint(1, calls), sys.maxsize):
             resumed += checkpoint.exists()
-            child = start(output, resume=checkpoint.exists())
-            began, moment = time.monotonic(), rng.uniform(0, duration)
-            ended, status = os.waitpid(child, os.WNOHANG)
-            while not ended:
-                if attempt < 2 and time.monotonic() - began >= moment:
-                    os.kill(child, signal.SIGKILL)
-                    ended, status = os.waitpid(child, 0)
-                else:
-                    time.sleep(0.002)
-                    ended, status = os.waitpid(child, os.WNOHANG)
-            kills += os.WIFSIGNALED(status)
-            if not os.WIFSIGNALED(status):  # the machine may have become faster or slower since
-                duration = time.monotonic() - began
-            if not os.WIFSIGNALED(status):
-                assert status == 0, f"run {run}, attempt {attempt}: status {status}"
+            killed, _ = run(output, resume=checkpoint.exists(), last=last)
+            kills += killed
+            if not killed or output.exists():
                 break
-            if output.exists():
-                break
-        assert weights(output) == expected, f"run {run} ended in other bits"
+        assert weights(output) == expected, f"run {number} ended in other bits"
     sys.stdout.write(f"{runs} runs, {kills} kills, {resumed} resumed, all bit-identical\n")
 
 

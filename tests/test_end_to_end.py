@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Run
+from tests.data.test_datasets import PIXELS as DECODED_ELSEWHERE
 
 SHOTS = 5
 
@@ -19,12 +20,11 @@ SHOTS = 5
 @pytest.fixture(scope="module")
 def characters(tmp_path_factory: pytest.TempPathFactory, real_omniglot: Path) -> tuple[Path, Path]:
     """Five characters of the paper's test split as folders: 5 drawings to learn from, 15 to be asked."""
-    from fewshot_sdk.config.presets import preset
     from fewshot_sdk.config.recipe import DataSource
     from fewshot_sdk.data.datasets import open_dataset
 
-    settings = preset("omniglot").preprocessing
-    unseen = open_dataset(DataSource(name="omniglot", split="paper"), settings, "test", real_omniglot).names[::85][:5]
+    paper = DataSource(name="omniglot", split="paper")
+    unseen = open_dataset(paper, DECODED_ELSEWHERE, "test", real_omniglot).names[::85][:5]
     folder = tmp_path_factory.mktemp("characters")
     for number, name in enumerate(unseen):
         with zipfile.ZipFile(real_omniglot / f"{name.partition('/')[0]}.zip") as archive:
@@ -48,15 +48,19 @@ def fewshot(*words: object, torch: bool = True) -> str:
     return done.stdout
 
 
-def adapted_accuracy(init: Path | str, characters: tuple[Path, Path], folder: Path) -> float:
+def adapted_accuracy(run: Run, init: Path | str, characters: tuple[Path, Path], folder: Path) -> float:
     """Adapt, export, predict without torch, compare every answer with PyTorch's; the share that is right."""
     support, query = characters
-    fewshot("adapt", "--support", support, "--init", init, "--output", folder / "model")
-    fewshot("export", folder / "model", "--output", folder / "model.onnx")
+    for words in (
+        ("adapt", "--support", support, "--init", init, "--output", folder / "model"),
+        ("export", folder / "model", "--output", folder / "model.onnx"),
+    ):
+        code, _, err = run(*words)
+        assert code == 0, err
     pictures = sorted(query.glob("*/*.png"))
     assert len(pictures) == 75
     ours = json.loads(fewshot("predict", folder / "model.onnx", *pictures, "--json", torch=False))
-    theirs = json.loads(fewshot("predict", folder / "model", *pictures, "--json"))
+    theirs = json.loads(run("predict", folder / "model", *pictures, "--json")[1])
     for left, right in zip(ours, theirs, strict=True):
         assert left["label"] == right["label"]
         assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-4)
@@ -64,28 +68,33 @@ def adapted_accuracy(init: Path | str, characters: tuple[Path, Path], folder: Pa
     return matches.count(True) / len(matches)
 
 
-def test_the_bundled_initialization_knows_unseen_characters(characters: tuple[Path, Path], tmp_path: Path) -> None:
-    assert adapted_accuracy("omniglot", characters, tmp_path) >= 0.9
+def test_the_bundled_initialization_knows_unseen_characters(
+    run: Run, characters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert adapted_accuracy(run, "omniglot", characters, tmp_path) >= 0.9
 
 
+@pytest.mark.slow
 def test_a_few_outer_steps_on_omniglot_and_the_same_seed_twice(
-    characters: tuple[Path, Path], tmp_path: Path, real_omniglot: Path
+    run: Run, characters: tuple[Path, Path], tmp_path: Path, real_omniglot: Path
 ) -> None:
     words = ("meta-train", "--preset", "omniglot", "--root", real_omniglot, "--meta-steps", 15, "--seed", 3)
     fewshot(*words, "--output", tmp_path / "first")
     fewshot(*words, "--output", tmp_path / "second")
     for name in ("model.safetensors", "inner_state.safetensors"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
-    assert adapted_accuracy(tmp_path / "first", characters, tmp_path) >= 0.4
+    assert adapted_accuracy(run, tmp_path / "first", characters, tmp_path) >= 0.4
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_the_papers_preset_after_2000_steps(characters: tuple[Path, Path], tmp_path: Path, real_omniglot: Path) -> None:
+def test_the_papers_preset_after_2000_steps(
+    run: Run, characters: tuple[Path, Path], tmp_path: Path, real_omniglot: Path
+) -> None:
     init = tmp_path / "init"
     fewshot("meta-train", "--preset", "omniglot-5way", "--root", real_omniglot, "--meta-steps", 2000, "--output", init)
     words = ("--root", real_omniglot, "--ways", 5, "--shots", 1, "--tasks", 1000, "--transductive", "--json")
     said = json.loads(fewshot("evaluate", init, *words))
     assert said["tasks"] == 1000
     assert said["accuracy"] >= 0.82
-    assert adapted_accuracy(init, characters, tmp_path) >= 0.85
+    assert adapted_accuracy(run, init, characters, tmp_path) >= 0.85

@@ -22,6 +22,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_sdk.engine.compiler import library
 from fewshot_sdk.engine.orphans import end_with_parent
 from fewshot_sdk.engine.processors import cores_of
 from fewshot_sdk.errors import FewshotError, WorkersError, WorkersStopped
@@ -111,6 +112,7 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
     for noisy in ("distributed.elastic.agent.server.api", "distributed.elastic.multiprocessing.api"):
         logging.getLogger(f"torch.{noisy}").setLevel(logging.CRITICAL)
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.CRITICAL)
+    library()  # compiled here once, not by each worker: on a busy machine one may give up, and go on in PyTorch
     ignored = signal.getsignal(getattr(signal, "SIGHUP", signal.SIGTERM)) == signal.SIG_IGN  # as under nohup
     try:
         with tempfile.TemporaryDirectory(prefix="fewshot-", ignore_cleanup_errors=True) as folder:
@@ -196,6 +198,7 @@ def _run_worker(work: Callable[..., R], arguments: tuple[object, ...]) -> tuple[
     keep_freed_memory()
     dist.init_process_group("gloo")
     try:
+        dist.barrier()  # a worker that left at once would close connections that others are still making
         return work(Workers(rank=dist.get_rank(), size=dist.get_world_size()), *arguments), None
     except FewshotError as error:
         return None, error

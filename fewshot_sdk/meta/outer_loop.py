@@ -15,7 +15,7 @@ from fewshot_sdk.engine.heads import Head, close_head, open_head
 from fewshot_sdk.engine.inner_loop import FineTuner, Loss, cross_entropy
 from fewshot_sdk.engine.optimizers import descend
 from fewshot_sdk.engine.workers import Workers
-from fewshot_sdk.errors import TrainingDiverged
+from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.meta.first_order import Result, target, targets
 from fewshot_sdk.meta.second_order import gradient
 from fewshot_sdk.nets.params import (
@@ -59,8 +59,11 @@ def outer_step(setup: Setup, at: Position, done: int, workers: Workers) -> tuple
     """Where outer step number `done` leads, and the mean over its tasks of the last mini-batch's loss.
 
     Tasks `done * tasks_per_step` and following; the bits do not depend on the size of the team.
-    Raises TrainingDiverged, naming step and task, when a loss or a weight is not finite.
+    Raises ConfigError if the team has more members than the step has tasks; TrainingDiverged, naming step and task,
+    when a loss or a weight is not finite.
     """
+    if workers.size > setup.meta.tasks_per_step:
+        raise ConfigError(f"{workers.size} workers cannot share {setup.meta.tasks_per_step} tasks; use at most as many")
     step = _towards_targets if first_order(setup.meta.algorithm) else _down_the_gradient
     return step(setup, at, done, workers)
 

@@ -66,8 +66,6 @@ def meta_train(
         start = fresh(recipe, tasks.seed, provenance)
     check_continues(start, recipe, provenance)
     workers = workers or Workers()
-    if workers.size > meta.tasks_per_step:
-        raise ConfigError(f"{workers.size} workers cannot share {meta.tasks_per_step} tasks; use at most as many")
     if device and not ALGORITHMS[meta.algorithm].side_by_side:
         raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the processor")
     before = start.provenance

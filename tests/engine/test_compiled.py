@@ -16,7 +16,7 @@ from fewshot_sdk.engine.inner_loop import FineTuner, fine_tune
 from fewshot_sdk.nets.network import Network, build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.usefixtures("c_code")
 
 COLOUR = Preprocessing(height=13, width=10, channels=3, resize="box", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 GREY = Preprocessing(height=28, width=28, channels=1, resize="box", mean=(1.0,))

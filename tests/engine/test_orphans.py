@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from fewshot_sdk.engine.orphans import end_with_parent
-from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by SIGKILL")
 PARENT = """
@@ -56,7 +56,7 @@ def report(what: str) -> None:
 def test_a_worker_ends_when_its_parent_is_killed(worker: str, output: str) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, worker],
-        cwd=REPOSITORY,
+        cwd=Path(__file__).parents[2],  # not by conftest, which the worker would import, and PyTorch with it
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

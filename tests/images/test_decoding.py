@@ -210,8 +210,7 @@ def photo(width: int = 2000, height: int = 1500, seed: int = 0) -> Image.Image:
     return Image.fromarray((whole * (255 / whole.max())).astype(np.uint8))
 
 
-@pytest.mark.parametrize("resize", ["box", "bilinear", "bicubic"])
-@pytest.mark.parametrize("side", [28, 84])
+@pytest.mark.parametrize(("side", "resize"), [(28, "box"), (84, "bilinear"), (28, "bicubic")])
 def test_a_large_jpeg_read_at_a_reduced_size_looks_the_same(side: int, resize: str) -> None:
     settings = PHOTO.replace(height=side, width=side, resize=resize)
     exif = Image.Exif()

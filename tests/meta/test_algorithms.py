@@ -18,14 +18,13 @@ from fewshot_sdk.data.tasks import TaskSampler, mini_batches
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.inner_loop import fine_tune
 from fewshot_sdk.engine.optimizers import KINDS, descend, no_memory
-from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import ConfigError, ExportError, TrainingDiverged
 from fewshot_sdk.export.learner import export_learner
 from fewshot_sdk.meta.evaluation import evaluate
 from fewshot_sdk.meta.training import MetaStep, meta_train
 from fewshot_sdk.nets.network import build_network
 from fewshot_sdk.nets.params import learned
-from tests.conftest import drawn_glyphs, tiny_recipe
+from tests.conftest import tiny_recipe
 from tests.meta.test_outer_loop import NOWHERE, adapted, average
 
 SECOND_ORDER: tuple[Algorithm, ...] = ("maml", "anil", "boil", "meta-sgd")
@@ -38,14 +37,6 @@ def recipe_of(algorithm: Algorithm, meta_steps: int = 3) -> Recipe:
 
 def steps_of(algorithm: Algorithm, sampler: TaskSampler) -> list[MetaStep]:
     return list(meta_train(recipe_of(algorithm), sampler))
-
-
-def trained(workers: Workers, algorithm: Algorithm) -> str:
-    """The identity of what a team makes of three tasks a step, in a worker."""
-    recipe = recipe_of(algorithm)
-    recipe = recipe.replace(meta=recipe.meta.replace(tasks_per_step=3))
-    *_, end = meta_train(recipe, TaskSampler(data=drawn_glyphs(recipe), n_way=5, k_shot=3), workers=workers)
-    return end.initialization.sha256
 
 
 @pytest.mark.parametrize("algorithm", list(ALGORITHMS)[1:])  # reptile's line is run elsewhere
@@ -79,10 +70,6 @@ def test_without_the_outer_optimizers_memory_training_cannot_go_on(sampler: Task
     first = steps_of("maml", sampler)[0].initialization
     with pytest.raises(ConfigError, match="does not hold what the outer optimizer remembers"):
         next(meta_train(recipe_of("maml"), sampler, start=load(save(first, tmp_path / "init"))))
-
-
-def test_the_bits_do_not_depend_on_the_number_of_workers() -> None:
-    assert run_workers(2, trained, "meta-sgd") == trained(Workers(), "meta-sgd")
 
 
 @pytest.mark.parametrize(("algorithm", "head"), [("anil", True), ("boil", False)])

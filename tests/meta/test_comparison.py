@@ -101,15 +101,28 @@ def test_from_the_shell(run: Run, init: Initialization, other: Initialization, t
 
 
 def test_two_workers_find_the_same(
-    run: Run, monkeypatch: pytest.MonkeyPatch, init: Initialization, other: Initialization, tmp_path: Path
+    run: Run, init: Initialization, other: Initialization, omniglot_root: Path, tmp_path: Path
 ) -> None:
     one, two = save(init, tmp_path / "one"), save(other, tmp_path / "two")
     missing = ("compare", one, two, "--data", "mini-imagenet", "--root", tmp_path, "--workers", 2)
     code, out, err = run(*missing)
     assert (code, out, len(err.splitlines())) == (1, "", 1), err  # told once, by no worker
-    monkeypatch.undo()  # of which the workers know nothing
-    words = ("compare", one, two, "--ways", 3, "--tasks", 5, "--shots", 1, "--shots", 2, "--json")
-    alone, together = (run(*words, "--workers", n) for n in (1, 2))
+    words = (
+        "compare",
+        one,
+        two,
+        "--data",
+        "omniglot",
+        "--root",
+        omniglot_root,
+        "--tasks",
+        5,
+        "--shots",
+        1,
+        "--shots",
+        2,
+    )
+    alone, together = (run(*words, "--ways", 3, "--json", "--workers", n) for n in (1, 2))
     assert together[:2] == alone[:2]
     assert "starting 2 workers" in together[2]
 

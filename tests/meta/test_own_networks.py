@@ -12,7 +12,7 @@ from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task, TaskSampler
 from fewshot_sdk.engine.inner_loop import cross_entropy
-from fewshot_sdk.engine.workers import Workers, run_workers
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError, DataError, TrainingDiverged
 from fewshot_sdk.meta.own_networks import NetworkStep, meta_train_network
 from fewshot_sdk.meta.training import meta_train
@@ -31,7 +31,7 @@ def line(i: int) -> Task:
 def loops(algorithm: Algorithm, meta_steps: int = 4) -> tuple[InnerLoop, MetaLoop]:
     inner = InnerLoop(optimizer="sgd", learning_rate=0.1, batch_size=4, steps=3, trainable=moved_by(algorithm))
     tail = 1 if algorithm == "protonet" else 0
-    meta = MetaLoop(algorithm=algorithm, tail_shots=tail, meta_steps=meta_steps, tasks_per_step=2, n_way=2, k_shot=3)
+    meta = MetaLoop(algorithm=algorithm, tail_shots=tail, meta_steps=meta_steps, tasks_per_step=3, n_way=2, k_shot=3)
     return inner, meta if first_order(algorithm) else meta.replace(optimizer="adam", step_size=0.01)
 
 
@@ -55,8 +55,8 @@ def same(left: NetworkStep, right: NetworkStep) -> bool:
     return all(torch.equal(left.params[name], right.params[name]) for name in right.params)
 
 
-def in_a_team(workers: Workers) -> list[list[float]]:
-    """The weights at the end, in a worker."""
+def weights_at_the_end(workers: Workers) -> list[list[float]]:
+    """In a worker, or alone: tests/engine/test_workers.py compares them."""
     return [tensor.flatten().tolist() for tensor in trained("maml", workers=workers)[-1].params.values()]
 
 
@@ -78,10 +78,6 @@ def test_every_algorithm_trains_a_network_and_tasks_of_ones_own(algorithm: Algor
     still = {name for name, tensor in moved.items() if torch.equal(tensor, steps[-1].params[name])}
     part = ALGORITHMS[algorithm].moves
     assert still == {name for name in moved if part and name.startswith("head") != (part == "head")}
-
-
-def test_the_bits_do_not_depend_on_the_number_of_workers() -> None:
-    assert run_workers(2, in_a_team) == in_a_team(Workers())
 
 
 @pytest.mark.parametrize("algorithm", ["reptile", "maml"])
@@ -111,8 +107,8 @@ class Restless(nn.Module):
 @pytest.mark.parametrize(
     ("part", "says"),
     [
-        (nn.BatchNorm1d(4), r"changed its 'layers\.1\.\w+' at outer step 1, in tasks 0 to 1; .*track_running_stats"),
-        (nn.Dropout(0.5), "global generator at outer step 1, in tasks 0 to 1; leave dropout out"),
+        (nn.BatchNorm1d(4), r"changed its 'layers\.1\.\w+' at outer step 1, in tasks 0 to 2; .*track_running_stats"),
+        (nn.Dropout(0.5), "global generator at outer step 1, in tasks 0 to 2; leave dropout out"),
     ],
 )
 def test_a_network_that_changes_between_calls_is_told(part: nn.Module, says: str) -> None:
@@ -146,7 +142,7 @@ class Wearing(nn.Module):
 
 @pytest.mark.parametrize("algorithm", ["reptile", "maml"])
 def test_a_network_that_changes_its_weights_when_called_is_told(algorithm: Algorithm) -> None:
-    with pytest.raises(ConfigError, match=r"changed its 'head\.weight' at outer step 1, in tasks 0 to 1"):
+    with pytest.raises(ConfigError, match=r"changed its 'head\.weight' at outer step 1, in tasks 0 to 2"):
         trained(algorithm, network=Wearing())
 
 
@@ -176,6 +172,11 @@ def test_frozen_and_unused_weights_stay(algorithm: Algorithm) -> None:
     end = trained(algorithm, network=network)[-1]
     assert ("body.weight" in end.params) == (algorithm == "boil")
     assert torch.equal(end.params["unused"], torch.ones(2))
+
+
+def test_more_workers_than_tasks_are_refused() -> None:
+    with pytest.raises(ConfigError, match="4 workers cannot share 3 tasks"):
+        trained("maml", workers=Workers(rank=0, size=4))
 
 
 def test_a_tail_of_a_support_set_in_another_order_is_told() -> None:

@@ -35,7 +35,8 @@ SMALL = Pretraining(epochs=4, batch_size=16)
 
 
 def small_recipe(settings: Pretraining = SMALL) -> Recipe:
-    return tiny_recipe(backbone=Residual(widths=(8, 16)), pretraining=settings)
+    few = tiny_recipe().adaptation.replace(steps=3)
+    return tiny_recipe(backbone=Residual(widths=(8, 16)), pretraining=settings, adaptation=few)
 
 
 @pytest.fixture(scope="module")
