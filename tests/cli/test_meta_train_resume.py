@@ -34,6 +34,7 @@ def test_kill_9_at_random_moments_loses_nothing_and_changes_no_bit(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_200_killed_runs(tmp_path: Path) -> None:
     kill_runs(tmp_path, 200)
 
