@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -163,3 +164,13 @@ def test_every_public_name_is_there_and_no_folder_hides_behind_one() -> None:
     assert set(fewshot_sdk.__all__) <= set(dir(fewshot_sdk))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         getattr(fewshot_sdk, "nothing")  # noqa: B009
+
+
+def test_the_page_on_adding_names_files_that_are_there() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("| a new | files |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| [^|]* \| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(named) >= 10
+    for name in named:
+        path = Path(name.replace("NAME", "__init__"))
+        assert (LIBRARY / path).is_file() or (REPOSITORY / path).is_file(), name
