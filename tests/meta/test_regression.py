@@ -247,7 +247,7 @@ def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
         load(init)
     with pytest.raises(SupportError, match=r"expected float32 \(2 or more, 2\): x, y, found float64"):
         adapt_regressor(sine, POINTS.astype(np.float64))
-    with pytest.raises(TrainingDiverged, match="ended in a loss that is no number; try fewer --steps"):
+    with pytest.raises(TrainingDiverged, match="is not finite after adapting to these points; try fewer --steps"):
         adapt_regressor(sine, 1e18 * POINTS)
     with pytest.raises(ConfigError, match=r"this is not the training that was interrupted: .*seed was 0, now 1"):
         next(meta_train_on_numbers(short(meta_steps=5), seed=1, start=sine))
