@@ -62,4 +62,4 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Sig
 
     refused = subprocess.run([*words, "--output", tmp_path / "init"], env=environment, capture_output=True, text=True)
     assert refused.returncode == 1
-    assert "holds an unfinished training; continue it with --resume" in refused.stderr
+    assert "holds an unfinished training run; continue it with --resume" in refused.stderr

@@ -21,7 +21,7 @@ from tests.conftest import tiny_recipe
 
 
 def line(i: int) -> Task:
-    """Six points of y = a x + b, with a and b of the task's own."""
+    """Six points of y = a x + b, with a and b drawn for the task."""
     draw = torch.Generator().manual_seed(i)
     a, b = torch.randn(2, generator=draw)
     x = torch.rand(6, 1, generator=draw)
@@ -55,8 +55,8 @@ def same(left: NetworkStep, right: NetworkStep) -> bool:
     return all(torch.equal(left.params[name], right.params[name]) for name in right.params)
 
 
-def in_a_team(workers: Workers) -> list[list[float]]:
-    """The weights at the end, in a worker."""
+def in_workers(workers: Workers) -> list[list[float]]:
+    """The final weights; run in each worker."""
     return [tensor.flatten().tolist() for tensor in trained("maml", workers=workers)[-1].params.values()]
 
 
@@ -81,7 +81,7 @@ def test_every_algorithm_trains_a_network_and_tasks_of_ones_own(algorithm: Algor
 
 
 def test_the_bits_do_not_depend_on_the_number_of_workers() -> None:
-    assert run_workers(2, in_a_team) == in_a_team(Workers())
+    assert run_workers(2, in_workers) == in_workers(Workers())
 
 
 @pytest.mark.parametrize("algorithm", ["reptile", "maml"])
@@ -97,7 +97,7 @@ def test_a_network_of_ours_learns_here_what_it_learns_there(sampler: TaskSampler
 
 
 class Restless(nn.Module):
-    """A network that does not stay what it is."""
+    """A network whose state changes when it is called, or which draws random numbers."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ def test_a_network_that_changes_its_weights_when_called_is_told(algorithm: Algor
 
 
 class Steep(nn.Module):
-    """A loss that is finite, with a slope that is not."""
+    """A network with a finite loss whose gradient is not finite."""
 
     def __init__(self) -> None:
         super().__init__()
