@@ -1,6 +1,6 @@
-"""Kills meta-training with SIGKILL at random moments, resumes it, and compares the bytes. Run by test_resume.
+"""Kill meta-training with SIGKILL at random moments, resume it, and compare the bytes.
 
-A program of its own: it loads PyTorch once, computes nothing itself, and forks each run.
+A separate program: it loads PyTorch once, computes nothing itself, and forks each run.
 Usage: kill_runs.py FOLDER RUNS SEED
 """
 
@@ -38,7 +38,7 @@ def start(output: Path, *, resume: bool) -> int:
 
 
 def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
-    """What must not depend on interruptions: weights, inner state, and the metrics but for seconds and memory."""
+    """What must not depend on interruptions: weights, inner state, and the metrics without seconds and memory."""
     lines = (output / "metrics.jsonl").read_bytes().splitlines()
     metrics = [Metric.from_json(line).replace(seconds=0.0, memory_mb=None) for line in lines]
     return (output / "model.safetensors").read_bytes(), (output / "inner_state.safetensors").read_bytes(), metrics

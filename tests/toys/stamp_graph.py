@@ -1,4 +1,4 @@
-"""What a new backbone adds as graphs/NAME.py: the same layers as ONNX nodes; its batch norm is folded in already."""
+"""What a new backbone adds as graphs/NAME.py: the same layers as ONNX nodes; the batch norm is already folded in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.toys.stamp_settings import Stamp
 
 
 def features(
-    g: Nodes, x: str, tensor: Tensor, backbone: Stamp, seen: Preprocessing, kind: type[np.floating]
+    g: Nodes, x: str, tensor: Tensor, backbone: Stamp, preprocessing: Preprocessing, kind: type[np.floating]
 ) -> str:  # fmt: skip
     x = g("Conv", x, tensor("stamp.weight", 4), tensor("stamp.bias"), strides=[backbone.side] * 2)
     return g("GlobalAveragePool", g("Relu", x))
