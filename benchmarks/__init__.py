@@ -1,1 +1,1 @@
-"""Every published figure of speed has its script here."""
+"""A script for each published figure."""

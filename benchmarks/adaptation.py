@@ -1,11 +1,11 @@
-"""Speed of adapting to one task, and of evaluating on many: the usual PyTorch loop and ours, interleaved.
+"""Speed of adapting to one task and of evaluating on many: the usual PyTorch loop and ours, interleaved.
 
     python -m benchmarks.adaptation [--rounds N] [--tasks N] [--workers N] [--threads N] [--json]
 
 The preset is omniglot-5way: 5 classes, 1 shot, 50 steps of Adam on batches of 5, then 5 queries together.
-The usual loop: deep-copy the network, make an Adam with the initialization's moments, take eager steps with
-`--threads`, all cores unless told otherwise. Ours adapts one task in this process, and evaluates many in `--workers`
-processes. Both classify the same tasks; the share of queries on which they agree is printed, too.
+The usual loop: deep-copy the network, create an Adam with the initialization's moments, take eager steps with
+`--threads` (default: all cores). Ours adapts to one task in this process, and evaluates many in `--workers` processes.
+Both classify the same tasks; the share of queries on which they agree is printed as well.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def tasks_and_start() -> tuple[TaskSampler, Initialization]:
 
 
 def usual(init: Initialization, task: Task) -> Tensor:
-    """The classes it gives the queries, as it is usually written."""
+    """The classes of the queries, by the usual loop."""
     network = build_network(init.recipe.backbone, init.recipe.preprocessing, task.n_way)
     network.load_state_dict(init.state.params, strict=False)
     learner, _ = usual_adaptation(network, init.state, task, init.recipe.adaptation)
     with torch.no_grad():
-        answers: Tensor = learner(task.query).argmax(1)
-    return answers
+        labels: Tensor = learner(task.query).argmax(1)
+    return labels
 
 
 def ours(init: Initialization, task: Task) -> Tensor:
-    """The classes it gives the queries, by the library."""
+    """The classes of the queries, by the library."""
     inner = init.recipe.adaptation
     network = build_network(init.recipe.backbone, init.recipe.preprocessing, task.n_way)
     start = open_head(init.state, init.recipe.head, network)
@@ -63,7 +63,7 @@ def ours(init: Initialization, task: Task) -> Tensor:
 
 
 def measure(workers: Workers, rounds: int, n_tasks: int, threads: int) -> dict[str, float]:
-    """In every worker: the rounds. The first one runs the usual loop while the others wait."""
+    """The figures over the rounds; run in every worker. The first runs the usual loop while the others wait."""
     sampler, init = tasks_and_start()
     alone: list[tuple[float, float]] = []
     many: list[tuple[float, float]] = []
@@ -100,35 +100,35 @@ def measure(workers: Workers, rounds: int, n_tasks: int, threads: int) -> dict[s
 
 
 def ratios(times: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """How many times faster the second of each pair is: median, least and most."""
+    """How many times as fast the second of each pair is: median, least and most."""
     each = [usual / our for usual, our in times]
     return {"ratio": statistics.median(each), "ratio_min": min(each), "ratio_max": max(each)}
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description="Speed of adaptation and evaluation against the usual PyTorch loop.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tasks", type=int, default=20, help="tasks evaluated in a round")
     parser.add_argument("--workers", type=int, default=CORES)
-    parser.add_argument("--threads", type=int, default=CORES, help="of the usual loop")
+    parser.add_argument("--threads", type=int, default=CORES, help="for the usual loop")
     parser.add_argument("--json", action="store_true")
-    words = parser.parse_args()
+    options = parser.parse_args()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    tasks_and_start()  # drawn before the workers start
-    work = (words.rounds, words.tasks, words.threads)
-    found = measure(Workers(), *work) if words.workers == 1 else run_workers(words.workers, measure, *work)
-    if words.json:
+    tasks_and_start()  # draws the tasks before the workers start
+    work = (options.rounds, options.tasks, options.threads)
+    found = measure(Workers(), *work) if options.workers == 1 else run_workers(options.workers, measure, *work)
+    if options.json:
         print(json.dumps({key: round(value, 4) for key, value in found.items()}))
         return
-    for name, unit in (("adaptation", "one task"), ("evaluation", f"{words.tasks} tasks")):
+    for name, unit in (("adaptation", "one task"), ("evaluation", f"{options.tasks} tasks")):
         print(
             f"{name} ({unit}): {found[f'ratio_{name}']:.2f} times the usual loop "
-            f"({found[f'ratio_min_{name}']:.2f} to {found[f'ratio_max_{name}']:.2f} in {words.rounds} rounds)"
+            f"({found[f'ratio_min_{name}']:.2f} to {found[f'ratio_max_{name}']:.2f} in {options.rounds} rounds)"
         )
     print(
         f"{found['adaptation_ms']:.0f} ms to adapt, {found['evaluation_tasks_per_second']:.0f} tasks/s evaluated "
-        f"by {words.workers} workers; the two loops agree on {found['queries_agreed']:.0%} of the queries"
+        f"by {options.workers} workers; the two loops agree on {found['queries_agreed']:.0%} of the queries"
     )
 
 

@@ -1,13 +1,13 @@
-"""What each algorithm costs: tasks/s and peak memory of meta-training, on the same tasks, one process each.
+"""Cost of each algorithm: tasks/s and peak memory of meta-training, on the same tasks, one process each.
 
     python -m benchmarks.algorithms [--rounds N] [--steps N] [--algorithms A...] [--same-loop] [--json]
 
-The network and the tasks are those of omniglot-5way, the pictures are glyphs (nothing to download; the arithmetic is
-the same); each algorithm has the inner loop that `fewshot meta-train --algorithm` gives it, or, with --same-loop, all
-but protonet, which has none, have five steps of SGD on batches of 10. `reptile-torch` is Reptile without the compiled
-inner loop. A round runs each of them in turn, on one thread, so that a busy machine slows all alike; ratios are to
-Reptile, of the same round: medians. Memory is the largest resident set of the process, of which some 300 MB are PyTorch
-itself.
+The network and the tasks are those of omniglot-5way, with glyphs as pictures (nothing to download; the arithmetic is
+the same). Each algorithm has the inner loop that `fewshot meta-train --algorithm` gives it; with --same-loop, all but
+protonet, which has none, take five steps of SGD on batches of 10. `reptile-torch` is Reptile without the compiled inner
+loop. A round runs each of them in turn, on one thread, so that a busy machine slows all alike; ratios are medians of
+the ratios to Reptile in the same round. Memory is the peak resident set of the process, of which PyTorch itself takes
+some 300 MB.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def recipe_of(name: str, same_loop: bool) -> Recipe:
 
 
 def training(name: str, same_loop: bool) -> Callable[[int], tuple[float, float]]:
-    """Takes the next so many outer steps, and says for how long, and the peak memory of its process so far, in MB."""
+    """A function that takes n more outer steps and returns their seconds and the process's peak memory so far in MB."""
     if name == PLAIN:
         os.environ["FEWSHOT_NATIVE"] = "0"
     torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def training(name: str, same_loop: bool) -> Callable[[int], tuple[float, float]]
 
 
 def measure(names: list[str], rounds: int, steps: int, same_loop: bool) -> dict[str, dict[str, float]]:
-    """Tasks/s, how many times Reptile's time, and peak memory in MB, by name; a first round warms up."""
+    """By name: tasks/s, the time relative to Reptile's, and peak memory in MB; a first round warms up."""
     children = {name: Child(name, training, name, same_loop) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     memory = dict.fromkeys(names, 0.0)
@@ -86,19 +86,19 @@ def measure(names: list[str], rounds: int, steps: int, same_loop: bool) -> dict[
 
 
 def main() -> None:
-    """Prints the figures as a table, or JSON."""
-    parser = argparse.ArgumentParser(description="What each meta-learning algorithm costs.")
+    """Print the figures as a table, or JSON."""
+    parser = argparse.ArgumentParser(description="Cost of each meta-learning algorithm.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="outer steps in a round")
     parser.add_argument("--algorithms", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument(
-        "--same-loop", action="store_true", help="five steps of SGD on batches of 10 for all that take any"
+        "--same-loop", action="store_true", help="five steps of SGD on batches of 10 for all that take steps"
     )
     parser.add_argument("--json", action="store_true")
-    words = parser.parse_args()
-    stream(preset("omniglot-5way"))  # drawn before the processes start
-    found = measure(words.algorithms, words.rounds, words.steps, words.same_loop)
-    if words.json:
+    options = parser.parse_args()
+    stream(preset("omniglot-5way"))  # draws the tasks before the processes start
+    found = measure(options.algorithms, options.rounds, options.steps, options.same_loop)
+    if options.json:
         print(json.dumps(found))
         return
     print("| algorithm | tasks/s | time to Reptile's | to Reptile's in PyTorch | peak memory |\n|---|---|---|---|---|")

@@ -1,10 +1,10 @@
-"""Memory and time of a thousand users' classifiers on one initialization: deltas, and a whole file each.
+"""Memory and time of a thousand users' classifiers on one initialization: as deltas, and as a whole file each.
 
     python -m benchmarks.deltas [--users N] [--adaptations N] [--precision P] [--json]
 
-The initialization is omniglot. Some classifiers (5 classes, 5 pictures each, 20 steps) are adapted to made-up
-characters; the users share them out, but each user's bytes are read and kept anew. Memory is what the process holds
-more than before, on Linux. A whole file each is a `Predictor`, measured with a twentieth of the users.
+The initialization is omniglot. Some classifiers (5 classes, 5 pictures each, the recipe's steps) are adapted to
+synthetic characters and dealt out among the users, but each user's bytes are read and kept anew. Memory is the growth
+of the process's resident set, on Linux. A whole file each is a `Predictor`, measured with a twentieth of the users.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from fewshot_sdk.images.support import SupportSet
 
 
 def resident() -> float:
-    """Megabytes of memory that this process holds."""
+    """Resident memory of this process, in MB."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure(users: int, adaptations: int, precision: Precision) -> dict[str, float]:
-    """Megabytes and milliseconds, and how often delta and classifier give the same answer."""
+    """Megabytes, milliseconds, and the share of users for whom delta and classifier agree."""
     init = load("omniglot")
     sampler = TaskSampler(data=stream(init.recipe).data, n_way=5, k_shot=5, n_query=5)
     labels = tuple("abcde")
@@ -66,15 +66,15 @@ def measure(users: int, adaptations: int, precision: Precision) -> dict[str, flo
             took.append(1000 * (time.perf_counter() - began))
             agreed += int(found.argmax() == made[user % adaptations].probabilities(images).argmax())
 
-        some = max(users // 20, 1)
+        n_whole = max(users // 20, 1)
         before = resident()
-        whole = [Predictor(Path(home, "whole.onnx")) for _ in range(some)]
+        whole = [Predictor(Path(home, "whole.onnx")) for _ in range(n_whole)]
         each = (resident() - before) / len(whole)
-        asked = []
-        for one in whole:
+        took_whole = []
+        for each_predictor in whole:
             began = time.perf_counter()
-            one.probabilities(images)
-            asked.append(1000 * (time.perf_counter() - began))
+            each_predictor.probabilities(images)
+            took_whole.append(1000 * (time.perf_counter() - began))
     return {
         "users": users,
         "delta_kb": size / 1000,
@@ -83,30 +83,30 @@ def measure(users: int, adaptations: int, precision: Precision) -> dict[str, flo
         "whole_files_mb": each * users,
         "add_ms": 1000 * adding / users,
         "answer_ms": float(np.median(took)),
-        "whole_file_answer_ms": float(np.median(asked)),
+        "whole_file_answer_ms": float(np.median(took_whole)),
         "agreed": agreed / users,
     }
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description="Memory and time of many classifiers on one initialization.")
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--adaptations", type=int, default=20)
     parser.add_argument("--precision", choices=("float32", "float16", "int8"), default="int8")
     parser.add_argument("--json", action="store_true")
-    words = parser.parse_args()
-    found = measure(words.users, words.adaptations, words.precision)
-    if words.json:
+    options = parser.parse_args()
+    found = measure(options.users, options.adaptations, options.precision)
+    if options.json:
         print(json.dumps({key: round(value, 4) for key, value in found.items()}))
         return
     print(
-        f"{words.users} classifiers on omniglot, {words.precision} deltas of {found['delta_kb']:.0f} kB: "
-        f"{found['held_mb']:.0f} MB; as a file each {found['whole_files_mb']:.0f} MB"
+        f"{options.users} classifiers on omniglot, {options.precision} deltas of {found['delta_kb']:.0f} kB: "
+        f"{found['held_mb']:.0f} MB; with a file each {found['whole_files_mb']:.0f} MB"
     )
     print(
-        f"an answer in {found['answer_ms']:.1f} ms (a file of its own: {found['whole_file_answer_ms']:.1f} ms), "
-        f"added in {found['add_ms']:.1f} ms; {found['agreed']:.1%} of the answers are those of the whole classifier"
+        f"{found['answer_ms']:.1f} ms a prediction (with its own file {found['whole_file_answer_ms']:.1f} ms), "
+        f"{found['add_ms']:.1f} ms to add one; {found['agreed']:.1%} of the predictions are the whole classifier's"
     )
 
 

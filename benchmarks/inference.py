@@ -1,11 +1,11 @@
-"""Speed of an exported classifier, preprocessing included, against PyTorch with its own: interleaved rounds.
+"""Speed of an exported classifier against PyTorch, both with preprocessing, in interleaved rounds.
 
     python -m benchmarks.inference [--preset omniglot] [--side 105] [--rounds N] [--threads 1 2] [--no-compile] [--json]
 
-The pictures are decoded arrays of side x side x 3 bytes, noise for all that matters here, and the weights are the
-preset's random ones: speed depends on neither. PyTorch preprocesses each picture with Pillow and runs the network
-eagerly or compiled; onnxruntime takes the same arrays, and does the rest in the graph, in 32 or 8 bits. `predict` is
-`fewshot predict` on one PNG from the shell, from the start of the process to its end, and the most memory it held.
+The pictures are noise, decoded arrays of side x side x 3 bytes, and the weights are the preset's random ones: speed
+depends on neither. PyTorch preprocesses each picture with Pillow and runs the network, eager or compiled; onnxruntime
+takes the same arrays and does everything in the graph, in fp32 or int8. `predict` is `fewshot predict` on one PNG from
+the shell: the seconds from the start of the process to its end, and its peak memory.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ NOWHERE = Provenance(command="none", seed=0, meta_steps_done=0, data_sha256="0" 
 
 
 def classifier_of(name: str) -> Classifier:
-    """Five classes of noise, two pictures each."""
+    """A classifier of five classes of noise, two pictures each."""
     init = fresh(preset(name), 0, NOWHERE)
-    seen = init.recipe.preprocessing
-    images = np.random.default_rng(0).integers(0, 256, (10, seen.height, seen.width, seen.channels), np.uint8)
+    preprocessing = init.recipe.preprocessing
+    shape = (10, preprocessing.height, preprocessing.width, preprocessing.channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return adapt(
         init, SupportSet(labels=tuple("abcde"), images=images, targets=np.arange(10) // 2), steps=1, reject_rate=None
     )
@@ -47,35 +48,35 @@ def classifier_of(name: str) -> Classifier:
 def measure(
     classifier: Classifier, files: dict[str, Path], side: int, rounds: int, threads: Sequence[int], compiled: bool
 ) -> dict[str, float]:
-    """Milliseconds a batch, as medians, and how many times faster than eager PyTorch, as medians of the rounds'."""
+    """Median milliseconds of a batch, and the median over rounds of how many times as fast as eager PyTorch it is."""
     network = classifier.network()
     networks: dict[str, torch.nn.Module] = {"eager": network}
     if compiled:
         networks["compiled"] = torch.compile(network)  # type: ignore[assignment]
-    seen = classifier.config.preprocessing
+    preprocessing = classifier.config.preprocessing
     found: dict[str, float] = {}
 
     def by_pytorch(model: torch.nn.Module) -> Callable[[Pixels], object]:
         def run(pictures: Pixels) -> object:
             with torch.inference_mode():
-                pixels = np.stack([preprocess(picture, seen) for picture in pictures])
+                pixels = np.stack([preprocess(picture, preprocessing) for picture in pictures])
                 return model(torch.from_numpy(pixels)).softmax(1)
 
         return run
 
     for n in threads:
         torch.set_num_threads(n)
-        ways: dict[str, Callable[[Pixels], object]] = {name: by_pytorch(model) for name, model in networks.items()}
-        ways |= {name: Predictor(file, threads=n).probabilities for name, file in files.items()}
+        runners: dict[str, Callable[[Pixels], object]] = {name: by_pytorch(model) for name, model in networks.items()}
+        runners |= {name: Predictor(file, threads=n).probabilities for name, file in files.items()}
         for batch in BATCHES:
             pictures = np.random.default_rng(1).integers(0, 256, (batch, side, side, 3), np.uint8)
-            times: dict[str, list[float]] = {name: [] for name in ways}
+            times: dict[str, list[float]] = {name: [] for name in runners}
             for _ in range(rounds + 3):
-                for name, way in ways.items():
+                for name, run in runners.items():
                     began = time.perf_counter()
-                    way(pictures)
+                    run(pictures)
                     times[name].append(1000 * (time.perf_counter() - began))
-            after = {name: taken[3:] for name, taken in times.items()}  # the first warm up, and compile
+            after = {name: taken[3:] for name, taken in times.items()}  # the first three warm up and compile
             for name, taken in after.items():
                 found[f"{name}_ms_batch{batch}_threads{n}"] = statistics.median(taken)
                 if name != "eager":
@@ -85,7 +86,7 @@ def measure(
 
 
 def cold(model: Path, picture: Path, rounds: int) -> dict[str, float]:
-    """Seconds of `fewshot predict` from the shell, least and median, and the most memory that it held, in MB."""
+    """Seconds of `fewshot predict` from the shell, least and median, and its peak memory in MB."""
     command = [sys.executable, "-m", "fewshot_cli.main", "predict", str(model), str(picture)]
     seconds = [finish(command).seconds for _ in range(rounds)]
     program = (
@@ -97,12 +98,12 @@ def cold(model: Path, picture: Path, rounds: int) -> dict[str, float]:
     return {
         "predict_seconds_min": min(seconds),
         "predict_seconds": statistics.median(seconds),
-        "predict_megabytes": int(status.partition("VmHWM:")[2].split()[0]) / 1000,  # Linux alone tells it so
+        "predict_megabytes": int(status.partition("VmHWM:")[2].split()[0]) / 1000,  # on Linux only
     }
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description="Speed of an exported classifier against PyTorch.")
     parser.add_argument("--preset", default="omniglot")
     parser.add_argument("--side", type=int, default=105)
@@ -110,19 +111,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--json", action="store_true")
-    words = parser.parse_args()
-    classifier = classifier_of(words.preset)
+    options = parser.parse_args()
+    classifier = classifier_of(options.preset)
     with tempfile.TemporaryDirectory() as folder:
         files = {
             "fp32": export_onnx(classifier, Path(folder) / "fp32.onnx").path,
             "int8": export_onnx(classifier, Path(folder) / "int8.onnx", precision="int8", max_drop=1).path,
         }
-        found = measure(classifier, files, words.side, words.rounds, words.threads, words.compile)
+        found = measure(classifier, files, options.side, options.rounds, options.threads, options.compile)
         picture = Path(folder) / "picture.png"
-        noise = np.random.default_rng(2).integers(0, 256, (words.side, words.side, 3), np.uint8)
+        noise = np.random.default_rng(2).integers(0, 256, (options.side, options.side, 3), np.uint8)
         Image.fromarray(noise).save(picture)
-        found |= cold(files["fp32"], picture, max(3, words.rounds // 5))
-    if words.json:
+        found |= cold(files["fp32"], picture, max(3, options.rounds // 5))
+    if options.json:
         print(json.dumps({key: round(value, 4) for key, value in found.items()}))
         return
     for key, value in found.items():
@@ -131,7 +132,7 @@ def main() -> None:
             print(f"{key.replace('_ms', ''):<26} {value:8.2f} ms" + (f"  {ratio:5.2f} times eager" if ratio else ""))
     print(
         f"fewshot predict from the shell: {found['predict_seconds']:.2f} s, at least "
-        f"{found['predict_seconds_min']:.2f}; {found['predict_megabytes']:.0f} MB at most"
+        f"{found['predict_seconds_min']:.2f}; peak {found['predict_megabytes']:.0f} MB"
     )
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.learner [--rounds N] [--steps N] [--json]
 
-The initialization is omniglot: 5 classes, 1 shot, 5 queries, each judged by the support set's statistics. The usual
-loop takes eager steps of Adam from the initialization's moments. Both classify the same tasks; the share of
-queries on which they agree is printed, too.
+The initialization is omniglot: 5 classes, 1 shot, 5 queries, each classified with the support set's statistics. The
+usual loop takes eager steps of Adam from the initialization's moments. Both classify the same tasks; the share of
+queries on which they agree is printed as well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fewshot_sdk.export.learner import in_pytorch, learner_bytes
 
 
 def measure(rounds: int, steps: int) -> dict[str, float]:
-    """Milliseconds of adapting and classifying, least and median, and the share of equal answers."""
+    """Milliseconds to adapt and classify, least and median, and the share of queries on which both agree."""
     init = load("omniglot")
     sampler = TaskSampler(data=stream(init.recipe).data, n_way=5, k_shot=1, n_query=1)
     learner = Learner(learner_bytes(init))
@@ -52,19 +52,19 @@ def measure(rounds: int, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description="Speed of adapting in onnxruntime against the usual PyTorch loop.")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--json", action="store_true")
-    words = parser.parse_args()
-    found = measure(words.rounds, words.steps)
-    if words.json:
+    options = parser.parse_args()
+    found = measure(options.rounds, options.steps)
+    if options.json:
         print(json.dumps({key: round(value, 4) for key, value in found.items()}))
         return
     for name, title in (("learner", "learner"), ("usual", "usual loop")):
         print(
-            f"{title}: {words.steps} steps and 5 answers in {found[f'{name}_ms']:.0f} ms, "
+            f"{title}: {options.steps} steps and 5 queries in {found[f'{name}_ms']:.0f} ms, "
             f"at least {found[f'{name}_ms_min']:.0f}"
         )
     print(f"{found['ratio']:.2f} times the usual loop; they agree on {found['queries_agreed']:.0%} of the queries")

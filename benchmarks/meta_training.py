@@ -2,13 +2,14 @@
 
     python -m benchmarks.meta_training [--rounds N] [--steps N] [--workers N] [--threads N] [--json]
 
-The preset is omniglot-5way, the pictures are glyphs (nothing to download; the arithmetic is the same).
-The usual loop: deep-copy the network, make an Adam, take eager steps with `--threads`, all cores unless told otherwise,
-average. Its Adam continues from the shared second moments, as ours does, so that both must end in the same weights.
-A round times the usual loop, in float32, ours with products in float32 and, as the preset has them, in bfloat16,
-and the fastest float32 product of oneDNN, on as many threads, and of OpenBLAS, on all cores, after each other; a step
-of each before it is timed lets the threads of what ran before go to sleep. The ratio is that of the rounds' times, the
-share of the peak that of the fastest product in this run. `--json` gives the preset's, then both.
+The preset is omniglot-5way, with glyphs as pictures (nothing to download; the arithmetic is the same).
+The usual loop: deep-copy the network, create an Adam, take eager steps with `--threads` (default: all cores), average.
+Its Adam continues from the shared second moments, as ours does, so that both must end in the same weights.
+A round times, one after the other: the usual loop in float32; the fastest float32 product of oneDNN, on as many
+threads, and of OpenBLAS, on all cores; and ours with products in float32 and in bfloat16, which is the preset's
+precision. Both loops take a step before they are timed, while the threads of what ran before go to sleep. Ratios are
+of the times in a round; the share of the peak is relative to the fastest product in this run. `--json` prints the
+preset's figures, then those of both precisions.
 """
 
 from __future__ import annotations
@@ -65,14 +66,14 @@ def flops_per_step(recipe: Recipe, tasks: TaskSampler) -> int:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it took."""
+    """The seconds that `work` takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def peak(threads: int) -> float:
-    """The fastest float32 product of oneDNN and OpenBLAS now, in FLOP/s; OpenBLAS takes all cores."""
+    """The speed of the fastest float32 product of oneDNN and OpenBLAS, in FLOP/s; OpenBLAS takes all cores."""
     torch.set_num_threads(threads)
     n = 1536
     a, b = torch.randn(n, n), torch.randn(n, n)
@@ -85,16 +86,18 @@ def peak(threads: int) -> float:
     return max(2 * n**3 / seconds(product) for product in products for _ in range(4))
 
 
-def apart(ours: Params, theirs: Params) -> float:
-    """The largest difference of a weight; biases under a batch norm, whose gradient is rounding, left out."""
+def largest_difference(ours: Params, theirs: Params) -> float:
+    """The largest difference of a weight, without biases before a batch norm, whose gradients are rounding errors."""
     names = [name for name in ours if not (name.startswith("conv") and name.endswith("bias"))]
     return max(float((ours[name] - theirs[name]).abs().max()) for name in names)
 
 
 def start_of(recipe: Recipe, tasks: TaskSampler) -> Initialization:
-    """Random weights, with second moments as after some training: from none, Adam moves a weight by the
-    sign of its gradient, which for gradients near zero is rounding, and no two programs agree. They are large,
-    so that weights move little: else one activation that rounding moves across a kink of a ReLU shows in all.
+    """Random weights, with second moments as after some training.
+
+    Without moments Adam moves a weight by the sign of its gradient, which is rounding for gradients near zero, so that
+    no two programs agree. The moments are large, so that weights move little: otherwise one activation that rounding
+    moves across the kink of a ReLU changes all weights.
     """
     made = Provenance(
         command="", seed=0, meta_steps_done=0, data_sha256=tasks.data.digest, seconds=0, versions=made_with()
@@ -105,7 +108,7 @@ def start_of(recipe: Recipe, tasks: TaskSampler) -> Initialization:
 
 
 def measure(workers: Workers, rounds: int, steps: int, threads: int) -> dict[str, dict[str, float]]:
-    """In every worker: the rounds, for each precision. The first one has the usual loop run while the others wait."""
+    """The figures for each precision; run in every worker. The first runs the usual loop while the others wait."""
     paper = preset("omniglot-5way")
     paper = paper.replace(meta=paper.meta.replace(meta_steps=(rounds + 1) * (steps + 1)))
     tasks = stream(paper)
@@ -133,8 +136,8 @@ def measure(workers: Workers, rounds: int, steps: int, threads: int) -> dict[str
             began = time.perf_counter()
             deque(islice(training, steps), maxlen=0)
             our_seconds = time.perf_counter() - began
-            if usual and round_ == 0:  # which warms all up
-                difference[precision] = apart(first.initialization.state.params, theirs)
+            if usual and round_ == 0:  # this round warms up
+                difference[precision] = largest_difference(first.initialization.state.params, theirs)
             elif usual:
                 times[precision].append((their_seconds, our_seconds))
         if workers.size > 1:
@@ -154,7 +157,7 @@ def measure(workers: Workers, rounds: int, steps: int, threads: int) -> dict[str
 
 
 def figures(times: list[tuple[float, float]], steps: int, n_tasks: int, at_peak: float) -> dict[str, float]:
-    """Of the rounds' seconds, the usual loop's and ours; at_peak: the seconds of a step at the processor's best."""
+    """The figures from each round's seconds of the usual loop and of ours; at_peak: seconds of a step at peak speed."""
     ratios = [usual / our for usual, our in times]
     rate = steps / statistics.median(our for _, our in times)
     return {
@@ -169,30 +172,30 @@ def figures(times: list[tuple[float, float]], steps: int, n_tasks: int, at_peak:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description="Meta-training speed against the usual PyTorch loop.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=6, help="outer steps in a round")
     parser.add_argument("--workers", type=int, default=min(CORES, 5))
-    parser.add_argument("--threads", type=int, default=CORES, help="of the usual loop")
+    parser.add_argument("--threads", type=int, default=CORES, help="for the usual loop")
     parser.add_argument("--json", action="store_true")
-    words = parser.parse_args()
-    stream(preset("omniglot-5way"))  # drawn before the workers start
-    work = (words.rounds, words.steps, words.threads)
-    found = measure(Workers(), *work) if words.workers == 1 else run_workers(words.workers, measure, *work)
+    options = parser.parse_args()
+    stream(preset("omniglot-5way"))  # draws the tasks before the workers start
+    work = (options.rounds, options.steps, options.threads)
+    found = measure(Workers(), *work) if options.workers == 1 else run_workers(options.workers, measure, *work)
     if not (difference := found["float32"]["first_step_difference"]) < 1e-5:
         sys.exit(f"the two loops disagree: a weight differs by {difference:.2g} after one outer step")
-    if words.json:
+    if options.json:
         keys = ("ratio", "ratio_min", "ratio_max", "tasks_per_second", "share_of_peak")
-        short = {of: {key: round(each[key], 4) for key in keys} for of, each in found.items()}
-        as_shipped = preset("omniglot-5way").inner.precision
-        print(json.dumps({**short[as_shipped], "precision": as_shipped, **short}))
+        short = {name: {key: round(each[key], 4) for key in keys} for name, each in found.items()}
+        default = preset("omniglot-5way").inner.precision
+        print(json.dumps({**short[default], "precision": default, **short}))
         return
     for precision, each in found.items():
         print(
             f"{precision}: {each['ratio']:.2f} times the usual loop ({each['ratio_min']:.2f} to "
-            f"{each['ratio_max']:.2f} in {words.rounds} rounds): {each['our_ms']:.0f} ms an outer step against "
-            f"{each['usual_ms']:.0f}, {each['tasks_per_second']:.1f} tasks/s with {words.workers} workers; "
+            f"{each['ratio_max']:.2f} in {options.rounds} rounds): {each['our_ms']:.0f} ms an outer step against "
+            f"{each['usual_ms']:.0f}, {each['tasks_per_second']:.1f} tasks/s with {options.workers} workers; "
             f"{each['share_of_peak']:.2f} of {each['peak_gflops']:.0f} GFLOP/s; weights differ by at most "
             f"{each['first_step_difference']:.1e} after one step"
         )

@@ -1,17 +1,17 @@
-"""How meta-training scales: tasks/s against workers, measured here, and up to how many machines it should.
+"""How meta-training scales: tasks/s by the number of workers, measured, and the useful number of machines, modelled.
 
     python -m benchmarks.scaling [--seconds S] [--workers N] [--bandwidth GBIT] [--latency MICROSECONDS] [--json]
 
-Model. An outer step costs a machine its tasks' compute C, and all machines one ring reduction of the P
-parameters and P second moments, 4 bytes each:
+The model: an outer step costs each machine the compute time C of its tasks, and all machines one ring reduction of
+the P parameters and P second moments, 4 bytes each:
 
     T(M) = C + 2 (M - 1) (latency + 8 P / M / bandwidth)        efficiency(M) = C / T(M)
 
-Every machine does the same number of tasks, so the step's batch of tasks grows with M. C is measured for Conv4
-(omniglot-5way, the tasks of one step on one machine). The 25-million-parameter network is not run: its C is that
+Every machine does the same number of tasks, so the tasks of a step grow with M. C is measured for Conv4
+(omniglot-5way, the tasks of one step on one machine). The network of 25 million parameters is not run: its C is that
 of a ResNet-50 at 84 x 84 pixels, 1.2 GFLOP an image forward and three times that with backward, at the FLOP/s
-measured for Conv4, 5 tasks of 5 steps of 10 images. latency and bandwidth are measured between two processes
-over the loopback, or those given, of a network between machines.
+measured for Conv4, for 5 tasks of 5 steps of 10 images. latency and bandwidth are measured between two processes
+over the loopback, unless they are given for a network between machines.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ LIMIT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """seconds for a message, and bytes in a second."""
+    """latency: seconds a message; bandwidth: bytes a second."""
 
     latency: float
     bandwidth: float
 
 
 def tasks_per_second(workers: Workers, seconds: float) -> float:
-    """In every worker: meta-training for about that long, and for a step at least."""
+    """The rate of meta-training over about that long, at least one step; run in every worker."""
     recipe = preset("omniglot-5way")
     tasks = stream(recipe)
     steps = meta_train(recipe, tasks, start=start_of(recipe, tasks), workers=workers)
@@ -58,7 +58,7 @@ def tasks_per_second(workers: Workers, seconds: float) -> float:
 
 
 def network(_: Workers) -> Network:
-    """In each of two workers: what a message of 4 bytes costs, and a byte of a long one."""
+    """The latency, from a message of 4 bytes, and the bandwidth, from a long one; run in each of two workers."""
     times = {}
     for n in (1, 4_000_000):
         data, each = torch.zeros(n), []
@@ -73,7 +73,7 @@ def network(_: Workers) -> Network:
 
 
 def network_of(latency: float | None, bandwidth: float | None) -> Network:
-    """That of so many microseconds and Gbit/s; what is not given is measured over the loopback."""
+    """The network of this latency (microseconds) and bandwidth (Gbit/s); None is measured over the loopback."""
     if latency is not None and bandwidth is not None:
         return Network(latency=latency / 1e6, bandwidth=bandwidth * 1e9 / 8)
     here = run_workers(2, network)
@@ -90,7 +90,7 @@ def efficiency(machines: int, compute: float, parameters: int, net: Network) -> 
 
 
 def most_machines(compute: float, parameters: int, net: Network, least: float = 0.9) -> int:
-    """The largest number of machines whose efficiency is over `least`; it falls with every further one."""
+    """The largest number of machines with an efficiency over `least`; each further machine lowers it."""
     low, high = 1, LIMIT
     while low < high:
         middle = math.ceil((low + high) / 2)
@@ -99,26 +99,28 @@ def most_machines(compute: float, parameters: int, net: Network, least: float = 
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description="Meta-training against the number of workers and machines.")
-    parser.add_argument("--seconds", type=float, default=10, help="of training for each number of workers")
-    parser.add_argument("--workers", type=int, default=CORES, help="the most to measure")
-    parser.add_argument("--bandwidth", type=float, help="of a network, Gbit/s; default: measured over the loopback")
-    parser.add_argument("--latency", type=float, help="of a network, microseconds; default: measured likewise")
+    parser.add_argument("--seconds", type=float, default=10, help="of training with each number of workers")
+    parser.add_argument("--workers", type=int, default=CORES, help="largest number to measure")
+    parser.add_argument("--bandwidth", type=float, help="of the network, Gbit/s; default: measured over the loopback")
+    parser.add_argument(
+        "--latency", type=float, help="of the network, microseconds; default: measured over the loopback"
+    )
     parser.add_argument("--json", action="store_true")
-    words = parser.parse_args()
+    options = parser.parse_args()
     recipe = preset("omniglot-5way")
     tasks = stream(recipe)
-    rates = {1: tasks_per_second(Workers(), words.seconds)}
-    for workers in range(2, min(words.workers, recipe.meta.tasks_per_step) + 1):
-        rates[workers] = run_workers(workers, tasks_per_second, words.seconds)
-    net = network_of(words.latency, words.bandwidth)
+    rates = {1: tasks_per_second(Workers(), options.seconds)}
+    for workers in range(2, min(options.workers, recipe.meta.tasks_per_step) + 1):
+        rates[workers] = run_workers(workers, tasks_per_second, options.seconds)
+    net = network_of(options.latency, options.bandwidth)
     compute = recipe.meta.tasks_per_step / max(rates.values())
     speed = flops_per_step(recipe, tasks) / compute
     small = sum(tensor.numel() for tensor in start_of(recipe, tasks).state.params.values())
     cases = {"Conv4": (compute, small), "25M parameters": (BIG_FLOP / speed, BIG_PARAMETERS)}
     most = {name: most_machines(c, p, net) for name, (c, p) in cases.items()}
-    if words.json:
+    if options.json:
         found = {"tasks_per_second": rates, "latency": net.latency, "bandwidth": net.bandwidth, "machines": most}
         print(json.dumps(found))
         return

@@ -1,4 +1,4 @@
-"""The loop that ours is compared with: a deep copy of the network, a new Adam, eager steps with all threads."""
+"""The usual loop, the baseline of ours: a deep copy of the network, a new Adam, eager steps with all threads."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ def usual_adaptation(
 def usual_step(
     recipe: Recipe, tasks: TaskSampler, state: LearnerState, done: int, dtype: torch.dtype = torch.float32
 ) -> LearnerState:
-    """One outer step as it is usually written. Also in float64, for comparing weights: in float32 a rounding
-    that moves an activation across the kink of a ReLU changes a weight by some 0.001, in either loop.
+    """One outer step as it is usually written.
+
+    It also runs in float64, for comparing weights: in float32, rounding that moves an activation across the kink of a
+    ReLU changes a weight by some 0.001, in either loop.
     """
     meta, inner = recipe.meta, recipe.inner
     network = build_network(recipe.backbone, recipe.preprocessing, meta.n_way).to(dtype)
@@ -64,8 +66,9 @@ def usual_step(
 
 
 def usual_seconds(recipe: Recipe, stream: Stream, start: LearnerState, threads: int) -> Callable[[int], float]:
-    """Takes the next so many outer steps, and says for how long. It is for a process of its own, as the loop is usually
-    run: ours tells the allocator to keep memory.
+    """A function that takes the next n outer steps and returns their seconds.
+
+    Run it in its own process, as is usual for the loop: ours makes the allocator keep memory.
     """
     torch.set_num_threads(threads)
     tasks, state, done = stream(recipe), start, 0

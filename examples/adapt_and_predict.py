@@ -1,4 +1,4 @@
-"""From a folder of class folders to an ONNX file, with the bundled initialization: seconds, offline."""
+"""From a folder of class folders to an ONNX file, with the bundled initialization: in seconds, offline."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Draws examples/drawings and examples/new_drawings: 5 things by 3 and by 2 unsteady hands."""
+"""Draw examples/drawings and examples/new_drawings: 5 things by 3 and by 2 unsteady hands."""
 
 import sys
 from pathlib import Path

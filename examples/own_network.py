@@ -1,4 +1,4 @@
-"""A network and tabular tasks of one's own, by any algorithm that takes steps on them: half a minute on one core."""
+"""Your own network and tabular tasks, with any algorithm that takes inner steps: half a minute on one core."""
 
 import sys
 from collections import OrderedDict
@@ -18,13 +18,13 @@ mixing = torch.randn(2, 8)
 
 
 def task(i: int) -> Task:
-    """Three species, told by two hidden traits that eight noisy columns mix in the same way in every task."""
+    """Three species that differ in two hidden traits; eight noisy columns mix these in the same way in every task."""
     draw = torch.Generator().manual_seed(i)
     traits = 2 * torch.randn(3, 1, 2, generator=draw) + 0.5 * torch.randn(3, 15, 2, generator=draw)
     rows = traits @ mixing + 2 * torch.randn(3, 15, 8, generator=draw)
-    seen, new = (torch.arange(3).repeat_interleave(n) for n in (5, 10))
+    known_labels, new_labels = (torch.arange(3).repeat_interleave(n) for n in (5, 10))
     support, query = rows[:, :5].flatten(0, 1), rows[:, 5:].flatten(0, 1)
-    return Task(n_way=3, support=support, support_labels=seen, query=query, query_labels=new, seed=(i,))
+    return Task(n_way=3, support=support, support_labels=known_labels, query=query, query_labels=new_labels, seed=(i,))
 
 
 algorithm = known(sys.argv[1])
@@ -37,4 +37,4 @@ for step in (first, last):
     for new in map(task, range(10**6, 10**6 + 100)):
         logits = functional_call(network, step.adapt(new.support, new.support_labels), (new.query,))
         right += int((logits.argmax(1) == new.query_labels).sum())
-    print(f"{step.done} outer steps: {right / 3000:.1%} of new species told apart from 5 examples each")
+    print(f"{step.done} outer steps: {right / 3000:.1%} right on new species, from 5 examples of each")

@@ -1,4 +1,4 @@
-"""Meta-train to a folder. What Ctrl-C or an error interrupts is kept beside it, and goes on when this runs again."""
+"""Meta-train to a folder. Work interrupted by Ctrl-C or an error is kept beside it; run this again to continue."""
 
 from pathlib import Path
 

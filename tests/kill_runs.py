@@ -1,7 +1,7 @@
-"""Kills meta-training with SIGKILL at random moments, resumes it, and compares the bytes. See test_meta_train_resume.
+"""Kill meta-training with SIGKILL at random moments, resume it, and compare the bytes.
 
-A program of its own: it loads PyTorch once, computes nothing itself, and forks each run. A moment is a number of calls
-of our functions, and of C's from there, so that the moments lie alike in the work on machines of any speed.
+A separate program: it loads PyTorch once, computes nothing itself, and forks each run. A moment is a number of calls
+of our functions, and of C's from there, so that moments are spread alike over the work on machines of any speed.
 Usage: kill_runs.py FOLDER RUNS SEED
 """
 
@@ -61,7 +61,7 @@ def run(output: Path, *, resume: bool, last: int = sys.maxsize) -> tuple[bool, i
 
 
 def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
-    """What must not depend on interruptions: weights, inner state, and the metrics but for seconds and memory."""
+    """What must not depend on interruptions: weights, inner state, and the metrics without seconds and memory."""
     lines = (output / "metrics.jsonl").read_bytes().splitlines()
     metrics = [Metric.from_json(line).replace(seconds=0.0, memory_mb=None) for line in lines]
     return (output / "model.safetensors").read_bytes(), (output / "inner_state.safetensors").read_bytes(), metrics

@@ -28,7 +28,7 @@ PAPER = {
         (5, 5): {"inductive": 62.74, "transductive": 65.99},
     },
 }
-# The same, second-order MAML, whose figures there are transductive.
+# The same for second-order MAML; its figures there are transductive.
 MAML = {
     "omniglot": {(5, 1): 98.7, (5, 5): 99.9, (20, 1): 95.8, (20, 5): 98.9},
     "mini-imagenet": {(5, 1): 48.70, (5, 5): 63.11},
@@ -85,8 +85,8 @@ def results() -> str:
 
 Accuracy in percent over tasks of classes never trained on, one query per class, with the 95 % interval over the tasks.
 The paper's figures are those of its Tables 1 and 2 (Nichol, Achiam, Schulman 2018), for Reptile, and for MAML with
-its second-order terms; it does not say what its own interval is. Its mini-ImageNet figures are for the test classes,
-ours below for those that the table names.
+its second-order terms; it does not define its own intervals. Its mini-ImageNet figures are for the test classes,
+ours for the classes named in the table.
 Transductive: a task's queries are classified together. Inductive: each alone, with the support set. Frozen: each
 alone, with the support set's statistics, which is what an exported classifier does; the paper has no such column.
 This page is rendered from the results that `fewshot evaluate --record` left in models/.
@@ -97,7 +97,7 @@ This page is rendered from the results that `fewshot evaluate --record` left in 
 
 
 def plot() -> bytes | None:
-    """docs/omniglot.svg: accuracy against minutes of the paper's preset and of ours, if both have metrics."""
+    """docs/omniglot.svg: accuracy against minutes for the paper's preset and ours, where they have metrics."""
     models = for_pictures()
     drawn = {name: models[name].metrics for name in CURVES if name in models and models[name].metrics}
     return curve(drawn, "svg") if drawn else None

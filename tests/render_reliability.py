@@ -1,4 +1,4 @@
-"""Renders docs/reliability.md: every fault of the Hub, the network and the disk, tried on the real client.
+"""Render docs/reliability.md: faults of the Hub, the network and the disk, tried on the real client.
 
 python -m tests.render_reliability
 """
@@ -25,7 +25,7 @@ from tests.conftest import REPOSITORY, tiny_recipe
 
 PAGE = REPOSITORY / "docs" / "reliability.md"
 REPO = "user/repo"
-PATIENCE = 1.0  # seconds, for faults that do not pass
+PATIENCE = 1.0  # seconds, for faults that last
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class World:
     files: dict[str, bytes]
 
     def pull(self, name: str = REPO, seconds: float = 20) -> str:
-        """What a person sees who pulls."""
+        """The message of a pull."""
         with patch.dict(os.environ, {"FEWSHOT_HUB_SECONDS": str(seconds)}):
             try:
                 opened = fetch(address(name))
@@ -52,7 +52,7 @@ class World:
         return found
 
     def on_disk(self) -> str:
-        """What lies in the cache afterwards; anything half-written or wrong is shouted."""
+        """The contents of the cache afterwards; half-written or wrong files in capitals."""
         drafts = list(self.home.rglob("*.incomplete"))
         good = {sha256(data) for commit in self._commits() for data in commit.values()}
         kept = sorted(path for path in self.home.glob("hub/models--*/snapshots/*/*") if path.exists())
@@ -78,7 +78,7 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """A Hub that holds a small initialization, and the variables that lead there."""
+    """A Hub with a small initialization, and the environment variables that point to it."""
     recipe = tiny_recipe()
     made = Provenance(command="none", seed=0, meta_steps_done=0, data_sha256="0" * 64, seconds=0, versions={})
     files = fresh(recipe, 0, made).files()
@@ -115,7 +115,7 @@ def with_manifest(name: str) -> Callable[[World], str]:
     return run
 
 
-def stranger(**state: bool) -> Callable[[World], str]:
+def without_token(**state: bool) -> Callable[[World], str]:
     def run(w: World) -> str:
         vars(w.hub.repository(REPO)).update(state)
         with patch("huggingface_hub.utils._headers.get_token", lambda: None):
@@ -189,13 +189,13 @@ MODEL = "GET .*model.safetensors"
 FAULTS: dict[str, Callable[[World], str]] = {
     "none": lambda w: w.pull(),
     "no such repository (404)": lambda w: w.pull("user/other"),
-    "private, no token (401)": stranger(private=True),
-    "gated, no token (403)": stranger(gated=True),
+    "private, no token (401)": without_token(private=True),
+    "gated, no token (403)": without_token(gated=True),
     "the token is refused (401)": lasting("401"),
     "the token may not do this (403)": lasting("403", "HEAD"),
     "no such branch, tag or commit": lambda w: w.pull(f"{REPO}@v9"),
-    "a name that is none": lambda w: w.pull("user/../repo"),
-    "the repository is no initialization": missing(MANIFEST),
+    "an invalid name": lambda w: w.pull("user/../repo"),
+    "the repository holds no initialization": missing(MANIFEST),
     "a file is missing (404)": missing("model.safetensors"),
     "429, twice": passing("429", "", 2),
     "429, for ever": lasting("429"),
@@ -225,10 +225,10 @@ FAULTS: dict[str, Callable[[World], str]] = {
 
 
 def row(fault: str) -> str:
-    """A line of the table, as it happens."""
+    """A row of the table, from trying the fault."""
     with world() as w:
-        seen = FAULTS[fault](w)
-        return f"| {fault} | {seen} | {w.on_disk()} |"
+        message = FAULTS[fault](w)
+        return f"| {fault} | {message} | {w.on_disk()} |"
 
 
 def rendered() -> str:
@@ -237,8 +237,8 @@ def rendered() -> str:
     return f"""# Reliability
 What `fewshot pull user/repo`, and every other command that names a repository, does when something goes wrong.
 Each row was tried with the Hub's real client, over a real socket, against `fewshot_sdk.testing.hub.LocalHub`; this page
-is what `python -m tests.render_reliability` saw, and a test sees it again. "For ever" was given {PATIENCE:g} s
-instead of 120. Nothing half-written and no wrong byte stays in the cache in any row.
+is the output of `python -m tests.render_reliability`, and a test checks it. "For ever" was tried with a deadline of
+{PATIENCE:g} s instead of 120. Nothing half-written and no wrong byte stays in the cache in any row.
 
 | fault | what the user sees | in the cache afterwards |
 |---|---|---|

@@ -50,7 +50,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def at_once(tree: ast.Module) -> ast.Module:
-    """What runs as a module is imported: its own level, without functions and what is for type checkers."""
+    """The code that runs on import: the module level, without functions, classes and imports for type checkers."""
     body = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If)]
     return ast.Module(body=body, type_ignores=[])
 

@@ -1,4 +1,4 @@
-"""Every command of CONTRIBUTING.md and benchmarks/README.md runs, at a toy size; what is timed is not judged."""
+"""Every command of CONTRIBUTING.md and benchmarks/README.md runs, at a toy size; times are not checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.scaling import Network, efficiency, most_machines
 from tests.conftest import REPOSITORY
 
 Found = dict[str, Any]
-# One thread, here and below: several wait for each other by spinning, and take minutes where others compute.
+# One thread, here and below: several threads spin while they wait, and take minutes on a busy machine.
 TOYS = {
     "adapt_command": "--rounds 1 --photos 0 --side 400",
     "adaptation": "--rounds 1 --tasks 2 --workers 1 --threads 1",
@@ -32,7 +32,7 @@ TOYS = {
     "meta_training": "--rounds 1 --steps 1 --workers 1 --threads 1",
     "scaling": "--seconds 0.01 --workers 1 --bandwidth 10 --latency 50",
 }
-SLOW = (  # over 3 seconds of processor each, or like a quick one
+SLOW = (  # over 3 CPU seconds each, or similar to a quick one
     "adapt_command",
     "algorithms --algorithms reptile protonet --rounds 1 --steps",
     "honest_choice",
@@ -53,7 +53,7 @@ def options(words: str) -> dict[str, list[str]]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """The module and the options of each command of the pages, at its toy size; those that are then alike, once."""
+    """The module and options of each command on the pages, at toy size, without duplicates."""
     pages = [REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "benchmarks" / "README.md"]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     found: dict[tuple[str, str], None] = {}
@@ -68,7 +68,7 @@ def agree(found: Found) -> None:
 
 
 def has_ratios(found: Found) -> None:
-    """That the two loops end in the same weights it checks itself."""
+    """The benchmark itself checks that the two loops end in the same weights."""
     assert found["ratio_min"] <= found["ratio"] <= found["ratio_max"]
     assert {"tasks_per_second", "share_of_peak", "precision", "float32", "bfloat16"} < found.keys()
 
@@ -121,7 +121,7 @@ LAWS: dict[str, Callable[[Found], None]] = {
 
 
 def once(function: Callable[..., object]) -> Callable[..., object]:
-    """The function, called once: for a second printing of the same figures."""
+    """The function, computed only once, so that the same figures can be printed twice."""
     found: list[object] = []
 
     def call(*arguments: object) -> object:

@@ -1,4 +1,4 @@
-"""The line on real Omniglot from the shell, and without torch where none is needed."""
+"""The whole workflow on real Omniglot from the shell, without torch where it is not needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOTS = 5
 
 @pytest.fixture(scope="module")
 def characters(tmp_path_factory: pytest.TempPathFactory, real_omniglot: Path) -> tuple[Path, Path]:
-    """Five characters of the paper's test split as folders: 5 drawings to learn from, 15 to be asked."""
+    """Five characters of the paper's test split as folders: 5 support drawings and 15 queries each."""
     from fewshot_sdk.config.recipe import DataSource
     from fewshot_sdk.data.datasets import open_dataset
 
@@ -49,7 +49,7 @@ def fewshot(*words: object, torch: bool = True) -> str:
 
 
 def adapted_accuracy(run: Run, init: Path | str, characters: tuple[Path, Path], folder: Path) -> float:
-    """Adapt, export, predict without torch, compare every answer with PyTorch's; the share that is right."""
+    """Adapt, export, predict without torch, compare every prediction with PyTorch's; return the share that is right."""
     support, query = characters
     for words in (
         ("adapt", "--support", support, "--init", init, "--output", folder / "model"),

@@ -59,7 +59,7 @@ def test_adapting_the_bundled_initialization(
 
 
 def test_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a tiny recipe in place of the minute's training."""
+    """With a tiny recipe instead of a minute of training."""
     monkeypatch.setitem(presets.PRESETS, "glyphs", tiny_recipe())
     monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
     shutil.copytree(EXAMPLES, tmp_path / "examples")

@@ -1,1 +1,1 @@
-"""From an initialization and examples to a classifier or a curve."""
+"""Adapting an initialization to examples: the result is a classifier or a regressor."""

@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, and when to say "I do not know": laws on held-out predictions."""
+"""Temperature, reject threshold and measures of calibration, from held-out predictions."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 
 
 def fit_temperature(logits: Floats, targets: Ints, n_pictures: int) -> float:
-    """The temperature under which held-out logits (n, n_way) are most credible, given a prior that it is near 1.
+    """The most probable temperature given held-out logits (n, n_way) and a prior that it is near 1.
 
-    Least, for b = 1 / temperature, is n_pictures mean_i cross-entropy_i(b z_i) + b - log b: n_pictures is the number
-    of different pictures, and b - log b a Gamma(2, 1) prior. All is convex in b, so its slope, n_pictures
-    mean_i (sum_k p_ik z_ik - z_i,target) + 1 - 1 / b, is bisected. Without the prior a few pictures that are all
-    right, as is common, would give 0, at which every later prediction is certain.
-    1 if the logits say nothing. Source: Guo et al. 2017, section 4.2, but for the prior.
+    With b = 1 / temperature it minimizes n_pictures mean_i cross-entropy_i(b z_i) + b - log b, where n_pictures is the
+    number of different pictures and b - log b comes from a Gamma(2, 1) prior. The sum is convex in b, so the zero of
+    its derivative, n_pictures mean_i (sum_k p_ik z_ik - z_i,target) + 1 - 1 / b, is found by bisection. Without the
+    prior, a few pictures that are all right, as is common, would give 0, and every later prediction would be certain.
+    The result is 1 if all logits are equal. Source: Guo et al. 2017, section 4.2, except for the prior.
     """
-    mean_of_target = logits[np.arange(len(targets)), targets].mean()
+    mean_at_targets = logits[np.arange(len(targets)), targets].mean()
 
-    def too_sure(temperature: float) -> bool:
+    def overconfident(temperature: float) -> bool:
         expected = (softmax(logits, temperature) * logits).sum(1).mean()
-        return bool(n_pictures * (expected - mean_of_target) + 1 - temperature > 0)
+        return bool(n_pictures * (expected - mean_at_targets) + 1 - temperature > 0)
 
     low, high = math.log(COLDEST), math.log(HOTTEST)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if too_sure(math.exp(middle)) else (low, middle)
+        low, high = (middle, high) if overconfident(math.exp(middle)) else (low, middle)
     return math.exp((low + high) / 2)
 
 
 def reject_threshold(confidences: Floats, rate: float) -> float:
-    """The highest threshold under which no more than a share `rate` of known pictures lies; 0 if the rate is 0.
+    """The highest threshold that at most a share `rate` of known pictures is below; 0 if the rate is 0.
 
-    confidences: the highest probability of each held-out picture of a known class, (n,).
+    confidences: the highest probability for each held-out picture of a known class, (n,).
     """
     if rate == 0 or not len(confidences):
         return 0.0
@@ -56,7 +56,7 @@ def reject_threshold(confidences: Floats, rate: float) -> float:
 
 
 def expected_calibration_error(probabilities: Floats, targets: Ints) -> float:
-    """How far confidence is from accuracy: sum_b n_b / n |accuracy_b - confidence_b| over 15 equal bins.
+    """The mean gap between confidence and accuracy: sum_b n_b / n |accuracy_b - confidence_b| over 15 equal bins.
 
     probabilities (n, n_way), targets (n,). Source: Guo et al. 2017, equation 3.
     """
@@ -67,7 +67,7 @@ def expected_calibration_error(probabilities: Floats, targets: Ints) -> float:
 
 
 def auroc(known: Floats, unknown: Floats) -> float:
-    """The chance that a known picture's score is above an unknown one's; equal scores count half.
+    """The probability that a known picture's score is above an unknown one's; equal scores count half.
 
     Source: Mann and Whitney 1947.
     """

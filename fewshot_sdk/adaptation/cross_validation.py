@@ -1,4 +1,4 @@
-"""Which way to adapt: cross-validation on the support set, and of those within one standard error the surest."""
+"""Choosing how to adapt: by cross-validation on the support set, then log loss within one standard error."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.intervals import standard_error
 
-LEAST = 1e-12  # of a probability, so that its logarithm is a number
+LEAST = 1e-12  # a floor for probabilities, so that their logarithm is finite
 Watch = Callable[[Iterator[str], int], Iterable[str]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
-    """Features of pictures, (n, n_features), and the seconds that each took."""
+class Features:
+    """Features of pictures, values (n, n_features), and the seconds that each picture took."""
 
-    features: Tensor
+    values: Tensor
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
-    """An initialization by its name, the support set as it sees it, and the ways it is tried in."""
+    """A named initialization, the support set preprocessed for it, and the strategies to try with it."""
 
     name: str
     init: Initialization
@@ -44,20 +44,20 @@ class Candidate:
     strategies: tuple[Strategy, ...]
 
     @cached_property
-    def seen(self) -> Seen | None:
-        """What the head sees of all pictures; None where that depends on which of them are learned from together."""
+    def features(self) -> Features | None:
+        """The head's input for all pictures; None if it depends on which of them are in the training folds."""
         adapter = Adapter(self.init, len(self.support.labels))
         if not adapter.judges_alone:
             return None
         with one_thread():
             started = time.perf_counter()
-            found = adapter.features(torch.from_numpy(self.support.images))
-        return Seen(features=found, seconds=(time.perf_counter() - started) / len(found))
+            values = adapter.features(torch.from_numpy(self.support.images))
+        return Features(values=values, seconds=(time.perf_counter() - started) / len(values))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """What was said of pictures held out: logits (m, n_way), their targets, rows of the support set and folds, (m,)."""
+    """Predictions for held-out pictures: logits (m, n_way); targets, rows of the support set and folds, each (m,)."""
 
     logits: Floats
     targets: Ints
@@ -67,7 +67,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """How one way did; seconds: what one adaptation took, on average."""
+    """The result of one strategy; seconds: the mean time of an adaptation."""
 
     candidate: Candidate
     strategy: Strategy
@@ -78,79 +78,82 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Rows of the support set to learn from, and rows to be asked about."""
+    """Rows of the support set to adapt to, and rows held out."""
 
     fold: int
-    learn: Ints
-    ask: Ints
+    train: Ints
+    held_out: Ints
 
 
-def plan(targets: Ints, n_ways: int) -> tuple[int, int]:
-    """How many folds, and how often: the cap on the work for large support sets.
+def folds_and_repeats(targets: Ints, n_strategies: int) -> tuple[int, int]:
+    """The number of folds and of repeats, fewer for large support sets to limit the work.
 
-    Up to 100 pictures 5 folds, twice if more than one way is compared, up to 500 once, up to 2,000 3 folds, more: 2;
-    never more folds than the largest class has pictures. 0 folds if no two classes have a second picture.
+    Up to 100 pictures: 5 folds, repeated twice if several strategies are compared; up to 500: 5 folds; up to 2,000: 3;
+    above: 2. There are never more folds than pictures in the largest class, and 0 folds if fewer than two classes have
+    a second picture.
     """
     counts = np.bincount(targets)
     if (counts > 1).sum() < 2:
         return 0, 0
     n = len(targets)
     folds = 5 if n <= 500 else 3 if n <= 2000 else 2
-    return min(folds, int(counts.max())), 2 if n <= 100 and n_ways > 1 else 1
+    return min(folds, int(counts.max())), 2 if n <= 100 and n_strategies > 1 else 1
 
 
-def splits(targets: Ints, folds: int, repeats: int, seed: int) -> list[Split]:
-    """Stratified folds: each picture is asked about once a repeat, and every class is always learned from.
+def stratified_splits(targets: Ints, folds: int, repeats: int, seed: int) -> list[Split]:
+    """Stratified folds: each picture is held out once a repeat, and every class is in every training part.
 
-    The pictures of a class are dealt out one by one, the next class going on where the last one ended; the
-    only picture of a class is never held out.
+    The pictures of a class are dealt to the folds in turn, each class continuing where the last one ended; the only
+    picture of a class is never held out.
     """
-    found = []
+    splits = []
     for repeat in range(repeats):
         rng = np.random.default_rng((seed, repeat, 2))  # apart from the streams of tasks and mini-batches
-        dealt, next_fold = np.full(len(targets), -1), 0
+        fold_of, next_fold = np.full(len(targets), -1), 0
         for label in np.unique(targets):
             rows = rng.permutation(np.flatnonzero(targets == label))
             if len(rows) > 1:
-                dealt[rows] = (next_fold + np.arange(len(rows))) % folds
+                fold_of[rows] = (next_fold + np.arange(len(rows))) % folds
                 next_fold += len(rows)
-        found += [
-            Split(fold=fold, learn=np.flatnonzero(dealt != fold), ask=np.flatnonzero(dealt == fold))
+        splits += [
+            Split(fold=fold, train=np.flatnonzero(fold_of != fold), held_out=np.flatnonzero(fold_of == fold))
             for fold in range(folds)
         ]
-    return found
+    return splits
 
 
 def cross_validate(candidates: Sequence[Candidate], *, seed: int, watch: Watch) -> list[Outcome]:
-    """How each way of each entrant does on pictures of the support set that it has not learned from.
+    """The result of each strategy of each candidate on held-out pictures of the support set.
 
-    The standard error is that of the mean over the pictures, each counted with its share of right answers over
-    the repeats. `watch` is handed the running work, a line about each fold, and their number.
+    The standard error is that of the mean over pictures, where a picture's value is its share of right predictions
+    over the repeats. watch: called with an iterator that does the work and yields the candidate's name for each fold,
+    and the number of folds.
     Source: Hastie, Tibshirani and Friedman 2009, section 7.10.
     """
     targets = candidates[0].support.targets
-    parts = splits(targets, *plan(targets, sum(len(candidate.strategies) for candidate in candidates)), seed)
+    n_strategies = sum(len(candidate.strategies) for candidate in candidates)
+    splits = stratified_splits(targets, *folds_and_repeats(targets, n_strategies), seed)
     logits: dict[tuple[int, Strategy], list[Floats]] = {
-        (i, strategy): [] for i, e in enumerate(candidates) for strategy in e.strategies
+        (i, strategy): [] for i, candidate in enumerate(candidates) for strategy in candidate.strategies
     }
     seconds = dict.fromkeys(logits, 0.0)
 
     def run() -> Iterator[str]:
         for i, candidate in enumerate(candidates):
-            asking = [partial(_answers, candidate, candidate.seen, split, seed) for split in parts]
-            for answers in side_by_side(asking):
-                for strategy, found, took in answers:
-                    logits[i, strategy].append(found)
-                    seconds[i, strategy] += took
+            jobs = [partial(_run_split, candidate, candidate.features, split, seed) for split in splits]
+            for predictions in side_by_side(jobs):
+                for strategy, of_split, spent in predictions:
+                    logits[i, strategy].append(of_split)
+                    seconds[i, strategy] += spent
                 yield candidate.name
 
-    for _ in watch(run(), len(parts) * len(candidates)):
+    for _ in watch(run(), len(splits) * len(candidates)):
         pass
-    rows = np.concatenate([split.ask for split in parts])
-    folds = np.concatenate([np.full(len(split.ask), split.fold) for split in parts])
+    rows = np.concatenate([split.held_out for split in splits])
+    folds = np.concatenate([np.full(len(split.held_out), split.fold) for split in splits])
     outcomes = []
-    for (i, strategy), found in logits.items():
-        held_out = HeldOut(logits=np.concatenate(found), targets=targets[rows], rows=rows, folds=folds)
+    for (i, strategy), by_split in logits.items():
+        held_out = HeldOut(logits=np.concatenate(by_split), targets=targets[rows], rows=rows, folds=folds)
         accuracy, error = accuracy_of(held_out)
         trial = Trial(
             method=strategy.method,
@@ -160,75 +163,73 @@ def cross_validate(candidates: Sequence[Candidate], *, seed: int, watch: Watch) 
             standard_error=error,
             log_loss=log_loss_of(held_out),
         )
-        took = seconds[i, strategy] / len(parts)
+        mean = seconds[i, strategy] / len(splits)
         outcomes.append(
-            Outcome(candidate=candidates[i], strategy=strategy, trial=trial, seconds=took, held_out=held_out)
+            Outcome(candidate=candidates[i], strategy=strategy, trial=trial, seconds=mean, held_out=held_out)
         )
     return outcomes
 
 
-def _answers(
-    candidate: Candidate, seen: Seen | None, split: Split, seed: int, n: int
+def _run_split(
+    candidate: Candidate, features: Features | None, split: Split, seed: int, cores: int
 ) -> list[tuple[Strategy, Floats, float]]:
     adapter = Adapter(candidate.init, len(candidate.support.labels))  # one for each thread
-    return list(ask(adapter, candidate.support, split, candidate.strategies, seed, seen, n))
+    return list(predict_held_out(adapter, candidate.support, split, candidate.strategies, seed, features, cores))
 
 
-def ask(
+def predict_held_out(
     adapter: Adapter,
     support: SupportSet,
     split: Split,
     strategies: Sequence[Strategy],
     seed: int,
-    seen: Seen | None,
-    n: int = 1,
+    features: Features | None,
+    cores: int = 1,
 ) -> Iterator[tuple[Strategy, Floats, float]]:
-    """Yields each way, its logits (len(split.ask), n_way), and the seconds its learning took.
+    """Yields each strategy, its logits (len(split.held_out), n_way), and the seconds its adaptation took.
 
-    seen: the features of the whole support set, if one pass serves all splits. n: cores for gradient steps.
+    features: of the whole support set, if they are the same for all splits. cores: for gradient steps.
     """
     images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
-    # Taking rows, too: that waits for a second thread, if the machine is busy, for a tenth of a second.
-    with one_thread():
-        learn, queries = images[torch.from_numpy(split.learn)], images[torch.from_numpy(split.ask)]
-        known = None if seen is None else seen.features[torch.from_numpy(split.learn)]
-        spent, started = {True: 0.0, False: 0.0 if seen is None else seen.seconds * len(learn)}, time.perf_counter()
-        for strategy, params in adapter.learn(
-            learn, targets[torch.from_numpy(split.learn)], strategies, seed, known, n
-        ):
-            stepping = strategy.method == "reptile"  # a longer run goes on from a shorter one, and counts it
-            spent[stepping] += time.perf_counter() - started
-            if seen is None or stepping:
-                logits = Forward(adapter.network_of(strategy), params).apart(queries, learn)
+    train_rows, query_rows = torch.from_numpy(split.train), torch.from_numpy(split.held_out)
+    with one_thread():  # indexing as well: on a busy machine a second thread would delay it by a tenth of a second
+        train, queries = images[train_rows], images[query_rows]
+        known = None if features is None else features.values[train_rows]
+        extraction = 0.0 if features is None else features.seconds * len(train)
+        spent, started = {True: 0.0, False: extraction}, time.perf_counter()
+        for strategy, params in adapter.learn(train, targets[train_rows], strategies, seed, known, cores):
+            takes_steps = strategy.method == "reptile"  # a longer run continues a shorter one, and includes its time
+            spent[takes_steps] += time.perf_counter() - started
+            if features is None or takes_steps:
+                logits = Forward(adapter.network_of(strategy), params).apart(queries, train)
             else:
-                its = seen.features[torch.from_numpy(split.ask)]
-                logits = linear(its, params["head.weight"], params["head.bias"])
-            yield strategy, logits.double().numpy(), spent[stepping]
+                logits = linear(features.values[query_rows], params["head.weight"], params["head.bias"])
+            yield strategy, logits.double().numpy(), spent[takes_steps]
             started = time.perf_counter()
 
 
 def accuracy_of(held_out: HeldOut) -> tuple[float, float]:
-    """The share of right answers, and its standard error over the different pictures."""
+    """The share of right predictions, and its standard error over the different pictures."""
     right = held_out.logits.argmax(1) == held_out.targets
-    asked = np.bincount(held_out.rows)
-    each = np.bincount(held_out.rows, right)[asked > 0] / asked[asked > 0]
-    return float(each.mean()), standard_error(each)
+    counts = np.bincount(held_out.rows)
+    per_picture = np.bincount(held_out.rows, right)[counts > 0] / counts[counts > 0]
+    return float(per_picture.mean()), standard_error(per_picture)
 
 
 def log_loss_of(held_out: HeldOut) -> float:
-    """The mean cross-entropy at the temperature that fits, in nats: how far from certain of the right answers."""
+    """The mean cross-entropy at the fitted temperature, in nats."""
     logits, targets = held_out.logits, held_out.targets
     probabilities = softmax(logits, fit_temperature(logits, targets, len(np.unique(held_out.rows))))
     return float(-np.log(np.maximum(probabilities[np.arange(len(targets)), targets], LEAST)).mean())
 
 
-def surest_within_error(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
-    """The choice, and why in one sentence: of the ways within one standard error of the best accuracy the surest.
+def choose(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
+    """The outcome with the lowest log loss within one standard error of the best accuracy, and why, in one sentence.
 
-    The standard error over a few pictures spans most ways. Among these the log loss decides, which also knows how near
-    a wrong answer was to the right one; if that is the same, the simpler way: prototypes before a probe before
-    gradient steps, and fewer steps before more. The simplest of them (the 1 SE rule: Breiman et al. 1984, section
-    3.4.3) costs accuracy on pictures foreign to the initialization; see CONTRIBUTING.md.
+    With few pictures most strategies are within the standard error. Among them the log loss decides, as it also counts
+    how near a wrong prediction was to the right one; on a tie, the simpler strategy: prototypes before a probe before
+    gradient steps, and fewer steps before more. Taking the simplest at once (the 1 SE rule: Breiman et al. 1984,
+    section 3.4.3) costs accuracy on pictures unlike the initialization's data; see CONTRIBUTING.md.
     """
     best = min(outcomes, key=lambda o: (-o.trial.accuracy, simplicity(o.strategy)))
     near = [o for o in outcomes if o.trial.accuracy >= best.trial.accuracy - best.trial.standard_error - 1e-12]
@@ -237,15 +238,15 @@ def surest_within_error(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
     if len(outcomes) == 1:
         return chosen, f"{about}; nothing else was compared"
     if chosen is best:
-        return chosen, f"chose {about}, the best, and nothing within its standard error is surer of the right answers"
+        return chosen, f"chose {about}, the best, and nothing within its standard error has a lower log loss"
     return chosen, (
-        f"chose {about}, the surest of the right answers within one standard error ({best.trial.standard_error:.1%}) "
-        f"of the best, {described(best.trial)} with {best.trial.accuracy:.1%}"
+        f"chose {about}, the lowest log loss within one standard error ({best.trial.standard_error:.1%}) of the best, "
+        f"{described(best.trial)} with {best.trial.accuracy:.1%}"
     )
 
 
 def described(trial: Trial) -> str:
-    """A way in words."""
+    """The method, steps and initialization of a trial, in words."""
     if trial.method == "reptile":
         return f"{trial.steps} reptile step{'' if trial.steps == 1 else 's'} from {trial.init}"
     return f"{'prototypes' if trial.method == 'prototypes' else 'a linear probe'} on {trial.init}"

@@ -1,4 +1,4 @@
-"""More classes, or more pictures of the old ones, for a classifier that is there already."""
+"""Adding classes, or pictures of the old classes, to an existing classifier."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ def extend(
     warn: Warn = lambda finding: None,  # noqa: ARG005
     watch: Watch = lambda work, total: work,  # noqa: ARG005
 ) -> Adaptation:
-    """The classifier of all its classes and those of `more`; a label that both have is one class.
+    """The classifier of its own classes and those of `more`; a label in both is one class.
 
-    If it keeps its pictures and its initialization is among `inits`, known by its hash, it is adapted again to all
+    If it keeps its pictures and its initialization is among `inits`, found by its hash, it is adapted again to all
     pictures by the same method, steps, seed and reject rate: the same as adapting to the union in the first place.
-    reject_rate: of a classifier that has none, as with one picture a class; None: it goes on without.
-    warn: handed each of the doctor's warnings, if `more` is a folder, CSV or zip.
-    Else prototypes are extended by their sums alone: each class's mean is that of all its pictures, while the
+    Otherwise prototypes are extended by their sums: each class's mean is that of all its pictures, while the
     network's normalization, the temperature and the threshold stay as they are.
+    reject_rate: for a classifier without one, as with one picture a class; None leaves it without.
+    warn: called with each of the doctor's warnings, if `more` is a folder, CSV or zip.
     Raises SupportError if neither is possible, or with all errors that the doctor finds.
     """
     config = classifier.config
     if not isinstance(more, SupportSet):
-        seeing = config.preprocessing
-        more = read_examined(more, [seeing], kept=classifier.support, warn=warn).supports[seeing]
+        preprocessing = config.preprocessing
+        examined = read_examined(more, [preprocessing], kept=classifier.support, warn=warn)
+        more = examined.supports[preprocessing]
     kept = len(classifier.support.targets) > 0
     init = next((init for init in inits.values() if init.sha256 == config.initialization.sha256), None)
     if kept and init is not None:
-        calibration, moved = config.calibration, config.adaptation.trainable
-        loop = init.recipe.adaptation.replace(trainable=moved)
+        calibration = config.calibration
+        loop = init.recipe.adaptation.replace(trainable=config.adaptation.trainable)
         init = replace(init, recipe=init.recipe.replace(adaptation=loop))
         made = compare_and_adapt(
             {config.initialization.name: init},
@@ -63,9 +64,9 @@ def extend(
     if classifier.class_sums is None:
         missing = (
             f"its initialization, {config.initialization.name} (sha256 {config.initialization.sha256[:16]}...), is "
-            "not at hand; name its folder with --init"
+            "not available; name its folder with --init"
             if kept
-            else "it keeps no pictures; adapt again, or with --method prototypes, which needs none"
+            else "it keeps no pictures; adapt again to all of them, with --method prototypes if none are to be kept"
         )
         raise SupportError(f"this classifier was made by {config.method} and cannot be extended: {missing}")
     return Adaptation(
@@ -75,7 +76,7 @@ def extend(
 
 
 def union(first: SupportSet, second: SupportSet) -> SupportSet:
-    """Both support sets as one, with the labels sorted and the pictures grouped by class, the first's first."""
+    """Both support sets as one: labels sorted, pictures grouped by class, those of `first` first."""
     labels = tuple(sorted({*first.labels, *second.labels}))
     names = [part.labels[target] for part in (first, second) for target in part.targets]
     targets = np.asarray([labels.index(name) for name in names], np.int64)
@@ -89,15 +90,15 @@ def _extended_sums(classifier: Classifier, more: SupportSet) -> Classifier:
     assert old is not None
     config = classifier.config
     labels = tuple(sorted({*config.labels, *more.labels}))
-    places = torch.tensor([labels.index(label) for label in config.labels])
+    positions = torch.tensor([labels.index(label) for label in config.labels])
     targets = torch.tensor([labels.index(more.labels[target]) for target in more.targets])
     with one_thread():
-        seen = frozen_features(classifier.network(), torch.from_numpy(more.images))
-    sums, counts = class_sums(seen, targets, len(labels))
-    sums.index_add_(0, places, old["sums"])
-    counts.index_add_(0, places, old["counts"])
-    kept = SupportSet(labels=labels, images=classifier.support.images[:0], targets=classifier.support.targets[:0])
-    support = union(classifier.support, more) if len(classifier.support.targets) else kept
+        features = frozen_features(classifier.network(), torch.from_numpy(more.images))
+    sums, counts = class_sums(features, targets, len(labels))
+    sums.index_add_(0, positions, old["sums"])
+    counts.index_add_(0, positions, old["counts"])
+    empty = SupportSet(labels=labels, images=classifier.support.images[:0], targets=classifier.support.targets[:0])
+    support = union(classifier.support, more) if len(classifier.support.targets) else empty
     return Classifier(
         config=config.replace(labels=labels, comparison=(), calibration=None),
         params={**classifier.params, **prototype_head(sums, counts, config.backbone.kind)},

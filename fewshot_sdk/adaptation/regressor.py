@@ -1,4 +1,4 @@
-"""From an initialization for numbers and a few points to a regressor."""
+"""Adapting an initialization for numbers to a few points."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from fewshot_sdk.nets.perceptrons import perceptron
 from fewshot_sdk.storage.bundles import REGRESSOR
 from fewshot_sdk.storage.plots import across, picture
 
-LEAST, PARTS = 2, 10
+LEAST, PARTS = 2, 10  # points; parts to hold out in turn
 
 
 def adapt_regressor(
     init: NumberInitialization, support: Floats | str | Path, *, steps: int | None = None, seed: int = 0
 ) -> Regressor:
-    """The regressor that `init` becomes by a few points, with its errors on them.
+    """Adapt `init` to a few points; the regressor records its errors on them.
 
     support: a CSV with the recipe's columns, or float32 (n, inputs + 1), the output last; two points or more.
-    steps: None takes the recipe's. The error of held-out points is over up to ten parts, each predicted from the rest.
-    Raises SupportError for points that cannot be used, TrainingDiverged if the steps end in no number.
+    steps: None takes the recipe's. The error on held-out points is over up to ten parts, each predicted from the rest.
+    Raises SupportError for unusable points, TrainingDiverged if a loss or an output is not finite.
     """
     recipe = init.recipe
     columns = (*recipe.inputs, recipe.output)
@@ -51,10 +51,10 @@ def adapt_regressor(
     before = init.state.params
     with one_thread():
         after = fitted(network, init, points, count, (seed,))
-        left_out = []
+        held_out = []
         for part in np.array_split(np.random.default_rng((seed, 2)).permutation(len(points)), min(PARTS, len(points))):
             rest = fitted(network, init, np.delete(points, part, 0), count, (seed,))
-            left_out.append(squared_errors(network, rest, points[part]))
+            held_out.append(squared_errors(network, rest, points[part]))
         errors = [float(squared_errors(network, params, points).mean()) for params in (before, after)]
     config = RegressorConfig(
         format=REGRESSOR.name,
@@ -68,29 +68,29 @@ def adapt_regressor(
         points=len(points),
         before=errors[0],
         after=errors[1],
-        held_out=float(np.concatenate(left_out).mean()),
+        held_out=float(np.concatenate(held_out).mean()),
     )
     return Regressor(config=config, params=after, points=points)
 
 
 def fitted(network: nn.Module, init: NumberInitialization, points: Floats, steps: int, seed: Seed) -> Params:
-    """The weights after some of the recipe's steps on the mean squared error over points, (n, inputs + 1).
+    """The weights after this many of the recipe's steps on the mean squared error over points, (n, inputs + 1).
 
-    Raises TrainingDiverged if a loss, or what the network then says of the points, is no number.
+    Raises TrainingDiverged if a loss, or an output for one of the points, is not finite.
     """
     x, y = torch.from_numpy(points[:, :-1]), torch.from_numpy(points[:, -1:])
     batches = mini_batches(len(points), init.recipe.adaptation.batch_size, steps, seed)
     end, losses = fine_tune(network, init.state, x, y, batches, init.recipe.adaptation, F.mse_loss)
     if not (torch.isfinite(losses).all() and np.isfinite(outputs_of(network, end.params, points[:, :-1])).all()):
         raise TrainingDiverged(
-            "adapting to these points ended in a loss that is no number; try fewer --steps, or points such as it was "
-            "meta-trained on"
+            "a loss or an output is not finite after adapting to these points; try fewer --steps, or points like those "
+            "of meta-training"
         )
     return end.params
 
 
 def drawn(init: NumberInitialization, made: Regressor) -> bytes | None:
-    """The points with the curves before any step and after all, as a PNG; None if there are several inputs.
+    """A plot of the points and the curves before and after the steps, as a PNG; None for several inputs.
 
     Raises MissingExtra where matplotlib is not installed.
     """

@@ -1,4 +1,4 @@
-"""Temperature and reject threshold of a way to adapt, and how well they tell the known from the unknown."""
+"""Temperature and reject threshold for an adapted classifier, and how well they separate known from unknown."""
 
 from __future__ import annotations
 
@@ -15,30 +15,40 @@ from fewshot_sdk.adaptation.calibration import (
     reject_threshold,
     softmax,
 )
-from fewshot_sdk.adaptation.cross_validation import HeldOut, Outcome, Seen, Split, Watch, accuracy_of, ask, plan, splits
+from fewshot_sdk.adaptation.cross_validation import (
+    Features,
+    HeldOut,
+    Outcome,
+    Split,
+    Watch,
+    accuracy_of,
+    folds_and_repeats,
+    predict_held_out,
+    stratified_splits,
+)
 from fewshot_sdk.adaptation.methods import Adapter
 from fewshot_sdk.config.records import Calibration
 from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.images.support import SupportSet
 
-MOST_LEFT_OUT = 10
+MOST_LEFT_OUT = 10  # classes
 
 
 def calibrate(outcome: Outcome, *, reject_rate: float, seed: int, watch: Watch) -> tuple[float, float, Calibration]:
-    """The temperature and the threshold that fit the outcome's held-out predictions, and their record.
+    """The temperature and the threshold fitted to the outcome's held-out predictions, and their record.
 
-    reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1. The record's errors
-    and shares are of each fold by the temperature and threshold that fit the others. Of repeated folds only the first
-    count, so that a way compared with others ends as it would alone.
+    reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1. The record measures
+    each fold with the temperature and threshold fitted to the others. Of repeated folds only the first repeat
+    counts, so that a strategy gives the same result whether or not it is compared with others.
     """
     held = _first_repeat(outcome.held_out)
     temperature, threshold = _fit(held.logits, held.targets, held.rows, reject_rate)
     probabilities, rejected = np.empty_like(held.logits), np.zeros(len(held.targets), bool)
     for fold in np.unique(held.folds):
-        asked, others = held.folds == fold, held.folds != fold
-        its, limit = _fit(held.logits[others], held.targets[others], held.rows[others], reject_rate)
-        probabilities[asked] = softmax(held.logits[asked], its)
-        rejected[asked] = probabilities[asked].max(1) < limit
+        inside, others = held.folds == fold, held.folds != fold
+        fitted, limit = _fit(held.logits[others], held.targets[others], held.rows[others], reject_rate)
+        probabilities[inside] = softmax(held.logits[inside], fitted)
+        rejected[inside] = probabilities[inside].max(1) < limit
     known, unknown = _left_out(outcome, temperature, seed, watch)
     accuracy, error = accuracy_of(held)
     record = Calibration(
@@ -69,10 +79,10 @@ def _fit(logits: Floats, targets: np.ndarray, rows: np.ndarray, reject_rate: flo
 
 
 def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> tuple[Floats, Floats]:
-    """Confidences about held-out pictures of known classes, and about pictures of classes that were left out.
+    """Confidences in held-out pictures of known classes, and in pictures of classes that were left out.
 
-    Each class is left out once, of more than ten only ten, evenly spread; the others keep back one fold.
-    Nothing under 3 classes.
+    Each class is left out once, or ten evenly spread ones of more than ten; of the others one fold is held out.
+    Both are empty with fewer than 3 classes.
     """
     support = outcome.candidate.support
     n_way = len(support.labels)
@@ -82,28 +92,29 @@ def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> 
         return np.empty(0), np.empty(0)
     left_out = np.unique(np.linspace(0, n_way - 1, min(n_way, MOST_LEFT_OUT)).astype(int))
 
-    def one(number: int, label: int, seen: Seen | None, n: int) -> tuple[Floats, Floats] | None:
+    def without(number: int, label: int, features: Features | None, cores: int) -> tuple[Floats, Floats] | None:
         rest = np.flatnonzero(support.targets != label)
         strangers = np.flatnonzero(support.targets == label)
         targets = support.targets - (support.targets > label)
-        folds, _ = plan(targets[rest], 1)
+        folds, _ = folds_and_repeats(targets[rest], 1)
         if not folds:
             return None
-        split = splits(targets[rest], folds, 1, seed)[number % folds]
-        learn, queries = rest[split.learn], np.concatenate([rest[split.ask], strangers])
-        without = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
-        whole = Split(fold=split.fold, learn=learn, ask=queries)
+        inner = stratified_splits(targets[rest], folds, 1, seed)[number % folds]
+        queries, n_known = np.concatenate([rest[inner.held_out], strangers]), len(inner.held_out)
+        split = Split(fold=inner.fold, train=rest[inner.train], held_out=queries)
+        others = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
         adapter = Adapter(outcome.candidate.init, n_way - 1)
-        ((_, logits, _),) = ask(adapter, without, whole, [outcome.strategy], seed, seen, n)
+        ((_, logits, _),) = predict_held_out(adapter, others, split, [outcome.strategy], seed, features, cores)
         confidences = softmax(logits, temperature).max(1)
-        return confidences[: len(split.ask)], confidences[len(split.ask) :]
+        return confidences[:n_known], confidences[n_known:]
 
     def run() -> Iterator[str]:
-        seen = outcome.candidate.seen
-        for sure in side_by_side([partial(one, number, label, seen) for number, label in enumerate(left_out)]):
-            if sure is not None:
-                known.append(sure[0])
-                unknown.append(sure[1])
+        features = outcome.candidate.features
+        jobs = [partial(without, number, label, features) for number, label in enumerate(left_out)]
+        for confidences in side_by_side(jobs):
+            if confidences is not None:
+                known.append(confidences[0])
+                unknown.append(confidences[1])
                 yield outcome.candidate.name
 
     for _ in watch(run(), len(left_out)):

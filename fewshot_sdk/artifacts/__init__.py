@@ -1,1 +1,1 @@
-"""What is saved, shared and opened by name."""
+"""Initializations, classifiers and regressors: saved to folders, shared on the Hub, opened by name."""

@@ -1,4 +1,4 @@
-"""`Classifier` and `Delta`: what adapting makes, and the folders they are kept in."""
+"""`Classifier` and `Delta`: the result of adapting, and the folders they are saved in."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, settings_of
 from fewshot_sdk.storage.deltas import STEP, check_base, difference, restored
 from fewshot_sdk.storage.tensors import from_safetensors, to_bytes, to_safetensors
 
-AT_ONCE = 256  # pictures: bounds the memory
+AT_ONCE = 256  # pictures in a batch: bounds the memory
 SUMS = "class_sums.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classifier:
-    """An adapted network with its normalization frozen: what it says of a picture depends on
-    nothing else in the batch.
+    """An adapted network with frozen normalization: its prediction for a picture does not depend on the batch.
 
     params: weights and the norms' statistics, by the names of the network's state dict.
-    support: the images it was adapted to, as the network sees them; kept with it so that an
-        export can be checked on them. They are not part of an exported file. May hold no image.
-    class_sums: of prototypes, the classes' feature sums and counts, to which more can be added.
+    support: the preprocessed images it was adapted to, possibly none; kept so that an export can be checked on them,
+    and not part of an exported file.
+    class_sums: for prototypes, each class's sum and count of features, so that pictures can be added later.
     """
 
     config: ClassifierConfig
@@ -55,9 +54,9 @@ class Classifier:
         return network.eval().requires_grad_(False)
 
     def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """What it says of each picture (a path, the bytes of a file, a Pillow image or an array).
+        """A prediction for each picture (a path, the bytes of a file, a Pillow image or an array).
 
-        Raises ImageError, naming the file, for one that is no picture.
+        Raises ImageError, naming the file, if one is not a picture.
         """
         pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures]
         if not pixels:
@@ -67,19 +66,19 @@ class Classifier:
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
         network = self.network()
-        parts = torch.split(torch.from_numpy(np.array(pixels)), AT_ONCE)
-        logits = torch.cat([network(few) for few in parts])
+        batches = torch.split(torch.from_numpy(np.array(pixels)), AT_ONCE)
+        logits = torch.cat([network(batch) for batch in batches])
         probabilities: NDArray[np.float32] = (logits / self.config.temperature).softmax(1).numpy()
         return probabilities
 
     def without_pictures(self) -> Classifier:
-        """The same classifier, keeping none of the pictures that it was adapted to."""
-        none = SupportSet(labels=self.labels, images=self.support.images[:0], targets=self.support.targets[:0])
-        return replace(self, support=none)
+        """The same classifier without the pictures it was adapted to."""
+        empty = SupportSet(labels=self.labels, images=self.support.images[:0], targets=self.support.targets[:0])
+        return replace(self, support=empty)
 
     def files(self) -> dict[str, bytes]:
-        """The folder's files: config.json, model.safetensors, support.safetensors, README.md; for
-        prototypes class_sums.safetensors."""
+        """The folder's files: config.json, model.safetensors, support.safetensors and README.md, and for prototypes
+        class_sums.safetensors."""
         support = {
             "images": torch.from_numpy(self.support.images),
             "targets": torch.from_numpy(self.support.targets),
@@ -99,13 +98,13 @@ def read_classifier(files: Mapping[str, bytes], where: Path) -> Classifier:
     """The classifier in a folder's files, checked as `load_classifier` does."""
     config = settings_of(files, where, CLASSIFIER)
     params = from_safetensors(files["model.safetensors"], str(where / "model.safetensors"))
-    return _whole(files, where, config, params)
+    return _classifier(files, where, config, params)
 
 
 def read_delta(files: Mapping[str, bytes], where: Path, base_of: Callable[[Origin], Initialization]) -> Classifier:
-    """The classifier that a delta in a folder's files makes of its base.
+    """The classifier that the delta in a folder's files and its base make together.
 
-    base_of: finds the initialization that the delta is on. Raises BundleError, with both hashes, for another one.
+    base_of: finds the delta's initialization. Raises BundleError, with both hashes, if it finds another one.
     """
     stored = settings_of(files, where, DELTA)
     base = base_of(stored.initialization)
@@ -113,13 +112,13 @@ def read_delta(files: Mapping[str, bytes], where: Path, base_of: Callable[[Origi
     delta = {name: step.numpy() for name, step in from_safetensors(files[STEP], str(where / STEP)).items()}
     before = {name: tensor.contiguous().numpy() for name, tensor in base.state.params.items()}
     after = restored(delta, before, stored.precision, str(where / STEP))
-    known = {name: getattr(stored, name) for name in ClassifierConfig.model_fields}
-    params = {name: torch.from_numpy(tensor.copy()) for name, tensor in after.items()}  # writable, and its own
-    return _whole(files, where, ClassifierConfig(**{**known, "format": CLASSIFIER.name}), params)
+    fields = {name: getattr(stored, name) for name in ClassifierConfig.model_fields}
+    params = {name: torch.from_numpy(tensor.copy()) for name, tensor in after.items()}  # a writable copy
+    return _classifier(files, where, ClassifierConfig(**{**fields, "format": CLASSIFIER.name}), params)
 
 
-def _whole(files: Mapping[str, bytes], where: Path, config: ClassifierConfig, params: Params) -> Classifier:
-    with torch.device("meta"):  # shapes without the memory: a config.json may ask for any size
+def _classifier(files: Mapping[str, bytes], where: Path, config: ClassifierConfig, params: Params) -> Classifier:
+    with torch.device("meta"):  # shapes only: a config.json may ask for any size
         network = build_network(config.backbone, config.preprocessing, len(config.labels))
     check_alike(params, network.state_dict(), str(where / "model.safetensors"))
     support = from_safetensors(files["support.safetensors"], str(where / "support.safetensors"))
@@ -141,9 +140,11 @@ def _whole(files: Mapping[str, bytes], where: Path, config: ClassifierConfig, pa
 
 def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSet:
     n = len(tensors["targets"]) if "targets" in tensors else 0
-    seen = config.preprocessing
+    preprocessing = config.preprocessing
     expected = {
-        "images": torch.empty((n, seen.height, seen.width, seen.channels), dtype=torch.uint8),
+        "images": torch.empty(
+            (n, preprocessing.height, preprocessing.width, preprocessing.channels), dtype=torch.uint8
+        ),
         "targets": torch.empty(n, dtype=torch.int64),
     }
     check_alike(tensors, expected, str(path))
@@ -155,10 +156,10 @@ def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSe
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Delta:
-    """A classifier without the weights that it shares with `base`, the initialization it was adapted from.
+    """A classifier stored as its difference from `base`, the initialization it was adapted from.
 
-    `save` writes it, `load_classifier` makes a classifier of it again. precision: see `deltas`; float32 is exact.
-    Raises BundleError, with both hashes, if it was adapted from another one.
+    `save` writes it and `load_classifier` turns it back into a classifier. precision: see `deltas`; float32 is exact.
+    Raises BundleError, with both hashes, if the classifier was adapted from another initialization.
     """
 
     classifier: Classifier
@@ -170,12 +171,12 @@ class Delta:
         check_base("this classifier", origin, base.recipe.preset, base.sha256)
 
     def files(self) -> dict[str, bytes]:
-        """The folder's files: as a classifier's, with delta.safetensors in place of model.safetensors."""
+        """The folder's files: a classifier's, with delta.safetensors instead of model.safetensors."""
         whole = self.classifier
         adapted = {name: tensor.contiguous().numpy() for name, tensor in whole.params.items()}
         before = {name: tensor.contiguous().numpy() for name, tensor in self.base.state.params.items()}
-        known = {name: getattr(whole.config, name) for name in type(whole.config).model_fields}
-        config = DeltaConfig(**{**known, "format": DELTA.name, "precision": self.precision})
+        fields = {name: getattr(whole.config, name) for name in type(whole.config).model_fields}
+        config = DeltaConfig(**{**fields, "format": DELTA.name, "precision": self.precision})
         files = {name: data for name, data in whole.files().items() if name != "model.safetensors"}
         return {
             **files,

@@ -1,4 +1,4 @@
-"""`Initialization`: all that adapting to a new task needs, and the folder it is kept in."""
+"""`Initialization`: everything needed to adapt to a new task, and the folder it is saved in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from typing_extensions import TypeIs, TypeVar
 
 from fewshot_sdk.algorithms import ALGORITHMS
-from fewshot_sdk.artifacts.states import beginning, outer_files, outer_of, state_files, state_of
+from fewshot_sdk.artifacts.states import initial_state, outer_files, outer_of, state_files, state_of
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressionConfig
@@ -37,14 +37,14 @@ E = TypeVar("E", Evaluation, Fit, default=Evaluation)
 
 @dataclass(frozen=True, kw_only=True)
 class Initialization(Generic[R, E]):
-    """Weights, the inner optimizer's second moments, the recipe and how they came to be.
+    """Weights, the inner optimizer's second moments, the recipe and the provenance.
 
-    Of pictures (`Initialization`, with a `Recipe`) or of numbers (`NumberInitialization`, with a `Regression`).
-    state: as stored (heads.close_head), float32 on the CPU.
-    evaluations: what was measured of it, shown on the card: accuracies, or errors of numbers.
-    metrics: accuracies during training, in metrics.jsonl.
+    For pictures it has a `Recipe`; for numbers it is a `NumberInitialization`, with a `Regression`.
+    state: as stored (see `heads.close_head`), float32 on the CPU.
+    evaluations: measured results, shown on the card: accuracies for pictures, errors for numbers.
+    metrics: accuracies during training, written to metrics.jsonl.
     source: user/repo@commit if it came from the Hub, else empty; not part of its files.
-    outer: what the outer optimizer remembers, to go on with training; part of a checkpoint alone.
+    outer: the outer optimizer's state, needed to continue training; written to checkpoints only.
     """
 
     recipe: R
@@ -56,9 +56,9 @@ class Initialization(Generic[R, E]):
     outer: Params = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
-        """The folder's files: config.json, model.safetensors, inner_state.safetensors, README.md;
-        metrics.jsonl if there are any."""
-        config, card = _described(self)  # type: ignore[arg-type]
+        """The folder's files: config.json, model.safetensors, inner_state.safetensors and README.md, and metrics.jsonl
+        if there are metrics."""
+        config, card = _config_and_card(self)  # type: ignore[arg-type]
         files = {
             "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
             **state_files(self.state),
@@ -70,20 +70,20 @@ class Initialization(Generic[R, E]):
         return files
 
     def with_evaluation(self, result: E) -> Initialization[R, E]:
-        """A copy whose card shows `result`, in place of an earlier one of the same kind of task."""
+        """A copy whose card shows `result`, which replaces an earlier one for the same kind of task."""
         kept: list[E] = [e for e in self.evaluations if e.task != result.task]
         kept.append(result)
         return replace(self, evaluations=tuple(sorted(kept, key=lambda e: e.task)))
 
     @property
     def sha256(self) -> str:
-        """The identity of what can be adapted: weights and inner state."""
+        """The hash of the weights and the inner state, which identifies the initialization."""
         files = state_files(self.state)
         return sha256(b"".join(files[name] for name in WEIGHTS))
 
     @property
     def origin(self) -> Origin:
-        """What is written of it into all that is derived from it."""
+        """The record of this initialization that is written into everything derived from it."""
         return Origin(
             name=self.recipe.preset,
             sha256=self.sha256,
@@ -98,51 +98,47 @@ AnyInitialization: TypeAlias = Initialization | NumberInitialization
 
 
 def of_numbers(init: object) -> TypeIs[NumberInitialization]:
-    """Whether this is an initialization for numbers, which is adapted to a table of them."""
+    """Whether this is an initialization for numbers, which adapts to a table."""
     return isinstance(init, Initialization) and isinstance(init.recipe, Regression)
 
 
 def fresh(recipe: Recipe, seed: int, provenance: Provenance) -> Initialization:
     """An initialization before any meta-training: random weights, empty second moments."""
     network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
-    return begun(recipe, random_params(network, seed), provenance)
+    return from_weights(recipe, random_params(network, seed), provenance)
 
 
-def begun(recipe: Recipe, params: Params, provenance: Provenance) -> Initialization:
-    """An initialization before any meta-training, of weights that are there; a head that is not is drawn.
-
-    It is a pure function of what it is given, `provenance.seed` among it.
-    """
+def from_weights(recipe: Recipe, params: Params, provenance: Provenance) -> Initialization:
+    """An initialization with these weights, before any meta-training; a missing head is drawn by `provenance.seed`."""
     if not params.keys() >= set(HEAD):
         with torch.device("meta"):
             network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
         rows, bias = (torch.zeros(network.get_parameter(name).shape) for name in HEAD)
         torch.nn.init.xavier_uniform_(rows, generator=torch.Generator().manual_seed(provenance.seed))
         params = {**params, **dict(zip(HEAD, (rows, bias), strict=True))}
-    state = close_head(beginning(params, recipe.inner, recipe.meta), recipe.head)
+    state = close_head(initial_state(params, recipe.inner, recipe.meta), recipe.head)
     return Initialization(recipe=recipe, state=state, provenance=provenance)
 
 
 def fresh_for_numbers(recipe: Regression, provenance: Provenance) -> NumberInitialization:
-    """An initialization for numbers before any meta-training: random weights by the provenance's seed."""
+    """An initialization for numbers before any meta-training: random weights, drawn by `provenance.seed`."""
     params = weights_of(perceptron(recipe.network, len(recipe.inputs), provenance.seed))
-    return NumberInitialization(
-        recipe=recipe, state=beginning(params, recipe.inner, recipe.meta), provenance=provenance
-    )
+    state = initial_state(params, recipe.inner, recipe.meta)
+    return NumberInitialization(recipe=recipe, state=state, provenance=provenance)
 
 
 def save_checkpoint(init: AnyInitialization, path: Path) -> Path:
-    """Write an unfinished training as one file, in place of an older one. Raises SaveError."""
+    """Write an unfinished training run to one file, replacing an older one. Raises SaveError."""
     return write_archive(path, {**init.files(), **outer_files(init.outer)})
 
 
 def load_checkpoint(path: Path) -> Initialization:
-    """The unfinished training in a file, checked as `load` does. Raises BundleError and ParamsMismatch."""
+    """The unfinished training run in a file, checked as `load` does. Raises BundleError and ParamsMismatch."""
     return read_initialization(read_archive(path), path)
 
 
 def load_checkpoint_of_numbers(path: Path) -> NumberInitialization:
-    """The unfinished training on numbers in a file, checked likewise."""
+    """The unfinished training run for numbers in a file, checked likewise."""
     return read_numbers(read_archive(path), path)
 
 
@@ -164,7 +160,7 @@ def read_numbers(files: Mapping[str, bytes], where: Path) -> NumberInitializatio
     """The initialization for numbers in a folder's files. Raises BundleError and ParamsMismatch."""
     config = settings_of(files, where, REGRESSION)
     recipe, params = config.recipe, shapes(config.recipe.network, len(config.recipe.inputs))
-    template = _laid_out(recipe, params, params)
+    template = _template_state(recipe, params, params)
     return NumberInitialization(
         recipe=recipe,
         state=state_of(files, where, template),
@@ -174,8 +170,8 @@ def read_numbers(files: Mapping[str, bytes], where: Path) -> NumberInitializatio
     )
 
 
-def _described(init: AnyInitialization) -> tuple[InitializationConfig | RegressionConfig, str]:
-    """Its config.json and its card."""
+def _config_and_card(init: AnyInitialization) -> tuple[InitializationConfig | RegressionConfig, str]:
+    """The settings for config.json, and the card."""
     if of_numbers(init):
         config = RegressionConfig(
             format=REGRESSION.name, recipe=init.recipe, provenance=init.provenance, evaluations=init.evaluations
@@ -187,22 +183,22 @@ def _described(init: AnyInitialization) -> tuple[InitializationConfig | Regressi
 
 
 def _template(recipe: Recipe) -> LearnerState:
-    """The shapes that a recipe's tensors must have, without the memory: a config.json may ask for any size."""
+    """The shapes a recipe's tensors must have, as tensors without memory: a config.json may ask for any size."""
     with torch.device("meta"):
         network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
     params = {name: tensor.detach() for name, tensor in network.named_parameters()}
-    learned_of = params
+    learned = params
     if recipe.head != "dense":
-        learned_of = {name: tensor[:1] if name in HEAD else tensor for name, tensor in params.items()}
+        learned = {name: tensor[:1] if name in HEAD else tensor for name, tensor in params.items()}
         params = {name: tensor for name, tensor in params.items() if name not in HEAD}
-    return _laid_out(recipe, params, learned_of)
+    return _template_state(recipe, params, learned)
 
 
-def _laid_out(recipe: Recipe | Regression, params: Params, learned_of: Params) -> LearnerState:
-    """No arithmetic on these: the first on a tensor without memory imports PyTorch's compiler, and sympy with it."""
+def _template_state(recipe: Recipe | Regression, params: Params, learned: Params) -> LearnerState:
+    """A state of tensors without memory. Arithmetic on them would import PyTorch's compiler, and sympy with it."""
     return LearnerState(
         params=params,
-        second_moments=learned_of if recipe.inner.optimizer == "adam" else {},
+        second_moments=learned if recipe.inner.optimizer == "adam" else {},
         updates=0,
-        rates=learned_of if ALGORITHMS[recipe.meta.algorithm].learns_rates else {},
+        rates=learned if ALGORITHMS[recipe.meta.algorithm].learns_rates else {},
     )

@@ -1,4 +1,4 @@
-"""From a name to what it names: one look-up, one read, one hash, and the reader for its format."""
+"""Opening an artifact by name: one look-up, one read, one hash, and the reader of its format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewshot_sdk.artifacts.initialization import (
     AnyInitialization,
     Initialization,
     NumberInitialization,
-    begun,
+    from_weights,
     of_numbers,
     read_initialization,
     read_numbers,
@@ -53,11 +53,11 @@ READERS: dict[str, Callable[[Files, Path, Base], Artifact]] = {
 
 
 def open_artifact(name: str | Path) -> Artifact:
-    """What a name stands for: a bundled initialization, a folder of any kind, `user/repo[@revision]` or `timm:NAME`.
+    """The artifact of this name: a bundled initialization, a folder of any kind, `user/repo[@revision]` or `timm:NAME`.
 
-    They are looked for in that order. Every file is checked against the manifest's sha256, every tensor against the
-    settings. Raises BundleError for a folder that is none of these or was changed, ParamsMismatch for a tensor that is
-    missing, unexpected or of another shape, HubError if the Hub refuses.
+    The name is looked up in that order. Every file is checked against the manifest's sha256, every tensor against the
+    settings. Raises BundleError for a folder that holds none of these or was changed, ParamsMismatch for a tensor that
+    is missing, unexpected or of another shape, HubError if the Hub refuses.
     """
     if str(name).startswith(TIMM):
         return _from_timm(str(name))
@@ -65,7 +65,10 @@ def open_artifact(name: str | Path) -> Artifact:
 
 
 def open_model(folder: str | Path, base: Base = None) -> Classifier | Regressor:
-    """What `adapt` made, in a folder. base: as for `load_classifier`. Raises as `open_artifact` does."""
+    """The classifier or regressor in a folder made by `adapt`. base: as for `load_classifier`.
+
+    Raises as `open_artifact` does.
+    """
     opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
     _check_format(opened, CLASSIFIER, DELTA, REGRESSOR)
     found = read_artifact(opened, base)
@@ -74,7 +77,7 @@ def open_model(folder: str | Path, base: Base = None) -> Classifier | Regressor:
 
 
 def read_artifact(opened: Opened, base: Base = None) -> Artifact:
-    """What files that are read and checked already hold; raises as `open_artifact` does."""
+    """The artifact in files that are already read and checked. Raises as `open_artifact` does."""
     _check_format(opened, *FORMATS.values())
     reader = READERS[str(format_of(opened.files["config.json"]))]
     made = reader(opened.files, opened.folder, base)
@@ -82,12 +85,12 @@ def read_artifact(opened: Opened, base: Base = None) -> Artifact:
 
 
 def load(name: str | Path) -> Initialization:
-    """The initialization in a folder, a bundled one by its name (such as `omniglot`), or one on the Hub
-    as `user/repo` or `user/repo@revision`, which is pulled if need be; in the order bundled, folder, Hub.
-    `timm:NAME` is a model of the timm library, with its weights from the Hub and a zero head.
+    """The initialization of this name: a bundled one (such as `omniglot`), a folder, or one on the Hub.
 
+    They are looked up in that order; on the Hub it is `user/repo` or `user/repo@revision`, pulled if need be.
+    `timm:NAME` is a model of the timm library, with its weights from the Hub and a zero head.
     Every file is checked against the manifest's sha256, every tensor against the recipe.
-    Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that
+    Raises BundleError for a folder that holds no initialization or was changed, ParamsMismatch for a tensor that
     is missing, unexpected or of another shape, HubError if the Hub refuses.
     """
     if str(name).startswith(TIMM):
@@ -101,7 +104,7 @@ def load(name: str | Path) -> Initialization:
 
 
 def load_any(name: str | Path) -> AnyInitialization:
-    """The initialization that `load` would find, or one for numbers. Raises as `load` does."""
+    """As `load`, but finds initializations for numbers, too."""
     if str(name).startswith(TIMM):
         return _from_timm(str(name))
     opened = open_named(name)
@@ -117,7 +120,7 @@ def load_bundled() -> dict[str, Initialization]:
 
 
 def bundled_for(table: Path) -> NumberInitialization | None:
-    """The bundled initialization for numbers whose columns a CSV's header names, if it does not name pictures."""
+    """The bundled initialization for numbers whose columns are in a CSV's header; None for a CSV of pictures."""
     for name in sorted(bundled().keys() & PRESETS.keys()):
         init = load_any(name)
         assert of_numbers(init)
@@ -133,10 +136,9 @@ def bundled_for(table: Path) -> NumberInitialization | None:
 def load_classifier(folder: str | Path, base: Base = None) -> Classifier:
     """The classifier in a folder, every file checked against its hash, every tensor by name.
 
-    base: what a `Delta` is added to, or what `load` takes for it; None looks for it by the name that the delta has
-    of it.
-    Raises BundleError for a folder that is none or was changed, or a delta on another base, ParamsMismatch for a
-    tensor that is missing, unexpected or of another shape.
+    base: for a `Delta`, its initialization, or a name for `load`; None looks up the name recorded in the delta.
+    Raises BundleError for a folder that holds no classifier or was changed, or a delta on another base, ParamsMismatch
+    for a tensor that is missing, unexpected or of another shape.
     """
     opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
     _check_format(opened, CLASSIFIER, DELTA)
@@ -148,7 +150,8 @@ def load_classifier(folder: str | Path, base: Base = None) -> Classifier:
 def load_regressor(folder: str | Path) -> Regressor:
     """The regressor in a folder, every file checked against its hash, every tensor by name.
 
-    Raises BundleError for a folder that is none or was changed, ParamsMismatch for a tensor that does not fit.
+    Raises BundleError for a folder that holds no regressor or was changed, ParamsMismatch for a tensor that does not
+    fit.
     """
     opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
     _check_format(opened, REGRESSOR)
@@ -157,7 +160,7 @@ def load_regressor(folder: str | Path) -> Regressor:
 
 def _check_format(opened: Opened, *wanted: Format[Any]) -> None:
     if format_of(opened.files.get("config.json", b"")) not in {form.name for form in wanted}:
-        settings_of(opened.files, opened.folder, wanted[0])  # says what is missing, or which format was found
+        settings_of(opened.files, opened.folder, wanted[0])  # raises, naming what is missing or which format was found
         raise AssertionError("settings of another format were read")
 
 
@@ -167,11 +170,11 @@ def _from_timm(name: str) -> Initialization:
         command=f"the timm library, as {found.source}", seed=0, meta_steps_done=0, data_sha256="", seconds=0,
         versions={**versions(), "timm": metadata.version("timm")},
     )  # fmt: skip
-    return replace(begun(found.recipe, found.params, made), source=found.source)
+    return replace(from_weights(found.recipe, found.params, made), source=found.source)
 
 
 def _base(origin: Origin, where: Path, given: Base) -> Initialization:
-    """What a delta in the folder `where` is added to."""
+    """The initialization of the delta in the folder `where`."""
     if isinstance(given, Initialization):
         return given
     if given is not None:
@@ -181,5 +184,5 @@ def _base(origin: Origin, where: Path, given: Base) -> Initialization:
     except BundleError:
         raise BundleError(
             f"{where} is a delta on {origin.name} (sha256 {origin.sha256[:16]}...), which is neither bundled nor "
-            "on the Hub; name its folder with --base, or to extend it with --init"
+            "on the Hub; name its folder with --base, or with --init to extend the delta"
         ) from None

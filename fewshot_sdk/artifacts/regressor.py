@@ -1,4 +1,4 @@
-"""`Regressor`: the curve that an initialization for numbers becomes by a few points, and the folder it is kept in."""
+"""`Regressor`: an initialization for numbers adapted to a few points, and the folder it is saved in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _MODEL, _POINTS = REGRESSOR.needed
 class Regressor:
     """An adapted network for numbers.
 
-    points: float32 (n, inputs + 1), what it learned from, the output last; kept so that an export can be checked.
+    points: the points it was adapted to, float32 (n, inputs + 1), the output last; kept so that an export can be
+    checked on them.
     """
 
     config: RegressorConfig
@@ -37,12 +38,12 @@ class Regressor:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the columns that it takes."""
+        """The names of the input columns."""
         return self.config.inputs
 
     @property
     def output(self) -> str:
-        """The name of the column that it predicts."""
+        """The name of the predicted column."""
         return self.config.output
 
     def predict(self, inputs: Floats) -> Floats:
@@ -71,7 +72,7 @@ def read_regressor(files: Mapping[str, bytes], where: Path) -> Regressor:
 
 
 def outputs_of(network: nn.Module, params: Params, inputs: Floats) -> Floats:
-    """What the network says with these weights: (n, inputs) -> (n,)."""
-    found: Tensor = functional_call(network, params, (torch.from_numpy(np.array(inputs, np.float32)),))
-    outputs: Floats = found.detach()[:, 0].numpy()
+    """The network's outputs with these weights: (n, inputs) -> (n,)."""
+    batch: Tensor = functional_call(network, params, (torch.from_numpy(np.array(inputs, np.float32)),))
+    outputs: Floats = batch.detach()[:, 0].numpy()
     return outputs

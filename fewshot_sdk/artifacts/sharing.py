@@ -1,4 +1,4 @@
-"""Initializations to and from the Hugging Face Hub, and the list of those there are."""
+"""Pushing and pulling initializations on the Hugging Face Hub, and listing them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """What a push made: `source` is user/repo@commit; url is the pull request's if there is one."""
+    """The result of a push: `source` is user/repo@commit, `url` that of the pull request, if any, or the repository."""
 
     source: str
     url: str
@@ -27,7 +27,7 @@ class Pushed:
 
 @dataclass(frozen=True, kw_only=True)
 class Pulled:
-    """Where a checked copy lies, and `source`, user/repo@commit, which names these bytes for ever."""
+    """The folder of a checked copy, and `source`, user/repo@commit, which always names these bytes."""
 
     folder: Path
     source: str
@@ -45,11 +45,11 @@ def push(
 ) -> Pushed:
     """Upload an initialization, or the one in a folder, as one commit to the repository `user/repo`.
 
-    The repository is made if there is none, private if so asked. branch: another one than the default,
-    made if need be; create_pr: a pull request instead of a commit to it.
+    A missing repository is created, private if `private` is set. branch: the branch to commit to, created if need be;
+    None is the default one. create_pr: open a pull request instead of committing.
     key: a private key to sign with (`signing.sign`); without one, a signature in the folder is uploaded as it is.
-    Raises BundleError and ParamsMismatch for a folder that is no initialization, SignatureError for a key that is
-    none, HubError if the Hub refuses.
+    Raises BundleError and ParamsMismatch for a folder that holds no initialization, SignatureError for a file that is
+    not a key, HubError if the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.constants import is_offline_mode
@@ -58,16 +58,16 @@ def push(
 
     wanted = address(name)
     if wanted.revision:
-        raise HubError(f"{name!r} names a revision; push to user/repo, and name a branch apart (--revision)")
+        raise HubError(f"{name!r} names a revision; push to user/repo, and give the branch as --revision")
     if isinstance(init, str | Path):
-        load_any(Path(init).absolute())  # whatever would not load is not uploaded
+        load_any(Path(init).absolute())  # upload only what loads
         contents = {k: v for k, v in read_folder(Path(init)).items() if k in NAMES}
     else:
         contents = init.files()
     if key is not None:
         contents[SIGNATURE] = sign({k: v for k, v in contents.items() if k != SIGNATURE}, key)
     if get_token() is None and not is_offline_mode():
-        raise HubError("pushing needs a token with the right to write; log in with `hf auth login`, or set HF_TOKEN")
+        raise HubError("pushing needs a token with write access; log in with `hf auth login`, or set HF_TOKEN")
     contents[MANIFEST] = manifest_of(contents)
     session = Session(wanted.name)
     session.insist(lambda api: api.create_repo(wanted.name, private=private or None, exist_ok=True))
@@ -81,17 +81,17 @@ def push(
             revision=branch,
             create_pr=create_pr,
         ),
-        repeat=not create_pr,  # a second try could open a second one
+        repeat=not create_pr,  # a second try could open a second pull request
     )
     return Pushed(source=f"{wanted.name}@{made.oid}", url=made.pr_url or f"{endpoint()}/{wanted.name}")
 
 
 def pull(name: str, output: str | Path | None = None) -> Pulled:
-    """Fetch `user/repo` or `user/repo@revision` into the cache, or into a new folder `output` as well.
+    """Fetch `user/repo` or `user/repo@revision` into the cache and, if given, into a new folder `output`.
 
-    Every file is checked against the manifest; the tensors are when it is loaded, which takes PyTorch.
-    Raises HubError if the Hub refuses, BundleError for what is no initialization, OutputExists if
-    `output` holds something.
+    Every file is checked against the manifest; tensors are checked on loading, which needs PyTorch.
+    Raises HubError if the Hub refuses, BundleError if the repository holds no initialization, OutputExists if `output`
+    is not empty.
     """
     if output is not None:
         check_free(Path(output))
@@ -105,7 +105,7 @@ def pull(name: str, output: str | Path | None = None) -> Pulled:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """An initialization that can be named: where it is, and the commit if that is known."""
+    """An initialization that can be loaded by name: where it is, and the commit, if known."""
 
     name: str
     where: Literal["bundled", "cached", "hub"]
@@ -113,17 +113,17 @@ class Model:
 
 
 def models() -> list[Model]:
-    """What comes with the package, and what was pulled."""
+    """The bundled initializations and those in the cache."""
     here = [Model(name=name, where="bundled") for name in bundled()]
     return here + [Model(name=name, where="cached", commit=commit) for name, commit in cached().items()]
 
 
 def hub_models() -> list[Model]:
-    """What the Hub shows under the tag `fewshot-sdk`. Raises HubError if it refuses or cannot be reached."""
+    """The initializations on the Hub with the tag `fewshot-sdk`. Raises HubError if it refuses or cannot be reached."""
     from huggingface_hub import get_session
 
     session = Session("the list of models")
-    # Listing goes on for half a minute where there is no network; one plain request tells at once.
+    # Without a network, listing retries for half a minute; one plain request fails at once.
     session.insist(lambda api: get_session().head(f"{api.endpoint}/api/models", timeout=10), repeat=False)
     found = session.insist(lambda api: list(api.list_models(filter=LIBRARY, limit=1000)))
     return [Model(name=model.id, where="hub", commit=model.sha or "") for model in found]

@@ -1,4 +1,4 @@
-"""What an inner loop starts from: before any training, and as the files of a folder."""
+"""The state an inner loop starts from: before any training, and as files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MODEL, _INNER = WEIGHTS
 _OUTER = "outer_state.safetensors"
 
 
-def beginning(params: Params, inner: InnerLoop, meta: MetaLoop) -> LearnerState:
-    """The state of these weights before any step: empty second moments, rates that are all the inner loop's."""
+def initial_state(params: Params, inner: InnerLoop, meta: MetaLoop) -> LearnerState:
+    """The state of these weights before any step: zero second moments, and the inner loop's rate for every weight."""
     moments: Params = {}
     rates: Params = {}
     if inner.optimizer == "adam":
@@ -37,7 +37,7 @@ def state_files(state: LearnerState) -> dict[str, bytes]:
 
 
 def state_of(files: Mapping[str, bytes], where: Path, like: LearnerState) -> LearnerState:
-    """The state in these files; `like` gives the names and shapes that it must have.
+    """The state in these files; `like` has the names and shapes it must have.
 
     Raises BundleError, ParamsMismatch.
     """
@@ -54,12 +54,12 @@ def state_of(files: Mapping[str, bytes], where: Path, like: LearnerState) -> Lea
 
 
 def outer_files(outer: Params) -> dict[str, bytes]:
-    """What the outer optimizer remembers, if anything, for a checkpoint."""
+    """A checkpoint's file for the outer optimizer's state, if there is any."""
     return {_OUTER: to_safetensors(outer)} if outer else {}
 
 
 def outer_of(files: Mapping[str, bytes], where: Path, like: LearnerState, meta: MetaLoop) -> Params:
-    """What the outer optimizer remembers by these files; nothing if they are no checkpoint's. Raises ParamsMismatch."""
+    """The outer optimizer's state in these files; empty if they are not a checkpoint's. Raises ParamsMismatch."""
     if _OUTER not in files:
         return {}
     outer = from_safetensors(files[_OUTER], str(where / _OUTER))
@@ -67,12 +67,12 @@ def outer_of(files: Mapping[str, bytes], where: Path, like: LearnerState, meta: 
     return outer
 
 
-def remembered(outer: Params, state: LearnerState, meta: MetaLoop, done: int) -> Params:
-    """What the outer optimizer remembers after `done` outer steps. Raises ConfigError if it should and does not."""
-    memory = no_memory(learned(state), meta.optimizer)
-    if memory and not outer and done:
+def resumed_outer(outer: Params, state: LearnerState, meta: MetaLoop, done: int) -> Params:
+    """The outer optimizer's state after `done` outer steps. Raises ConfigError if it is needed and missing."""
+    initial = no_memory(learned(state), meta.optimizer)
+    if initial and not outer and done:
         raise ConfigError(
-            "this initialization does not hold what the outer optimizer remembers, and its training cannot go on; "
-            "continue from a checkpoint, or start a new one"
+            "this initialization lacks the outer optimizer's state, so its training cannot be continued; continue from "
+            "a checkpoint, or start again"
         )
-    return outer or memory
+    return outer or initial

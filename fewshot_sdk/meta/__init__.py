@@ -1,1 +1,1 @@
-"""Reptile and its kin: the outer loop."""
+"""Meta-training by Reptile and related algorithms, and evaluation."""

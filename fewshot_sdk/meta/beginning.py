@@ -1,4 +1,4 @@
-"""What a training begins with: its settings, data, pre-training, and the outer steps that are left to take."""
+"""The start of a training run: its settings, data and pre-training, and the outer steps still to take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fewshot_sdk.artifacts.initialization import (
     AnyInitialization,
     Initialization,
     NumberInitialization,
-    begun,
+    from_weights,
     load_checkpoint,
     load_checkpoint_of_numbers,
     save_checkpoint,
@@ -25,7 +25,7 @@ from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.meta import curve, pretraining
-from fewshot_sdk.meta.events import Began, Listener, Reading, unheard
+from fewshot_sdk.meta.events import Began, Listener, Reading, ignore
 from fewshot_sdk.meta.regression import NumberStep, meta_train_on_numbers
 from fewshot_sdk.meta.training import MetaStep, meta_train, origin
 
@@ -34,7 +34,7 @@ COMMAND, CHECKPOINT_EVERY = "train_to_folder(...)", 200
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The settings of a training, the same in each process that shares it; see `train_to_folder`."""
+    """The settings of a training run, the same in all of its processes; see `train_to_folder`."""
 
     recipe: Recipe | Regression
     output: Path
@@ -47,48 +47,51 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where unfinished meta-training is kept."""
+        """The file of unfinished meta-training."""
         return checkpoint_of(self.output)
 
     @property
     def pretraining(self) -> Path:
-        """Where unfinished pre-training is kept."""
+        """The file of unfinished pre-training."""
         return pretraining_of(self.output)
 
 
 def checkpoint_of(output: Path) -> Path:
-    """The file beside a folder that keeps unfinished meta-training."""
+    """The file of unfinished meta-training, beside the output folder."""
     return output.with_name(f"{output.name}.checkpoint")
 
 
 def pretraining_of(output: Path) -> Path:
-    """The file beside a folder that keeps unfinished pre-training."""
+    """The file of unfinished pre-training, beside the output folder."""
     return output.with_name(f"{output.name}.pretraining")
 
 
-def prepare(run: Run, weights: Initialization | None = None, on_event: Listener = unheard) -> None:
-    """What comes before the outer steps, in one process: reads the data, and leaves a checkpoint of what they begin
-    with unless that is random weights. Pre-training takes all cores; an epoch that is interrupted is lost.
+def prepare(run: Run, weights: Initialization | None = None, on_event: Listener = ignore) -> None:
+    """Do what comes before the outer steps, in one process: read the data, pre-train, and write a first checkpoint.
+
+    There is no checkpoint if the outer steps begin with random weights. Pre-training takes all cores; an interrupted
+    epoch is lost.
     """
     recipe = run.recipe
     if weights is not None and (isinstance(recipe, Regression) or recipe.pretraining):
-        raise ConfigError(f"weights: {recipe.preset} begins with random ones; leave them out")
+        raise ConfigError(f"weights: {recipe.preset} starts from random weights; leave this argument out")
     if isinstance(recipe, Regression):
         return
     if weights is not None and weights.recipe.backbone != recipe.backbone:
         raise ConfigError(f"weights: expected a backbone {recipe.backbone}, found {weights.recipe.backbone}")
     on_event(Reading(data=recipe.data.name))
-    tasks = _tasks(run, recipe)  # decoded once, for all processes
+    tasks = _tasks(run, recipe)  # decodes them once, for all processes
     if run.checkpoint.exists():
         return
     if recipe.pretraining is not None:
         _pretrain(run, recipe, tasks, on_event)
     elif weights is not None:
-        save_checkpoint(begun(recipe, weights.state.params, origin(tasks, run.command, run.device)), run.checkpoint)
+        made = origin(tasks, run.command, run.device)
+        save_checkpoint(from_weights(recipe, weights.state.params, made), run.checkpoint)
 
 
 def steps_left(run: Run, workers: Workers) -> tuple[AnyInitialization | None, Iterator[MetaStep | NumberStep]]:
-    """The checkpoint, or None where training begins with random weights, and the outer steps from there on."""
+    """The checkpoint, or None if training starts from random weights, and the outer steps from there."""
     if isinstance(run.recipe, Regression):
         return _on_numbers(run, run.recipe, workers)
     return _on_pictures(run, run.recipe, workers)

@@ -1,4 +1,4 @@
-"""Initializations beside each other on the same tasks: paired differences, wins and losses, step by step."""
+"""Initializations compared on the same tasks: paired differences, wins and losses, step by step."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from fewshot_sdk.intervals import interval
 from fewshot_sdk.meta.evaluation import predict
 from fewshot_sdk.nets.network import build_network
 
-LOOKED_AT = (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500)
+MEASURED_STEPS = (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500)
 
 
-def looked_at(init: Initialization) -> tuple[int, ...]:
-    """The numbers of inner steps after which an initialization is measured: up to its recipe's, which is the last."""
+def measured_steps(init: Initialization) -> tuple[int, ...]:
+    """The numbers of inner steps after which an initialization is measured, up to its recipe's."""
     last = init.recipe.adaptation.steps
-    return (*(steps for steps in LOOKED_AT if steps < last), last)
+    return (*(steps for steps in MEASURED_STEPS if steps < last), last)
 
 
 def progressions(
     inits: Mapping[str, Initialization], tasks: Mapping[str, TaskSampler], n_tasks: int, mode: Mode,
     workers: Workers | None = None,
 ) -> Iterator[dict[str, list[float]]]:  # fmt: skip
-    """Yields for each task, by name, the share of queries that are right after each of `looked_at`'s steps.
+    """Yields for each task, by name, the share of queries right after each of `measured_steps`.
 
-    In a team, each process yields those of its own share.
-    tasks: by the same names; samplers of the same classes, ways, shots and seed, as each initialization sees them.
-    Raises ConfigError for fewer than two, or naming the one whose dense head has another number of rows.
+    With several workers, each process yields its share of the tasks.
+    tasks: by the same names; samplers of the same classes, ways, shots and seed, preprocessed for each initialization.
+    Raises ConfigError for fewer than two initializations, or naming one whose dense head has another number of rows.
     """
     if len(inits) < 2:
-        raise ConfigError(f"comparing takes two initializations or more, found {len(inits)}")
+        raise ConfigError(f"expected two or more initializations to compare, found {len(inits)}")
     networks, starts = {}, {}
     for name, init in inits.items():
         networks[name] = build_network(init.recipe.backbone, init.recipe.preprocessing, tasks[name].n_way)
@@ -55,9 +55,9 @@ def progressions(
             batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
             with one_thread():
                 state = begin(networks[name], starts[name], init.recipe.head, task.support, task.support_labels)
-                for steps in looked_at(init):
-                    part = batches[done:steps]
-                    state, _ = fine_tune(networks[name], state, task.support, task.support_labels, part, inner)
+                for steps in measured_steps(init):
+                    rows = batches[done:steps]
+                    state, _ = fine_tune(networks[name], state, task.support, task.support_labels, rows, inner)
                     found = predict(mode, Forward(networks[name], state.params), task.support, task.query).argmax(1)
                     shares[name].append((found == task.query_labels).double().mean().item())
                     done = steps
@@ -65,36 +65,37 @@ def progressions(
 
 
 def gathered(mine: Sequence[Mapping[str, list[float]]], n_tasks: int, workers: Workers) -> list[dict[str, list[float]]]:
-    """Everybody's share of `progressions` in task order, the same in every process."""
+    """All processes' shares of `progressions` in task order, the same in every process."""
     rows = [torch.tensor([right for each in shares.values() for right in each], dtype=torch.float64) for shares in mine]
-    everybodys = [iter(row.tolist()) for row in workers.gather(rows, n_tasks)]
-    return [{name: list(islice(row, len(each))) for name, each in mine[0].items()} for row in everybodys]
+    all_rows = [iter(row.tolist()) for row in workers.gather(rows, n_tasks)]
+    return [{name: list(islice(row, len(each))) for name, each in mine[0].items()} for row in all_rows]
 
 
 def summarized(
     found: Sequence[Mapping[str, list[float]]], inits: Mapping[str, Initialization], tasks: TaskSampler, mode: Mode
 ) -> Comparison:
-    """What the tasks of `progressions` amount to."""
+    """The comparison over all tasks of `progressions`."""
     values = {name: np.asarray([shares[name] for shares in found], np.float64) for name in inits}
     rivals = []
     for name, init in inits.items():
-        middles = [interval(column) for column in values[name].T]
-        points = [Point(steps=k, accuracy=m, ci95=ci) for k, (m, ci) in zip(looked_at(init), middles, strict=True)]
+        intervals = [interval(column) for column in values[name].T]
+        counts = measured_steps(init)
+        points = [Point(steps=k, accuracy=mean, ci95=half) for k, (mean, half) in zip(counts, intervals, strict=True)]
         rivals.append(
             Rival(
-                name=name, accuracy=middles[-1][0], ci95=middles[-1][1], points=tuple(points),
+                name=name, accuracy=intervals[-1][0], ci95=intervals[-1][1], points=tuple(points),
                 minutes=init.provenance.seconds / 60, memory_mb=init.metrics[-1].memory_mb if init.metrics else None,
             )
         )  # fmt: skip
     pairs = []
     for first, second in combinations(inits, 2):
-        ahead = values[first][:, -1] - values[second][:, -1]
-        mean, half = interval(ahead)
-        wins, losses = int((ahead > 0).sum()), int((ahead < 0).sum())
+        differences = values[first][:, -1] - values[second][:, -1]
+        mean, half = interval(differences)
+        wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
         pairs.append(
             Pair(
                 first=first, second=second, difference=mean, ci95=half, wins=wins, losses=losses,
-                ties=len(ahead) - wins - losses,
+                ties=len(differences) - wins - losses,
             )
         )  # fmt: skip
     return Comparison(

@@ -1,4 +1,4 @@
-"""The curve of a training: accuracy on classes that it does not train on, measured now and then."""
+"""The learning curve of meta-training: accuracy on held-out classes, measured at intervals."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def measured(
     before: tuple[Metric, ...] = (),
     workers: Workers | None = None,
 ) -> Iterator[MetaStep]:
-    """Yields the steps, the initialization of each with the metrics up to it.
+    """Yields the steps, each initialization with the metrics so far.
 
-    every: outer steps between two points of the curve, whose last is at the end; 0: no curve; None: a twentieth of all,
-    at least 500. Each point is the transductive 1-shot accuracy over 200 tasks, the same each time.
-    root: as of `open_dataset`. before: the metrics of the steps before these.
+    every: outer steps between two points of the curve, which always has one at the end; 0: no curve; None: a twentieth
+    of all steps, but at least 500. Each point is the transductive 1-shot accuracy over the same 200 tasks.
+    root: as for `open_dataset`. before: the metrics of earlier steps.
     """
     total = recipe.meta.meta_steps
-    apart = max(total // POINTS, LEAST_APART) if every is None else every
-    if apart == 0:
+    spacing = max(total // POINTS, LEAST_APART) if every is None else every
+    if spacing == 0:
         yield from steps
         return
     data = open_dataset(recipe.data, recipe.preprocessing, held_out(recipe.data), root)
     tasks = TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=1, n_query=1, seed=seed)
-    metrics, everybody = before, workers or Workers()
+    metrics, workers = before, workers or Workers()
     for step in steps:
-        if step.done % apart == 0 or step.done == total:
-            metrics = (*metrics, _point(step, tasks, everybody))
+        if step.done % spacing == 0 or step.done == total:
+            metrics = (*metrics, _point(step, tasks, workers))
         yield replace(step, initialization=replace(step.initialization, metrics=metrics))
 
 

@@ -1,4 +1,4 @@
-"""Accuracy over many tasks, with a 95 % interval."""
+"""Accuracy over many tasks, with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def evaluate(
 ) -> Evaluation:
     """Mean accuracy of `init` over the first `n_tasks` tasks, and its 95 % interval.
 
-    mode: `transductive`, `inductive` or `frozen`; see `accuracies`. In a team, all members get the result.
+    mode: `transductive`, `inductive` or `frozen`; see `accuracies`. All workers get the same result.
     Raises ConfigError if a dense head has another number of rows than the tasks have classes.
     """
     workers = workers or Workers()
@@ -41,34 +41,33 @@ def accuracies(
     init: Initialization, tasks: TaskSampler, *, n_tasks: int, modes: Sequence[Mode], workers: Workers | None = None,
     baseline: Baseline | None = None,
 ) -> Iterator[dict[Mode, float]]:  # fmt: skip
-    """Yields the share of queries classified right in each of the first `n_tasks` tasks, by each mode.
+    """Yields the share of queries classified right in each of the first `n_tasks` tasks, by mode.
 
-    In a team, each process yields those of its own share.
+    With several workers, each process yields its share of the tasks.
 
-    The initialization's adaptation loop is run once on each support set. `transductive`: the queries
-    of a task are classified together; `inductive`: each alone with the support set; `frozen`: each
-    alone, with the support set's statistics, as an exported classifier does.
-    baseline: what takes the initialization's place (see `Evaluation`); the tasks are the same.
+    The initialization's adaptation loop runs once on each support set. `transductive`: the queries of a task are
+    classified together; `inductive`: each alone, in a batch with the support set; `frozen`: each alone, with the
+    support set's statistics, as an exported classifier does.
+    baseline: what replaces the adapted initialization (see `Evaluation`), on the same tasks.
     Source: the reference implementation's `eval.py` (10,000 tasks, one query per class).
     """
     recipe, inner = init.recipe, init.recipe.adaptation
-    network, still = (
-        build_network(backbone, recipe.preprocessing, tasks.n_way) for backbone in (recipe.backbone, seen_still(recipe))
-    )
+    backbones = recipe.backbone, seen_still(recipe)
+    network, feature_network = (build_network(each, recipe.preprocessing, tasks.n_way) for each in backbones)
     start = open_head(init.state, recipe.head, network)
     for index in (workers or Workers()).share(n_tasks):
         task = tasks.task(index)
         with one_thread():
             if baseline == "prototypes" or baseline == "probe":
-                judging, seen = still, features(still, start.params, task.support)
-                params = {**start.params, **new_head(baseline, still, seen, task.support_labels)}
+                adapted, known = feature_network, features(feature_network, start.params, task.support)
+                params = {**start.params, **new_head(baseline, adapted, known, task.support_labels)}
             else:
-                judging = network
+                adapted = network
                 opened = open_head(_random(init, task.seed), recipe.head, network) if baseline == "random" else start
                 state = begin(network, opened, recipe.head, task.support, task.support_labels)
                 batches = mini_batches(len(task.support), inner.batch_size, inner.steps, task.seed)
                 params = fine_tune(network, state, task.support, task.support_labels, batches, inner)[0].params
-            forward = Forward(judging, params)
+            forward = Forward(adapted, params)
             predicted = {mode: predict(mode, forward, task.support, task.query) for mode in modes}
         yield {
             mode: (logits.argmax(1) == task.query_labels).double().mean().item() for mode, logits in predicted.items()
@@ -76,15 +75,15 @@ def accuracies(
 
 
 def _random(init: Initialization, seed: Seed) -> LearnerState:
-    """What the recipe starts meta-training from, drawn anew for each task, so that the interval covers the draw."""
-    (draw,) = np.random.SeedSequence((*seed, 3)).generate_state(1)  # apart from the order of the mini-batches
+    """A fresh start of meta-training, drawn anew for each task so that the interval covers the draw."""
+    (draw,) = np.random.SeedSequence((*seed, 3)).generate_state(1)  # another stream than the mini-batches'
     return fresh(init.recipe, int(draw), init.provenance).state
 
 
 def predict(mode: Mode, forward: Forward, support: Tensor, queries: Tensor) -> Tensor:
-    """Logits (q, n_way) of the queries by one of the modes.
+    """Logits (q, n_way) of the queries in one of the modes.
 
-    Source: the reference implementation's `_test_predictions`; `frozen` is what `adapt` freezes.
+    Source: the reference implementation's `_test_predictions`; `frozen` predicts as a classifier from `adapt` does.
     """
     if mode == "transductive":
         return forward.together(queries)
@@ -100,13 +99,13 @@ def summaries(
     workers: Workers,
     baseline: Baseline | None = None,
 ) -> list[Evaluation]:
-    """For each mode, what everybody's share of `accuracies` amounts to; the same in every process."""
+    """The evaluation in each mode, from all processes' shares of `accuracies`; the same in every process."""
     rows = workers.gather([torch.tensor(list(right.values()), dtype=torch.float64) for right in mine], n_tasks)
     return [summarize([float(row[i]) for row in rows], tasks, mode, baseline) for i, mode in enumerate(mine[0])]
 
 
 def summarize(values: list[float], tasks: TaskSampler, mode: Mode, baseline: Baseline | None = None) -> Evaluation:
-    """The evaluation that these accuracies of `tasks` amount to."""
+    """The evaluation from these accuracies, one for each of `tasks`."""
     accuracy, half = interval(values)
     return Evaluation(
         data=tasks.data.name,

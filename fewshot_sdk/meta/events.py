@@ -1,4 +1,4 @@
-"""What a training that ends in a folder tells while it runs."""
+"""The events of a training run that ends in a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Began:
-    """Training begins with `done` of `total` epochs or outer steps behind it."""
+    """Training begins, with `done` of `total` epochs or outer steps already done."""
 
     work: Literal["pre-training", "meta-training"]
     done: int
@@ -39,7 +39,7 @@ class Unsaved:
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """Training stopped early; `checkpoint` holds where it stands after `done` of `meta_steps` outer steps."""
+    """Training stopped early, after `done` of `meta_steps` outer steps; `checkpoint` holds its state."""
 
     checkpoint: Path
     done: int
@@ -50,5 +50,5 @@ Event: TypeAlias = Reading | Began | Epoch | MetaStep | NumberStep | Unsaved | K
 Listener: TypeAlias = Callable[[Event], object]
 
 
-def unheard(_: Event) -> None:
-    """The listener that does nothing."""
+def ignore(_: Event) -> None:
+    """A listener that does nothing."""

@@ -1,4 +1,4 @@
-"""One outer step: its tasks, shared among workers, and where they move what is learned."""
+"""One outer step: its tasks are shared among workers, and their mean moves the weights."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from fewshot_sdk.nets.params import (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Setup:
-    """What stays the same from one outer step to the next.
+    """The constants of the outer loop.
 
-    task: task number i of the endless stream. head: None for a network without one of ours.
-    device: a GPU, which takes the tasks of a step side by side.
+    task: a function from i to task number i of the endless stream. head: None for a network that is not ours.
+    device: a GPU, which computes the tasks of a step side by side.
     """
 
     network: nn.Module
@@ -49,27 +49,28 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where the outer loop stands: what is learned, as stored, and what its optimizer remembers (see `descend`)."""
+    """The state of the outer loop: the learner's state, as stored, and the outer optimizer's memory (see `descend`)."""
 
     state: LearnerState
     memory: Params
 
 
 def outer_step(setup: Setup, at: Position, done: int, workers: Workers) -> tuple[Position, float]:
-    """Where outer step number `done` leads, and the mean over its tasks of the last mini-batch's loss.
+    """The position after outer step number `done`, and the mean over its tasks of the last mini-batch's loss.
 
-    Tasks `done * tasks_per_step` and following; the bits do not depend on the size of the team.
-    Raises ConfigError if the team has more members than the step has tasks; TrainingDiverged, naming step and task,
-    when a loss or a weight is not finite.
+    It takes the tasks from number `done * tasks_per_step` on; the bits do not depend on the number of workers.
+    Raises ConfigError if there are more workers than tasks in a step; TrainingDiverged, naming step and task, if a loss
+    or a weight is not finite.
     """
     if workers.size > setup.meta.tasks_per_step:
-        raise ConfigError(f"{workers.size} workers cannot share {setup.meta.tasks_per_step} tasks; use at most as many")
+        n_tasks = setup.meta.tasks_per_step
+        raise ConfigError(f"{workers.size} workers cannot share {n_tasks} tasks; use at most {n_tasks}")
     step = _towards_targets if first_order(setup.meta.algorithm) else _down_the_gradient
     return step(setup, at, done, workers)
 
 
 def _towards_targets(setup: Setup, at: Position, done: int, workers: Workers) -> tuple[Position, float]:
-    """The way to the mean of the tasks' goals: Reptile, first-order MAML, and whatever else is of first order."""
+    """A step towards the mean of the tasks' targets: Reptile, first-order MAML and other first-order algorithms."""
     inner, meta, stored = setup.inner, setup.meta, at.state
     opened = stored if setup.head is None else open_head(stored, setup.head, setup.network)
     tuner = FineTuner(setup.network, opened, inner, setup.device, setup.loss)
@@ -86,13 +87,13 @@ def _towards_targets(setup: Setup, at: Position, done: int, workers: Workers) ->
         adapted = close_head(adapted, setup.head)
     if meta.optimizer == "sgd":
         return Position(state=reptile_step(stored, adapted, step_size_at(done, meta)), memory={}), loss
-    way = difference(stored.params, adapted.params)
-    params, memory = descend(stored.params, way, at.memory, done, meta.optimizer, step_size_at(done, meta))
+    gradient_like = difference(stored.params, adapted.params)
+    params, memory = descend(stored.params, gradient_like, at.memory, done, meta.optimizer, step_size_at(done, meta))
     return Position(state=replace(adapted, params=params), memory=memory), loss
 
 
 def _down_the_gradient(setup: Setup, at: Position, done: int, workers: Workers) -> tuple[Position, float]:
-    """Down the mean slope of the tasks' last losses: MAML and its kin, and ProtoNet."""
+    """A step down the mean gradient of the tasks' last losses: the MAML family and ProtoNet."""
     network, inner, meta = setup.network, setup.inner, setup.meta
 
     def contribution_of(task: Task) -> Result:
@@ -133,7 +134,7 @@ def _as_state(params: Params) -> LearnerState:
 
 
 def _with_loss(end: Tensor, losses: Tensor, i: int, n: int) -> Tensor:
-    """The last loss, NaN if any or a number of the end was not finite, as number i of n, the others 0; and the end."""
+    """The last loss at place i of n zeros, NaN if any loss or number of `end` is not finite; followed by `end`."""
     last = torch.zeros(n)
     last[i] = losses[-1] if torch.isfinite(losses).all() and torch.isfinite(end).all() else torch.nan
     return torch.cat([last, end])
@@ -142,9 +143,8 @@ def _with_loss(end: Tensor, losses: Tensor, i: int, n: int) -> Tensor:
 def reptile_step(start: LearnerState, adapted: LearnerState, step_size: float) -> LearnerState:
     """Move the weights a fraction of the way to `adapted`, the mean over the tasks: phi + step (W - phi).
 
-    The inner optimizer's memory goes the whole way: its moments become that mean's.
-    (The reference hands them on from task to task instead; here all tasks of a step start alike,
-    so that they can run side by side.)
+    The inner optimizer's second moments become those of the mean. (The reference passes them on from task to task; here
+    all tasks of a step start alike, so that they can run side by side.)
     Source: Reptile, Algorithm 2.
     """
     return LearnerState(
@@ -155,7 +155,7 @@ def reptile_step(start: LearnerState, adapted: LearnerState, step_size: float) -
 
 
 def step_size_at(done: int, meta: MetaLoop) -> float:
-    """The outer step size after `done` of `meta_steps`: linear from the first to the final one.
+    """The outer step size after `done` of `meta_steps`: linear from `step_size` to `final_step_size`.
 
     Source: the reference implementation's `train`.
     """

@@ -1,4 +1,4 @@
-"""Meta-training of a network and tasks that a user wrote: any `nn.Module`, any function from a number to a `Task`."""
+"""Meta-training of a user's own network and tasks: any `nn.Module` and any function from a number to a `Task`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_sdk.algorithms import ALGORITHMS, check_fits
-from fewshot_sdk.artifacts.states import beginning
+from fewshot_sdk.artifacts.states import initial_state
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Seed, Task, mini_batches
 from fewshot_sdk.engine.inner_loop import Loss, cross_entropy, fine_tune, moving, one_thread
@@ -22,7 +22,7 @@ from fewshot_sdk.nets.params import Params, learned
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NetworkStep:
-    """What one outer step did: `done` are behind it, `loss` is the mean over its tasks of the last mini-batch's."""
+    """The result of outer step number `done`; `loss` is the mean over its tasks of the last mini-batch's loss."""
 
     done: int
     loss: float
@@ -37,14 +37,14 @@ class NetworkStep:
     def adapt(self, inputs: Tensor, labels: Tensor, inner: InnerLoop | None = None, seed: Seed = (0,)) -> Params:
         """The weights after inner steps on a few examples, for `torch.func.functional_call(network, params, (x,))`.
 
-        inner: None takes the loop of meta-training. seed: what the order of mini-batches is drawn from.
-        Raises ConfigError for a ProtoNet, which takes no steps: it tells classes apart by the means of its outputs.
+        inner: None takes the loop of meta-training. seed: for the order of mini-batches.
+        Raises ConfigError for a ProtoNet, which takes no steps: it classifies by the nearest class mean of outputs.
         """
         algorithm = self.setup.meta.algorithm
         if not ALGORITHMS[algorithm].takes_steps:
             raise ConfigError(
-                f"a {algorithm} takes no steps on a task: with its params call the network on the examples, and give a "
-                "new one to the class with the nearest mean"
+                f"a {algorithm} takes no steps on a task: call the network with its params on the examples, and assign "
+                "a new one to the class with the nearest mean"
             )
         setup, loop = self.setup, inner or self.setup.inner
         batches = mini_batches(len(inputs), loop.batch_size, loop.steps, seed)
@@ -65,15 +65,15 @@ def meta_train_network(
 ) -> Iterator[NetworkStep]:
     """Yields one NetworkStep for each outer step up to `meta.meta_steps`, by `meta.algorithm`.
 
-    network: called in training mode with a batch of a task's support set, whatever that is; its own weights are where
-    meta-training starts, and stay as they are; those with `requires_grad=False` are no part of it. For anil and boil
-    its last layer is named `head`; of protonet its output is taken for the features.
-    task: task number i, a pure function of i; the same number of examples in each, grouped by class.
-    loss: of the network's output and the labels, a scalar; protonet has its own. start: an earlier step, to go on from.
-    workers: the processes that each run this same function and share the tasks.
-    Same arguments, same bits: so a network may not draw random numbers (dropout) or change what it holds (running
-    averages) while it is called. Raises ConfigError, naming step, tasks and what to try, if it does, and for loops that
-    do not fit the algorithm; TrainingDiverged, naming step and task, if a loss is not finite.
+    network: called in training mode with batches of a task's support set, of any type; meta-training starts from its
+    weights, which stay unchanged; weights with `requires_grad=False` are not trained. For anil and boil its last layer
+    must be named `head`; for protonet its output is the features.
+    task: task number i, a pure function of i; each with the same number of examples, grouped by class.
+    loss: a scalar from the network's output and the labels; protonet has its own. start: an earlier step to continue.
+    workers: the processes that all run this function and share the tasks.
+    Same arguments, same bits: so the network must not draw random numbers (dropout) or change its state (running
+    averages) when called. Raises ConfigError, naming step, tasks and what to try, if it does, and for loops that do
+    not fit the algorithm; TrainingDiverged, naming step and task, if a loss is not finite.
     """
     if meta.meta_steps == 0:
         raise ConfigError("meta_steps: expected 1 or more, found 0")
@@ -84,11 +84,11 @@ def meta_train_network(
         )
     params = {name: tensor.detach().clone() for name, tensor in network.named_parameters() if tensor.requires_grad}
     if not params:
-        raise ConfigError("the network has no weight with requires_grad=True; expected one that is to be learned")
+        raise ConfigError("the network has no weight with requires_grad=True; expected at least one")
     if not moving(network, params, inner.trainable):
         raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
     setup = Setup(network=network, task=task, inner=inner, meta=meta, loss=loss)
-    state = beginning(params, inner, meta)
+    state = initial_state(params, inner, meta)
     done, at = 0, Position(state=state, memory=no_memory(learned(state), meta.optimizer))
     if start is not None:
         done, at = start.done, start.position
@@ -106,8 +106,8 @@ def meta_train_network(
             raise ConfigError(f"the network or a task drew from PyTorch's global generator {where}; leave dropout out")
         for name in _changed(before, kept) + _changed(network.state_dict(), held):
             raise ConfigError(
-                f"the network changed its {name!r} {where}; a network must stay what it is while it is called: "
-                "try track_running_stats=False for batch norm"
+                f"the network changed its {name!r} {where}; calling it must not change its state: for batch norm try "
+                "track_running_stats=False"
             )
         yield NetworkStep(done=number + 1, loss=last, setup=setup, position=at)
 

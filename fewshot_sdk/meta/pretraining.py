@@ -1,4 +1,4 @@
-"""Supervised pre-training: the whole network learns to tell all training classes apart, epoch by epoch."""
+"""Supervised pre-training: the whole network learns to classify all training classes, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
 from fewshot_sdk.tables import referred
 
 WARM_UP, _MOMENTUM = 0.1, "momentum."
-_LOOKS = {"photographs": photographed, "drawings": redrawn}
-Start = Callable[[Network, int], None]  # fresh weights by a seed, in place
-End = Callable[[Network], Params]  # the weights by their names in the network that is not pre-trained
+_AUGMENTATIONS = {"photographs": photographed, "drawings": redrawn}
+Start = Callable[[Network, int], None]  # draws fresh weights by a seed, in place
+End = Callable[[Network], Params]  # the trained weights, by their names in the network built with norm=False
 SETTINGS, TENSORS = "config.json", "state.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """Where pre-training stands after `done` epochs.
+    """The state of pre-training after `done` epochs.
 
-    tensors: the network with its norms, by the names of its state dict, and each weight's momentum.
+    tensors: the network's state dict, norms included, and each weight's momentum.
     loss: mean cross-entropy over the epoch, in nats, with smoothed labels.
     """
 
@@ -51,7 +51,7 @@ class Epoch:
 
 
 class Settings(Config):
-    """What a checkpoint of pre-training is of."""
+    """The settings and progress in a checkpoint of pre-training."""
 
     recipe: Recipe
     seed: int
@@ -64,7 +64,7 @@ class Settings(Config):
 def pretrain(
     recipe: Recipe, data: ClassImages, *, seed: int, threads: int, start: Epoch | None = None
 ) -> Iterator[Epoch]:
-    """Yields each epoch up to `recipe.pretraining.epochs`; `start`, an earlier one, continues to the same bits.
+    """Yields each epoch up to `recipe.pretraining.epochs`; `start`, an earlier epoch, continues to the same bits.
 
     Convolutions run in bfloat16 where the processor has it. Same recipe, data, seed and threads: same bits.
     Raises ConfigError if the recipe has no pre-training, TrainingDiverged if the loss is no longer finite.
@@ -105,7 +105,7 @@ def pretrain(
 
 
 def pretrained(recipe: Recipe, epoch: Epoch, n_classes: int, provenance: Provenance) -> Initialization:
-    """The initialization after an epoch: norms of a residual network folded in, no meta-training yet."""
+    """The initialization after an epoch, before any meta-training; norms of a residual network are folded in."""
     network = build_network(recipe.backbone, recipe.preprocessing, n_classes, norm=True)
     network.load_state_dict(_of_the_network(epoch.tensors))
     learned = cast("End", referred(BACKBONES[recipe.backbone.kind].pretraining_end))
@@ -127,7 +127,7 @@ def rate_at(step: int, steps: int, settings: Pretraining) -> float:
 
 
 def save_pretraining(epoch: Epoch, recipe: Recipe, seed: int, data: ClassImages, path: Path) -> Path:
-    """Write an unfinished pre-training as one file, in place of an older one. Raises SaveError."""
+    """Write unfinished pre-training to one file, replacing an older one. Raises SaveError."""
     settings = Settings(
         recipe=recipe, seed=seed, data_sha256=data.digest, done=epoch.done, loss=epoch.loss, seconds=epoch.seconds
     )
@@ -136,13 +136,16 @@ def save_pretraining(epoch: Epoch, recipe: Recipe, seed: int, data: ClassImages,
 
 
 def load_pretraining(path: Path, recipe: Recipe, seed: int, data: ClassImages) -> Epoch:
-    """The unfinished pre-training in a file. Raises BundleError, ParamsMismatch; ConfigError if it is another's."""
+    """The unfinished pre-training in a file.
+
+    Raises BundleError, ParamsMismatch, or ConfigError if its recipe, seed or data are others.
+    """
     files = read_archive(path)
     if not {SETTINGS, TENSORS} <= files.keys() or recipe.pretraining is None:
-        raise BundleError(f"{path} is not an unfinished pre-training; remove it and start again")
+        raise BundleError(f"{path} does not hold unfinished pre-training; remove it and start again")
     found = Settings.from_json(files[SETTINGS])
     if (found.recipe, found.seed, found.data_sha256) != (recipe, seed, data.digest):
-        raise ConfigError(f"{path} is of a pre-training with other settings, seed or data; remove it and start again")
+        raise ConfigError(f"{path} holds pre-training with other settings, seed or data; remove it and start again")
     with torch.device("meta"):
         network = build_network(recipe.backbone, recipe.preprocessing, data.n_classes, norm=True)
     expected = network.state_dict() | {_MOMENTUM + name: t.detach() for name, t in network.named_parameters()}
@@ -160,7 +163,7 @@ def _of_the_network(tensors: Params) -> Params:
 def _epoch(
     network: Network, sgd: torch.optim.SGD, data: ClassImages, settings: Pretraining, seed: tuple[int, int]
 ) -> float:
-    """One pass over all images in an order, and seen in ways, drawn from (seed, epoch); the mean loss."""
+    """One pass over all images, in an order and with augmentation drawn from (seed, epoch); the mean loss."""
     rng = np.random.default_rng((*seed, 3))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     order = rng.permutation([(c, i) for c in range(data.n_classes) for i in range(data.n_images(c))])
@@ -171,7 +174,7 @@ def _epoch(
         images = torch.from_numpy(np.concatenate([data.take(int(c), [i]) for c, i in batch]))
         for group in sgd.param_groups:
             group["lr"] = rate_at(seed[1] * per_epoch + step, settings.epochs * per_epoch, settings)
-        logits = _logits(network, _LOOKS[settings.pictures](images, generator))
+        logits = _logits(network, _AUGMENTATIONS[settings.pictures](images, generator))
         loss = F.cross_entropy(logits, torch.from_numpy(batch[:, 0]), label_smoothing=settings.label_smoothing)
         sgd.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -182,9 +185,9 @@ def _epoch(
 
 def _logits(network: Network, pixels: Tensor) -> Tensor:
     """Logits float32 (n, n_way) of pixels from 0 to 1, float (n, c, h, w)."""
-    entrance, *layers = network
-    assert isinstance(entrance, PixelInput)
-    hidden = entrance.normalized(pixels).contiguous(memory_format=torch.channels_last)
+    pixel_input, *layers = network
+    assert isinstance(pixel_input, PixelInput)
+    hidden = pixel_input.normalized(pixels).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=multiplies_bfloat16()):
         for layer in layers:
             hidden = layer(hidden)

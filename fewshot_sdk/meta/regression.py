@@ -1,4 +1,4 @@
-"""Meta-training and measuring initializations for numbers, on waves."""
+"""Meta-training and evaluating initializations for numbers, on waves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from fewshot_sdk.adaptation.regressor import fitted, squared_errors
 from fewshot_sdk.artifacts.initialization import NumberInitialization, fresh_for_numbers
-from fewshot_sdk.artifacts.states import remembered
+from fewshot_sdk.artifacts.states import resumed_outer
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Fit, Regression
 from fewshot_sdk.data.tasks import Task
@@ -27,7 +27,7 @@ from fewshot_sdk.nets.perceptrons import perceptron
 from fewshot_sdk.storage.files import sha256
 
 NumberStep: TypeAlias = MetaStep[Regression, Fit]
-_NEVER_TRAINED_ON = 10**9  # added to the seed of the waves that are measured on
+_NEVER_TRAINED_ON = 10**9  # added to the seed of the waves for evaluation
 POINTS, HASHED = 10, 10
 
 
@@ -41,8 +41,8 @@ def meta_train_on_numbers(
 ) -> Iterator[NumberStep]:
     """Yields one MetaStep for each of `recipe.meta.meta_steps`, as `training.meta_train` does for pictures.
 
-    Same recipe and seed: same bits, also from an earlier step as `start`, and in a team that shares the tasks.
-    Raises ConfigError, naming what differs, if `start` is of another training; TrainingDiverged.
+    Same recipe and seed: same bits, also when continuing from an earlier step, `start`, and with any number of workers.
+    Raises ConfigError, naming what differs, if `start` is from another training run; TrainingDiverged.
     """
     provenance = Provenance(
         command=command,
@@ -58,7 +58,7 @@ def meta_train_on_numbers(
     network.load_state_dict(init.state.params)
     setup = Setup(network=network, task=lambda index: wave(index, seed), inner=recipe.inner, meta=recipe.meta)
     done = init.provenance.meta_steps_done
-    at = Position(state=init.state, memory=remembered(init.outer, init.state, recipe.meta, done))
+    at = Position(state=init.state, memory=resumed_outer(init.outer, init.state, recipe.meta, done))
     steps = meta_train_network(
         network,
         setup.task,
@@ -80,13 +80,13 @@ def meta_train_on_numbers(
                 recipe=recipe, state=step.position.state, provenance=made, outer=step.position.memory
             ),
         )
-        began = time.monotonic()  # what the caller does between two steps is not training
+        began = time.monotonic()  # the time the caller takes between two steps is not training
 
 
 def wave_errors(init: NumberInitialization, *, n_waves: int, n_points: int = POINTS, seed: int = 0) -> Iterator[float]:
-    """Yields the mean squared error over each of some waves never trained on, after the recipe's steps on a few points.
+    """Yields the mean squared error on each of some waves never trained on, after the recipe's steps on a few points.
 
-    The points are drawn from -5 to 5, the error is over 50 points from end to end.
+    The points are drawn between -5 and 5; the error is over 50 evenly spaced points.
     Source: Nichol et al. 2018, section 2.
     """
     network = perceptron(init.recipe.network, len(init.recipe.inputs))
@@ -99,7 +99,7 @@ def wave_errors(init: NumberInitialization, *, n_waves: int, n_points: int = POI
 
 
 def summarized(values: list[float], init: NumberInitialization, n_points: int, seed: int) -> Fit:
-    """What these errors amount to."""
+    """The mean of these errors and its 95 % interval, as a record."""
     error, half = interval(values)
     return Fit(
         data=init.recipe.data,

@@ -1,4 +1,4 @@
-"""A training from nothing, or from its checkpoint, to a folder: what is interrupted goes on to the same bits."""
+"""A training run, from the start or a checkpoint to a folder; interrupted runs continue to the same bits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fewshot_sdk.meta.beginning import (
     pretraining_of,
     steps_left,
 )
-from fewshot_sdk.meta.events import Began, Kept, Listener, Unsaved, unheard
+from fewshot_sdk.meta.events import Began, Kept, Listener, Unsaved, ignore
 from fewshot_sdk.storage import plots
 from fewshot_sdk.storage.bundles import read_archive
 from fewshot_sdk.storage.files import check_free, write_folder
@@ -42,12 +42,12 @@ def train_to_folder(
     recipe: Recipe, output: str | Path, *, root: str | Path | None = None, seed: int = 0,
     weights: Initialization | None = None, checkpoint_every: int = CHECKPOINT_EVERY, evaluate_every: int | None = None,
     resume: bool = False, workers: int = 1, device: torch.device | None = None, command: str = COMMAND,
-    on_event: Listener = unheard,
+    on_event: Listener = ignore,
 ) -> Initialization: ...  # fmt: skip
 @overload
 def train_to_folder(
     recipe: Regression, output: str | Path, *, seed: int = 0, checkpoint_every: int = CHECKPOINT_EVERY,
-    resume: bool = False, workers: int = 1, command: str = COMMAND, on_event: Listener = unheard,
+    resume: bool = False, workers: int = 1, command: str = COMMAND, on_event: Listener = ignore,
 ) -> NumberInitialization: ...  # fmt: skip
 def train_to_folder(
     recipe: Recipe | Regression,
@@ -62,23 +62,23 @@ def train_to_folder(
     workers: int = 1,
     device: torch.device | None = None,
     command: str = COMMAND,
-    on_event: Listener = unheard,
+    on_event: Listener = ignore,
 ) -> AnyInitialization:
     """Pre-train and meta-train by a recipe, for pictures or numbers, and save the initialization as a folder.
 
-    root: folder of the data set, as of `open_dataset`. weights: an initialization of the same backbone, such as a timm
-    model, to begin with in place of random weights.
+    root: folder of the data set, as for `open_dataset`. weights: an initialization of the same backbone, such as a timm
+    model, to start from instead of random weights.
     Unfinished work is kept beside the folder, in OUTPUT.pretraining after each epoch and in OUTPUT.checkpoint after
-    every `checkpoint_every` outer steps, and when an exception, such as KeyboardInterrupt, ends it. `resume` continues
-    from there, to the same bits as without the interruption.
-    evaluate_every: outer steps between two points of the curve, accuracy on held-out classes, in
-    `Initialization.metrics` and, with matplotlib, curve.png; None: a twentieth of all, at least 500; 0: none.
-    workers: processes that share the tasks of an outer step; they are started as by `multiprocessing`, so that a script
-    needs `if __name__ == "__main__"`, and `on_event` must be a function of a module. device: a GPU, for one worker.
-    on_event: called with each of `fewshot_sdk.meta.events`; an exception that it raises ends the training.
-    Raises OutputExists if the folder, unfinished work that is not to be resumed, or another process at the same output
-    is there; ConfigError if what is resumed was another training; SaveError, naming where the result was rescued to, if
-    the disk refuses; and what `meta_train` raises.
+    every `checkpoint_every` outer steps and when an exception, such as KeyboardInterrupt, ends the run. `resume`
+    continues from there, to the same bits as without the interruption.
+    evaluate_every: outer steps between two points of the learning curve, the accuracy on held-out classes, which goes
+    to `Initialization.metrics` and, with matplotlib, to curve.png; None: a twentieth of all, at least 500; 0: no curve.
+    workers: processes that share the tasks of an outer step; they are started by `multiprocessing`, so a script needs
+    `if __name__ == "__main__"`, and `on_event` must be a function of a module. device: a GPU, with one worker only.
+    on_event: called with each of `fewshot_sdk.meta.events`; an exception that it raises ends the run.
+    Raises OutputExists if the folder exists, if there is unfinished work and `resume` is not set, or if another process
+    is writing to the same output; ConfigError if the work to resume is of another training run; SaveError, naming where
+    the result was rescued to, if the disk refuses; and whatever `meta_train` raises.
     """
     run = Run(
         recipe=recipe,
@@ -95,20 +95,20 @@ def train_to_folder(
         if workers == 1:
             return train(run, on_event=on_event)
         run_workers(workers, _in_worker, run, on_event)
-    return load_any(run.output.absolute())  # a relative one may bear a bundled name
+    return load_any(run.output.absolute())  # a relative path could be taken for a bundled name
 
 
 @contextmanager
 def reserved(output: Path, *, resume: bool) -> Iterator[None]:
-    """While this process alone trains to `output`, where there is unfinished work if it is to be resumed, else none.
+    """Reserve `output` for this process, and check that unfinished work is there if and only if `resume` is set.
 
-    Raises OutputExists, or BundleError if there is nothing to resume, or what is there is damaged.
+    Raises OutputExists if it is taken, BundleError if there is nothing to resume or it is damaged.
     """
     with alone_at(output, checkpoint_of(output)):
         check_free(output)
         for path in (checkpoint_of(output), pretraining_of(output)):
             if path.exists() and not resume:
-                raise OutputExists(f"{path} holds an unfinished training; continue it with --resume, or remove it")
+                raise OutputExists(f"{path} holds an unfinished training run; continue it with --resume, or remove it")
         if resume and not pretraining_of(output).exists():
             read_archive(checkpoint_of(output))
         yield
@@ -119,39 +119,39 @@ def train(
     *,
     workers: Workers | None = None,
     stop: Callable[[], bool] = lambda: False,
-    on_event: Listener = unheard,
+    on_event: Listener = ignore,
 ) -> AnyInitialization:
-    """Take the outer steps after `prepare`, from the checkpoint if there is one, and save what they end in.
+    """Take the outer steps after `prepare`, from the checkpoint if there is one, and save the result.
 
-    Returns the initialization after the last step taken. stop: asked after each step; True in any worker
-    ends the training there, kept in the checkpoint. The first worker writes, and alone hears of events.
+    Returns the initialization after the last step taken. stop: called after each step; True in any worker ends the run
+    there and keeps it in the checkpoint. Only the first worker writes files and calls `on_event`.
     """
     workers = workers or Workers()
     first, total = workers.rank == 0, run.recipe.meta.meta_steps
-    tell = on_event if first else unheard
+    notify = on_event if first else ignore
     start, steps = steps_left(run, workers)
     last = start
-    tell(Began(work="meta-training", done=_done(start), total=total))
+    notify(Began(work="meta-training", done=_done(start), total=total))
     try:
         for step in steps:
             last = step.initialization
-            tell(step)
+            notify(step)
             if step.done == total or workers.any(stop()):
                 break
             if first and step.done % run.checkpoint_every == 0:
                 try:
                     save_checkpoint(last, run.checkpoint)
                 except SaveError as error:
-                    tell(Unsaved(path=run.checkpoint, reason=error))
-        assert last is not None  # a recipe without outer steps is pre-trained
+                    notify(Unsaved(path=run.checkpoint, reason=error))
+        assert last is not None  # a recipe without outer steps has pre-training
         if first and _done(last) == total:
-            _save_or_rescue(run, last, tell)
+            _save_or_rescue(run, last, notify)
         elif first:
-            _keep(run, last, tell)
+            _keep(run, last, notify)
     except BaseException:
         if first and last is not None and last is not start:
             with suppress(SaveError):
-                _keep(run, last, tell)
+                _keep(run, last, notify)
         raise
     if first and _done(last) == total:
         for path in (run.checkpoint, run.pretraining):
@@ -167,22 +167,22 @@ def _done(init: AnyInitialization | None) -> int:
     return init.provenance.meta_steps_done if init else 0
 
 
-def _keep(run: Run, init: AnyInitialization, tell: Listener) -> None:
+def _keep(run: Run, init: AnyInitialization, notify: Listener) -> None:
     save_checkpoint(init, run.checkpoint)
-    tell(Kept(checkpoint=run.checkpoint, done=_done(init), meta_steps=run.recipe.meta.meta_steps))
+    notify(Kept(checkpoint=run.checkpoint, done=_done(init), meta_steps=run.recipe.meta.meta_steps))
 
 
-def _save_or_rescue(run: Run, init: AnyInitialization, tell: Listener) -> None:
-    """Save; if that disk refuses, keep the hours of training in the temporary folder instead, and raise."""
+def _save_or_rescue(run: Run, init: AnyInitialization, notify: Listener) -> None:
+    """Save the folder; if the disk refuses, save it to the temporary folder, so that no training is lost, and raise."""
     files = init.files()
     if init.metrics:
         try:
             files["curve.png"] = plots.curve({init.recipe.preset: init.metrics})
         except MissingExtra as error:
-            tell(Unsaved(path=run.output / "curve.png", reason=error))
+            notify(Unsaved(path=run.output / "curve.png", reason=error))
     try:
         write_folder(run.output, files)
     except (OutputExists, SaveError) as error:
         elsewhere = Path(tempfile.mkdtemp(prefix="fewshot-")) / run.output.name
         write_folder(elsewhere, files)
-        raise SaveError(f"{error}; what was trained is kept in {elsewhere}") from None
+        raise SaveError(f"{error}; the result is kept in {elsewhere}") from None

@@ -1,4 +1,7 @@
-"""The slope of a task's last loss, in what is learned: through inner steps, as MAML and its kin, or class means."""
+"""Meta-gradients of a task's last loss with respect to the initialization.
+
+They go through the inner steps (the MAML family) or through class means (ProtoNet).
+"""
 
 from __future__ import annotations
 
@@ -21,24 +24,24 @@ from fewshot_sdk.nets.network import HEAD, Network
 from fewshot_sdk.nets.params import LearnerState, Params, learned, with_learned
 from fewshot_sdk.tables import referred
 
-Gradients = tuple[list[Tensor], list[Tensor], Tensor]  # tensors made of what is learned, slopes by these, all losses
+Gradients = tuple[list[Tensor], list[Tensor], Tensor]  # tensors computed from the leaves, their gradients, all losses
 
 
 class Gradient(Protocol):
-    """What `ALGORITHMS` refers to by `contribution`, for an algorithm that is not of first order."""
+    """`contribution` in `ALGORITHMS`, for an algorithm that is not first-order."""
 
     def __call__(
         self, network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop,
         head: Head | None, loss: Loss,
     ) -> tuple[Params, Tensor]:  # fmt: skip
-        """The gradient of the task's last loss by all that is `learned`, and the losses of its mini-batches, (k,)."""
+        """The gradient of the task's last loss for all that is `learned`, and the losses of its mini-batches, (k,)."""
 
 
 def gradient(
     network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop, head: Head | None,
     loss: Loss = cross_entropy,
 ) -> tuple[Params, Tensor]:  # fmt: skip
-    """What one task contributes, by `meta.algorithm`: see `Gradient`."""
+    """The contribution of one task, by `meta.algorithm`: see `Gradient`."""
     found = cast("Gradient", referred(ALGORITHMS[meta.algorithm].contribution))
     return found(network, stored, task, inner, meta, head, loss)
 
@@ -52,10 +55,10 @@ def meta_gradient(
     head: Head | None,
     loss: Loss = cross_entropy,
 ) -> tuple[Params, Tensor]:
-    """d L_k(U_{k-1}(phi)) / d phi of all that is `learned`, and the losses of all k mini-batches, (k,).
+    """d L_k(U_{k-1}(phi)) / d phi for all that is `learned`, and the losses of all k mini-batches, (k,).
 
-    phi is what is stored, U the inner steps on all mini-batches but the last, L_k the loss of the last one; see
-    `split_batches`. The terms with second derivatives are all there. Runs the compiled twin where there is one.
+    phi is the stored state, U the inner steps on all mini-batches but the last, L_k the loss of the last one; see
+    `split_batches`. All second-derivative terms are included. Runs the C code where there is a compiled version.
     Source: Finn et al. 2017, Algorithm 1; Raghu et al. 2020 (ANIL); Oh et al. 2021 (BOIL); Li et al. 2017 (Meta-SGD).
     """
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in learned(stored).items()}
@@ -63,8 +66,8 @@ def meta_gradient(
         state = with_learned(stored, leaves)
         if head is not None:
             state = open_head(state, head, network)
-    plain = loss is cross_entropy and inner.optimizer == "sgd" and inner.loss_divisor is None
-    compiled_network = compiled(network, state.params) if plain else None
+    compilable = loss is cross_entropy and inner.optimizer == "sgd" and inner.loss_divisor is None
+    compiled_network = compiled(network, state.params) if compilable else None
     if compiled_network:
         ends, gradients, losses = _by_compiled(compiled_network, network, state, task, inner, meta)
     else:
@@ -91,7 +94,7 @@ def _by_compiled(
         )
     ends = [(state.params[name], gradient) for name, gradient in by_params.items()]
     ends += [(rates[name], gradient) for name, gradient in by_rates.items()]
-    of_leaves = [(end, gradient) for end, gradient in ends if end.requires_grad]  # not so a head's rows of zeros
+    of_leaves = [(end, gradient) for end, gradient in ends if end.requires_grad]  # not the zero rows of a head
     return [end for end, _ in of_leaves], [gradient for _, gradient in of_leaves], losses
 
 
@@ -106,7 +109,7 @@ def _by_autograd(
 
     with torch.enable_grad():
         for start in state.params.values():
-            start.requires_grad_()  # also a head's rows of zeros, which are part of no leaf
+            start.requires_grad_()  # also the zero rows of a head, which no leaf contains
         names, losses = moving(network, state.params, inner.trainable), []
         for batch in first:
             losses.append(loss_of(state.params, batch))
@@ -123,10 +126,10 @@ def prototype_gradient(
     network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop,
     head: Head | None = None, loss: Loss = cross_entropy,  # noqa: ARG001
 ) -> tuple[Params, Tensor]:  # fmt: skip
-    """The slope of the loss of the tail's images, told apart by the class means of the others, and that loss, (1,).
+    """The gradient of the loss on the tail's images, classified by the class means of the others, and that loss, (1,).
 
-    The logits are minus the squared distances of features, as large as `heads.prototype_head` makes them. All
-    images go through the network together. Of a network that is not ours the output is taken for the features.
+    The logits are minus the squared distances between features, scaled as by `heads.prototype_head`. All images go
+    through the network together. For a network that is not ours, its output is the features.
     Raises DataError for a support set that is not grouped by class.  Source: Snell et al. 2017, Algorithm 1.
     """
     check_grouped(task)
@@ -141,11 +144,11 @@ def prototype_gradient(
     with torch.enable_grad():
         rounded = inner.precision == "bfloat16" and multiplies_bfloat16()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=rounded):
-            seen = functional_call(body, leaves, (task.support,))
-        by_class = seen.to(next(iter(leaves.values())).dtype).reshape(task.n_way, meta.k_shot, -1)
+            features = functional_call(body, leaves, (task.support,))
+        by_class = features.to(next(iter(leaves.values())).dtype).reshape(task.n_way, meta.k_shot, -1)
         means = by_class[:, : -meta.tail_shots].mean(1)
-        asked = by_class[:, -meta.tail_shots :].flatten(0, 1)
-        logits = -(asked.unsqueeze(1) - means).square().sum(2) / scale
-        missed = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
-    gradients = torch.autograd.grad(missed, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, gradients, strict=True)), missed.detach().unsqueeze(0)
+        queries = by_class[:, -meta.tail_shots :].flatten(0, 1)
+        logits = -(queries.unsqueeze(1) - means).square().sum(2) / scale
+        tail_loss = F.cross_entropy(logits, torch.arange(task.n_way).repeat_interleave(meta.tail_shots))
+    gradients = torch.autograd.grad(tail_loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True)), tail_loss.detach().unsqueeze(0)

@@ -1,4 +1,4 @@
-"""Meta-training: from a recipe and a stream of tasks to an initialization, one event per outer step."""
+"""Meta-training: from a recipe and a stream of tasks to an initialization, one event for each outer step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.initialization import AnyInitialization, E, Initialization, R, fresh
-from fewshot_sdk.artifacts.states import remembered
+from fewshot_sdk.artifacts.states import resumed_outer
 from fewshot_sdk.config.recipe import Config, Recipe
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.data.tasks import TaskSampler
@@ -25,10 +25,10 @@ from fewshot_sdk.nets.network import build_network
 
 @dataclass(frozen=True, kw_only=True)
 class MetaStep(Generic[R, E]):
-    """What one outer step did.
+    """The result of one outer step.
 
-    done: outer steps behind this initialization, 1 to meta_steps.
-    loss: mean loss of the last inner mini-batch of each task: cross-entropy in nats, or of numbers squared error.
+    done: outer steps taken so far, 1 to meta_steps.
+    loss: mean over the tasks of the last inner mini-batch's loss: cross-entropy in nats, or squared error for numbers.
     """
 
     done: int
@@ -48,15 +48,14 @@ def meta_train(
 ) -> Iterator[MetaStep]:
     """Reptile, or the algorithm that the recipe names: yields one MetaStep for each of `recipe.meta.meta_steps`.
 
-    Outer step i trains tasks `i * tasks_per_step` and following of the stream, whose seed is also
-    that of the first weights. Same recipe and tasks: same bits. `start`, an earlier step's
-    initialization, continues from there, to the same bits as without the interruption.
-    workers: the processes that each run this same function on the same arguments and share the work,
-    again to the same bits; None is this one alone. device: a GPU, which takes the tasks of a step side
-    by side, in float32; None is the processor, with the compiled inner loop. `command` is kept as the
-    initialization's origin.
-    Raises ConfigError, naming what differs, if `start` is of another training, or if the team has more
-    members than a step has tasks; TrainingDiverged, naming step and task, when a loss is no longer finite.
+    Outer step i takes the tasks from number `i * tasks_per_step` on; the stream's seed also draws the first weights.
+    Same recipe and tasks: same bits. `start`, an earlier step's initialization, continues from there, to the same
+    bits as without the interruption.
+    workers: the processes that all run this function with the same arguments and share the tasks, again to the same
+    bits; None: this process alone. device: a GPU, which computes the tasks of a step side by side, in float32; None:
+    the CPU, with the compiled inner loop. command: recorded in the initialization's provenance.
+    Raises ConfigError, naming what differs, if `start` is from another training run, or if there are more workers than
+    tasks in a step; TrainingDiverged, naming step and task, if a loss is not finite.
     Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.recipe.MetaLoop`.
     """
     meta = recipe.meta
@@ -67,16 +66,16 @@ def meta_train(
     check_continues(start, recipe, provenance)
     workers = workers or Workers()
     if device and not ALGORITHMS[meta.algorithm].side_by_side:
-        raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the processor")
+        raise ConfigError(f"{meta.algorithm} has no side-by-side form; train it on the CPU")
     before = start.provenance
-    memory = remembered(start.outer, start.state, meta, before.meta_steps_done)
+    memory = resumed_outer(start.outer, start.state, meta, before.meta_steps_done)
     seconds, at = before.seconds, Position(state=start.state, memory=memory)
     setup = Setup(network=network, task=tasks.task, inner=recipe.inner, meta=meta, head=recipe.head, device=device)
     for done in range(before.meta_steps_done, meta.meta_steps):
         began = time.monotonic()
         with one_thread():
             at, loss = outer_step(setup, at, done, workers)
-        seconds += time.monotonic() - began  # what the caller does between two steps is not training
+        seconds += time.monotonic() - began  # the time the caller takes between two steps is not training
         made = provenance.replace(meta_steps_done=done + 1, seconds=round(seconds, 1))
         yield MetaStep(
             done=done + 1,
@@ -87,7 +86,7 @@ def meta_train(
 
 
 def origin(tasks: TaskSampler, command: str, device: torch.device | None = None) -> Provenance:
-    """The provenance of a training on these tasks before its first step."""
+    """The provenance of a training run on these tasks before its first step."""
     return Provenance(
         command=command,
         seed=tasks.seed,
@@ -99,7 +98,7 @@ def origin(tasks: TaskSampler, command: str, device: torch.device | None = None)
 
 
 def check_continues(start: AnyInitialization, recipe: Config, provenance: Provenance) -> None:
-    """Raises ConfigError, naming each difference, unless `start` is a step of the very same training."""
+    """Raises ConfigError, naming each difference, unless `start` is a step of the same training run."""
     old = {**_flat(start.recipe.model_dump()), **_flat(start.provenance.model_dump())}
     new = {**_flat(recipe.model_dump()), **_flat(provenance.model_dump())}
     progress = ("command", "meta_steps_done", "seconds")
@@ -110,8 +109,8 @@ def check_continues(start: AnyInitialization, recipe: Config, provenance: Proven
     ]
     if differing:
         raise ConfigError(
-            f"this is not the training that was interrupted: {'; '.join(differing)}; "
-            "resume it as it was begun, or start a new one with another --output"
+            f"this is not the interrupted training run: {'; '.join(differing)}; resume it with the same settings, or "
+            "start a new one with another --output"
         )
 
 

@@ -15,8 +15,8 @@ from fewshot_sdk.adaptation.calibration import (
 
 
 @pytest.fixture
-def said() -> tuple[Floats, Ints]:
-    """Logits whose softmax is the very chance that each label is right: 20,000 of them, 4 labels."""
+def calibrated() -> tuple[Floats, Ints]:
+    """20,000 logits for 4 labels, whose softmax is exactly the probability that each label is right; and labels."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 4)) * 2
     chances = softmax(logits).cumsum(1)
@@ -24,8 +24,8 @@ def said() -> tuple[Floats, Ints]:
 
 
 @pytest.mark.parametrize("sharpened", [0.2, 1.0, 5.0])
-def test_the_temperature_undoes_a_scaling_of_the_logits(said: tuple[Floats, Ints], sharpened: float) -> None:
-    logits, targets = said
+def test_the_temperature_undoes_a_scaling_of_the_logits(calibrated: tuple[Floats, Ints], sharpened: float) -> None:
+    logits, targets = calibrated
     found = fit_temperature(sharpened * logits, targets, len(targets))
     assert found == pytest.approx(sharpened, rel=0.05)
     assert expected_calibration_error(softmax(sharpened * logits, found), targets) < 0.02
@@ -34,8 +34,8 @@ def test_the_temperature_undoes_a_scaling_of_the_logits(said: tuple[Floats, Ints
 
 
 @pytest.mark.parametrize("n_pictures", [1, 25, 20_000])
-def test_no_other_temperature_is_more_credible(said: tuple[Floats, Ints], n_pictures: int) -> None:
-    logits, targets = said
+def test_no_other_temperature_is_more_credible(calibrated: tuple[Floats, Ints], n_pictures: int) -> None:
+    logits, targets = calibrated
 
     def cost(temperature: float) -> float:
         chances = softmax(3 * logits, temperature)[np.arange(len(targets)), targets]

@@ -14,10 +14,10 @@ from fewshot_sdk.adaptation.cross_validation import (
     HeldOut,
     Outcome,
     accuracy_of,
+    choose,
+    folds_and_repeats,
     log_loss_of,
-    plan,
-    splits,
-    surest_within_error,
+    stratified_splits,
 )
 from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
@@ -33,22 +33,22 @@ from tests.conftest import draw_folder, tiny_recipe
 
 
 @pytest.mark.parametrize("counts", [(5, 5, 5), (2, 2, 2), (2, 5, 1, 9), (3, 40), (1, 1, 2, 2)])
-def test_every_picture_is_asked_about_once_a_repeat_and_every_class_is_learned_from(counts: tuple[int, ...]) -> None:
+def test_every_picture_is_held_out_once_a_repeat_and_every_class_is_trained_on(counts: tuple[int, ...]) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
-    folds, repeats = plan(targets, 2)
-    found = splits(targets, folds, repeats, seed=0)
-    asked = np.bincount(np.concatenate([split.ask for split in found]), minlength=len(targets))
+    folds, repeats = folds_and_repeats(targets, 2)
+    splits = stratified_splits(targets, folds, repeats, seed=0)
+    times = np.bincount(np.concatenate([split.held_out for split in splits]), minlength=len(targets))
     lone = np.isin(targets, [label for label, n in enumerate(counts) if n == 1])
-    assert (asked == np.where(lone, 0, repeats)).all()
-    for split in found:
-        assert set(targets[split.learn]) == set(range(len(counts)))
-        assert len(split.ask)
-        assert not set(split.ask) & set(split.learn)
+    assert (times == np.where(lone, 0, repeats)).all()
+    for split in splits:
+        assert set(targets[split.train]) == set(range(len(counts)))
+        assert len(split.held_out)
+        assert not set(split.held_out) & set(split.train)
 
 
 def test_the_work_is_capped_for_large_support_sets() -> None:
-    assert [np.prod(plan(np.arange(5).repeat(n), 2)) for n in (1, 5, 100, 101, 1000)] == [0, 10, 5, 3, 2]
-    assert plan(np.arange(5).repeat(5), 1) == (5, 1)
+    assert [np.prod(folds_and_repeats(np.arange(5).repeat(n), 2)) for n in (1, 5, 100, 101, 1000)] == [0, 10, 5, 3, 2]
+    assert folds_and_repeats(np.arange(5).repeat(5), 1) == (5, 1)
 
 
 def trial(method: str, steps: int, accuracy: float, error: float, log_loss: float) -> Outcome:
@@ -61,32 +61,32 @@ def trial(method: str, steps: int, accuracy: float, error: float, log_loss: floa
     return Outcome(candidate=nothing, strategy=strategy, trial=record, seconds=0.0, held_out=held)
 
 
-def test_of_those_within_one_standard_error_of_the_best_the_surest_is_chosen() -> None:
+def test_the_lowest_log_loss_within_one_standard_error_of_the_best_is_chosen() -> None:
     outcomes = [
         trial("reptile", 20, 0.92, 0.05, 0.5),
         trial("probe", 0, 0.88, 0.06, 0.4),
         trial("reptile", 10, 0.9, 0.05, 0.45),
         trial("prototypes", 0, 0.86, 0.06, 0.1),
     ]
-    chosen, why = surest_within_error(outcomes)
+    chosen, why = choose(outcomes)
     assert chosen is outcomes[1]
     assert why == (
-        "chose a linear probe on i: 88.0% in cross-validation, the surest of the right answers within one standard "
-        "error (5.0%) of the best, 20 reptile steps from i with 92.0%"
+        "chose a linear probe on i: 88.0% in cross-validation, the lowest log loss within one standard error (5.0%) "
+        "of the best, 20 reptile steps from i with 92.0%"
     )
-    chosen, why = surest_within_error([trial("reptile", 20, 0.92, 0.01, 0.5), *outcomes[1:]])
-    assert (chosen.strategy.steps, "is surer" in why) == (20, True)
-    _, why = surest_within_error(outcomes[:1])
+    chosen, why = choose([trial("reptile", 20, 0.92, 0.01, 0.5), *outcomes[1:]])
+    assert (chosen.strategy.steps, "has a lower log loss" in why) == (20, True)
+    _, why = choose(outcomes[:1])
     assert why == "20 reptile steps from i: 92.0% in cross-validation; nothing else was compared"
 
 
-def test_of_two_as_sure_the_simpler_is_chosen() -> None:
+def test_of_equal_log_losses_the_simplest_is_chosen() -> None:
     strategies = [
         trial("reptile", 20, 1.0, 0.0, 0.2),
         trial("reptile", 10, 1.0, 0.0, 0.2),
         trial("probe", 0, 1.0, 0.0, 0.2),
     ]
-    assert surest_within_error(strategies)[0] is strategies[2]
+    assert choose(strategies)[0] is strategies[2]
 
 
 def test_the_log_loss_does_not_depend_on_how_large_the_logits_are() -> None:
@@ -109,7 +109,7 @@ def test_the_standard_error_counts_each_picture_once() -> None:
     assert accuracy_of(held) == pytest.approx((0.75, np.std([1, 1, 0, 1], ddof=1) / 2))
 
 
-def test_auto_ends_as_the_way_that_it_chose_would_alone(init: Initialization, drawings: Path) -> None:
+def test_auto_gives_the_same_as_the_strategy_it_chose_alone(init: Initialization, drawings: Path) -> None:
     found = adapt(init, drawings, method="auto", reject_rate=0.1)
     chosen = found.config
     alone = adapt(init, drawings, method=chosen.method, steps=chosen.adaptation.steps, reject_rate=0.1)
@@ -211,7 +211,7 @@ def test_one_picture_of_each_class_falls_back(init: Initialization, few_support:
     assert "from omniglot, temperature 1, and nothing will be called unknown" in made.reason
 
 
-def test_a_protonet_is_adapted_by_class_means_unless_told_otherwise(
+def test_a_protonet_is_adapted_by_class_means_by_default(
     init: Initialization, few_support: SupportSet, tmp_path: Path
 ) -> None:
     made = fresh(with_algorithm(init.recipe, "protonet"), 0, init.provenance)
@@ -223,7 +223,7 @@ def test_a_protonet_is_adapted_by_class_means_unless_told_otherwise(
         adapt(made, drawings, method=method, steps=0, reject_rate=None) for method in ("prototypes", "reptile")
     )
     for name, tensor in means.params.items():
-        assert torch.equal(tensor, none.params[name]), name  # no steps from the class means are the class means
+        assert torch.equal(tensor, none.params[name]), name  # without steps the class means stay
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_what_cannot_be_extended_says_what_to_do(init: Initialization, drawings:
     classifier = adapt(init, drawings, steps=2, reject_rate=None)
     with pytest.raises(SupportError, match=r"made by reptile and cannot be extended: .* name its folder with --init"):
         extend(classifier, more, {})
-    with pytest.raises(SupportError, match="keeps no pictures; adapt again, or with --method prototypes"):
+    with pytest.raises(SupportError, match="keeps no pictures; adapt again to all of them, with --method prototypes"):
         extend(classifier.without_pictures(), more, {"x": init})
 
 

@@ -201,7 +201,7 @@ def test_settings_cannot_be_changed_in_place(init: Initialization) -> None:
 
 
 def test_a_folder_of_another_format_is_told_by_its_name(init: Initialization, tmp_path: Path) -> None:
-    """A later version's settings may not be readable; its format says more than the first field that is odd."""
+    """A later version's settings may not be readable; naming its format helps more than naming its first odd field."""
     files = {**init.files(), "config.json": b'{"format": "fewshot-sdk initialization 2"}'}
     with pytest.raises(BundleError, match=r"expected the format 'fewshot-sdk initialization 1', found '.* 2'"):
         load(write_folder(tmp_path / "later", files))
@@ -210,7 +210,7 @@ def test_a_folder_of_another_format_is_told_by_its_name(init: Initialization, tm
 def test_a_checkpoint_reads_back_as_it_was_written(init: Initialization, tmp_path: Path) -> None:
     path = save_checkpoint(init, tmp_path / "init.checkpoint")
     assert load_checkpoint(path).files() == init.files()
-    save_checkpoint(init, path)  # in place of the older one
+    save_checkpoint(init, path)  # replaces the older one
     assert [file.name for file in tmp_path.iterdir()] == ["init.checkpoint"]
 
 

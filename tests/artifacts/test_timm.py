@@ -39,14 +39,14 @@ if find_spec("timm") is None:
     pytest.skip("timm is not installed", allow_module_level=True)
 
 CNN, VIT = "timm:test_resnet.r160_in1k", "timm:user/small-vit"
-SEEN: dict[str, dict[str, Any]] = {
+CONFIGS: dict[str, dict[str, Any]] = {
     CNN: {"input_size": (3, 40, 40), "interpolation": "bilinear", "crop_pct": 0.8, "mean": (0.5, 0.4, 0.3)},
     VIT: {"input_size": (3, 32, 32), "interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "squash"},
 }
 
 
 def made(name: str, **arguments: object) -> nn.Module:
-    """A timm model with random weights, and norms whose statistics are those of no other."""
+    """A timm model with random weights and random norm statistics."""
     torch.manual_seed(0)
     model: nn.Module = library().create_model(name, **arguments)
     for norm in model.modules():
@@ -59,11 +59,11 @@ def made(name: str, **arguments: object) -> nn.Module:
     return model.eval()
 
 
-def files_of(model: nn.Module, seen: dict[str, Any]) -> dict[str, bytes]:
+def files_of(model: nn.Module, config: dict[str, Any]) -> dict[str, bytes]:
     from timm.models import save_for_hf
 
     with tempfile.TemporaryDirectory() as folder:
-        save_for_hf(model, folder, safe_serialization=True, data_config=seen)
+        save_for_hf(model, folder, safe_serialization=True, data_config=config)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
@@ -74,8 +74,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
             patch.setenv(name, value)
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("timm")))
         patch.setenv("FEWSHOT_HUB_SECONDS", "20")
-        hub.commit("timm/test_resnet.r160_in1k", dict(files_of(made("test_resnet"), SEEN[CNN])))
-        hub.commit("user/small-vit", dict(files_of(made("test_vit", img_size=32), SEEN[VIT])))
+        hub.commit("timm/test_resnet.r160_in1k", dict(files_of(made("test_resnet"), CONFIGS[CNN])))
+        hub.commit("user/small-vit", dict(files_of(made("test_vit", img_size=32), CONFIGS[VIT])))
         yield hub
 
 
@@ -85,7 +85,7 @@ def cnn(hub: LocalHub) -> Initialization:
 
 
 def altered(hub: LocalHub, repository: str, **settings: object) -> str:
-    """A copy of the CNN's repository whose config.json says something else."""
+    """A copy of the CNN's repository with these changes in config.json."""
     files = hub.files("timm/test_resnet.r160_in1k")
     config = {**json.loads(files["config.json"]), **settings}
     hub.commit(repository, {**files, "config.json": json.dumps(config).encode()})
@@ -97,15 +97,15 @@ def test_its_features_are_timms_of_pictures_as_its_config_wants_them(
     hub: LocalHub, name: str, architecture: str
 ) -> None:
     init = load(name)
-    seen, told = init.recipe.preprocessing, SEEN[name]
-    assert (3, seen.height, seen.width) == told["input_size"]
-    assert (seen.resize, seen.kept) == (told["interpolation"], told["crop_pct"])
-    assert seen.fit == ("stretch" if "crop_mode" in told else "crop")
+    ours, config = init.recipe.preprocessing, CONFIGS[name]
+    assert (3, ours.height, ours.width) == config["input_size"]
+    assert (ours.resize, ours.kept) == (config["interpolation"], config["crop_pct"])
+    assert ours.fit == ("stretch" if "crop_mode" in config else "crop")
     arguments = {"img_size": 32} if name == VIT else {}
     theirs = made(architecture, **arguments)
     theirs.reset_classifier(0)  # type: ignore[operator]
-    pixels = torch.randint(0, 256, (3, seen.height, seen.width, 3), dtype=torch.uint8)
-    mean, std = torch.tensor(seen.mean), torch.tensor(seen.std)
+    pixels = torch.randint(0, 256, (3, ours.height, ours.width, 3), dtype=torch.uint8)
+    mean, std = torch.tensor(ours.mean), torch.tensor(ours.std)
     with torch.no_grad():
         wanted = theirs(((pixels / 255 - mean) / std).permute(0, 3, 1, 2))
         found = Adapter(init, 2).features(pixels)
@@ -118,12 +118,12 @@ def test_pictures_are_cut_and_resized_as_timm_does_it(cnn: Initialization) -> No
     x, y = np.meshgrid(np.linspace(0, 3, 150), np.linspace(0, 2, 90))
     waves = np.stack([np.sin(x + y), np.cos(2 * x), np.sin(3 * y)], 2)
     picture = Image.fromarray((127.5 + 120 * waves).astype(np.uint8))
-    transform = create_transform(**SEEN[CNN], std=(1, 1, 1))
-    theirs = (transform(picture).permute(1, 2, 0).numpy() + np.array(SEEN[CNN]["mean"])) * 255
+    transform = create_transform(**CONFIGS[CNN], std=(1, 1, 1))
+    theirs = (transform(picture).permute(1, 2, 0).numpy() + np.array(CONFIGS[CNN]["mean"])) * 255
     ours = preprocess(picture, cnn.recipe.preprocessing)
     assert np.abs(theirs - ours).mean() < 2
     whole = preprocess(picture, cnn.recipe.preprocessing.replace(kept=1.0))
-    assert np.abs(theirs - whole).mean() > 6  # the test would notice
+    assert np.abs(theirs - whole).mean() > 6  # so the test can fail
 
 
 @pytest.mark.parametrize("name", [CNN, VIT])
@@ -191,7 +191,7 @@ def test_meta_training_on_top_moves_what_it_is_told_to_and_names_the_commit(
     trained = load(tmp_path / "init")
     assert isinstance(trained.recipe.backbone, Timm)
     assert f"--backbone {cnn.source}" in trained.provenance.command
-    after = trained.state.params  # the mean over five tasks of what none has moved is off by a rounding
+    after = trained.state.params  # the mean over five tasks of an unmoved weight is off by rounding
     changed = {name for name, old in cnn.state.params.items() if not torch.allclose(old, after[name], 1e-6, 1e-7)}
     network = build_network(cnn.recipe.backbone, cnn.recipe.preprocessing, 3)
     assert changed <= set(moving(network, cnn.state.params, "norm"))
@@ -227,11 +227,11 @@ def test_it_is_evaluated_like_any_initialization_but_on_data_that_is_named(
 
 
 def test_a_model_that_cannot_be_used_is_told_by_name(hub: LocalHub, cnn: Initialization, run: Run) -> None:
-    with pytest.raises(ConfigError, match=r"names no weights of 'test_resnett'.*it has test_resnet"):
+    with pytest.raises(ConfigError, match=r"has no weights on the Hub for 'test_resnett'.*it has test_resnet"):
         load("timm:test_resnett")
-    with pytest.raises(ConfigError, match="cannot make resnet0 of it: Unknown model"):
+    with pytest.raises(ConfigError, match="cannot make resnet0 from it: Unknown model"):
         load(altered(hub, "user/unknown", architecture="resnet0"))
-    with pytest.raises(ConfigError, match="not what its architecture's name stands for"):
+    with pytest.raises(ConfigError, match="not the network that its architecture's name alone gives"):
         load(altered(hub, "user/pooled", model_args={"global_pool": "max"}))
     with pytest.raises(ConfigError, match=r"cannot be used as a timm model.*architecture"):
         load(altered(hub, "user/nameless", architecture="../test_resnet"))
@@ -240,7 +240,7 @@ def test_a_model_that_cannot_be_used_is_told_by_name(hub: LocalHub, cnn: Initial
     assert run("adapt", "--backbone", "resnet10t", "--support", "x", "--output", "y")[0] == 2
     pickled = {name: data for name, data in hub.files("user/small-vit").items() if name == "config.json"}
     hub.commit("user/pickled", {**pickled, "pytorch_model.bin": b"never read"})
-    with pytest.raises(HubError, match=r"model\.safetensors is missing; expected safetensors, for pickles"):
+    with pytest.raises(HubError, match=r"model\.safetensors is missing; expected safetensors: pickles"):
         load("timm:user/pickled")
 
 

@@ -75,4 +75,4 @@ def test_a_signal_saves_and_says_how_to_go_on(
 
     with pytest.raises(SystemExit, match="1"):
         app(words)
-    assert "holds an unfinished training; continue it with --resume" in capsys.readouterr().err
+    assert "holds an unfinished training run; continue it with --resume" in capsys.readouterr().err

@@ -39,8 +39,8 @@ def steps_of(algorithm: Algorithm, sampler: TaskSampler) -> list[MetaStep]:
     return list(meta_train(recipe_of(algorithm), sampler))
 
 
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS)[1:])  # reptile's line is run elsewhere
-def test_every_algorithm_goes_down_the_same_line(
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS)[1:])  # reptile's workflow is tested elsewhere
+def test_every_algorithm_runs_the_whole_workflow(
     sampler: TaskSampler, drawings: Path, tmp_path: Path, algorithm: Algorithm
 ) -> None:
     made = steps_of(algorithm, sampler)[-1].initialization
@@ -68,7 +68,7 @@ def test_a_checkpoint_continues_to_the_bits_of_not_stopping(
 
 def test_without_the_outer_optimizers_memory_training_cannot_go_on(sampler: TaskSampler, tmp_path: Path) -> None:
     first = steps_of("maml", sampler)[0].initialization
-    with pytest.raises(ConfigError, match="does not hold what the outer optimizer remembers"):
+    with pytest.raises(ConfigError, match="lacks the outer optimizer's state"):
         next(meta_train(recipe_of("maml"), sampler, start=load(save(first, tmp_path / "init"))))
 
 
@@ -101,7 +101,7 @@ def test_learned_rates_are_what_adaptation_goes_by(sampler: TaskSampler) -> None
     network = build_network(recipe.backbone, recipe.preprocessing, 5)
     start = open_head(fresh(recipe, 0, NOWHERE).state, recipe.head, network)
     assert start.rates["head.weight"].shape == start.params["head.weight"].shape
-    inner = recipe.adaptation.replace(learning_rate=7.0)  # says nothing here
+    inner = recipe.adaptation.replace(learning_rate=7.0)  # ignored here
     batches = mini_batches(15, 15, 2, task.seed)
     by_rates, _ = fine_tune(network, start, task.support, task.support_labels, batches, inner)
     plain = fresh(recipe_of("maml"), 0, NOWHERE).state
@@ -167,7 +167,7 @@ def test_any_outer_optimizer_resumes_to_the_same_bits(sampler: TaskSampler, tmp_
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
 
-def test_reptile_with_adam_outside_takes_the_way_for_a_slope(sampler: TaskSampler) -> None:
+def test_reptile_with_adam_outside_uses_the_difference_as_a_gradient(sampler: TaskSampler) -> None:
     small = tiny_recipe()
     recipe = small.replace(meta=small.meta.replace(optimizer="adam", step_size=0.01, meta_steps=1))
     (step,) = meta_train(recipe, sampler)
@@ -177,12 +177,14 @@ def test_reptile_with_adam_outside_takes_the_way_for_a_slope(sampler: TaskSample
     expected, _ = descend(stored.params, gradient, no_memory(stored.params, "adam"), 0, "adam", 0.01)
     found = step.initialization.state
     for name, tensor in expected.items():
-        if gradient[name].abs().min() > 1e-4:  # Adam's first step is the sign of a slope, of rounding where that is 0
+        if (
+            gradient[name].abs().min() > 1e-4
+        ):  # Adam's first step is the sign of the gradient: of rounding, where it is 0
             torch.testing.assert_close(found.params[name], tensor)
     assert found.updates == target.updates
 
 
-def test_a_way_that_is_no_number_stops_with_step_and_task(sampler: TaskSampler) -> None:
+def test_a_loss_that_is_not_finite_stops_with_step_and_task(sampler: TaskSampler) -> None:
     recipe = recipe_of("maml")
     wild = recipe.replace(inner=recipe.inner.replace(learning_rate=1e38))
     with pytest.raises(TrainingDiverged, match=r"task \d+ is not finite at outer step 1; .* lower inner learning rate"):

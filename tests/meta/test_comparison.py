@@ -16,7 +16,7 @@ from fewshot_sdk.config.records import Metric, Pair
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.meta.comparison import looked_at, progressions, summarized
+from fewshot_sdk.meta.comparison import measured_steps, progressions, summarized
 from fewshot_sdk.storage.plots import compared
 from tests.conftest import Run, tiny_recipe
 
@@ -42,7 +42,7 @@ def test_each_does_what_evaluate_says_of_it_and_differences_are_those_of_the_tas
     for rival, one in zip(found.rivals, inits.values(), strict=True):
         alone = evaluate(one, tasks, n_tasks=8, mode="frozen")
         assert (rival.accuracy, rival.ci95) == (alone.accuracy, alone.ci95)
-        assert tuple(point.steps for point in rival.points) == looked_at(one)
+        assert tuple(point.steps for point in rival.points) == measured_steps(one)
         assert (rival.points[-1].accuracy, rival.points[-1].ci95) == (rival.accuracy, rival.ci95)
         for point in rival.points[:3]:
             fewer = one.recipe.replace(adaptation=one.recipe.adaptation.replace(steps=point.steps))
@@ -90,13 +90,16 @@ def test_from_the_shell(run: Run, init: Initialization, other: Initialization, t
     assert [(c["shots"], c["tasks"], c["data"]) for c in said] == [(1, 3, "glyphs"), (2, 3, "glyphs")]
     assert [rival["name"] for rival in said[0]["rivals"]] == [str(one), str(two)]
     image = Image.open(io.BytesIO(plot.read_bytes()))
-    assert (image.format, image.size) == ("PNG", (1350, 360))  # steps at one shot and at two, and shots
+    assert (image.format, image.size) == (
+        "PNG",
+        (1350, 360),
+    )  # three panels: steps at one shot, steps at two, and shots
     code, out, _ = run(*words)
     assert code == 0
     assert "glyphs 3-way 1-shot inductive, the same 3 tasks, seed 0" in out
     assert f"{one} - {two}: " in out
     assert " %, meta-trained in 0.0 minutes and 412 MB\n" in out
-    assert out.count(" MB") == 2  # at either number of shots; of the other it is not known
+    assert out.count(" MB") == 2  # one for each number of shots; the other initialization has no such figure
     assert "tasks won" in out
 
 
@@ -106,7 +109,7 @@ def test_two_workers_find_the_same(
     one, two = save(init, tmp_path / "one"), save(other, tmp_path / "two")
     missing = ("compare", one, two, "--data", "mini-imagenet", "--root", tmp_path, "--workers", 2)
     code, out, err = run(*missing)
-    assert (code, out, len(err.splitlines())) == (1, "", 1), err  # told once, by no worker
+    assert (code, out, len(err.splitlines())) == (1, "", 1), err  # reported once, not by a worker
     words = (
         "compare",
         one,
@@ -140,7 +143,7 @@ def test_what_cannot_be_compared_is_told(run: Run, init: Initialization, tmp_pat
         code, out, err = run("compare", *words)
         assert (code, out, len(err.splitlines())) == (1, "", 1), err
         assert says in err
-    with pytest.raises(ConfigError, match="two initializations or more"):
+    with pytest.raises(ConfigError, match="two or more initializations"):
         next(progressions({}, {}, 1, "frozen"))
 
 

@@ -25,7 +25,7 @@ from tests.conftest import tiny_recipe
 
 
 def bars(n_classes: int, noise: int = 0) -> ClassImages:
-    """Class c has a dark bar at height c: all its images are alike but for noise."""
+    """Class c has a dark bar at height c: its images differ only by noise."""
     rng = np.random.default_rng(0)
     images = np.full((n_classes, 10, 16, 16, 1), 255, np.int64)
     for c in range(n_classes):
@@ -44,7 +44,7 @@ def bars(n_classes: int, noise: int = 0) -> ClassImages:
 def test_a_model_that_knows_some_classes_is_right_on_those(
     init: Initialization, monkeypatch: pytest.MonkeyPatch, mode: Mode, known: int, accuracy: float
 ) -> None:
-    """Its answers are those of the nearest neighbour, right on bars, but for labels it does not know."""
+    """It predicts the nearest neighbour's label, which is right on bars, except for labels it does not know."""
     tasks = TaskSampler(data=bars(6), n_way=5, k_shot=2, n_query=2)
     numbers = iter(range(10))
 
@@ -129,7 +129,7 @@ def test_a_random_network_guesses_on_noise(init: Initialization) -> None:
 
 
 def test_the_baselines_are_of_the_same_tasks_and_say_what_the_initialization_is_worth(init: Initialization) -> None:
-    """On bars a class mean of any features does; fresh weights are others in each task, and repeatable."""
+    """On bars class means of any features suffice; fresh weights differ between tasks, and are repeatable."""
     tasks = TaskSampler(data=bars(6, noise=20), n_way=5, k_shot=2, n_query=1, seed=3)
     baselines: tuple[Baseline, ...] = ("prototypes", "probe", "random")
     for baseline in baselines:
@@ -158,7 +158,7 @@ def test_a_prototype_baseline_takes_the_nearest_class_mean(init: Initialization)
     together = torch.cat([task.support, task.query])
     seen = features(network, start, together)[10:]
     means = features(network, start, task.support).view(5, 2, -1).mean(1)
-    nearest = torch.cdist(seen, means).argmin(1)  # by the statistics of all; near enough to those of each query alone
+    nearest = torch.cdist(seen, means).argmin(1)  # with the statistics of all queries, close to those of each alone
     (right,) = accuracies(init, tasks, n_tasks=1, modes=["inductive"], baseline="prototypes")
     assert right["inductive"] == pytest.approx((nearest == task.query_labels).double().mean().item(), abs=2 / 15)
 

@@ -33,7 +33,7 @@ def last(steps: Iterator[MetaStep]) -> Initialization:
 
 
 def adapted(recipe: Recipe, sampler: TaskSampler, tasks: range) -> tuple[LearnerState, list[LearnerState]]:
-    """The stored start, and what each task made of it, by the library's own inner loop."""
+    """The stored start, and the state after the library's own inner loop on each task."""
     network = build_network(recipe.backbone, recipe.preprocessing, sampler.n_way)
     stored = fresh(recipe, 0, NOWHERE).state
     ends = []
@@ -124,8 +124,8 @@ def test_an_independent_numpy_reptile_agrees_in_float64(sampler: TaskSampler) ->
     assert ours.updates == updates == 12
     for name in theirs:
         if name.startswith("conv") and name.endswith("bias"):
-            # Batch norm takes a constant away again: this gradient is 0 but for rounding, which Adam
-            # magnifies, in each program its own way. Nothing depends on it.
+            # Batch norm subtracts a constant again, so this gradient is only rounding, which Adam magnifies
+            # differently in each program. Nothing depends on it.
             assert np.abs(ours.params[name].numpy()).max() < 1e-7
             continue
         assert np.abs(ours.params[name].numpy() - theirs[name]).max() < 1e-12, name
@@ -167,7 +167,7 @@ def test_continuing_from_any_step_gives_the_bits_of_not_stopping(sampler: TaskSa
 def test_another_training_cannot_be_continued_and_the_difference_is_named(recipe: Recipe, sampler: TaskSampler) -> None:
     step = next(meta_train(recipe, sampler)).initialization
     longer = recipe.replace(meta=recipe.meta.replace(meta_steps=9))
-    with pytest.raises(ConfigError, match=r"meta\.meta_steps was 2, now 9; resume it as it was begun"):
+    with pytest.raises(ConfigError, match=r"meta\.meta_steps was 2, now 9; resume it with the same settings"):
         next(meta_train(longer, sampler, start=step))
     with pytest.raises(ConfigError, match="seed was 0, now 8"):
         next(meta_train(recipe, replace(sampler, seed=8), start=step))
@@ -214,7 +214,7 @@ def test_meta_training_makes_new_tasks_easier() -> None:
 def test_training_on_a_device_is_the_same_training(
     sampler: TaskSampler, head: Literal["zero", "dense"], name: str
 ) -> None:
-    """With an inner rate that rounding does not grow at: float32, another order of the sums."""
+    """In float32 with sums in another order, so with an inner rate at which rounding does not grow."""
     slow = InnerLoop(optimizer="sgd", learning_rate=1e-2, batch_size=10, steps=3)
     recipe = tiny_recipe(head=head, inner=slow, adaptation=slow)
     here, there = (last(meta_train(recipe, sampler, device=d)) for d in (None, torch.device(name)))

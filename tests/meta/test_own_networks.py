@@ -21,7 +21,7 @@ from tests.conftest import tiny_recipe
 
 
 def line(i: int) -> Task:
-    """Six points of y = a x + b, with a and b of the task's own."""
+    """Six points of y = a x + b, with a and b drawn for the task."""
     draw = torch.Generator().manual_seed(i)
     a, b = torch.randn(2, generator=draw)
     x = torch.rand(6, 1, generator=draw)
@@ -56,7 +56,7 @@ def same(left: NetworkStep, right: NetworkStep) -> bool:
 
 
 def weights_at_the_end(workers: Workers) -> list[list[float]]:
-    """In a worker, or alone: tests/engine/test_workers.py compares them."""
+    """The final weights, in a worker or alone; tests/engine/test_workers.py compares them."""
     return [tensor.flatten().tolist() for tensor in trained("maml", workers=workers)[-1].params.values()]
 
 
@@ -93,7 +93,7 @@ def test_a_network_of_ours_learns_here_what_it_learns_there(sampler: TaskSampler
 
 
 class Restless(nn.Module):
-    """A network that does not stay what it is."""
+    """A network whose state changes when it is called, or which draws random numbers."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def test_a_network_that_changes_its_weights_when_called_is_told(algorithm: Algor
 
 
 class Steep(nn.Module):
-    """A loss that is finite, with a slope that is not."""
+    """A network with a finite loss whose gradient is not finite."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Numbers in place of pictures: waves, points in a CSV, a curve, an ONNX file."""
+"""Numbers instead of pictures: waves, points in a CSV, a curve, an ONNX file."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_every_algorithm_trains_fits_and_continues_to_the_bits_of_not_stopping(
     assert kept.files() == last.initialization.files()
     assert of_numbers(kept)
     made = adapt_regressor(kept, POINTS)
-    assert made.config.after < made.config.before or algorithm == "anil"  # whose body may not be bent to a curve
+    assert made.config.after < made.config.before or algorithm == "anil"  # its inner steps move only the head
 
 
 def test_steps_are_gradient_descent_on_the_mean_squared_error(sine: NumberInitialization) -> None:
@@ -247,9 +247,9 @@ def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
         load(init)
     with pytest.raises(SupportError, match=r"expected float32 \(2 or more, 2\): x, y, found float64"):
         adapt_regressor(sine, POINTS.astype(np.float64))
-    with pytest.raises(TrainingDiverged, match="ended in a loss that is no number; try fewer --steps"):
+    with pytest.raises(TrainingDiverged, match="is not finite after adapting to these points; try fewer --steps"):
         adapt_regressor(sine, 1e18 * POINTS)
-    with pytest.raises(ConfigError, match=r"this is not the training that was interrupted: .*seed was 0, now 1"):
+    with pytest.raises(ConfigError, match=r"this is not the interrupted training run: .*seed was 0, now 1"):
         next(meta_train_on_numbers(short(meta_steps=5), seed=1, start=sine))
 
 

@@ -1,4 +1,4 @@
-"""From a recipe to a folder, whatever comes in between."""
+"""From a recipe to a folder, with and without interruptions."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(
     recipe: Recipe | Regression, output: Path, *, resume: bool = False, on_event: Callable[[Event], object] = str
 ) -> AnyInitialization:
-    """By either face of the function, with a curve where there is one and a checkpoint now and then."""
+    """By either overload of `train_to_folder`, with a checkpoint, and for pictures a curve point, every two steps."""
     if isinstance(recipe, Regression):
         return train_to_folder(recipe, output, checkpoint_every=2, resume=resume, on_event=on_event)
     return train_to_folder(recipe, output, checkpoint_every=2, evaluate_every=2, resume=resume, on_event=on_event)
 
 
-def told(recipe: Recipe | Regression, output: Path) -> list[Event]:
+def events_of(recipe: Recipe | Regression, output: Path) -> list[Event]:
     events: list[Event] = []
     trained(recipe, output, on_event=events.append)
     return events
@@ -69,7 +69,7 @@ def after(n: int, error: BaseException) -> Callable[[Event], None]:
 
 
 def bits(init: AnyInitialization) -> tuple[dict[str, bytes], list[Metric]]:
-    """What must not depend on interruptions: weights and inner state, and the metrics but for seconds and memory."""
+    """What must not depend on interruptions: weights and inner state, and the metrics without seconds and memory."""
     tensors = {name: data for name, data in init.files().items() if name.endswith(".safetensors")}
     return tensors, [metric.replace(seconds=0.0, memory_mb=None) for metric in init.metrics]
 
@@ -77,7 +77,7 @@ def bits(init: AnyInitialization) -> tuple[dict[str, bytes], list[Metric]]:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_wherever_it_is_interrupted_it_goes_on_to_the_same_bits(recipe: Recipe | Regression, tmp_path: Path) -> None:
     whole = trained(recipe, tmp_path / "whole")
-    n_events = len(told(recipe, tmp_path / "again"))
+    n_events = len(events_of(recipe, tmp_path / "again"))
     output = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt):
         trained(recipe, output, on_event=after(1, KeyboardInterrupt()))
@@ -113,7 +113,7 @@ def test_whatever_ends_it_the_last_step_is_kept(
 
 
 def test_each_epoch_and_step_is_told(tmp_path: Path) -> None:
-    events = told(PRETRAINED, tmp_path / "init")
+    events = events_of(PRETRAINED, tmp_path / "init")
     assert events[0] == Reading(data="glyphs")
     assert [event for event in events if isinstance(event, Began)] == [
         Began(work="pre-training", done=0, total=3),
@@ -147,7 +147,7 @@ def test_a_second_one_at_the_same_output_is_refused(tmp_path: Path) -> None:
         trained(NUMBERS, output)
     with pytest.raises(KeyboardInterrupt):
         trained(NUMBERS, output, on_event=after(3, KeyboardInterrupt()))
-    with pytest.raises(OutputExists, match="holds an unfinished training; continue it"):
+    with pytest.raises(OutputExists, match="holds an unfinished training run; continue it"):
         trained(NUMBERS, output)
     with pytest.raises(ConfigError, match=r"seed was 0, now 1"):
         train_to_folder(NUMBERS, output, seed=1, resume=True)
@@ -172,7 +172,7 @@ def test_a_result_that_the_disk_refuses_is_rescued(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(run, "write_folder", refuse)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(SaveError, match="no space left on device; what was trained is kept in ") as said:
+    with pytest.raises(SaveError, match="no space left on device; the result is kept in ") as said:
         trained(NUMBERS, tmp_path / "init")
     kept = load_any(str(said.value).rpartition(" ")[2])
     monkeypatch.undo()
@@ -184,7 +184,7 @@ def test_a_checkpoint_that_the_disk_refuses_ends_nothing(tmp_path: Path, monkeyp
         raise SaveError(f"could not write {path}: no space left on device")
 
     monkeypatch.setattr(run, "save_checkpoint", refuse)
-    events = told(NUMBERS, tmp_path / "init")
+    events = events_of(NUMBERS, tmp_path / "init")
     assert [event.path.name for event in events if isinstance(event, Unsaved)] == ["init.checkpoint"] * 2
     assert load_any(tmp_path / "init").provenance.meta_steps_done == 5
 
@@ -210,7 +210,7 @@ def test_it_begins_with_weights_that_are_given(init: Initialization, tmp_path: P
     begun = load_checkpoint(tmp_path / "x.checkpoint")
     assert begun.provenance.meta_steps_done == 0
     assert all(torch.equal(tensor, begun.state.params[name]) for name, tensor in init.state.params.items())
-    with pytest.raises(ConfigError, match="weights: glyphs begins with random ones"):
+    with pytest.raises(ConfigError, match="weights: glyphs starts from random weights"):
         train_to_folder(PRETRAINED, tmp_path / "y", weights=init)
     with pytest.raises(ConfigError, match=r"weights: expected a backbone .*filters=8.*, found .*filters=4"):
         train_to_folder(PICTURES.replace(backbone=Conv4(filters=8)), tmp_path / "y", weights=init)

@@ -49,7 +49,7 @@ def stored_by(recipe: Recipe) -> tuple[Network, LearnerState]:
 
 @pytest.mark.parametrize("algorithm", ["maml", "anil", "boil", "meta-sgd"])
 def test_the_meta_gradient_agrees_with_finite_differences(sampler: TaskSampler, algorithm: Algorithm) -> None:
-    """Of the last mini-batch's loss after the ordinary inner loop, in float64, along two directions."""
+    """Differences of the last mini-batch's loss after the ordinary inner loop, in float64, along two directions."""
     recipe, task = recipe_of(algorithm), sampler.task(0)
     network, stored = stored_by(recipe)
     first, (last,) = split_batches(task, recipe.inner, recipe.meta)
@@ -67,10 +67,10 @@ def test_the_meta_gradient_agrees_with_finite_differences(sampler: TaskSampler, 
     assert losses[-1].item() == pytest.approx(last_loss(now), rel=1e-9)
     for seed in range(2):
         generator = torch.Generator().manual_seed(seed)
-        way = {n: torch.randn(t.shape, generator=generator, dtype=t.dtype) for n, t in now.items()}
-        there, back = ({n: t + e * way[n] for n, t in now.items()} for e in (1e-6, -1e-6))
+        direction = {n: torch.randn(t.shape, generator=generator, dtype=t.dtype) for n, t in now.items()}
+        there, back = ({n: t + e * direction[n] for n, t in now.items()} for e in (1e-6, -1e-6))
         measured = (last_loss(there) - last_loss(back)) / 2e-6
-        assert measured == pytest.approx(sum(float((gradient[n] * way[n]).sum()) for n in now), rel=1e-5)
+        assert measured == pytest.approx(sum(float((gradient[n] * direction[n]).sum()) for n in now), rel=1e-5)
 
 
 @pytest.mark.parametrize("tail_shots", [0, 1])
@@ -111,8 +111,8 @@ def test_the_papers_taylor_coefficients_as_the_rate_goes_to_zero(k: int) -> None
         assert found[algorithm].rest < 0.01, algorithm
 
 
-def test_protonets_slope_is_that_of_the_class_means_it_is_adapted_by(sampler: TaskSampler) -> None:
-    """The loss is the cross-entropy of the tail by `heads.prototypes`, and the slope its finite difference."""
+def test_protonets_gradient_is_that_of_the_class_means_it_is_adapted_by(sampler: TaskSampler) -> None:
+    """The loss is the cross-entropy of the tail by `heads.prototypes`, the gradient its finite difference."""
     recipe, task = with_algorithm(tiny_recipe(), "protonet"), sampler.task(0)
     inner, meta = recipe.inner.replace(precision="float32"), recipe.meta
     network, stored = stored_by(recipe)
@@ -126,11 +126,13 @@ def test_protonets_slope_is_that_of_the_class_means_it_is_adapted_by(sampler: Ta
     assert loss.item() == pytest.approx(cross_entropy(logits, task.support_labels[tail]).item(), abs=1e-6)
 
     generator = torch.Generator().manual_seed(0)
-    way = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in stored.params.items()}
+    direction = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in stored.params.items()}
 
     def at(distance: float) -> float:
-        moved = {name: p + distance * way[name] for name, p in stored.params.items()}
+        moved = {name: p + distance * direction[name] for name, p in stored.params.items()}
         return prototype_gradient(network, replace(stored, params=moved), task, inner, meta)[1].item()
 
     measured = (at(1e-6) - at(-1e-6)) / 2e-6
-    assert sum((gradient[name] * way[name]).sum().item() for name in way) == pytest.approx(measured, rel=1e-4)
+    assert sum((gradient[name] * direction[name]).sum().item() for name in direction) == pytest.approx(
+        measured, rel=1e-4
+    )

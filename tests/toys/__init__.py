@@ -1,1 +1,1 @@
-"""One toy of each table, in as many files as CONTRIBUTING asks for."""
+"""A toy entry for each table, in as many files as CONTRIBUTING asks for."""

@@ -1,4 +1,4 @@
-"""What a new algorithm adds as meta/NAME.py: the goal of one task; here, where half of the inner steps lead."""
+"""What a new algorithm adds as meta/NAME.py: the target of one task; here, the weights after half the inner steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a new backbone adds as graphs/NAME.py: the same layers as ONNX nodes; its batch norm is folded in already."""
+"""What a new backbone adds as graphs/NAME.py: the same layers as ONNX nodes; the batch norm is already folded in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a new backbone adds as nets/NAME.py: its layers from pixels to features, and how many these are."""
+"""What a new backbone adds as nets/NAME.py: its layers from pixels to features, and the number of features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a new data set adds as data/NAME.py: the classes of one part; here, stripes of one direction each, in noise."""
+"""What a new data set adds as data/NAME.py: the classes of one part; here, noisy stripes of one direction each."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ def write(classifier: Classifier, path: Path, settings: ExportSettings) -> Expor
     config = classifier.config
     parity = check_parity(classifier, partial(answers, classifier), prepared=True, runtime="NumPy")
     path.write_bytes(to_bytes({name: tensor.numpy() for name, tensor in classifier.params.items()}))
-    said = OnnxMetadata(
+    metadata = OnnxMetadata(
         format=FORMAT, labels=config.labels, preprocessing=config.preprocessing, adaptation=config.adaptation,
         initialization=config.initialization, opset=settings.opset, parity=parity, versions={}, raw=True,
     )  # fmt: skip
-    return Export(path=path, size=path.stat().st_size, metadata=said)
+    return Export(path=path, size=path.stat().st_size, metadata=metadata)
