@@ -17,7 +17,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str
 
 
 def kill_runs(folder: Path, runs: int) -> int:
-    """How often training was killed, over `runs` runs that all ended in the same bits."""
+    """How often training was killed over `runs` runs that all ended in the same bits."""
     command = [sys.executable, "-m", "tests.kill_runs", str(folder), str(runs), "0"]
     done = subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
@@ -39,7 +39,7 @@ def test_200_killed_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, workers: str) -> None:
+def test_a_signal_saves_and_says_how_to_continue(tmp_path: Path, number: signal.Signals, workers: str) -> None:
     words = [sys.executable, "-m", "fewshot_cli.main", "meta-train", "--preset", "glyphs", "--meta-steps", "400"]
     environment = {**os.environ, **ENVIRONMENT}
     training = subprocess.Popen(
