@@ -1,4 +1,4 @@
-"""What `fewshot adapt` tells of a classifier: how it was chosen, and how far it can be believed."""
+"""What `fewshot adapt` reports of its result: how it was chosen, and how far it can be trusted."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from fewshot_sdk.config.records import Calibration
     from fewshot_sdk.config.regression import RegressorConfig
     from fewshot_sdk.images.doctor import Finding
+    from fewshot_sdk.images.support import SupportSet
 
 
-def recognized(classifier: Classifier, keeper: Classifier) -> int:
-    """How many of the keeper's support pictures a classifier gets right."""
-    images, targets = keeper.support.images, keeper.support.targets
-    return int((classifier.probabilities(images).argmax(1) == targets).sum()) if len(targets) else 0
+def recognized(classifier: Classifier, support: SupportSet) -> int:
+    """How many support pictures the classifier gets right."""
+    if not len(support.targets):
+        return 0
+    return int((classifier.probabilities(support.images).argmax(1) == support.targets).sum())
 
 
 def record(made: Adaptation, right: int, warnings: Sequence[Finding], output: Path) -> dict[str, object]:
-    """What was made, for JSON; right: how many of its support pictures it recognizes."""
+    """An adaptation for JSON; right: how many of its support pictures it recognizes."""
     classifier, config = made.classifier, made.classifier.config
     n = len(classifier.support.targets)
     return {
@@ -44,7 +46,7 @@ def record(made: Adaptation, right: int, warnings: Sequence[Finding], output: Pa
 
 
 def record_of_numbers(config: RegressorConfig, output: Path) -> dict[str, object]:
-    """The same of what was adapted to numbers."""
+    """An adaptation to numbers for JSON."""
     return {
         "output": str(output),
         "initialization": config.initialization.name,
@@ -57,22 +59,22 @@ def record_of_numbers(config: RegressorConfig, output: Path) -> dict[str, object
 
 
 def comparison(outcomes: Sequence[Outcome]) -> str:
-    """What was compared, as a table for people."""
+    """The outcomes as a plain-text table."""
     width = max(14, *(len(o.trial.init) for o in outcomes))
     lines = [f"{'method':<11} {'initialization':<{width}} steps  accuracy ± s.e.  log loss    time"]
     for o in outcomes:
         t = o.trial
         accuracy = f"{100 * t.accuracy:5.1f} ± {100 * t.standard_error:4.1f} %"
-        told = f"{accuracy}  {t.log_loss:8.3f}  {1000 * o.seconds:5.0f} ms"
-        lines.append(f"{t.method:<11} {t.init:<{width}} {t.steps:>5}  {told}")
+        scores = f"{accuracy}  {t.log_loss:8.3f}  {1000 * o.seconds:5.0f} ms"
+        lines.append(f"{t.method:<11} {t.init:<{width}} {t.steps:>5}  {scores}")
     return "\n".join(lines)
 
 
 def calibration(found: Calibration, threshold: float) -> str:
-    """How far the probabilities can be believed, in one line."""
-    text = f"calibration error {found.ece:.1%} (before: {found.ece_before:.1%})"
+    """How far the probabilities can be trusted, in one line."""
+    text = f"calibration error {found.ece:.1%} (at temperature 1: {found.ece_before:.1%})"
     if threshold:
-        text += f"; unknown under {threshold:.1%}, which loses {found.known_lost:.1%} of known pictures"
+        text += f"; unknown below {threshold:.1%}, which loses {found.known_lost:.1%} of known pictures"
         if found.unknown_rejected is not None:
             text += f" and rejects {found.unknown_rejected:.1%} of left-out classes"
     return text if found.auroc is None else f"{text}; AUROC against left-out classes {found.auroc:.3f}"

@@ -1,4 +1,4 @@
-"""Whether a job is done by this process or by a team, and how what it says comes back."""
+"""Running a job in this process or in several worker processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 J = TypeVar("J")
 R = TypeVar("R")
-WORTH_WORKERS = 40_000  # inner steps: under a minute, starting processes gains nothing
+WORTH_WORKERS = 40_000  # inner steps; for less, about a minute, starting processes gains nothing
 
 
 def run_job(work: Callable[[Workers, J], R], job: J, workers: int | None, n_tasks: int, inner_steps: int) -> R:
-    """What `work` gives for a job of `inner_steps` steps in which `n_tasks` can be done side by side.
+    """The result of `work` for a job of `inner_steps` steps in which `n_tasks` can run side by side.
 
-    workers: how many processes; None is one for each core, or this one if the job is short.
-    Raises what `work` raises, and SystemExit with 128 + the signal if a team was told to stop.
+    workers: number of processes; None: one per core, or only this one if the job is short.
+    Raises what `work` raises, and SystemExit with 128 + the signal if a signal stopped the workers.
     """
     from fewshot_sdk.engine.workers import Workers, keep_freed_memory, run_workers
 
@@ -36,7 +36,7 @@ def run_job(work: Callable[[Workers, J], R], job: J, workers: int | None, n_task
 
 
 def n_workers(n_tasks: int, inner_steps: int) -> int:
-    """One worker for each core, but no more than tasks; one alone if there is little to do, or no loopback."""
+    """One worker per core, at most one per task; a single one if the job is short or there is no loopback."""
     from fewshot_sdk.engine.processors import cores
     from fewshot_sdk.engine.workers import loopback_works
 

@@ -1,4 +1,4 @@
-"""The `fewshot` command: parses, calls the library's public names, prints what comes back."""
+"""The `fewshot` command: parses arguments, calls the library, prints the results."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import typer
 
 import fewshot_sdk
 
-# In the order in which --help lists them.
+# In the order of --help.
 from fewshot_cli.commands import adapt, doctor, export, export_learner, predict, serve, demo  # isort: skip
 from fewshot_cli.commands import push, pull, models, info, verify  # isort: skip
 from fewshot_cli.commands import meta_train, evaluate, compare, reproduce  # isort: skip
 from fewshot_cli.group import DEBUG, app
 from fewshot_cli.output import emit
 
-atexit.register(gc.freeze)  # else Python looks for garbage among all of PyTorch as it ends, for a third of a second
+atexit.register(
+    gc.freeze
+)  # otherwise Python searches all of PyTorch's objects for garbage at exit, for a third of a second
 
 __all__ = [
     "adapt", "app", "compare", "demo", "doctor", "evaluate", "export", "export_learner", "info",
@@ -25,8 +27,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         emit(fewshot_sdk.__version__)
         raise typer.Exit
 
@@ -34,11 +36,11 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of a failure.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback when a command fails.")] = False,
 ) -> None:
-    """Few-shot adaptation: meta-train or take an initialization, adapt it to your images, export, predict."""
+    """Few-shot learning: take or meta-train an initialization, adapt it to your pictures, export, predict."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and commands whose options are one dataclass."""
+"""Options and arguments shared by several commands, and commands whose options are a dataclass."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fewshot_sdk.algorithms import Part
 
 T = TypeVar("T")
 
-# What `--help` lists options under, after those that name nothing.
+# The panels of `--help`, after the options without one.
 DATA, LEARNING, RUNNING, WRITING = "Data", "Learning", "Running", "Writing"
 
 
 def options(kind: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
-    """Makes a command of a function of one dataclass: its fields, annotated for typer, are the command's options."""
+    """Turn a function of one dataclass into a command; the fields, annotated for typer, become its options."""
     hints = get_type_hints(kind, include_extras=True)
     taken = [
         Parameter(
@@ -46,7 +46,7 @@ def _workers(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isascii() or not text.isdecimal() or int(text) == 0:
-        raise typer.BadParameter(f"expected auto, or a number from 1, found {text!r}")
+        raise typer.BadParameter(f"expected auto or a positive integer, found {text!r}")
     return int(text)
 
 
@@ -56,28 +56,30 @@ Init = Annotated[str, typer.Argument(help=INIT_HELP, metavar="INIT")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Labels = Annotated[
     Literal["folder", "name"],
-    typer.Option(help="name: all pictures in one folder, named such as cat_001.jpg."),
+    typer.Option(help="folder: one folder per class; name: one for all, with file names such as cat_001.jpg."),
 ]
 Base = Annotated[
     str | None,
-    typer.Option(help="The initialization that a delta is on. Default: the one it names.", show_default=False),
+    typer.Option(help="Initialization to which a delta belongs. Default: the one it names.", show_default=False),
 ]
 Vendor = Annotated[
     Path | None,
     typer.Option(
-        help="Folder dist of the npm package onnxruntime-web, to be copied beside the page, which then needs no "
-        "other host. Default: the page fetches it from a public CDN and checks its hash.",
+        help="Folder dist of the npm package onnxruntime-web, to copy next to the page so that it needs no other host. "
+        "Default: the page fetches it from a public CDN and checks its hash.",
         show_default=False,
     ),
 ]
 ClassesOf = Annotated[
     Literal["test", "val", "train"],
-    typer.Option(help="Which classes of its split; only mini-imagenet has val.", rich_help_panel=DATA),
+    typer.Option(
+        help="Classes to draw from, by the data set's split; only mini-imagenet has val.", rich_help_panel=DATA
+    ),
 ]
 Root = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the data set's zips. Default: FEWSHOT_DATA, else a download.",
+        help="Folder with the data set's files. Default: its folder in $FEWSHOT_DATA, else a download.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -85,19 +87,19 @@ Root = Annotated[
 Trainable = Annotated[
     Part | None,
     typer.Option(
-        help="What gradient steps move; norm: the normalization layers' scales and shifts, and the head. Default: all, "
-        "or what the initialization or the algorithm says.",
+        help="Parameters that gradient steps change; norm: scales and shifts of the normalization layers, and the "
+        "head. Default: all, or what the initialization or the algorithm prescribes.",
         show_default=False,
         rich_help_panel=LEARNING,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="What all random choices come from.", rich_help_panel=RUNNING)]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=RUNNING)]
 WorkerCount = Annotated[
     int | None,
     typer.Option(
         parser=_workers,
         metavar="auto|N",
-        help="Processes that share the tasks. auto, the default: one per core, one alone if the job is short.",
+        help="Worker processes that share the tasks. Default: auto, one per core; a single one if the job is short.",
         show_default=False,
         rich_help_panel=RUNNING,
     ),

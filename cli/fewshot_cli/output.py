@@ -1,4 +1,4 @@
-"""The only place that prints: data on stdout, everything for people on stderr."""
+"""The only module that prints: data on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from typing import TextIO, TypeVar, cast
 from fewshot_cli.streams import Messages, data, messages
 
 T = TypeVar("T")
-Count = Callable[[int, int, str], None]  # done, of how many, and a note
+Count = Callable[[int, int, str], None]  # done, total, note
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 
 
 def emit(text: str) -> None:
-    """A line of data, or a few. Raises SaveError if they cannot be written, BrokenPipeError if nobody reads on."""
+    """Print data. Raises SaveError if it cannot be written, BrokenPipeError if its reader has gone."""
     with data() as stream:
         _write(stream, text)
 
 
 def emit_json(value: object) -> None:
-    """Data as JSON."""
+    """Print data as JSON; raises as `emit` does."""
     emit(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def say(text: str) -> None:
-    """A line for the person who watches, or a few; dropped where they cannot be shown."""
+    """Print a message; it is dropped if it cannot be shown."""
     with messages() as stream:
         _write(stream, text)
 
 
 def _write(stream: TextIO | Messages, text: str) -> None:
-    """The text as any terminal can show it: what a file's name may hold beyond that, escaped."""
+    """Write the text as any terminal can show it, other characters (a file name may hold any) escaped."""
     shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     encoding = stream.encoding or "utf-8"
     stream.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -46,7 +46,7 @@ def _write(stream: TextIO | Messages, text: str) -> None:
 def progress(
     items: Iterable[T], total: int, title: str, describe: Callable[[T], str], plain_seconds: float | None = None
 ) -> Iterator[T]:
-    """The items, `total` of them, which are counted as they go by; see `counted`."""
+    """The `total` items, counted as they are consumed; see `counted`."""
     with counted(title, plain_seconds) as count:
         count(0, total, "")
         for done, item in enumerate(items, 1):
@@ -56,9 +56,9 @@ def progress(
 
 @contextmanager
 def counted(title: str, plain_seconds: float | None = None) -> Iterator[Count]:
-    """A function to show how many of how many are done, with a note; first how many are done at the beginning.
+    """A function that shows progress; its first call tells how many are done at the start.
 
-    On a terminal it is a bar with the time left; elsewhere a line, the next at least `plain_seconds` later.
+    On a terminal this is a bar with the time left; elsewhere lines, at least `plain_seconds` apart.
     """
     pause = PLAIN_SECONDS if plain_seconds is None else plain_seconds
     with _bar(title) if Messages(sys.stderr).isatty() else nullcontext(_lines(title, pause)) as count:

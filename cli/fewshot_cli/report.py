@@ -1,4 +1,4 @@
-"""What `fewshot adapt` puts into report.html."""
+"""The report.html that `fewshot adapt` writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, seconds: float, base: str = "") -> str:
-    """The page of an adaptation that took `seconds` from reading to the end; base: the option that a delta needs."""
+    """The page of an adaptation that took `seconds` from reading to the end; base: the `--base` that a delta needs."""
     classifier, config = made.classifier, made.classifier.config
     chosen = next(
         (
@@ -47,10 +47,9 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         held_out = HeldOutAnswers(probabilities=probabilities, targets=answers.targets, rows=answers.rows)
     notes = [made.reason[:1].upper() + made.reason[1:] + "."]
     if config.threshold:
-        notes.append(f"A picture under {config.threshold:.0%} is called unknown.")
+        notes.append(f"A picture whose best class has a probability below {config.threshold:.0%} is called unknown.")
     if config.calibration:
-        said = calibration(config.calibration, config.threshold)
-        notes.append(f"On held-out pictures: {said}.")
+        notes.append(f"On held-out pictures: {calibration(config.calibration, config.threshold)}.")
     folder, file = shlex.quote(str(output)), shlex.quote(f"{output}.onnx")
     page = Report(
         title=f"{output.name}: {len(classifier.labels)} classes from {len(classifier.support.targets)} pictures",

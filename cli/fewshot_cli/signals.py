@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a lost terminal during long work: finish the step in hand, save, leave."""
+"""Ctrl-C, SIGTERM and a lost terminal during long work: finish the current step, save, exit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fewshot_cli.output import say
 
 @contextmanager
 def stoppable(*, patient: bool = False) -> Iterator[list[int]]:
-    """A list that SIGINT, SIGTERM and SIGHUP are added to. A second one stops at once.
+    """A list to which SIGINT, SIGTERM and SIGHUP are added as they arrive; a second signal stops at once.
 
-    SIGHUP, of a terminal that is gone, is left alone where it is ignored, as under nohup.
+    SIGHUP, sent when the terminal is gone, stays ignored where it already is, as under nohup.
 
-    patient: not even a second one does, and nothing is said: for workers, which get the terminal's
-    signal and their parent's.
+    patient: a second signal does not stop either, and nothing is printed: for workers, which get the
+    terminal's signal and their parent's.
     """
     received: list[int] = []
 
@@ -26,7 +26,7 @@ def stoppable(*, patient: bool = False) -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
         if not patient:
-            say("\nstopping after this step (once more to stop at once)")
+            say("\nstopping after this step; interrupt again to stop at once")
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""Standard output and standard error where they may be closed, full, or read by nobody."""
+"""Standard output and standard error that may be closed, full, or without a reader."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from fewshot_sdk.errors import SaveError
 
 
 def open_closed_streams() -> None:
-    """Puts the null device where a standard stream is closed, lest a file takes its number and what is said there."""
+    """Open the null device for closed standard streams, lest a file gets their number and receives their output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number: this one
 
 
 @contextmanager
 def data() -> Iterator[TextIO]:
-    """Standard output. Raises SaveError if it cannot be written, BrokenPipeError if nobody reads on."""
+    """Standard output. Raises SaveError if it cannot be written to, BrokenPipeError if its reader has gone."""
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, "it is closed")
         yield sys.stdout
     except BrokenPipeError:
         raise
-    except (OSError, ValueError) as error:  # a ValueError if it was closed meanwhile
-        sys.stdout = None  # else Python tries again as it ends, complains, and exits with 120
+    except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
+        sys.stdout = None  # otherwise Python tries again at exit, complains, and exits with 120
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise SaveError(f"cannot write to standard output: {reason.lower()}; what it should hold is lost") from None
+        raise SaveError(f"cannot write to standard output: {reason.lower()}; the output is lost") from None
 
 
 class Messages(io.TextIOBase):
-    """A stream for people, whose failures end no work: `refused` says whether there was one."""
+    """A stream for messages, whose failures do not stop the work; `refused` tells whether one occurred."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
@@ -46,7 +46,7 @@ class Messages(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The stream's."""
+        """The stream's encoding."""
         return getattr(self.stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
@@ -57,12 +57,12 @@ class Messages(io.TextIOBase):
             return False
 
     def write(self, text: str) -> int:
-        """Hands on the text, unless one was refused before."""
+        """Write the text, unless an earlier one was refused."""
         self._try(lambda stream: stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        """Hands on what is held back."""
+        """Flush the stream."""
         self._try(lambda stream: stream.flush())
 
     def _try(self, call: Callable[[TextIO], object]) -> None:
@@ -76,7 +76,7 @@ class Messages(io.TextIOBase):
 
 @contextmanager
 def messages() -> Iterator[Messages]:
-    """Standard error; after a first refusal nothing goes there any more."""
+    """Standard error; after a first refusal nothing is written to it any more."""
     stream = Messages(sys.stderr)
     try:
         yield stream

@@ -1,4 +1,4 @@
-"""The options that decide which initialization comes out: the recipe they make, and the command they are kept as."""
+"""Options that determine the initialization, the recipe they make, and the command that records them."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What decides which initialization comes out; None is the preset's. In the order in which it is recorded."""
+    """Options that determine the initialization, in the order of the recorded command; None: the preset's."""
 
     preset: Annotated[
         str,
         typer.Option(
-            help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way, omniglot-protonet; of "
-            "numbers sine."
+            help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way, omniglot-protonet; for "
+            "numbers: sine."
         ),
     ]
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="In place of the preset's network: timm:NAME or timm:user/repo, a model of the timm library with its "
-            "weights from the Hub and pictures as it expects them; needs fewshot-sdk[timm].",
+            help="Instead of the preset's network: timm:NAME or timm:user/repo, a model of the timm library with "
+            "weights from the Hub, and pictures as it expects them; needs fewshot-sdk[timm].",
             rich_help_panel=LEARNING,
         ),
     ] = None
     algorithm: Annotated[
         AlgorithmName | None,
         typer.Option(
-            help="In place of the preset's, reptile. All but reptile and fomaml have SGD inside and Adam outside.",
+            help="Default: the preset's, mostly reptile. All but reptile and fomaml use SGD in the inner loop and Adam "
+            "in the outer.",
             rich_help_panel=LEARNING,
         ),
     ] = None
@@ -52,8 +53,8 @@ class TrainingOptions:
         int | None,
         typer.Option(
             min=0,
-            help="Pictures of each class kept for the last mini-batch of a task; 0: it draws like the others. "
-            "Default: 0 for fomaml, half for maml and its kin.",
+            help="Pictures per class reserved for a task's last mini-batch; 0: it is drawn like the others. "
+            "Default: 0 for reptile and fomaml, half of them for the others.",
             rich_help_panel=LEARNING,
         ),
     ] = None
@@ -61,8 +62,8 @@ class TrainingOptions:
         bool,
         typer.Option(
             "--replacement",
-            help="Draw each mini-batch from all pictures of a task anew, in place of passes over them, "
-            "where one is not all of them.",
+            help="Draw each mini-batch from all pictures of a task instead of making passes over them; for "
+            "mini-batches smaller than the task.",
             rich_help_panel=LEARNING,
         ),
     ] = False
@@ -70,16 +71,16 @@ class TrainingOptions:
         int | None,
         typer.Option(
             min=0,
-            help="Epochs of supervised training, to tell all training classes apart, before the outer steps; 0: none. "
-            "Default: the preset's.",
+            help="Epochs of supervised training on all training classes before the outer steps; 0: none. Default: the "
+            "preset's.",
             rich_help_panel=LEARNING,
         ),
     ] = None
     outer: Annotated[
         Outer | None,
         typer.Option(
-            help="What takes the outer steps: sgd goes a part of the way; the others are PyTorch's, momentum 0.9. "
-            "Default: the preset's or the algorithm's.",
+            help="Outer optimizer: sgd is plain descent; the others are PyTorch's (momentum: 0.9). Default: the "
+            "preset's or the algorithm's.",
             rich_help_panel=LEARNING,
         ),
     ] = None
@@ -88,23 +89,26 @@ class TrainingOptions:
         typer.Option(
             min=0,
             max=1,
-            help="The first outer step's: a part of the way, or a rate. Default: the preset's or the optimizer's.",
+            help="Size of the first outer step: a fraction of the way, or a learning rate. Default: the preset's or "
+            "the optimizer's.",
             rich_help_panel=LEARNING,
         ),
     ] = None
     tasks_per_step: Annotated[
         int | None,
-        typer.Option(min=1, help="1 is serial Reptile. Default: the preset's.", rich_help_panel=LEARNING),
+        typer.Option(
+            min=1, help="Tasks per outer step; 1 is serial Reptile. Default: the preset's.", rich_help_panel=LEARNING
+        ),
     ] = None
     meta_steps: Annotated[
         int | None,
-        typer.Option(min=0, help="Outer steps. Default: the preset's. 0: pre-training alone, as a baseline."),
+        typer.Option(min=0, help="Outer steps; 0: pre-training only, as a baseline. Default: the preset's."),
     ] = None
     seed: Seed = 0
 
     @property
     def command(self) -> str:
-        """What repeats this training: each option that is set."""
+        """The command that repeats this training: every option that is set."""
         words = "fewshot meta-train"
         for field in fields(TrainingOptions):
             value = getattr(self, field.name)
@@ -113,9 +117,9 @@ class TrainingOptions:
         return words
 
     def recipe(self, network: Initialization | None = None) -> Recipe | Regression:
-        """The preset with what is asked for in its place. network: the timm model that --backbone names.
+        """The preset with these options applied. network: the timm model that --backbone names.
 
-        Without an outer step no head is learned for the tasks: a dense one gives way to zeros.
+        Without outer steps no head is learned for the tasks, so a dense head becomes a zero head.
         """
         from fewshot_sdk.config.presets import moving_only, preset, pretrained_for, with_algorithm
         from fewshot_sdk.config.regression import PRESETS, by_algorithm
@@ -144,7 +148,7 @@ class TrainingOptions:
         from fewshot_sdk.config.presets import with_outer
 
         meta = recipe.meta if self.outer is None else with_outer(recipe.meta, self.outer)
-        asked: dict[str, float | None] = {
+        changes: dict[str, float | None] = {
             "tail_shots": self.tail_shots,
             "replacement": self.replacement or None,
             "meta_steps": self.meta_steps,
@@ -152,8 +156,8 @@ class TrainingOptions:
         }
         if self.step_size is not None:
             final = meta.final_step_size * self.step_size / meta.step_size
-            asked |= {"step_size": self.step_size, "final_step_size": final}
-        meta = meta.replace(**{name: value for name, value in asked.items() if value is not None})
+            changes |= {"step_size": self.step_size, "final_step_size": final}
+        meta = meta.replace(**{name: value for name, value in changes.items() if value is not None})
         drawn = meta.n_way * (meta.k_shot - meta.tail_shots)
         if meta.replacement and recipe.inner.batch_size >= drawn:
             raise ConfigError(
@@ -163,10 +167,10 @@ class TrainingOptions:
         return meta
 
     def _check_for_pretraining_alone(self, recipe: Recipe) -> None:
-        outside = (self.algorithm, self.tail_shots, self.outer, self.step_size, self.tasks_per_step)
-        if recipe.pretraining is None or self.replacement or any(word is not None for word in outside):
+        outer = (self.algorithm, self.tail_shots, self.outer, self.step_size, self.tasks_per_step)
+        if recipe.pretraining is None or self.replacement or any(value is not None for value in outer):
             raise ConfigError(
-                "--meta-steps 0 is for pre-training alone: it takes --pretrain EPOCHS, or a preset that pre-trains, "
+                "--meta-steps 0 means pre-training only: it takes --pretrain EPOCHS, or a preset that pre-trains, "
                 "and no --algorithm, --tail-shots, --replacement, --outer, --step-size or --tasks-per-step"
             )
 
@@ -177,6 +181,8 @@ def _on(network: Initialization, recipe: Recipe) -> Recipe:
 
     backbone = network.recipe.backbone
     if not isinstance(backbone, Timm):
-        raise ConfigError("the checkpoint is of a training without --backbone; resume it as it was begun")
+        raise ConfigError(
+            "the checkpoint belongs to a training without --backbone; resume it with the options it was started with"
+        )
     named = recipe.replace(preset=f"{recipe.preset}-{backbone.name}")
     return recipe_for(named, backbone, network.recipe.preprocessing)

@@ -1,4 +1,4 @@
-"""What is told while pictures are read and compared: progress, and the doctor's warnings."""
+"""Progress while pictures are read and methods compared, and the doctor's warnings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def watched(files: Iterator[SourceFile], total: int) -> Iterator[SourceFile]:
-    """Progress of reading, once it takes longer than a second."""
+    """The files, with progress shown if reading takes longer than a second."""
     return progress(files, total, "reading", lambda file: Path(file.name).name, plain_seconds=1.0)
 
 
 def cross_validated(work: Iterator[str], total: int) -> Iterator[str]:
-    """Progress of cross-validation, once it takes longer than a second."""
+    """The steps, with progress shown if cross-validation takes longer than a second."""
     return progress(work, total, "cross-validating", str, plain_seconds=1.0)
 
 
 def warn(finding: Finding) -> None:
-    """A warning of the doctor's."""
+    """Print a warning of the doctor."""
     say(f"warning: {finding.message}")

@@ -11,7 +11,7 @@ from fewshot_sdk.storage.repositories import Opened, open_named
 from tests.conftest import Run, draw_folder
 
 
-def test_adapting_tells_what_it_compared_and_why_it_chose(
+def test_adapting_reports_what_it_compared_and_why_it_chose(
     run: Run, saved: Path, drawings: Path, tmp_path: Path
 ) -> None:
     code, out, err = run("adapt", "--support", drawings, "--init", saved, "--output", tmp_path / "m", "--json")
@@ -31,7 +31,7 @@ def test_adapting_tells_what_it_compared_and_why_it_chose(
     assert "| AUROC against classes left out |" in card
 
 
-def test_one_picture_a_class_is_told_and_takes_the_default(run: Run, saved: Path, tmp_path: Path) -> None:
+def test_one_picture_per_class_is_reported_and_takes_the_default(run: Run, saved: Path, tmp_path: Path) -> None:
     one = draw_folder(tmp_path / "one", shots=1)
     code, out, err = run("adapt", "--support", one, "--init", saved, "--output", tmp_path / "m", "--json")
     assert code == 0
@@ -60,7 +60,7 @@ def test_a_class_is_added_to_a_classifier(run: Run, saved: Path, drawings: Path,
     assert "name its folder with --init" in err
 
 
-def test_what_is_added_is_looked_at_first(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
+def test_added_pictures_are_examined_first(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
     model = tmp_path / "m"
     assert run("adapt", "--support", drawings, "--init", saved, "--steps", 2, "--output", model)[0] == 0
     (tmp_path / "more").mkdir()
@@ -77,7 +77,7 @@ def test_what_is_added_is_looked_at_first(run: Run, saved: Path, drawings: Path,
     assert "is among the old pictures" in (tmp_path / "y" / "report.html").read_text()
 
 
-def test_one_picture_a_class_becomes_a_classifier_that_can_say_unknown(
+def test_one_picture_per_class_becomes_a_classifier_that_can_say_unknown(
     run: Run, saved: Path, drawings: Path, tmp_path: Path
 ) -> None:
     one = draw_folder(tmp_path / "one", shots=1)
@@ -96,7 +96,7 @@ def test_one_picture_a_class_becomes_a_classifier_that_can_say_unknown(
         ("file/x", "file is a file, not a folder; name another"),
     ],
 )
-def test_an_output_that_cannot_be_is_told_before_the_work(
+def test_an_impossible_output_is_reported_before_the_work(
     run: Run, saved: Path, tmp_path: Path, output: str, says: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -105,10 +105,10 @@ def test_an_output_that_cannot_be_is_told_before_the_work(
     assert says in err
 
 
-def test_steps_are_reptiles(run: Run, drawings: Path, tmp_path: Path) -> None:
+def test_steps_are_only_for_reptile(run: Run, drawings: Path, tmp_path: Path) -> None:
     code, _, err = run("adapt", "--support", drawings, "--method", "probe", "--steps", 5, "--output", tmp_path / "m")
     assert code == 2
-    assert "--steps are Reptile's; --method probe takes none" in err
+    assert "--steps is for Reptile; --method probe takes no steps" in err
 
 
 @pytest.mark.parametrize(("words", "settings"), [((), {}), (("--steps", 3), {"steps": 3})], ids=["auto", "steps"])

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.conftest import Run, draw_folder
 
 
-def test_what_names_hold_beyond_text_is_shown_escaped(run: Run, tmp_path: Path) -> None:
+def test_control_characters_in_names_are_shown_escaped(run: Run, tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "set")
     (folder / "ant" / "no\x1b[31m.png").write_bytes(b"none")
     code, out, _ = run("doctor", folder)

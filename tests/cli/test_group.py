@@ -75,10 +75,10 @@ def test_ctrl_c_is_exit_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (code, out, err) == (130, "", "interrupted\n")
 
 
-def test_where_there_is_no_torch_it_says_so(run: Run, drawings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_torch_is_reported(run: Run, drawings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     monkeypatch.setattr("fewshot_sdk.artifacts.opening.load_bundled", missing)
     code, _, err = run("adapt", "--support", drawings, "--output", "o")
-    assert (code, err) == (1, "error: this command needs torch, which is not installed here; pip install torch\n")
+    assert (code, err) == (1, "error: this command needs torch, which is not installed; run: pip install torch\n")

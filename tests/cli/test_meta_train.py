@@ -1,4 +1,4 @@
-"""`fewshot meta-train`; what it calls is in tests/meta/test_run.py."""
+"""`fewshot meta-train`; the function it calls is tested in tests/meta/test_run.py."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def _tiny_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parsed(command: str) -> MetaTrainOptions:
-    """The options of a recorded command, as typer reads them."""
+    """The options of a recorded command, as typer parses them."""
     known = get_command(app).commands["meta-train"]  # type: ignore[attr-defined]
     context = known.make_context("meta-train", [*shlex.split(command)[2:], "--output", "init"])
     return MetaTrainOptions(**context.params)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_command_of_a_bundled_initialization_is_that_of_its_recipe(name: str) -> None:
+def test_the_command_of_a_bundled_initialization_gives_its_recipe(name: str) -> None:
     init = load_any(name)
     given = parsed(init.provenance.command)
     assert given.command == init.provenance.command
     assert given.recipe() == init.recipe
 
 
-def test_a_command_records_what_decides_the_result_in_one_order() -> None:
+def test_a_command_records_the_options_that_determine_the_result_in_a_fixed_order() -> None:
     command = (
         "fewshot meta-train --preset glyphs --backbone timm:x --algorithm maml --trainable head --tail-shots 2 "
         "--replacement --pretrain 3 --outer adam --step-size 0.2 --tasks-per-step 1 --meta-steps 4 --seed 5"
@@ -81,7 +81,7 @@ def test_the_recorded_command_trains_the_same_again(run: Run, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("_tiny_glyphs")
-def test_training_draws_how_it_went(run: Run, tmp_path: Path) -> None:
+def test_training_writes_metrics_and_a_curve(run: Run, tmp_path: Path) -> None:
     words = ["meta-train", "--preset", "glyphs", "--meta-steps", 5, "--evaluate-every", 2]
     assert run(*words, "--output", tmp_path / "init")[0] == 0
     found = [json.loads(line) for line in (tmp_path / "init" / "metrics.jsonl").read_text().splitlines()]
@@ -101,7 +101,7 @@ def test_it_pretrains_alone_for_a_baseline(run: Run, tmp_path: Path, monkeypatch
     words = ["meta-train", "--preset", "glyphs", "--pretrain", 2, "--meta-steps", 0, "--output"]
     code, _, err = run(*words, tmp_path / "alone")
     assert code == 0
-    assert "pre-training for 2 epochs; the first tells how long it takes\npre-training: 1 of 2, loss " in err
+    assert "pre-training for 2 epochs; the time left is known after the first\npre-training: 1 of 2, loss " in err
     init = load(tmp_path / "alone")
     assert (init.recipe.head, init.recipe.meta.meta_steps, init.provenance.meta_steps_done) == ("zero", 0, 0)
     assert init.provenance.command == "fewshot meta-train --preset glyphs --pretrain 2 --meta-steps 0 --seed 0"
@@ -147,7 +147,7 @@ def test_it_trains_on_numbers(run: Run, tmp_path: Path) -> None:
         (["sine", "--backbone", "timm:none"], "sine is for numbers: leave out --root"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_is_read(
+def test_impossible_options_are_reported_before_anything_is_read(
     run: Run, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets, "open_dataset", lambda *_: pytest.fail("it went on"))
@@ -175,7 +175,7 @@ def test_wrong_usage_is_exit_2(run: Run, words: list[str], said: str, tmp_path: 
 @pytest.mark.parametrize(
     "words", [["glyphs"], ["glyphs", "--resume"], ["sine"], ["glyphs", "--pretrain", 2, "--meta-steps", 0]]
 )
-def test_a_second_one_at_the_same_output_is_refused_at_once(
+def test_a_second_training_at_the_same_output_is_refused_at_once(
     run: Run, words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fewshot_sdk.meta.run.check_free", lambda _: pytest.fail("it went on"))
@@ -189,7 +189,7 @@ def test_a_second_one_at_the_same_output_is_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
-def test_help_has_each_option_once_and_those_of_the_recipe_in_a_panel(run: Run) -> None:
+def test_help_lists_each_option_once_and_those_of_the_recipe_in_a_panel(run: Run) -> None:
     code, out, _ = run("meta-train", "--help")
     assert code == 0
     first, _, rest = out.partition("\nLearning:\n")

@@ -18,7 +18,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str
 
 
 def kill_runs(folder: Path, runs: int) -> tuple[int, int]:
-    """How often training was killed and resumed, over `runs` runs that all ended in the same bits."""
+    """How often training was killed and resumed over `runs` runs that all ended in the same bits."""
     command = [sys.executable, "-m", "tests.kill_runs", str(folder), str(runs), "0"]
     done = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def test_200_killed_runs(tmp_path: Path) -> None:
         pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_and_says_how_to_continue(
     tmp_path: Path,
     omniglot_root: Path,
     number: signal.Signals,

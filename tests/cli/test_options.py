@@ -12,7 +12,7 @@ from fewshot_cli.options import RUNNING, Seed, options
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A command's options."""
+    """The options of a command."""
 
     name: Annotated[str, typer.Argument(help="Whom to greet.")]
     seed: Seed = 7
@@ -38,14 +38,14 @@ def app(asked: list[Wanted]) -> App:
     return app
 
 
-def test_a_dataclass_is_a_commands_options(app: App, asked: list[Wanted]) -> None:
+def test_a_dataclass_gives_the_options_of_a_command(app: App, asked: list[Wanted]) -> None:
     for words in (["ada"], ["ada", "--shots", "1", "--shots", "5", "--loud", "--seed", "2"]):
         with pytest.raises(SystemExit, match="0"):
             app(words)
     assert asked == [Wanted(name="ada"), Wanted(name="ada", shots=[1, 5], loud=True, seed=2)]
 
 
-def test_what_a_field_forbids_is_wrong_usage(app: App, asked: list[Wanted]) -> None:
+def test_a_value_that_a_field_forbids_is_wrong_usage(app: App, asked: list[Wanted]) -> None:
     for words in ([], ["ada", "--shots", "0"], ["ada", "--given", "x"]):
         with pytest.raises(SystemExit, match="2"):
             app(words)
@@ -61,6 +61,6 @@ def test_help_lists_options_in_panels_those_without_one_first(app: App, capsys: 
     assert titles == ["Arguments:", "Options:", f"{RUNNING}:"]
     first, _, last = shown.partition(f"{RUNNING}:")
     assert ("--loud" in first, "--help" in first, "--seed" in first, "--seed" in last) == (True, True, False, True)
-    texts = (("--loud", "In capitals."), ("--help", "Show this"), ("--seed", "What all"))
+    texts = (("--loud", "In capitals."), ("--help", "Show this"), ("--seed", "Random seed"))
     lines = {word: next(line for line in shown.splitlines() if word in line) for word, _ in texts}
     assert len({lines[word].index(text) for word, text in texts}) == 1  # one column through all panels

@@ -10,7 +10,9 @@ from PIL import Image
 from tests.conftest import Run
 
 
-def test_what_is_unknown_is_told_with_the_nearest_label(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
+def test_an_unknown_picture_is_reported_with_the_nearest_label(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
     words = ("--support", drawings, "--init", saved, "--method", "probe", "--reject-rate", 0.9)
     assert run("adapt", *words, "--output", tmp_path / "m")[0] == 0
     blank = tmp_path / "blank.png"
@@ -22,7 +24,7 @@ def test_what_is_unknown_is_told_with_the_nearest_label(run: Run, saved: Path, d
     assert said["probabilities"][said["nearest"]] == said["probability"]
 
 
-def test_people_get_lines(run: Run, model: Path, saved: Path, drawings: Path) -> None:
+def test_without_json_the_output_is_lines(run: Run, model: Path, saved: Path, drawings: Path) -> None:
     code, out, err = run("predict", model, drawings / "ant" / "0.png", drawings / "bee" / "1.png")
     assert (code, err) == (0, "")
     assert len(out.splitlines()) == 2

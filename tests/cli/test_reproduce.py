@@ -26,7 +26,7 @@ def test_taylor_writes_data_pictures_and_a_verdict(
 ) -> None:
     monkeypatch.setattr(taylor, "KS", (2, 3))
     monkeypatch.chdir(tmp_path)
-    assert run("reproduce", "taylor") == 0  # the output is named as the figure, if not otherwise
+    assert run("reproduce", "taylor") == 0  # the output is named after the figure by default
     said = capsys.readouterr().out
     assert said.startswith("The paper's coefficients hold: ")
     data = json.loads((tmp_path / "taylor" / "data.json").read_text())
@@ -41,7 +41,7 @@ def test_taylor_writes_data_pictures_and_a_verdict(
     assert "already holds something" in capsys.readouterr().err
 
 
-def test_a_coefficient_off_by_two_percent_is_said_not_to_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_coefficient_off_by_two_percent_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     def off(k: int, seed: int) -> dict[str, Coefficients]:
         return {a: Coefficients(c0=theory(a, k)[0], c1=1.02 * theory(a, k)[1], rest=0) for a in COMPARED}
 
@@ -82,7 +82,7 @@ def test_what_was_measured_is_kept_and_resumed(
     assert run(*words, tmp_path / "whole") == 0
     monkeypatch.setattr(sine_waves, "measured", interrupted)
     assert run(*words, tmp_path / "figure") == 130
-    assert "figure.checkpoint, --resume goes on" in capsys.readouterr().err
+    assert "figure.checkpoint, --resume continues" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if "figure" in path.name] == ["figure.checkpoint"]
     assert run(*words, tmp_path / "figure") == 1
     assert "continue it with --resume" in capsys.readouterr().err
@@ -97,7 +97,7 @@ def test_what_was_measured_is_kept_and_resumed(
     assert whole == again
     assert not (tmp_path / "figure.checkpoint").exists()
     assert run(*words, tmp_path / "other", "--resume") == 1
-    assert "to go on from; leave --resume out" in capsys.readouterr().err
+    assert "to continue from; leave --resume out" in capsys.readouterr().err
 
 
 def test_workers_share_what_is_measured_to_the_same_numbers(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_workers_share_what_is_measured_to_the_same_numbers(tmp_path: Path) -> N
     assert alone == shared
 
 
-def test_a_checkpoint_that_is_none_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_checkpoint_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("reproduce", "taylor", "--workers", 1, "--output", tmp_path / "x", "--resume")
     (tmp_path / "x.checkpoint").mkdir()
     assert run(*words) == 1
@@ -130,7 +130,7 @@ def test_the_interval_is_students_over_the_seeds() -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["--resume"]])
-def test_a_second_one_at_the_same_output_is_refused_at_once(
+def test_a_second_run_at_the_same_output_is_refused_at_once(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("fewshot_cli.commands.reproduce.check_free", lambda _: pytest.fail("it went on"))

@@ -1,4 +1,4 @@
-"""What the command loads, each in a process of its own."""
+"""What commands import, each run in its own process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 
 
 def shell(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Runs the command as a person does, in a process of its own."""
+    """Run the command in its own process, as a user does."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}
     command = [sys.executable, *words]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **settings)  # type: ignore[call-overload, no-any-return]
@@ -67,7 +67,7 @@ def test_the_doctor_imports_no_torch(drawings: Path) -> None:
     assert not imported & {"torch", "onnx", "onnxruntime", "onnxscript", "huggingface_hub", "safetensors"}
 
 
-def test_a_broken_support_folder_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+def test_a_broken_support_folder_is_reported_before_torch_is_loaded(tmp_path: Path) -> None:
     words = ["adapt", "--support", str(tmp_path), "--output", str(tmp_path / "o")]
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words)
     assert done.returncode == 1
@@ -76,7 +76,7 @@ def test_a_broken_support_folder_is_told_before_torch_is_loaded(tmp_path: Path) 
 
 
 def test_adapting_imports_neither_pytorchs_compiler_nor_onnx(saved: Path, drawings: Path, tmp_path: Path) -> None:
-    """A sum of tensors without memory, or an optimizer, imports torch._dynamo, and that sympy and onnx."""
+    """Summing tensors on the meta device, or an optimizer, imports torch._dynamo, which imports sympy and onnx."""
     words = ["adapt", "--support", str(drawings), "--init", str(saved), "--output", str(tmp_path / "o")]
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words)
     assert done.returncode == 0, done.stderr

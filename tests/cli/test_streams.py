@@ -60,15 +60,13 @@ def test_a_bar_goes_on_when_its_terminal_is_gone(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("stream", "reason"), [(0, "no space left on device"), (2, "i/o operation on closed file"), (3, "it is closed")]
 )
-def test_data_that_cannot_be_written_are_told(stream: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_cannot_be_written_is_reported(stream: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", broken()[stream])
     with pytest.raises(SaveError, match=f"cannot write to standard output: {reason}"):
         output.emit("data")
 
 
-def test_a_reader_that_has_left_is_not_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_closed_pipe_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdout", broken()[1])
     with pytest.raises(SystemExit) as stop:
         app(["--version"])
@@ -77,7 +75,7 @@ def test_a_reader_that_has_left_is_not_told(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("where", [">/dev/full", ">&-"])
-def test_lost_data_are_one_sentence_and_exit_1(where: str) -> None:
+def test_lost_data_is_one_sentence_and_exit_1(where: str) -> None:
     done = shell(f'"$@" --version {where}')
     assert done.returncode == 1
     assert done.stderr.startswith("error: cannot write to standard output: ")

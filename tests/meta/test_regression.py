@@ -200,10 +200,10 @@ def test_numbers_of_all_countries_are_read(tmp_path: Path, text: str) -> None:
 def test_a_table_of_its_columns_takes_the_bundled_initialization(run: Run, points: Path, tmp_path: Path) -> None:
     code, _, err = run("adapt", "--support", points, "--output", tmp_path / "curve")
     assert code == 0
-    assert "numbers in the columns x, y: taking the initialization sine" in err
+    assert "numbers in the columns x, y: using the initialization sine" in err
     assert load_regressor(tmp_path / "curve").config.initialization.name == "sine"
     code, _, err = run("adapt", "--support", points, "--method", "probe", "--output", tmp_path / "other")
-    assert (code, "sine is for numbers: of adapt's options" in err) == (1, True)
+    assert (code, "sine is for numbers: adapt takes only --steps" in err) == (1, True)
     pictures = tmp_path / "pictures.csv"
     pictures.write_text("path,label,x,y\nnone.png,ant,1,2\n")
     assert "holds only the class 'ant'" in run("adapt", "--support", pictures, "--output", tmp_path / "other")[2]
@@ -224,14 +224,17 @@ def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
         ),
         (["adapt", "--support", points, "--init", saved, "--output", out], "expected a header with the columns path"),
         (["adapt", "--support", drawings, "--init", init, "--output", out], "which is for numbers: adapt it to a CSV"),
-        (["adapt", "--support", points, "--init", init, "--delta", "int8", "--output", out], "it takes --steps and"),
-        (["evaluate", init, "--baseline", "random"], "of evaluate's options it takes --shots"),
-        (["evaluate", init, "--ways", 5], "of evaluate's options it takes --shots"),
+        (["adapt", "--support", points, "--init", init, "--delta", "int8", "--output", out], "takes only --steps"),
+        (["evaluate", init, "--baseline", "random"], "evaluate takes only --shots"),
+        (["evaluate", init, "--ways", 5], "evaluate takes only --shots"),
         (["compare", init, saved], "which is for numbers"),
-        (["export", curve, "--output", f"{out}.onnx", "--precision", "int8"], "of options --opset alone"),
-        (["predict", tmp_path / "curve.onnx", picture], "0.png: expected a number or a .csv, for"),
-        (["predict", curve, picture], "0.png: expected a number or a .csv, for"),
-        (["predict", tmp_path / "curve.onnx", "1,2"], "1,2: expected 1 numbers with commas between: x"),
+        (["export", curve, "--output", f"{out}.onnx", "--precision", "int8"], "export takes only --output, --opset"),
+        (["predict", tmp_path / "curve.onnx", picture], "0.png: expected a number or a .csv, because"),
+        (["predict", curve, picture], "0.png: expected a number or a .csv, because"),
+        (
+            ["predict", tmp_path / "curve.onnx", "1,2"],
+            "1,2: expected one value for each of x, separated by commas, found 2",
+        ),
         (
             ["meta-train", "--preset", "sine", "--root", tmp_path, "--output", out],
             "sine is for numbers: leave out",

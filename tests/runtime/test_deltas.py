@@ -222,7 +222,7 @@ def test_from_the_shell(run: Run, init: Initialization, drawings: Path, tmp_path
     whole = load_classifier(delta, init)
     right = (whole.probabilities(whole.support.images).argmax(1) == whole.support.targets).mean()
     assert reported["support_accuracy"] == pytest.approx(right)
-    assert "kept as its int8 delta from glyphs, " in err
+    assert "stored as its int8 delta from glyphs, " in err
     assert f"next: fewshot export {delta} --base {base}" in err
     picture = drawings / "ant" / "0.png"
     assert run("predict", delta, picture)[0] == 1, "glyphs is not bundled"

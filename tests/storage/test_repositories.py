@@ -130,7 +130,7 @@ def test_pulled_once_it_loads_with_no_network(
     code, out, err = run("models", "--json")
     assert code == 0
     assert {"name": "user/repo", "where": "cached", "commit": source.partition("@")[2]} in json.loads(out)
-    assert "only what is here: cannot reach" in err
+    assert "listing only those on this machine: cannot reach" in err
 
 
 def test_models_lists_what_is_bundled_pulled_and_on_the_hub(hub: LocalHub, run: Run, init: Initialization) -> None:
@@ -296,8 +296,8 @@ def test_verify_checks_bytes_and_tensors(run: Run, init: Initialization, drawing
     )
     (folder / "notes.txt").write_text("mine")
     code, out, err = run("verify", folder)
-    assert (code, out) == (0, f"{folder}: 4 files are as the manifest says, and load\n")
-    assert err == "not in the manifest, and never read: notes.txt\n"
+    assert (code, out) == (0, f"{folder}: 4 files match the manifest and load\n")
+    assert err == "not in the manifest, therefore never read: notes.txt\n"
     assert run("verify", model)[0] == 0
     (model / "model.safetensors").write_bytes(b"?")
     code, _, err = run("verify", model)

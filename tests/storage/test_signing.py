@@ -65,11 +65,14 @@ def test_what_is_pushed_with_a_key_is_pulled_with_its_signature_and_verified_by_
     assert load(copy).files() == load("user/repo").files() == init.files()
 
     code, out, err = run("verify", copy)
-    assert (code, out) == (0, f"{copy}: 5 files are as the manifest says, and load\n")
-    assert err == "it is signed, and by whom was not checked: --key names a public key (model.sig)\n"
+    assert (code, out) == (0, f"{copy}: 5 files match the manifest and load\n")
+    assert (
+        err
+        == "it is signed (model.sig), but the signature was not checked; to check it, pass a public key with --key\n"
+    )
     code, out, err = run("verify", copy, "--key", keys[1])
     assert (code, err) == (0, "")
-    assert out.splitlines()[1] == f"{copy}: signed by the private half of {keys[1]}"
+    assert out.splitlines()[1] == f"{copy}: signed with the private key of {keys[1]}"
     words = ["verify", "key", str(copy), "--signature", str(copy / SIGNATURE), "--public_key", str(keys[1])]
     theirs = subprocess.run([sys.executable, "-m", "model_signing", *words], capture_output=True, check=False)
     assert theirs.returncode == 0, theirs.stderr
@@ -183,7 +186,7 @@ def test_a_card_that_is_written_anew_loses_its_signature_and_says_so(
 
     monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 40)
     code, _, err = run("evaluate", signed, "--tasks", 2, "--workers", 1, "--record")
-    assert (code, "model.sig fits no longer and was removed" in err) == (0, True)
+    assert (code, "removed its model.sig, which no longer fits" in err) == (0, True)
     assert not (signed / SIGNATURE).exists()
     assert run("verify", signed)[0] == 0
 

@@ -1,1 +1,1 @@
-"""The commands, one a file: its options, what it does, what it prints."""
+"""The commands, one per file: options, work and output."""

@@ -34,20 +34,20 @@ STARTING = "Other starting points"
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
-    """What `fewshot adapt` takes; None is the default."""
+    """Options of `fewshot adapt`; None means the default."""
 
     support: Annotated[
         Path,
         typer.Option(
-            help="Folder or zip with a folder of pictures for each class, or a CSV of path and label; for an "
-            "initialization for numbers, such as sine, a CSV of x and y."
+            help="Folder or zip with a folder of pictures for each class, or a CSV of path and label. For an "
+            "initialization for numbers, such as sine: a CSV of x and y."
         ),
     ]
-    output: Annotated[Path, typer.Option(help="Folder to write the classifier to; with --engine onnx an ONNX file.")]
+    output: Annotated[Path, typer.Option(help="Folder to write the classifier to; with --engine onnx, an ONNX file.")]
     init: Annotated[
         str,
         typer.Option(
-            help=f"{INIT_HELP} auto: those bundled for any number of classes. With --engine onnx a learner file."
+            help=f"{INIT_HELP} auto: the bundled ones for any number of classes. With --engine onnx: a learner file."
         ),
     ] = "auto"
     label_from: Labels = "folder"
@@ -55,8 +55,8 @@ class AdaptOptions:
     method: Annotated[
         Literal["auto", "prototypes", "probe", "reptile"] | None,
         typer.Option(
-            help="auto compares the others by cross-validation and takes the surest within one standard error "
-            "of the best. Default: auto; with --steps reptile.",
+            help="auto compares the others by cross-validation; of those within one standard error of the best "
+            "accuracy, it takes the one with the lowest log loss. Default: auto; with --steps, reptile.",
             rich_help_panel=LEARNING,
         ),
     ] = None
@@ -68,81 +68,88 @@ class AdaptOptions:
         float | None,
         typer.Option(
             min=0, max=0.99, rich_help_panel=LEARNING,
-            help="Share of known pictures that may be lost to `unknown`; 0 never says it. Default: 0.05.",
+            help="Share of pictures of known classes that may be called unknown; 0: never. Default: 0.05.",
         ),
     ] = None  # fmt: skip
     trainable: Trainable = None
     extend: Annotated[
         Path | None,
         typer.Option(
-            help="A classifier's folder, to which --support adds classes or pictures.", rich_help_panel=STARTING
+            help="Folder of a classifier to which --support adds classes or pictures.", rich_help_panel=STARTING
         ),
     ] = None
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="In place of --init: timm:NAME or timm:user/repo, a model of the timm library with its weights from "
-            "the Hub; needs fewshot-sdk[timm].",
+            help="Instead of --init: timm:NAME or timm:user/repo, a model of the timm library with weights from the "
+            "Hub; needs fewshot-sdk[timm].",
             rich_help_panel=STARTING,
         ),
     ] = None
     keep_pictures: Annotated[
         bool,
         typer.Option(
-            help="Keep small copies of the pictures in OUTPUT, for exporting and extending it.",
+            help="Keep small copies of the pictures in OUTPUT, to check exports and to extend the classifier.",
             rich_help_panel=WRITING,
         ),
     ] = True
     delta: Annotated[
         Literal["float32", "float16", "int8"] | None,
         typer.Option(
-            help="Keep the weights as their difference from the initialization: exact, in half or a quarter of the "
-            "room. What loads it needs both.",
+            help="Store the weights as their difference from the initialization: float32 is exact, float16 takes half "
+            "and int8 a quarter of the space. Loading needs the initialization, too.",
             rich_help_panel=WRITING,
         ),
     ] = None
     engine: Annotated[
         Literal["torch", "onnx"],
-        typer.Option(help="onnx needs no PyTorch: see `fewshot export-learner`.", rich_help_panel=RUNNING),
+        typer.Option(help="onnx needs no PyTorch; see `fewshot export-learner`.", rich_help_panel=RUNNING),
     ] = "torch"
     seed: Seed = 0
 
     @property
     def start(self) -> str:
-        """The initialization's name."""
+        """The name of the initialization or backbone."""
         return self.backbone or self.init
 
     @property
     def is_table(self) -> bool:
-        """Whether the support set is a CSV, which alone can hold numbers."""
+        """Whether the support set is a CSV; only a CSV can hold numbers."""
         return self.support.suffix.lower() == ".csv"
 
 
 @app.command()
 @options(AdaptOptions)
 def adapt(given: AdaptOptions) -> None:
-    """Adapt an initialization to a few pictures of your own, or to a few points."""
+    """Adapt an initialization to a few pictures or points."""
     if given.backbone is not None and (given.init != "auto" or not given.backbone.startswith("timm:")):
-        raise typer.BadParameter("--backbone takes timm:NAME, and the place of --init")
+        raise typer.BadParameter("--backbone takes timm:NAME, and excludes --init")
     if given.engine == "onnx":
         others = (given.reject_rate, given.extend, given.delta, given.backbone, given.trainable)
-        if given.method not in (None, "reptile") or any(w is not None for w in others) or given.label_from != "folder":
-            raise typer.BadParameter("--engine onnx takes Reptile's steps on class folders, and no other options")
+        if (
+            given.method not in (None, "reptile")
+            or any(value is not None for value in others)
+            or given.label_from != "folder"
+        ):
+            raise typer.BadParameter(
+                "--engine onnx supports only Reptile's steps on class folders; of the optional options it takes "
+                "--init, --steps, --seed and --json"
+            )
         onnx_engine.adapt(given.support, given.output, given.init, given.steps, given.seed, given.json)
         return
     if given.steps is not None and given.method in ("prototypes", "probe"):
-        raise typer.BadParameter(f"--steps are Reptile's; --method {given.method} takes none")
+        raise typer.BadParameter(f"--steps is for Reptile; --method {given.method} takes no steps")
     fixed = given.method or given.trainable or given.steps is not None or given.reject_rate is not None or given.seed
     if given.extend and fixed:
         raise typer.BadParameter(
-            "--extend takes method, steps, what they move, reject rate and seed from the classifier; leave them out"
+            "leave out --method, --steps, --trainable, --reject-rate and --seed: --extend uses those of the classifier"
         )
     check_free(given.output)
     began = time.perf_counter()
     if given.extend is None and not given.is_table:
         from fewshot_sdk.images.sources import open_source
 
-        with open_source(given.support, given.label_from):  # a wrong folder is told before PyTorch is loaded
+        with open_source(given.support, given.label_from):  # reports a wrong folder before PyTorch is loaded
             pass
     opened = _opened(given)
     if isinstance(opened, dict):
@@ -152,14 +159,14 @@ def adapt(given: AdaptOptions) -> None:
 
 
 def _opened(given: AdaptOptions) -> Inits | NumberInitialization:
-    """The initializations for pictures, by name, or one for numbers, which a CSV has the columns of or is named."""
+    """The initializations for pictures by name, or the one for numbers that is named or fits the columns of the CSV."""
     from fewshot_sdk.artifacts.initialization import of_numbers
     from fewshot_sdk.artifacts.opening import bundled_for, load, load_any, load_bundled
 
     if given.start == "auto":
         if given.is_table and (init := bundled_for(given.support)):
             columns = ", ".join((*init.recipe.inputs, init.recipe.output))
-            say(f"numbers in the columns {columns}: taking the initialization {init.recipe.preset}")
+            say(f"found numbers in the columns {columns}: using the initialization {init.recipe.preset}")
             return init
         if inits := load_bundled():
             return inits
@@ -171,7 +178,7 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
     made, warnings = _adapted(given, inits) if given.extend is None else _extended(given, given.extend, inits)
     classifier, config = made.classifier, made.classifier.config
     n = len(classifier.support.targets)
-    right = recognized(classifier, classifier)
+    right = recognized(classifier, classifier.support)
     kept = classifier if given.keep_pictures else classifier.without_pictures()
     delta = _delta(given, kept, inits) if given.delta else None
     files = (delta or kept).files()
@@ -186,31 +193,31 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
     if len(made.outcomes) > 1:
         say(comparison(made.outcomes))
     say(made.reason)
-    told = record(made, right, warnings, given.output)
+    result = record(made, right, warnings, given.output)
     if delta:
         from fewshot_sdk.artifacts.opening import load_classifier
         from fewshot_sdk.storage.deltas import STEP
 
-        size, again = len(files[STEP]), recognized(load_classifier(given.output, delta.base), classifier)
-        told["delta"] = {"precision": given.delta, "bytes": size, "support_accuracy": again / n if n else None}
+        size, again = len(files[STEP]), recognized(load_classifier(given.output, delta.base), classifier.support)
+        result["delta"] = {"precision": given.delta, "bytes": size, "support_accuracy": again / n if n else None}
     if given.json:
-        emit_json(told)
+        emit_json(result)
     if config.calibration:
         say(calibration(config.calibration, config.threshold))
     say(
         f"adapted {config.initialization.name} to {len(classifier.labels)} classes by {config.method}"
         + (f", {config.adaptation.steps} steps" if config.method == "reptile" else "")
-        + (f"; {right} of its {n} support pictures are recognized" if n else "")
+        + (f"; it recognizes {right} of its {n} support pictures" if n else "")
     )
     if delta:
         say(
-            f"kept as its {given.delta} delta from {config.initialization.name}, {size / 1000:,.0f} kB; "
-            f"restored from it, {again} of its {n} support pictures are recognized"
+            f"stored as its {given.delta} delta from {config.initialization.name}, {size / 1000:,.0f} kB; "
+            f"restored from it, the classifier recognizes {again} of its {n} support pictures"
         )
     if "report.html" in files:
-        say(f"{given.output / 'report.html'} shows it all")
+        say(f"for details see {given.output / 'report.html'}")
     else:
-        say("no report.html: it would hold the pictures")
+        say("no report.html, because it would contain the pictures")
     folder, file = shlex.quote(str(given.output)), shlex.quote(f"{given.output}.onnx")
     say(f"wrote {given.output}; next: fewshot export {folder}{base} --output {file}")
 
@@ -220,10 +227,10 @@ def _adapted(given: AdaptOptions, inits: Inits) -> tuple[Adaptation, tuple[Findi
     from fewshot_sdk.images.examination import read_examined
 
     if given.trainable:
-        inits = {name: _moving(init, given.trainable) for name, init in inits.items()}
+        inits = {name: _with_trainable(init, given.trainable) for name, init in inits.items()}
     inits = suitable(inits) or inits
-    seeing = [init.recipe.preprocessing for init in inits.values()]
-    examined = read_examined(given.support, seeing, given.label_from, warn=warn, watch=watched)
+    preprocessings = [init.recipe.preprocessing for init in inits.values()]
+    examined = read_examined(given.support, preprocessings, given.label_from, warn=warn, watch=watched)
     made = compare_and_adapt(
         inits,
         examined,
@@ -242,12 +249,12 @@ def _extended(given: AdaptOptions, model: Path, inits: Inits) -> tuple[Adaptatio
     from fewshot_sdk.images.examination import read_examined
 
     classifier = load_classifier(model, None if given.start == "auto" else next(iter(inits.values())))
-    seeing, old = classifier.config.preprocessing, classifier.support
-    examined = read_examined(given.support, [seeing], given.label_from, kept=old, warn=warn, watch=watched)
-    return extend(classifier, examined.supports[seeing], inits, watch=cross_validated), examined.warnings
+    preprocessing, old = classifier.config.preprocessing, classifier.support
+    examined = read_examined(given.support, [preprocessing], given.label_from, kept=old, warn=warn, watch=watched)
+    return extend(classifier, examined.supports[preprocessing], inits, watch=cross_validated), examined.warnings
 
 
-def _moving(init: Initialization, trainable: Part) -> Initialization:
+def _with_trainable(init: Initialization, trainable: Part) -> Initialization:
     recipe = init.recipe
     return replace(init, recipe=recipe.replace(adaptation=recipe.adaptation.replace(trainable=trainable)))
 
@@ -268,23 +275,23 @@ def _to_numbers(given: AdaptOptions, init: NumberInitialization) -> None:
     others = (given.method not in (None, "reptile"), given.reject_rate is not None, given.extend, given.delta)
     if any(others) or given.label_from != "folder" or not given.keep_pictures:
         raise ConfigError(
-            f"{init.recipe.preset} is for numbers: of adapt's options it takes --steps and --seed; leave out others"
+            f"{init.recipe.preset} is for numbers: adapt takes only --steps and --seed with it; leave out other options"
         )
     made = adapt_regressor(init, given.support, steps=given.steps, seed=given.seed)
     config, files = made.config, made.files()
     try:
         if picture := drawn(init, made):
             files["fit.png"] = picture
-            files["README.md"] += b"\n![before any step, and after all](fit.png)\n"
+            files["README.md"] += b"\n![before the steps and after them](fit.png)\n"
     except MissingExtra as error:
         say(f"no fit.png: {error}")
     write_folder(given.output, files)
     if given.json:
         emit_json(record_of_numbers(config, given.output))
     say(
-        f"adapted {config.initialization.name} to {config.points} points by {config.adaptation.steps} steps: mean "
-        f"squared error {config.before:.4g} before, {config.after:.4g} after, {config.held_out:.4g} on points left out"
+        f"adapted {config.initialization.name} to {config.points} points in {config.adaptation.steps} steps: mean "
+        f"squared error {config.before:.4g} before, {config.after:.4g} after, {config.held_out:.4g} on held-out points"
     )
     if "fit.png" in files:
-        say(f"{given.output / 'fit.png'} shows it")
+        say(f"for a plot see {given.output / 'fit.png'}")
     say(f"wrote {given.output}; next: fewshot export {given.output} --output {given.output}.onnx")

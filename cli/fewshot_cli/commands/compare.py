@@ -11,7 +11,7 @@ import typer
 
 from fewshot_cli.group import app
 from fewshot_cli.jobs import run_job
-from fewshot_cli.options import DATA, INIT_HELP, ClassesOf, Json, Root, Seed, WorkerCount, options
+from fewshot_cli.options import DATA, ClassesOf, Json, Root, Seed, WorkerCount, options
 from fewshot_cli.output import emit, emit_json, progress, say
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free_file, write_file
@@ -25,24 +25,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """What `fewshot compare` takes."""
+    """Options of `fewshot compare`."""
 
-    inits: Annotated[list[str], typer.Argument(help=f"Two or more. {INIT_HELP}", metavar="INIT INIT...")]
-    ways: Annotated[int, typer.Option(min=2, help="Classes in a task.")] = 5
+    inits: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more initializations: bundled names, folders or user/repo[@revision] on the Hugging Face Hub.",
+            metavar="INIT INIT...",
+        ),
+    ]
+    ways: Annotated[int, typer.Option(min=2, help="Classes per task.")] = 5
     shots: Annotated[
-        list[int] | None, typer.Option(min=1, help="Support images of each class; repeatable. Default: 1 and 5.")
+        list[int] | None, typer.Option(min=1, help="Support pictures per class; repeatable. Default: 1 and 5.")
     ] = None
-    tasks: Annotated[int, typer.Option(min=2, help="How many tasks, the same for all.")] = 200
-    mode: Annotated[Literal["transductive", "inductive", "frozen"], typer.Option(help="As of `fewshot evaluate`.")] = (
+    tasks: Annotated[int, typer.Option(min=2, help="Number of tasks, the same for all.")] = 200
+    mode: Annotated[Literal["transductive", "inductive", "frozen"], typer.Option(help="See `fewshot evaluate`.")] = (
         "inductive"
     )
     plot: Annotated[
-        Path | None, typer.Option(help="A .png or .svg to draw: accuracy against inner steps and shots.")
+        Path | None, typer.Option(help="File for a plot of accuracy against inner steps and shots, .png or .svg.")
     ] = None
     json: Json = False
     data: Annotated[
         str | None,
-        typer.Option(help="omniglot, mini-imagenet or glyphs. Default: the first one's own.", rich_help_panel=DATA),
+        typer.Option(
+            help="omniglot, mini-imagenet or glyphs. Default: what the first was trained on.", rich_help_panel=DATA
+        ),
     ] = None
     part: ClassesOf = "test"
     root: Root = None
@@ -50,13 +58,16 @@ class CompareOptions:
     workers: WorkerCount = None
 
 
-Job: TypeAlias = tuple[CompareOptions, dict[str, str]]  # and where each initialization was found: its very commit
+Job: TypeAlias = tuple[CompareOptions, dict[str, str]]  # and where each initialization was found, with its commit
 
 
 @app.command()
 @options(CompareOptions)
 def compare(given: CompareOptions) -> None:
-    """Compare initializations on the same tasks: paired differences with 95 % intervals, wins and losses."""
+    """Compare initializations on the same tasks.
+
+    Shows paired differences with 95 % intervals, wins and losses.
+    """
     if len(set(given.inits)) != len(given.inits) or len(given.inits) < 2:
         raise ConfigError(f"expected two or more different initializations, found {', '.join(given.inits)}")
     if given.plot is not None:
@@ -66,7 +77,7 @@ def compare(given: CompareOptions) -> None:
     from fewshot_sdk.artifacts.opening import load
 
     inits = {name: load(name) for name in given.inits}
-    _data(given, inits)  # decoded once, for all
+    _data(given, inits)  # decodes the data once for all workers
     steps = sum(max(init.recipe.adaptation.steps, 1) for init in inits.values())
     job: Job = (given, {name: init.source or name for name, init in inits.items()})
     found = run_job(measure, job, given.workers, given.tasks, given.tasks * len(_shots(given)) * steps)
@@ -86,7 +97,7 @@ def _shots(given: CompareOptions) -> list[int]:
 
 
 def measure(workers: Workers, job: Job) -> list[Comparison]:
-    """One for each number of shots, in every process of the team; each goes through its share of the tasks."""
+    """One comparison per number of shots, the same in every worker; each evaluates its share of the tasks."""
     from fewshot_sdk.artifacts.opening import load
     from fewshot_sdk.data.tasks import TaskSampler
     from fewshot_sdk.meta.comparison import gathered, progressions, summarized
@@ -114,7 +125,7 @@ def measure(workers: Workers, job: Job) -> list[Comparison]:
 
 
 def _data(given: CompareOptions, inits: Mapping[str, Initialization]) -> dict[str, ClassImages]:
-    """The same classes as each initialization sees them."""
+    """The same classes, preprocessed for each initialization."""
     from fewshot_sdk.data.datasets import data_source, open_dataset
 
     source = data_source(given.data) if given.data else inits[given.inits[0]].recipe.data
@@ -124,7 +135,7 @@ def _data(given: CompareOptions, inits: Mapping[str, Initialization]) -> dict[st
 
 
 def _table(found: Comparison) -> str:
-    """One number of shots, for people."""
+    """The comparison for one number of shots, as text."""
     width = max(len(rival.name) for rival in found.rivals)
     what = f"{found.data} {found.ways}-way {found.shots}-shot {found.mode}"
     lines = [f"{what}, the same {found.tasks} tasks, seed {found.seed}"]

@@ -18,16 +18,19 @@ from fewshot_sdk.storage.files import MAX_FILE_BYTES, check_free, read_bounded, 
 
 @app.command()
 def demo(
-    init: Annotated[str, typer.Option(help=f"{INIT_HELP} Or a file by `fewshot export-learner`.")] = "omniglot",
+    init: Annotated[str, typer.Option(help=f"{INIT_HELP} Or a file made by `fewshot export-learner`.")] = "omniglot",
     output: Annotated[
         Path | None,
         typer.Option(help="New folder to write the site to, for any web host, instead of serving it here."),
     ] = None,
     vendor: Vendor = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0: any free one.")] = 8000,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in your browser.")] = False,
 ) -> None:
-    """Draw characters in a web page that learns them as you draw; served on this machine, or written as a site."""
+    """Draw characters on a page that learns as you draw.
+
+    The page is served on this machine, or written as a static site.
+    """
     if output is not None:
         check_free(output)
     from fewshot_sdk.web.pages import demo_site
@@ -37,17 +40,17 @@ def demo(
         _serve(site, port, browser)
         return
     write_folder(output, site)
-    say(f"wrote {output}; any web host will do, or: python3 -m http.server --directory {output}")
+    say(f"wrote {output}; put it on any web host, or try: python3 -m http.server --directory {output}")
 
 
 def _learner(init: str) -> bytes:
-    """A learner file's bytes, or those of one made of an initialization."""
+    """The bytes of a learner file, or of one exported from an initialization."""
     if Path(init).is_file():
         return read_bounded(Path(init), MAX_FILE_BYTES)
     import fewshot_sdk as sdk
 
     start = sdk.load(init)
-    say(f"exporting the learner of {init}, which takes some seconds")
+    say(f"exporting a learner from {init}, which takes a few seconds")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "learner.onnx"
         sdk.export_learner(start, path)

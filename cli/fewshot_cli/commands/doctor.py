@@ -16,15 +16,17 @@ from fewshot_cli.watching import watched
 
 @app.command()
 def doctor(
-    source: Annotated[Path, typer.Argument(help="What --support of `fewshot adapt` takes.", metavar="DIR")],
+    source: Annotated[
+        Path, typer.Argument(help="Pictures, in any form that `fewshot adapt --support` takes.", metavar="DIR")
+    ],
     query: Annotated[
         Path | None,
-        typer.Option(help="Pictures set aside to judge by; none may be in DIR, too.", show_default=False),
+        typer.Option(help="Pictures set aside for evaluation; none may also be in DIR.", show_default=False),
     ] = None,
     label_from: Labels = "folder",
     json: Json = False,
 ) -> None:
-    """Say what is wrong with a set of pictures, before adapting to it. Exit code 1 if it has errors."""
+    """Check a set of pictures before adapting to it. Exit code 1 if it has errors."""
     from fewshot_sdk.images.doctor import LOOK, examine
     from fewshot_sdk.images.support import read_pictures
 

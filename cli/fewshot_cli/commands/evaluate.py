@@ -1,4 +1,4 @@
-"""`fewshot evaluate`: one job, done by this process or by several that share its tasks."""
+"""`fewshot evaluate`, in this process or in several that share the tasks."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ WAYS, SHOTS = 5, 1
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What `fewshot evaluate` takes; None is the default."""
+    """Options of `fewshot evaluate`; None means the default."""
 
     init: Init
-    ways: Annotated[int | None, typer.Option(min=2, help="Classes in a task. Default: 5.")] = None
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes per task. Default: 5.")] = None
     shots: Annotated[
         int | None,
-        typer.Option(min=1, help="Support images of each class; of numbers, points. Default: 1; 10."),
+        typer.Option(min=1, help="Support pictures per class (default: 1), or points for numbers (default: 10)."),
     ] = None
-    tasks: Annotated[int, typer.Option(min=2, help="How many tasks; an interval takes two.")] = 1000
+    tasks: Annotated[int, typer.Option(min=2, help="Number of tasks; an interval needs two.")] = 1000
     transductive: Annotated[
         bool | None,
         typer.Option(
             "--transductive/--inductive",
-            help="Queries of a task together, or each alone with the support set (the default).",
+            help="Classify a task's queries together, or each alone with the support set (default).",
         ),
     ] = None
     mode: Annotated[
         Literal["transductive", "inductive", "frozen", "all"] | None,
-        typer.Option(help="The same by name; frozen is what an exported file does."),
+        typer.Option(help="transductive, inductive: as above; frozen: like an exported file; all: all three."),
     ] = None
     baseline: Annotated[
         Literal["prototypes", "probe", "random", "all"] | None,
         typer.Option(
-            help="Measure, on the same tasks, what the initialization is worth: class means of its features without "
-            "a gradient step, a linear probe on them, or the same steps from random weights.",
+            help="Measure a baseline on the same tasks instead: class means of the initialization's features without a "
+            "gradient step, a linear probe on them, or the same steps from random weights.",
         ),
     ] = None
     record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False
@@ -70,13 +70,13 @@ class EvaluateOptions:
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """How the queries are judged; several at once."""
+        """How the queries are classified, one or several ways."""
         chosen = self.mode or ("transductive" if self.transductive else "inductive")
         return ("transductive", "inductive", "frozen") if chosen == "all" else (chosen,)
 
     @property
     def baselines(self) -> tuple[Baseline, ...]:
-        """What is to be measured in place of the initialization."""
+        """What to measure instead of the initialization."""
         if self.baseline == "all":
             return ("prototypes", "probe", "random")
         return () if self.baseline is None else (self.baseline,)
@@ -85,7 +85,7 @@ class EvaluateOptions:
 @app.command()
 @options(EvaluateOptions)
 def evaluate(given: EvaluateOptions) -> None:
-    """Measure an initialization on tasks of classes it was not trained on."""
+    """Measure an initialization on tasks of new classes."""
     named = "transductive" if given.transductive else "inductive"
     if given.transductive is not None and given.mode not in (None, named):
         raise typer.BadParameter(f"--{named} and --mode {given.mode} contradict each other")
@@ -96,9 +96,9 @@ def evaluate(given: EvaluateOptions) -> None:
     if init.source:
         if given.record:
             raise ConfigError(
-                f"{given.init} is on the Hub; fewshot pull it --output DIR, then record in DIR and push that"
+                f"{given.init} is on the Hub; run `fewshot pull {given.init} --output DIR`, record in DIR and push DIR"
             )
-        given = replace(given, init=init.source)  # each worker gets this very commit, and from the cache
+        given = replace(given, init=init.source)  # so that each worker loads this commit, from the cache
     if of_numbers(init):
         _on_numbers(given, init)
     else:
@@ -109,7 +109,7 @@ def _on_pictures(given: EvaluateOptions, init: Initialization) -> None:
     from fewshot_sdk.storage.cards import BASELINES
 
     inner_steps = given.tasks * max(init.recipe.adaptation.steps, 1)
-    _test_data(given, init)  # decoded once, for all
+    _test_data(given, init)  # decodes the data once for all workers
     results = run_job(measure, given, given.workers, given.tasks, inner_steps)
     if given.json:
         rows = [{k: v for k, v in r.model_dump(exclude_none=True).items() if not k.startswith("data")} for r in results]
@@ -139,8 +139,8 @@ def _on_numbers(given: EvaluateOptions, init: NumberInitialization) -> None:
         or given.ways
     ):
         raise ConfigError(
-            f"{given.init} is for numbers: of evaluate's options it takes --shots, --tasks, --seed, --record and "
-            "--json; leave out others"
+            f"{given.init} is for numbers: evaluate takes only --shots, --tasks, --seed, --record and --json with it; "
+            "leave out other options"
         )
     points, values = given.shots or POINTS, list[float]()
     errors = wave_errors(init, n_waves=given.tasks, n_points=points, seed=given.seed)
@@ -159,7 +159,7 @@ def _on_numbers(given: EvaluateOptions, init: NumberInitialization) -> None:
 
 
 def _replace_card(name: str, contents: Mapping[str, bytes]) -> None:
-    """Puts files in place of those of the same names in an initialization's folder, and drops its signature."""
+    """Replace files of an initialization's folder, and remove its signature, which no longer fits."""
     from fewshot_sdk.storage.repositories import locate
 
     folder = locate(name)
@@ -168,11 +168,11 @@ def _replace_card(name: str, contents: Mapping[str, bytes]) -> None:
     replace_folder(folder, {**before, **contents})
     say(f"added to the card in {folder}")
     if signed:
-        say(f"its {SIGNATURE} fits no longer and was removed; sign it again with `fewshot push --sign`")
+        say(f"removed its {SIGNATURE}, which no longer fits; sign it again with `fewshot push --sign`")
 
 
 def measure(workers: Workers, given: EvaluateOptions) -> list[Evaluation]:
-    """The results, in every process of the team; each goes through its share of the tasks."""
+    """The results, the same in every worker; each evaluates its share of the tasks."""
     from fewshot_sdk.artifacts.opening import load
     from fewshot_sdk.data.tasks import TaskSampler
 
@@ -192,22 +192,22 @@ def _measure(
 ) -> list[Evaluation]:
     from fewshot_sdk.meta.evaluation import accuracies, summaries
 
-    mine: list[dict[Mode, float]] = []
+    measured: list[dict[Mode, float]] = []
 
     def means(_: object) -> str:
-        return ", ".join(f"{fmean(right[mode] for right in mine):.1%}" for mode in given.modes if mine)
+        return ", ".join(f"{fmean(accuracy[mode] for accuracy in measured):.1%}" for mode in given.modes if measured)
 
-    shares = accuracies(init, sampler, n_tasks=given.tasks, modes=given.modes, workers=workers, baseline=baseline)
+    running = accuracies(init, sampler, n_tasks=given.tasks, modes=given.modes, workers=workers, baseline=baseline)
     if workers.rank == 0:
-        shares = progress(shares, len(workers.share(given.tasks)), "evaluating", means)
+        running = progress(running, len(workers.share(given.tasks)), "evaluating", means)
     with stoppable(patient=True) as signals:
-        for right in shares:
-            mine.append(right)
+        for accuracy in running:
+            measured.append(accuracy)
             if signals:
                 if workers.rank == 0:
                     say("\ninterrupted")
                 raise SystemExit(128 + signals[0])
-    return [found.replace(part=given.part) for found in summaries(mine, sampler, given.tasks, workers, baseline)]
+    return [found.replace(part=given.part) for found in summaries(measured, sampler, given.tasks, workers, baseline)]
 
 
 def _test_data(given: EvaluateOptions, init: Initialization) -> ClassImages:

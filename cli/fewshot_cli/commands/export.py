@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What `fewshot export` takes."""
+    """Options of `fewshot export`."""
 
     model: Annotated[Path, typer.Argument(help="Folder made by `fewshot adapt`.", metavar="MODEL")]
-    output: Annotated[Path | None, typer.Option(help="The ONNX file to write.", show_default=False)] = None
+    output: Annotated[Path | None, typer.Option(help="ONNX file to write.", show_default=False)] = None
     bundle: Annotated[
         Path | None,
-        typer.Option(help="New folder for the file with a small predict.py and a web page.", show_default=False),
+        typer.Option(help="New folder for the ONNX file, a small predict.py and a web page.", show_default=False),
     ] = None
     vendor: Vendor = None
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="Bits of weights and arithmetic; int8 for speed and size.")
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Precision of weights and arithmetic; int8 is small and fast."),
     ] = "fp32"
     base: Base = None
     json: Json = False
@@ -46,25 +47,25 @@ class ExportOptions:
     raw: Annotated[
         bool,
         typer.Option(
-            "--raw", help="Leave out the preprocessing: the input is the network's normalized floats.",
+            "--raw", help="Leave out the preprocessing; the input is the network's normalized floats.",
             rich_help_panel=WRITING,
         ),
     ] = False  # fmt: skip
     opset: Annotated[
-        int, typer.Option(min=18, max=23, help="Version of ONNX's operators.", rich_help_panel=WRITING)
+        int, typer.Option(min=18, max=23, help="Version of the ONNX operators.", rich_help_panel=WRITING)
     ] = 20
 
 
 @app.command()
 @options(ExportOptions)
 def export(given: ExportOptions) -> None:
-    """Export what was adapted to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
+    """Export an adapted model to one ONNX file. Exit code 3, and no file, if it disagrees with PyTorch."""
     if (given.output is None) == (given.bundle is None):
         raise typer.BadParameter("give --output FILE.onnx or --bundle DIR")
     if given.bundle and given.raw:
-        raise typer.BadParameter("the page and predict.py of a --bundle hand pictures in; leave out --raw")
+        raise typer.BadParameter("the page and predict.py of a --bundle pass in whole pictures; leave out --raw")
     if given.vendor and not given.bundle:
-        raise typer.BadParameter("--vendor is for the page of a --bundle")
+        raise typer.BadParameter("--vendor is only for the page of a --bundle")
     if given.bundle is not None:
         check_free(given.bundle)
     elif given.output is not None:
@@ -80,7 +81,7 @@ def export(given: ExportOptions) -> None:
 
 
 def _classifier(classifier: Classifier, given: ExportOptions) -> None:
-    """Writes one ONNX file, alone or bundled, and says how it compares with PyTorch."""
+    """Write one ONNX file, alone or bundled, and report how it compares with PyTorch."""
     from fewshot_sdk.export.classifier import ExportSettings
     from fewshot_sdk.export.formats import export as write
 
@@ -95,18 +96,18 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
     output = given.output or given.bundle
     parity, reduction, speed = made.metadata.parity, made.metadata.reduction, made.speed
     if given.json:
-        said = {"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")}
-        emit_json({**said, "speed": asdict(speed) if speed else None})
+        metadata = made.metadata.model_dump(mode="json")
+        emit_json({"output": str(output), "bytes": made.size, **metadata, "speed": asdict(speed) if speed else None})
     if reduction and speed:
         say(
-            f"{given.precision} against fp32: {reduction.lost:.1%} of accuracy lost on {reduction.images} support "
-            f"pictures, the same answer to {reduction.agreed:.1%}, probabilities within "
-            f"{reduction.max_difference:.2g}; {speed.bytes / 1000:,.0f} kB for {speed.bytes_fp32 / 1000:,.0f} kB, "
-            f"{speed.milliseconds:.2g} ms a picture for {speed.milliseconds_fp32:.2g} ms"
+            f"{given.precision} compared with fp32: {reduction.lost:.1%} of accuracy lost on {reduction.images} "
+            f"support pictures, the same answer for {reduction.agreed:.1%}, probabilities within "
+            f"{reduction.max_difference:.2g}; {speed.bytes / 1000:,.0f} kB instead of {speed.bytes_fp32 / 1000:,.0f} "
+            f"kB, {speed.milliseconds:.2g} ms per picture instead of {speed.milliseconds_fp32:.2g} ms"
         )
     say(
         f"wrote {output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
-        f"{parity.max_difference:.1e} on {parity.images} support pictures and {parity.random_images:,} made-up ones"
+        f"{parity.max_difference:.1e} on {parity.images} support pictures and {parity.random_images:,} random ones"
         + (", in fp32" if reduction else "")
     )
     if given.bundle is None:
@@ -116,10 +117,10 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
 
 
 def _regressor(regressor: Regressor, given: ExportOptions) -> None:
-    """The same of what was adapted to numbers."""
+    """Write the ONNX file of a regressor and report how it compares with PyTorch."""
     output = given.output
     if output is None or given.base or given.raw or given.precision != "fp32":
-        raise ConfigError(f"{given.model} predicts numbers: export it with --output, and of options --opset alone")
+        raise ConfigError(f"{given.model} predicts numbers: export takes only --output, --opset and --json with it")
     from fewshot_sdk.export.regressor import export_regressor
 
     made = export_regressor(regressor, output, opset=given.opset)
@@ -128,6 +129,6 @@ def _regressor(regressor: Regressor, given: ExportOptions) -> None:
         emit_json({"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")})
     say(
         f"wrote {output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
-        f"{parity.max_difference:.1e} on its {parity.points} points and {parity.random:,} made-up ones"
+        f"{parity.max_difference:.1e} on its {parity.points} points and {parity.random:,} random ones"
     )
     say(f"next: fewshot predict {output} points.csv")

@@ -14,11 +14,17 @@ from fewshot_cli.output import emit, emit_json
 @app.command()
 def info(
     name: Annotated[
-        str, typer.Argument(help="An initialization, a classifier's folder or an .onnx file.", metavar="INIT_OR_MODEL")
+        str,
+        typer.Argument(
+            help="An initialization, a folder made by `fewshot adapt`, or an .onnx file.", metavar="INIT_OR_MODEL"
+        ),
     ],
     json: Json = False,
 ) -> None:
-    """Tell where something comes from: initialization, commit, data, command."""
+    """Show where a model or an initialization comes from.
+
+    Lists the initialization, its commit, the data and the command that made it.
+    """
     from fewshot_sdk.runtime.lineage import lineage
 
     found = lineage(name)

@@ -1,4 +1,4 @@
-"""`fewshot meta-train`: from a preset to an initialization, by this process or by several that share its tasks."""
+"""`fewshot meta-train`: from a preset to an initialization, in this process or in several that share the tasks."""
 
 from __future__ import annotations
 
@@ -32,24 +32,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MetaTrainOptions(TrainingOptions):
-    """What `fewshot meta-train` takes."""
+    """Options of `fewshot meta-train`."""
 
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")]
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, bit for bit.")] = False
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, to the same bits as without a break.")
+    ] = False
     workers: WorkerCount = None
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
-        typer.Option(help="auto is a GPU if there is one, which needs no workers.", rich_help_panel=RUNNING),
+        typer.Option(help="auto: a GPU if there is one, which needs no workers.", rich_help_panel=RUNNING),
     ] = "auto"
     root: Root = None
     checkpoint_every: Annotated[
-        int, typer.Option(min=1, help="Outer steps between two saves to OUTPUT.checkpoint.", rich_help_panel=WRITING)
+        int, typer.Option(min=1, help="Outer steps between saves to OUTPUT.checkpoint.", rich_help_panel=WRITING)
     ] = 200
     evaluate_every: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Outer steps between two points of curve.png, each 200 tasks; 0: none. Default: a 20th of all.",
+            help="Outer steps between points of curve.png, each from 200 tasks; 0: none. Default: a 20th of all steps.",
             rich_help_panel=WRITING,
         ),
     ] = None
@@ -58,10 +60,10 @@ class MetaTrainOptions(TrainingOptions):
         if self.backbone is not None and not self.backbone.startswith("timm:"):
             raise typer.BadParameter("--backbone takes timm:NAME")
         if self.step_size == 0:
-            raise typer.BadParameter("--step-size takes more than 0, at most 1: with 0 nothing is learned")
+            raise typer.BadParameter("--step-size must be above 0 and at most 1: with 0 nothing is learned")
 
     def run(self) -> tuple[Run, Initialization | None]:
-        """The training asked for, and the weights that it begins with if these are not random."""
+        """The requested training, and the weights it begins with unless they are random."""
         from fewshot_sdk.config.regression import PRESETS
         from fewshot_sdk.meta.beginning import Run
 
@@ -69,7 +71,7 @@ class MetaTrainOptions(TrainingOptions):
             self._check_for_numbers()
         network = self._network()
         recipe = self.recipe(network)
-        source = network.source if network and network.source else self.backbone  # the very commit
+        source = network.source if network and network.source else self.backbone  # with its commit
         recorded = replace(self, backbone=source, meta_steps=recipe.meta.meta_steps)
         run = Run(
             recipe=recipe,
@@ -85,14 +87,14 @@ class MetaTrainOptions(TrainingOptions):
 
     def _check_for_numbers(self) -> None:
         for_pictures = (self.root, self.evaluate_every, self.backbone, self.trainable, self.pretrain)
-        if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 ask for nothing
+        if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 request nothing
             raise ConfigError(
                 f"{self.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, --trainable, "
                 "--pretrain"
             )
 
     def _network(self) -> Initialization | None:
-        """The timm model of --backbone, which is asked of the Hub only before there is a checkpoint."""
+        """The timm model of --backbone: from the checkpoint if there is one, else from the Hub."""
         if self.backbone is None:
             return None
         import fewshot_sdk
@@ -103,7 +105,7 @@ class MetaTrainOptions(TrainingOptions):
         return load_checkpoint(checkpoint) if checkpoint.exists() else fewshot_sdk.load(self.backbone)
 
     def _device(self, recipe: Recipe | Regression) -> torch.device | None:
-        """The GPU to train on, or None. Raises ConfigError if one is asked for and there is none."""
+        """The GPU to train on, or None. Raises ConfigError if one is requested but not found."""
         import torch
 
         from fewshot_sdk.config.recipe import Recipe
@@ -121,7 +123,7 @@ class MetaTrainOptions(TrainingOptions):
 @app.command("meta-train")
 @options(MetaTrainOptions)
 def meta_train(given: MetaTrainOptions) -> None:
-    """Meta-train an initialization, with Reptile unless told otherwise. Ctrl-C saves; --resume continues."""
+    """Meta-train an initialization, by default with Reptile. Ctrl-C saves a checkpoint; --resume continues from it."""
     from fewshot_sdk.config.regression import Regression
     from fewshot_sdk.meta.beginning import prepare
     from fewshot_sdk.meta.run import reserved
@@ -134,15 +136,17 @@ def meta_train(given: MetaTrainOptions) -> None:
         inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
         of_numbers = isinstance(recipe, Regression)
         workers = 1 if run.device or not meta.meta_steps else given.workers
-        worth = 0 if of_numbers else inner_steps  # steps on numbers are small, however many they are
+        worth = 0 if of_numbers else inner_steps  # steps on numbers are too small for workers, however many there are
         run_job(_train, run, workers, meta.tasks_per_step, worth)
     support = "points.csv" if of_numbers else "DIR"
     say(f"wrote {run.output}; next: fewshot adapt --init {run.output} --support {support} --output MODEL")
 
 
 def _train(workers: Workers, run: Run) -> None:
-    """Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait for a parent
-    that is leaving, too.
+    """Train, in one of the workers.
+
+    Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait for a parent that
+    is exiting, too.
     """
     from fewshot_sdk.meta.run import train
 
@@ -153,7 +157,7 @@ def _train(workers: Workers, run: Run) -> None:
 
 
 def shown(count: Count) -> Callable[[Event], None]:
-    """A listener that says what a training tells, and counts its epochs or steps."""
+    """A listener that prints a training's events and counts its epochs or steps."""
     from fewshot_sdk.meta.events import Began, Kept, Reading, Unsaved
     from fewshot_sdk.meta.pretraining import Epoch
     from fewshot_sdk.meta.training import MetaStep
@@ -164,17 +168,17 @@ def shown(count: Count) -> Callable[[Event], None]:
                 say(f"reading {event.data}")
             case Began():
                 if event.work == "pre-training":
-                    say(f"pre-training for {event.total - event.done} epochs; the first tells how long it takes")
+                    say(f"pre-training for {event.total - event.done} epochs; the time left is known after the first")
                 count(event.done, event.total, "")
             case Epoch():
                 count(event.done, event.epochs, f"loss {event.loss:.3f}")
             case MetaStep():
                 count(event.done, event.meta_steps, f"loss {event.loss:.3f}")
             case Unsaved():
-                say(f"warning: no {event.path.name}: {event.reason}; training goes on")
+                say(f"warning: no {event.path.name}: {event.reason}; training continues")
             case Kept():
                 say(
-                    f"stopped after {event.done} of {event.meta_steps} outer steps, kept in {event.checkpoint}; "
+                    f"stopped after {event.done} of {event.meta_steps} outer steps, saved in {event.checkpoint}; "
                     "--resume continues"
                 )
 

@@ -12,14 +12,17 @@ from fewshot_sdk.errors import HubError
 
 @app.command()
 def models(json: Json = False) -> None:
-    """List the initializations: bundled, pulled, and those the Hub tags fewshot-sdk."""
+    """List the available initializations.
+
+    These are the bundled ones, those pulled, and those tagged fewshot-sdk on the Hub.
+    """
     from fewshot_sdk.artifacts import sharing
 
     found = sharing.models()
     try:
         found += sharing.hub_models()
     except HubError as error:
-        say(f"only what is here: {error}")
+        say(f"listing only those on this machine: {error}")
     if json:
         emit_json([asdict(model) for model in found])
         return

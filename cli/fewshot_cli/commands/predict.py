@@ -1,4 +1,4 @@
-"""`fewshot predict`: a folder is run by PyTorch, a file by onnxruntime."""
+"""`fewshot predict`: folders run in PyTorch, files in onnxruntime."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Curve(Protocol):
-    """A model of numbers: a Regressor or a NumberPredictor, which are told apart from others without PyTorch."""
+    """A model of numbers, a Regressor or a NumberPredictor; recognizing it does not import PyTorch."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the columns that it takes."""
+        """The names of the input columns."""
 
     @property
     def output(self) -> str:
-        """The name of the column that it predicts."""
+        """The name of the predicted column."""
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The output for each row of inputs."""
+        """The output for each row of inputs: (n, inputs) -> (n,)."""
 
 
 @app.command()
@@ -44,14 +44,14 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help="Pictures to classify; for a model of numbers, numbers (after -- if one is negative) or CSVs of them.",
+            help="Pictures to classify; for a model of numbers, CSV files or numbers (after -- if one is negative).",
             metavar="IMAGE...",
         ),
     ],
     base: Base = None,
     json: Json = False,
 ) -> None:
-    """Say what is in pictures, or what follows from numbers. An .onnx file needs no PyTorch."""
+    """Classify pictures, or predict numbers from numbers. An .onnx file needs no PyTorch."""
     if model.is_dir():
         from fewshot_sdk.artifacts.opening import open_model
 
@@ -67,35 +67,37 @@ def predict(
 
 
 def _of_pictures(model: Classifier | Predictor, images: Sequence[Path], json: bool) -> None:
-    found = model.predict(images)
+    predictions = model.predict(images)
     if json:
-        emit_json([{"image": str(image), **asdict(said)} for image, said in zip(images, found, strict=True)])
+        emit_json([{"image": str(image), **asdict(found)} for image, found in zip(images, predictions, strict=True)])
         return
     width = max(len(str(image)) for image in images)
-    for image, said in zip(images, found, strict=True):
-        if said.label is None:
-            emit(f"{image!s:<{width}}  unknown (nearest: {said.nearest} {said.probability:.1%})")
+    for image, found in zip(images, predictions, strict=True):
+        if found.label is None:
+            emit(f"{image!s:<{width}}  unknown (nearest: {found.nearest} {found.probability:.1%})")
         else:
-            emit(f"{image!s:<{width}}  {said.label}  {said.probability:.1%}")
+            emit(f"{image!s:<{width}}  {found.label}  {found.probability:.1%}")
 
 
-def _of_numbers(model: Curve, name: Path, words: Sequence[Path], json: bool) -> None:
-    """Prints the inputs and what the model in `name` says of them, as a CSV or as JSON."""
+def _of_numbers(model: Curve, name: Path, arguments: Sequence[Path], json: bool) -> None:
+    """Print the inputs and the predictions of the model in `name`, as CSV or as JSON."""
     import numpy as np
 
     from fewshot_sdk.images.tables import read_numbers
 
     inputs, output = model.inputs, model.output
     parts = []
-    for word in words:
-        row = _row(str(word))
-        if row is None and word.suffix.lower() != ".csv":
+    for argument in arguments:
+        row = _row(str(argument))
+        if row is None and argument.suffix.lower() != ".csv":
             raise SupportError(
-                f"{word}: expected a number or a .csv, for {name} predicts {output} from {', '.join(inputs)}"
+                f"{argument}: expected a number or a .csv, because {name} predicts {output} from {', '.join(inputs)}"
             )
         if row is not None and len(row) != len(inputs):
-            raise SupportError(f"{word}: expected {len(inputs)} numbers with commas between: {', '.join(inputs)}")
-        parts.append(read_numbers(word, inputs) if row is None else np.array([row], np.float32))
+            raise SupportError(
+                f"{argument}: expected one value for each of {', '.join(inputs)}, separated by commas, found {len(row)}"
+            )
+        parts.append(read_numbers(argument, inputs) if row is None else np.array([row], np.float32))
     rows = np.concatenate(parts)
     found = [[*map(float, row), float(value)] for row, value in zip(rows, model.predict(rows), strict=True)]
     columns = (*inputs, output)
@@ -105,11 +107,11 @@ def _of_numbers(model: Curve, name: Path, words: Sequence[Path], json: bool) -> 
     emit("\n".join([",".join(columns), *(",".join(f"{value:.7g}" for value in row) for row in found)]))
 
 
-def _row(word: str) -> list[float] | None:
-    """The numbers that a word is, with commas between; None if it is none."""
+def _row(argument: str) -> list[float] | None:
+    """The comma-separated numbers of an argument; None if it is something else."""
     from fewshot_sdk.images.tables import number
 
     try:
-        return [number(part) for part in word.split(",")]
+        return [number(part) for part in argument.split(",")]
     except ValueError:
         return None

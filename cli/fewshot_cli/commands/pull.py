@@ -14,17 +14,22 @@ from fewshot_cli.output import emit_json, say
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="user/repo, or user/repo@REVISION: a branch, a tag or a full commit.")],
+    name: Annotated[
+        str, typer.Argument(help="user/repo or user/repo@REVISION, where REVISION is a branch, a tag or a full commit.")
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="New folder to put a copy in. Default: the cache alone.", show_default=False)
+        Path | None, typer.Option(help="New folder for a copy. Default: only the cache.", show_default=False)
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fetch an initialization from the Hugging Face Hub, every file checked; it then loads without a network."""
+    """Fetch an initialization from the Hugging Face Hub.
+
+    Every file is checked; afterwards the initialization loads without a network.
+    """
     import fewshot_sdk as sdk
 
     made = sdk.pull(name, output)
     if json:
         emit_json({"folder": str(made.folder), "source": made.source})
-    say(f"pulled {made.source}, every file as its manifest says; it is in {made.folder}")
+    say(f"pulled {made.source} to {made.folder}; every file matches the manifest")
     say(f"next: fewshot adapt --init {output or made.source} --support DIR --output DIR")

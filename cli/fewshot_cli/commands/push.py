@@ -16,15 +16,16 @@ from fewshot_cli.output import emit_json, say
 @app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder of an initialization.", metavar="DIR")],
-    name: Annotated[str, typer.Argument(help="The repository, user/repo; made if there is none.", metavar="REPO")],
-    private: Annotated[bool, typer.Option("--private", help="Make it private, if it is made.")] = False,
+    name: Annotated[str, typer.Argument(help="Repository, user/repo; created if it does not exist.", metavar="REPO")],
+    private: Annotated[bool, typer.Option("--private", help="If the repository is created, make it private.")] = False,
     revision: Annotated[
-        str | None, typer.Option(help="Branch to push to; made if there is none. Default: main.", show_default=False)
+        str | None,
+        typer.Option(help="Branch to push to; created if it does not exist. Default: main.", show_default=False),
     ] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
-    message: Annotated[str | None, typer.Option(help="What the commit says.", show_default=False)] = None,
+    message: Annotated[str | None, typer.Option(help="Commit message.", show_default=False)] = None,
     sign: Annotated[
-        Path | None, typer.Option(help="Private key in PEM to sign with: adds model.sig.", show_default=False)
+        Path | None, typer.Option(help="Private key (PEM) to sign with; adds model.sig.", show_default=False)
     ] = None,
     json: Json = False,
 ) -> None:
@@ -35,4 +36,4 @@ def push(
     if json:
         emit_json(asdict(made))
     say(f"pushed {folder} as {made.source}{f', signed by {sign}' if sign else ''}; see {made.url}")
-    say(f"next, anywhere: fewshot adapt --init {made.source} --support DIR --output DIR")
+    say(f"next, on any machine: fewshot adapt --init {made.source} --support DIR --output DIR")

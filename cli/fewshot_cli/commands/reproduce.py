@@ -1,4 +1,4 @@
-"""`fewshot reproduce`: the paper's figures, each by one command, its measurements shared by processes and kept."""
+"""`fewshot reproduce`: the figures of the paper, measured by several processes and kept for resuming."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RUN = "run.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceOptions:
-    """What `fewshot reproduce` takes."""
+    """Options of `fewshot reproduce`."""
 
     figure: Annotated[
         Literal["taylor", "sine", "gradient-combinations", "overlap", "table1", "table2"],
@@ -36,33 +36,31 @@ class ReproduceOptions:
     ]
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder to write data.json, the pictures and README.md to. Default: one of the figure's name."
-        ),
+        typer.Option(help="Folder to write data.json, the plots and README.md to. Default: the figure's name."),
     ] = None
     scale: Annotated[
         Literal["small", "paper"],
         typer.Option(
-            help="small: minutes; paper: the paper's settings, which take hours to weeks. taylor has but one."
+            help="small: minutes; paper: the paper's settings, which take hours to weeks. taylor has only one scale."
         ),
     ] = "small"
     seeds: Annotated[
-        int, typer.Option(min=3, max=30, help="How many trainings of each kind; more of them narrow the intervals.")
+        int, typer.Option(min=3, max=30, help="Number of trainings of each kind; more give narrower intervals.")
     ] = 3
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint; what was measured is kept.")
+        bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint; what was measured is kept.")
     ] = False
     json: Json = False
     workers: WorkerCount = None
 
     @property
     def folder(self) -> Path:
-        """Where the result goes."""
+        """The folder for the result."""
         return self.output or Path(self.figure)
 
     @property
     def command(self) -> str:
-        """What repeats it."""
+        """The command that repeats this run."""
         from fewshot_sdk.paper.figures import SEEDS
 
         more = f" --seeds {self.seeds}" if self.seeds != len(SEEDS) else ""
@@ -70,17 +68,20 @@ class ReproduceOptions:
 
     @property
     def checkpoint(self) -> Path:
-        """The folder of what was measured so far: a file for each trial, by its place among all."""
+        """The folder of the measurements so far: one file per trial, numbered by its place among all trials."""
         return self.folder.with_name(f"{self.folder.name}.checkpoint")
 
 
-Job: TypeAlias = tuple[ReproduceOptions, tuple[str, ...]]  # and the trials that are still to be made
+Job: TypeAlias = tuple[ReproduceOptions, tuple[str, ...]]  # and the trials still to run
 
 
 @app.command()
 @options(ReproduceOptions)
 def reproduce(given: ReproduceOptions) -> None:
-    """Repeat a figure or table of the Reptile paper over several seeds, and say whether its shape holds."""
+    """Reproduce a figure or table of the Reptile paper.
+
+    Runs over several seeds, and tests whether the result has the shape that the paper reports.
+    """
     with alone_at(given.folder, given.checkpoint):
         _reproduce(given)
 
@@ -90,7 +91,7 @@ def _reproduce(given: ReproduceOptions) -> None:
 
     check_free(given.folder)
     check_can_draw()
-    experiment = _experiment(given)  # opens the data, before anything is written
+    experiment = _experiment(given)  # opens the data before anything is written
     _begin(given)
     say(experiment.about)
     size, workers = 0 if given.figure == "taylor" else WORTH_WORKERS, given.workers
@@ -98,9 +99,9 @@ def _reproduce(given: ReproduceOptions) -> None:
         try:
             run_job(measure, (given, missing), workers, len(missing), size)
         except SystemExit:
-            say(f"stopped; what was measured is kept in {given.checkpoint}, --resume goes on")
+            say(f"stopped; what was measured is kept in {given.checkpoint}, --resume continues")
             raise
-        workers = 1  # what a worker could not measure fails here again, and says why
+        workers = 1  # a trial that failed in a worker fails here again, with its error
     found = _measured(given)
     figure = experiment.figure({name: each.numbers for name, each in found.items()})
     write_folder(given.folder, figure.files())
@@ -113,7 +114,7 @@ def _reproduce(given: ReproduceOptions) -> None:
 
 
 def _experiment(given: ReproduceOptions) -> Experiment:
-    """What is to be measured; opens the data."""
+    """What to measure; opens the data."""
     seeds = range(given.seeds)
     if given.figure == "taylor":
         from fewshot_sdk.paper.taylor import taylor
@@ -137,55 +138,55 @@ def _experiment(given: ReproduceOptions) -> Experiment:
 
 
 def measure(workers: Workers, job: Job) -> int:
-    """Makes this process's share of the missing trials, and keeps each as soon as it is there; returns how many."""
+    """Run this process's share of the missing trials and save each as soon as it is done; returns how many."""
     given, missing = job
-    mine = [missing[i] for i in workers.share(len(missing))]
-    trials = _trials(given, mine)
+    share = [missing[i] for i in workers.share(len(missing))]
+    trials = _trials(given, share)
     try:
-        done = list(progress(trials, len(mine), given.figure, str, plain_seconds=0) if workers.rank == 0 else trials)
+        done = list(progress(trials, len(share), given.figure, str, plain_seconds=0) if workers.rank == 0 else trials)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     return len(done)
 
 
 def _trials(given: ReproduceOptions, names: list[str]) -> Iterator[str]:
-    """Yields what each gave, as words."""
+    """Run the trials; yields the result of each as text."""
     from fewshot_sdk.paper.experiment import Measured
 
     experiment = _experiment(given)
-    places = {name: place for place, name in enumerate(experiment.trials)}
+    numbered = {name: number for number, name in enumerate(experiment.trials)}
     for name in names:
         began = time.process_time()
         numbers = experiment.trials[name]()
         kept = Measured(trial=name, numbers=tuple(numbers), seconds=time.process_time() - began)
-        overwrite_file(given.checkpoint / f"{places[name]}.json", kept.model_dump_json().encode())
+        overwrite_file(given.checkpoint / f"{numbered[name]}.json", kept.model_dump_json().encode())
         yield f"{name}: {', '.join(f'{number:.4g}' for number in numbers)}"
 
 
 def _begin(given: ReproduceOptions) -> None:
-    """Makes the folder of what is measured. Raises OutputExists, ConfigError if one is there that is not to go on."""
+    """Create the checkpoint folder. Raises OutputExists, ConfigError if there is one that may not be continued."""
     from fewshot_sdk.engine.compiler import made_with
     from fewshot_sdk.paper.experiment import Begun
 
     now = Begun(command=given.command, versions=made_with())
     if not given.checkpoint.exists():
         if given.resume:
-            raise ConfigError(f"there is no {given.checkpoint} to go on from; leave --resume out to begin")
+            raise ConfigError(f"there is no {given.checkpoint} to continue from; leave --resume out to start")
         write_folder(given.checkpoint, {RUN: now.model_dump_json().encode()})
         return
     if not given.resume:
-        raise OutputExists(f"{given.checkpoint} holds an unfinished one; continue it with --resume, or remove it")
+        raise OutputExists(f"{given.checkpoint} holds an unfinished run; continue it with --resume, or remove it")
     if not (given.checkpoint / RUN).is_file():
-        raise BundleError(f"{given.checkpoint} holds no {RUN}; expected what an interrupted `fewshot reproduce` left")
+        raise BundleError(f"{given.checkpoint} holds no {RUN}; expected what an interrupted `fewshot reproduce` leaves")
     before = Begun.from_json((given.checkpoint / RUN).read_bytes())
     if before != now:
         raise ConfigError(
-            f"this is not what was interrupted: that was {_words(before)}, this is {_words(now)}; go on as it was "
-            f"begun, or remove {given.checkpoint}"
+            f"this is not the run that was interrupted: that was {_described(before)}, this is {_described(now)}; "
+            f"continue with the same command and versions, or remove {given.checkpoint}"
         )
 
 
-def _words(run: Begun) -> str:
+def _described(run: Begun) -> str:
     return f"`{run.command}` with {', '.join(f'{name} {version}' for name, version in run.versions.items())}"
 
 
@@ -195,7 +196,7 @@ def _missing(given: ReproduceOptions, experiment: Experiment) -> tuple[str, ...]
 
 
 def _measured(given: ReproduceOptions) -> dict[str, Measured]:
-    """What each trial that is done gave."""
+    """The finished trials by name."""
     from fewshot_sdk.paper.experiment import Measured
 
     files = (path for path in given.checkpoint.glob("*.json") if path.stem.isdigit())

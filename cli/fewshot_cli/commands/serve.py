@@ -14,20 +14,23 @@ from fewshot_cli.output import say
 @app.command()
 def serve(
     model: Annotated[Path, typer.Argument(help="File made by `fewshot export`.", metavar="MODEL.onnx")],
-    host: Annotated[str, typer.Option(help="Address to listen on; any but the loopback needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-    token: Annotated[
-        str, typer.Option(envvar="FEWSHOT_TOKEN", help="What requests must carry as a bearer token.")
-    ] = "",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any other than loopback needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
+    token: Annotated[str, typer.Option(envvar="FEWSHOT_TOKEN", help="Bearer token that requests must carry.")] = "",
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="A Host header that is answered; may be repeated.", show_default=False)
+        list[str] | None, typer.Option(help="Host header to accept; repeatable.", show_default=False)
     ] = None,
-    max_mib: Annotated[float, typer.Option(min=0.001, help="Largest body that is read.")] = 20,
+    max_mib: Annotated[float, typer.Option(min=0.001, help="Largest request body to accept, in MiB.")] = 20,
 ) -> None:
-    """Serve an exported classifier over HTTP: KServe V2 for programs, a page at / for people."""
+    """Serve an exported classifier over HTTP.
+
+    Programs use KServe V2, people the page at /.
+    """
     from fewshot_sdk.web.server import LOOPBACK, serve
 
-    # behind a token any Host is answered unless some are named
+    # with a token, any Host is accepted unless some are named
     hosts = tuple(name.lower() for name in allow_host or ()) or (() if token else LOOPBACK)
 
     def ready(port: int) -> None:

@@ -18,27 +18,33 @@ from fewshot_sdk.storage.files import MANIFEST, SIGNATURE, read_folder
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of an initialization or a classifier.", metavar="DIR")],
     key: Annotated[
-        Path | None, typer.Option(help="Public key in PEM, by which it must be signed.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Public key (PEM) to check the signature with; the folder must be signed.", show_default=False
+        ),
     ] = None,
     base: Base = None,
 ) -> None:
-    """Check every file of a folder against its manifest, every tensor against its settings, and the signature."""
+    """Check the files, tensors and signature of a folder.
+
+    Every file must match the manifest, and every tensor must fit the settings.
+    """
     from fewshot_sdk.artifacts.opening import read_artifact
     from fewshot_sdk.storage.repositories import Opened
 
     checked = read_folder(folder)
     others = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*checked, MANIFEST})
     if "config.json" not in checked:
-        raise BundleError(f"{folder}: its manifest names no config.json; expected a folder made by `fewshot`")
+        raise BundleError(f"{folder}: its manifest lists no config.json; expected a folder made by `fewshot`")
     if key is not None:
         from fewshot_sdk.storage.signing import check
 
         check(checked, key, folder)
     read_artifact(Opened(files=checked, folder=folder), base)
-    emit(f"{folder}: {len(checked)} files are as the manifest says, and load")
+    emit(f"{folder}: {len(checked)} files match the manifest and load")
     if key is not None:
-        emit(f"{folder}: signed by the private half of {key}")
+        emit(f"{folder}: signed with the private key of {key}")
     elif SIGNATURE in checked:
-        say(f"it is signed, and by whom was not checked: --key names a public key ({SIGNATURE})")
+        say(f"it is signed ({SIGNATURE}), but the signature was not checked; to check it, pass a public key with --key")
     if others:
-        say(f"not in the manifest, and never read: {', '.join(others)}")
+        say(f"not in the manifest, therefore never read: {', '.join(others)}")
