@@ -17,7 +17,7 @@ from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.data.tasks import mini_batches
-from fewshot_sdk.engine.features import features, seen_still
+from fewshot_sdk.engine.features import feature_backbone, features
 from fewshot_sdk.engine.heads import begin, fits, new_head, open_any_head
 from fewshot_sdk.engine.inner_loop import fine_tune
 from fewshot_sdk.errors import TrainingDiverged
@@ -44,7 +44,7 @@ class Adapter:
     def __init__(self, init: Initialization, n_way: int) -> None:
         recipe = init.recipe
         self.network: Network = build_network(recipe.backbone, recipe.preprocessing, n_way)
-        self._feature_network, backbone = self.network, seen_still(recipe)
+        self._feature_network, backbone = self.network, feature_backbone(recipe)
         if backbone != recipe.backbone:
             self._feature_network = build_network(backbone, recipe.preprocessing, n_way)
         self._start = open_any_head(init.state, recipe.head, self.network)

@@ -9,7 +9,7 @@ import torch
 
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
-from fewshot_sdk.engine.optimizers import no_memory
+from fewshot_sdk.engine.optimizers import initial_memory
 from fewshot_sdk.errors import BundleError, ConfigError
 from fewshot_sdk.nets.params import RATE, LearnerState, Params, check_alike, learned, named_rates
 from fewshot_sdk.storage.bundles import WEIGHTS
@@ -63,13 +63,13 @@ def outer_of(files: Mapping[str, bytes], where: Path, like: LearnerState, meta: 
     if _OUTER not in files:
         return {}
     outer = from_safetensors(files[_OUTER], str(where / _OUTER))
-    check_alike(outer, no_memory(learned(like), meta.optimizer), str(where / _OUTER))
+    check_alike(outer, initial_memory(learned(like), meta.optimizer), str(where / _OUTER))
     return outer
 
 
 def resumed_outer(outer: Params, state: LearnerState, meta: MetaLoop, done: int) -> Params:
     """The outer optimizer's state after `done` outer steps. Raises ConfigError if it is needed and missing."""
-    initial = no_memory(learned(state), meta.optimizer)
+    initial = initial_memory(learned(state), meta.optimizer)
     if initial and not outer and done:
         raise ConfigError(
             "this initialization lacks the outer optimizer's state, so its training cannot be continued; continue from "

@@ -226,7 +226,7 @@ BACKBONES: dict[str, BackboneRow] = {
         learner="fewshot_sdk.graphs.learner.layered:conv4_form",
         pretraining_start="fewshot_sdk.nets.conv4:draw",
         pretraining_end="fewshot_sdk.nets.conv4:at_length",
-        compiled="fewshot_sdk.engine.compiled:conv4_twin",
+        compiled="fewshot_sdk.engine.compiled:compile_conv4",
     ),
     "mlp": BackboneRow(
         settings=Mlp,

@@ -19,7 +19,7 @@ def schedule(n: int, batch_size: int, steps: int, seed: tuple[int, ...]) -> NDAr
     return order[: steps * size].reshape(steps, size)
 
 
-def redrawn(n: int, batch_size: int, steps: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
+def independent_batches(n: int, batch_size: int, steps: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
     """The same, but each step draws from all n images again; no image occurs twice in a step.
 
     Source: the reference implementation's `_mini_batches`, with replacement.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewshot_sdk.data.class_images import ClassImages
-from fewshot_sdk.data.minibatches import redrawn, schedule
+from fewshot_sdk.data.minibatches import independent_batches, schedule
 from fewshot_sdk.errors import DataError
 
 Seed = tuple[int, ...]
@@ -82,5 +82,5 @@ class TaskSampler:
 
 
 def mini_batches(n: int, batch_size: int, steps: int, seed: Seed, replacement: bool = False) -> Tensor:
-    """`minibatches.schedule`, or with replacement `redrawn`, as a tensor: int64 (steps, min(batch_size, n))."""
-    return torch.from_numpy((redrawn if replacement else schedule)(n, batch_size, steps, seed))
+    """`minibatches.schedule`, or with replacement `independent_batches`, as a tensor: int64 (steps, min(batch_size, n))."""
+    return torch.from_numpy((independent_batches if replacement else schedule)(n, batch_size, steps, seed))

@@ -35,7 +35,7 @@ def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
     return _compiled[network]
 
 
-def conv4_twin(network: Network) -> CompiledConv4 | None:
+def compile_conv4(network: Network) -> CompiledConv4 | None:
     """The compiled version of Conv4 with batch norm; None for another norm or without a working C compiler."""
     backbone = network.backbone
     if backbone.judges_alone or not (code := library()):

@@ -14,7 +14,7 @@ from fewshot_sdk.nets.params import Params
 AT_ONCE = 64  # images at a time, where each is judged alone: bounds the memory
 
 
-def seen_still(recipe: Recipe) -> Backbone:
+def feature_backbone(recipe: Recipe) -> Backbone:
     """The backbone whose features prototypes and probes use; a ProtoNet keeps the one it was trained with."""
     return recipe.backbone if recipe.head == "prototype" else recipe.backbone.for_features()
 

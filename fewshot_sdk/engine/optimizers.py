@@ -42,7 +42,7 @@ KINDS: dict[Outer, tuple[Callable[..., Optimizer], tuple[str, ...]]] = {
 def descend(
     now: Params, gradient: Params, memory: Params, done: int, optimizer: Outer, rate: float
 ) -> tuple[Params, Params]:
-    """One optimizer step down the gradient: the new values and the new memory, named as in `no_memory`.
+    """One optimizer step down the gradient: the new values and the new memory, named as in `initial_memory`.
 
     done: steps taken before. No input changes. Apart from the rate, settings are PyTorch's defaults; momentum is 0.9.
     """
@@ -61,7 +61,7 @@ def descend(
     return moved, kept
 
 
-def no_memory(now: Params, optimizer: Outer) -> Params:
+def initial_memory(now: Params, optimizer: Outer) -> Params:
     """The optimizer's memory before its first step: `PART.NAME` for each part of each value."""
     _, parts = KINDS[optimizer]
     return {f"{part}.{name}": torch.zeros_like(tensor) for name, tensor in now.items() for part in parts}

@@ -13,7 +13,7 @@ from fewshot_sdk.artifacts.states import initial_state
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Seed, Task, mini_batches
 from fewshot_sdk.engine.inner_loop import Loss, cross_entropy, fine_tune, moving, one_thread
-from fewshot_sdk.engine.optimizers import no_memory
+from fewshot_sdk.engine.optimizers import initial_memory
 from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.meta.outer_loop import Position, Setup, outer_step
@@ -89,7 +89,7 @@ def meta_train_network(
         raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
     setup = Setup(network=network, task=task, inner=inner, meta=meta, loss=loss)
     state = initial_state(params, inner, meta)
-    done, at = 0, Position(state=state, memory=no_memory(learned(state), meta.optimizer))
+    done, at = 0, Position(state=state, memory=initial_memory(learned(state), meta.optimizer))
     if start is not None:
         done, at = start.done, start.position
     held = {name: tensor.clone() for name, tensor in network.state_dict().items()}

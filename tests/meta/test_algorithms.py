@@ -17,7 +17,7 @@ from fewshot_sdk.config.recipe import InnerLoop, Recipe
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.inner_loop import fine_tune
-from fewshot_sdk.engine.optimizers import KINDS, descend, no_memory
+from fewshot_sdk.engine.optimizers import KINDS, descend, initial_memory
 from fewshot_sdk.errors import ConfigError, ExportError, TrainingDiverged
 from fewshot_sdk.export.learner import export_learner
 from fewshot_sdk.meta.evaluation import evaluate
@@ -138,7 +138,7 @@ def test_the_outer_optimizers_are_torchs(name: Outer, theirs: Callable[..., torc
     generator = torch.Generator().manual_seed(0)
     now = {"a": torch.randn(3, 2, generator=generator, dtype=torch.float64), "b": torch.ones(2, dtype=torch.float64)}
     weights = {key: tensor.clone().requires_grad_() for key, tensor in now.items()}
-    optimizer, memory = theirs(list(weights.values()), lr=1.0), no_memory(now, name)
+    optimizer, memory = theirs(list(weights.values()), lr=1.0), initial_memory(now, name)
     assert memory.keys() == {f"{part}.{key}" for part in KINDS[name][1] for key in now}
     for done in range(8):
         rate = 0.1 * (1 - done / 10)
@@ -174,7 +174,7 @@ def test_reptile_with_adam_outside_uses_the_difference_as_a_gradient(sampler: Ta
     stored, ends = adapted(recipe, sampler, range(2))
     target = average(ends)
     gradient = {name: tensor - target.params[name] for name, tensor in stored.params.items()}
-    expected, _ = descend(stored.params, gradient, no_memory(stored.params, "adam"), 0, "adam", 0.01)
+    expected, _ = descend(stored.params, gradient, initial_memory(stored.params, "adam"), 0, "adam", 0.01)
     found = step.initialization.state
     for name, tensor in expected.items():
         if (
