@@ -203,7 +203,7 @@ def test_meta_training_on_top_moves_what_it_is_told_to_and_names_the_commit(
 def test_it_is_evaluated_like_any_initialization_but_on_data_that_is_named(cnn: Initialization, run: Run) -> None:
     tasks = TaskSampler(data=drawn_glyphs(cnn.recipe, 6), n_way=3, k_shot=1, n_query=1)
     assert 0 <= evaluate(cnn, tasks, n_tasks=1, mode="frozen").accuracy <= 1
-    with pytest.raises(DataError, match="what a timm model was trained on is not at hand"):
+    with pytest.raises(DataError, match="the data that a timm model was trained on is not available"):
         datasets.open_dataset(cnn.recipe.data, cnn.recipe.preprocessing, "test")
     code, out, err = run(
         "evaluate", CNN, "--data", "glyphs", "--ways", 2, "--tasks", 2, "--baseline", "probe", "--json"
