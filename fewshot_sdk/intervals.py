@@ -1,4 +1,4 @@
-"""Means and their 95 % intervals, of many tasks and of a few seeds."""
+"""Means and their 95 % intervals, over many tasks or a few seeds."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-_T95 = (  # Adapter's t for the 95 % interval of a mean of 2, 3, ... 30
+_T95 = (  # Student's t for the 95 % interval of a mean of 2, 3, ... 30
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
 )  # fmt: skip
 
 
 def standard_error(values: ArrayLike) -> float:
-    """Of the mean of values (n,); 0 for one value."""
+    """The standard error of the mean of values (n,); 0 for one value."""
     sample = np.asarray(values, np.float64)
     return float(sample.std(ddof=1) / len(sample) ** 0.5) if len(sample) > 1 else 0.0
 
 
 def interval(values: ArrayLike) -> tuple[float, float]:
-    """The mean of many values (n,), or of differences of pairs, and the half-width of its 95 % interval.
+    """The mean of many values (n,), or of paired differences, and the half-width of its 95 % interval.
 
-    That is 1.96 standard errors, as for a normal distribution; 0 for one value.
+    The half-width is 1.96 standard errors, as for a normal distribution; 0 for one value.
     """
     return float(np.asarray(values, np.float64).mean()), 1.96 * standard_error(values)
 
 
 def interval_of_few(values: Sequence[float]) -> tuple[float, float]:
-    """The same by Adapter's t, for up to 30 values; 0 for one value."""
+    """The same by Student's t, for up to 30 values; half-width 0 for one value."""
     n = len(values)
     return statistics.fmean(values), _T95[n - 2] * statistics.stdev(values) / n**0.5 if n > 1 else 0.0

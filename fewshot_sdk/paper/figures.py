@@ -140,7 +140,7 @@ class Figure(Panel):
         drawn = [panel.drawn() for panel in self.panels]
         page = (
             f"# {self.name}\n{self.verdict}\n\n![{self.name}](figure.svg)\n\n"
-            f"{self.up}, mean over the seeds {', '.join(map(str, self.seeds))} and its 95 % interval (Adapter's t):\n\n"
+            f"{self.up}, mean over the seeds {', '.join(map(str, self.seeds))} and its 95 % interval (Student's t):\n\n"
             f"{tables}\n\n    {self.command}\n"
         )
         return {
