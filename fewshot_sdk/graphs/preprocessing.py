@@ -65,7 +65,7 @@ def network_pixels(g: Nodes, images: str, seen: Preprocessing) -> str:
 
 
 def _sides(g: Nodes, found: str, seen: Preprocessing) -> Side:
-    """How sides of so many pixels, float64 (2,), are used, as `images.fit` does it."""
+    """How sides of so many pixels, float64 (2,), are used, as `images.preprocessing.resize` does it."""
     sizes, others = (
         g("Gather", found, g.constant(np.reshape(order, (2, 1, 1)), np.int64)) for order in ((0, 1), (1, 0))
     )

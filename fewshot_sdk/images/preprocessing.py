@@ -49,7 +49,7 @@ def read_picture_file(path: Path) -> bytes:
 
 
 def enough_pixels(settings: Preprocessing) -> int | None:
-    """How many pixels of each side of a picture `fit` needs, so that more change next to nothing.
+    """How many pixels of each side of a picture `resize` needs, so that more change next to nothing.
 
     Three times the network's: Pillow's documentation of `reducing_gap` calls the result
     indistinguishable from reading all of them. None: all, for the filter that picks single ones.
@@ -75,10 +75,10 @@ def preprocess(source: Picture, settings: Preprocessing) -> Pixels:
     picture of more than half a megapixel is first averaged over squares of whole pixels.
     Raises ImageError as `read_image` does.
     """
-    return fit(read_image(source, enough_pixels(settings)), settings)
+    return resize(read_image(source, enough_pixels(settings)), settings)
 
 
-def fit(image: Image.Image, settings: Preprocessing) -> Pixels:
+def resize(image: Image.Image, settings: Preprocessing) -> Pixels:
     """What `preprocess` gives for a picture that was read already, with `enough_pixels`."""
     image = _bounded(image, settings).convert("L" if settings.channels == 1 else "RGB")
     if settings.polarity == "dark_on_light" and np.asarray(image.convert("L")).mean() < 127.5:

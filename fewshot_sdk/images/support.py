@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ImageError, SupportError, first_few
 from fewshot_sdk.images.decoding import Decoded, decode
-from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, fit
+from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, resize
 from fewshot_sdk.images.sources import LabelFrom, SourceFile, open_source
 from fewshot_sdk.images.thumbnails import thumbnail
 
@@ -105,7 +105,7 @@ def read_for_all(
                         label=file.label,
                         size=found.size,
                         sha256=sha256,
-                        pixels=fit(found.image, settings),
+                        pixels=resize(found.image, settings),
                         thumb=thumbs[id(found)],
                     )
                 )

@@ -13,7 +13,7 @@ from PIL import Image
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ImageError
 from fewshot_sdk.images.decoding import decode
-from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, fit, preprocess, read_image
+from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, preprocess, read_image, resize
 from tests.images.test_preprocessing import encoded, png
 
 PHOTO = Preprocessing(height=84, width=84, channels=3, resize="bilinear", fit="crop")
@@ -210,17 +210,17 @@ def photo(width: int = 2000, height: int = 1500, seed: int = 0) -> Image.Image:
     return Image.fromarray((whole * (255 / whole.max())).astype(np.uint8))
 
 
-@pytest.mark.parametrize("resize", ["box", "bilinear", "bicubic"])
+@pytest.mark.parametrize("filter_", ["box", "bilinear", "bicubic"])
 @pytest.mark.parametrize("side", [28, 84])
-def test_a_large_jpeg_read_at_a_reduced_size_looks_the_same(side: int, resize: str) -> None:
-    settings = PHOTO.replace(height=side, width=side, resize=resize)
+def test_a_large_jpeg_read_at_a_reduced_size_looks_the_same(side: int, filter_: str) -> None:
+    settings = PHOTO.replace(height=side, width=side, resize=filter_)
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(photo(), "JPEG", quality=90, exif=exif)
     reduced = read_image(data, enough_pixels(settings))
     assert reduced.size == ((188, 250) if side == 28 else (375, 500))  # an eighth, a quarter; turned upright
     assert decode(data, "it", enough_pixels(settings)).size == (1500, 2000)
-    found, whole = preprocess(data, settings).astype(int), fit(read_image(data), settings).astype(int)
+    found, whole = preprocess(data, settings).astype(int), resize(read_image(data), settings).astype(int)
     assert np.abs(found - whole).mean() < 1.5
     assert np.abs(found - whole).max() <= 10  # at the sharpest edges of 3 million pixels
     assert np.abs(whole - whole.mean()).mean() > 15  # the picture has something to lose
@@ -229,10 +229,10 @@ def test_a_large_jpeg_read_at_a_reduced_size_looks_the_same(side: int, resize: s
 def test_only_much_larger_jpegs_are_reduced() -> None:
     small = photo(500, 375)
     for data in (encoded(small, "JPEG"), encoded(photo(), "PNG", compress_level=1)):
-        np.testing.assert_array_equal(preprocess(data, PHOTO), fit(read_image(data), PHOTO))
+        np.testing.assert_array_equal(preprocess(data, PHOTO), resize(read_image(data), PHOTO))
     picking = PHOTO.replace(resize="nearest")
     data = encoded(photo(), "JPEG")
-    np.testing.assert_array_equal(preprocess(data, picking), fit(read_image(data), picking))
+    np.testing.assert_array_equal(preprocess(data, picking), resize(read_image(data), picking))
 
 
 def test_a_reduced_jpeg_is_under_the_same_limits() -> None:
