@@ -152,13 +152,13 @@ def test_what_is_added_is_looked_at_first(run: Run, saved: Path, drawings: Path,
     words = ("--extend", model, "--init", saved, "--support", tmp_path / "more", "--label-from", "name")
     code, _, err = run("adapt", *words, "--output", tmp_path / "x")
     assert (code, (tmp_path / "x").exists()) == (1, False)
-    assert "elk_1.png is among the old pictures of ant, not of elk; remove it" in err
+    assert "elk_1.png is already among the pictures of ant, not of elk; remove it" in err
     (tmp_path / "more" / "elk_1.png").rename(tmp_path / "more" / "ant_1.png")
     code, _, err = run("adapt", *words, "--output", tmp_path / "y")
     assert code == 0
     assert "warning: " in err
-    assert "ant_1.png is among the old pictures of ant; remove it" in err
-    assert "is among the old pictures" in (tmp_path / "y" / "report.html").read_text()
+    assert "ant_1.png is already among the pictures of ant; remove it" in err
+    assert "is already among the pictures" in (tmp_path / "y" / "report.html").read_text()
 
 
 def test_one_picture_a_class_becomes_a_classifier_that_can_say_unknown(
@@ -199,7 +199,7 @@ def test_what_names_hold_beyond_text_is_shown_escaped(run: Run, tmp_path: Path) 
     (folder / "cat").rename(folder / "ca\nt")
     code, _, err = run("doctor", folder)
     assert code == 1
-    assert "the class name 'ca\\nt' holds what is no text" in err
+    assert "the class name 'ca\\nt' contains control characters" in err
 
 
 def test_steps_are_reptiles(run: Run, drawings: Path, tmp_path: Path) -> None:
