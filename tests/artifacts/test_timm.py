@@ -226,7 +226,7 @@ def test_a_model_that_cannot_be_used_is_told_by_name(hub: LocalHub, cnn: Initial
     assert run("adapt", "--backbone", "resnet10t", "--support", "x", "--output", "y")[0] == 2
     pickled = {name: data for name, data in hub.files("user/small-vit").items() if name == "config.json"}
     hub.commit("user/pickled", {**pickled, "pytorch_model.bin": b"never read"})
-    with pytest.raises(HubError, match=r"model\.safetensors is missing; expected safetensors, for pickles"):
+    with pytest.raises(HubError, match=r"model\.safetensors is missing; expected safetensors, because pickles"):
         load("timm:user/pickled")
 
 
