@@ -39,27 +39,27 @@ def explain(
         case FewshotError():
             return error
         case errors.OfflineModeIsEnabled():
-            says = f"{name}{at} was never pulled here, and HF_HUB_OFFLINE forbids a download; unset it to allow one"
+            message = f"{name}{at} was never pulled here, and HF_HUB_OFFLINE forbids a download; unset it to allow one"
         case errors.GatedRepoError():
-            says = f"{name} is gated; ask for access at {endpoint}/{name}, then {_LOG_IN}"
+            message = f"{name} is gated; ask for access at {endpoint}/{name}, then {_LOG_IN}"
         case errors.RevisionNotFoundError():
-            says = f"{name} has no revision {revision!r}; {endpoint}/{name}/commits/main lists what there is"
+            message = f"{name} has no revision {revision!r}; {endpoint}/{name}/commits/main lists what there is"
         case errors.EntryNotFoundError():
-            says = f"{name}{at} is not {expected[0]}: {_file(error)} is missing; expected {expected[1]}"
+            message = f"{name}{at} is not {expected[0]}: {_file(error)} is missing; expected {expected[1]}"
         case errors.HFValidationError():
-            says = f"{name!r} is not the name of a repository; expected user/repo or user/repo@revision"
+            message = f"{name!r} is not the name of a repository; expected user/repo or user/repo@revision"
         case httpx2.ConnectError() | httpx2.ProxyError():
-            says = (
+            message = (
                 f"cannot reach {endpoint} for {name}{at}; check the network (bundled names, and what was pulled "
                 "before, load without it)"
             )
         case OSError() if error.errno:
             return SaveError(f"cannot write the Hub's cache: {(error.strerror or '').lower()}; see HF_HOME")
         case errors.HfHubHTTPError() | httpx2.HTTPError() | httpx2.InvalidURL() | ValueError() | KeyError() | OSError():
-            says = _by_status(_status(error), is_passing(error), name, endpoint, seconds)
+            message = _by_status(_status(error), is_passing(error), name, endpoint, seconds)
         case _:
             return None
-    return HubError(says)
+    return HubError(message)
 
 
 def _by_status(status: int | None, passing: bool, name: str, endpoint: str, seconds: float) -> str:
