@@ -1,6 +1,6 @@
 """Few-shot adaptation: Reptile initializations, a few gradient steps on your own images, ONNX out.
 
-The names below are the public ones. They are loaded when first used, because PyTorch takes
+The names below are the public ones. Each is imported on first use, because PyTorch takes
 seconds to import and a `Predictor` does not need it.
 """
 

@@ -1,6 +1,6 @@
-"""The table of meta-learning algorithms: what each asks of the loops, and where its code is.
+"""The table of meta-learning algorithms: what each needs from the two loops, and where its code is.
 
-A new one is its row here and a module in `meta/` with the function that it refers to, imported when it is used.
+To add one, add a row here and a module in `meta/` with the function that the row names; it is imported on first use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Algorithm: TypeAlias = str  # a name in ALGORITHMS
 Part = Literal["all", "head", "body", "norm"]
 Outer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "radam", "rmsprop", "adagrad"]
 OUTER_NAMES: dict[Outer, str] = {
-    "sgd": "plain descent",
+    "sgd": "plain SGD",
     "momentum": "SGD with momentum 0.9",
     "nesterov": "SGD with Nesterov momentum 0.9",
     "adam": "Adam",
@@ -29,15 +29,18 @@ OUTER_NAMES: dict[Outer, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmRow:
-    """One algorithm: its name in a sentence, what a task contributes to an outer step, and what that takes.
+    """One algorithm: its title, what a task contributes to an outer step, and the settings it needs.
 
-    order: `first`: the way that inner steps went; `second`: a gradient through them; `class means`: a gradient without.
-    contribution: the function, `module:name`: a `meta.first_order.Goal`, or else a `meta.second_order.Gradient`.
-    side_by_side: the same of all tasks of an outer step at once, for a GPU, a `meta.first_order.Goals`; none: there is
-    no such form. moves: the part that inner steps move; None: any. learns_rates: of each weight, beside the weights.
-    tail: whether images are kept for the last mini-batch: `never`, as `tail_shots` says, or `always`.
-    Of a recipe meta-trained by it: keeps_half: half of each class's images are the tail; outer, step_size: the outer
-    optimizer and its first step size; None: the recipe's own.
+    order: what a task contributes: `first`: the displacement by the inner steps; `second`: a gradient through them;
+    `class means`: a gradient without inner steps.
+    contribution: the function, as `module:name`: a `meta.first_order.Target` for `first`, else a
+    `meta.second_order.Gradient`. side_by_side: a `meta.first_order.Targets`, which takes all tasks of an outer step
+    at once, for a GPU; empty if there is none.
+    moves: the part of the network that inner steps must move; None: any part.
+    learns_rates: whether a learning rate is learned for each weight.
+    tail: whether images are kept for the last mini-batch: `never`, `optional` (if `tail_shots` is not 0) or `always`.
+    For recipes that switch to this algorithm: keeps_half: the tail is half of each class's images; outer, step_size:
+    the outer optimizer and its initial step size; outer None: both stay as they are.
     """
 
     title: str
@@ -46,7 +49,7 @@ class AlgorithmRow:
     side_by_side: str = ""
     moves: Part | None = None
     learns_rates: bool = False
-    tail: Literal["never", "asked", "always"] = "asked"
+    tail: Literal["never", "optional", "always"] = "optional"
     keeps_half: bool = False
     outer: Outer | None = None
     step_size: float = 1.0
@@ -58,7 +61,7 @@ class AlgorithmRow:
 
 
 def _through_steps(title: str, moves: Part | None = None, learns_rates: bool = False) -> AlgorithmRow:
-    """MAML or one of its kin, with Adam outside, as their papers have it."""
+    """A member of the MAML family, with Adam as the outer optimizer, as in the papers."""
     return AlgorithmRow(
         title=title,
         order="second",
@@ -99,25 +102,25 @@ ALGORITHMS: dict[Algorithm, AlgorithmRow] = {
 
 
 def known(name: str) -> Algorithm:
-    """The algorithm of this name. Raises ConfigError, listing the known ones."""
+    """The algorithm of this name. Raises ConfigError, listing the known ones, for any other name."""
     row_of(ALGORITHMS, name, "algorithm")
     return name
 
 
 def first_order(algorithm: Algorithm) -> bool:
-    """Whether a task's contribution is a way that the inner steps went, not a slope through them."""
+    """Whether a task contributes the displacement by its inner steps, not a gradient."""
     return ALGORITHMS[algorithm].order == "first"
 
 
 def moved_by(algorithm: Algorithm) -> Part:
-    """The part of the network that the inner steps move, unless another is asked for."""
+    """The part of the network that the inner steps move by default."""
     return ALGORITHMS[algorithm].moves or "all"
 
 
 def check_fits(algorithm: Algorithm, optimizer: str, trainable: Part) -> None:
-    """Raises ConfigError unless the algorithm works with such an inner loop."""
+    """Raises ConfigError unless the algorithm works with this inner optimizer and this trainable part."""
     row = ALGORITHMS[algorithm]
     if row.order == "second" and optimizer != "sgd":
-        raise ConfigError(f"inner.optimizer: {algorithm} differentiates through sgd, found {optimizer}")
+        raise ConfigError(f"inner.optimizer: expected sgd, which {algorithm} differentiates through, found {optimizer}")
     if row.moves not in (None, trainable):
         raise ConfigError(f"inner.trainable: {algorithm} moves the {row.moves}, found {trainable}")

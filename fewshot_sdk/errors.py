@@ -1,21 +1,22 @@
-"""Every error the library raises on purpose, and how a message lists some of many things.
+"""Every error the library raises on purpose, and how a message shortens a long list.
 
     FewshotError
     |-- ConfigError       a setting, preset or config.json that cannot be used
     |-- DataError         a data set that is missing, corrupt or too small
-    |-- ImageError        a file that is not an image, or one past the limits
-    |-- SupportError      a support folder that no classifier can be made from
+    |-- ImageError        a file that is not an image, or exceeds the limits
+    |-- SupportError      a support set that no classifier can be made from
     |-- ParamsMismatch    tensors that do not fit the network
-    |-- TrainingDiverged  a loss that is no longer a number
-    |-- WorkersError         a worker process that died
-    |-- WorkersStopped       a signal that ended the work of a team
+    |-- TrainingDiverged  a loss that is not finite
+    |-- WorkersError      a worker process that died
+    |-- WorkersStopped    workers ended by a signal
     |-- BundleError       a folder or file that is not what it claims to be
-    |-- SignatureError    a signature that is missing or does not fit, or a key that is none
+    |-- SignatureError    a missing or invalid signature, or a file that is not a key
     |-- HubError          the Hugging Face Hub refused, or could not be reached
-    |-- OutputExists      an output that already holds something
-    |-- SaveError         the disk refused; nothing half-written is left behind
+    |-- OutputExists      an output that already exists
+    |-- SaveError         a write that the disk refused; nothing half-written is left behind
+    |-- MissingExtra      a feature whose optional package is not installed
     `-- ExportError       an ONNX file that could not be made
-        `-- ParityError   one that was made, but disagrees with PyTorch, or loses too much
+        `-- ParityError   an ONNX file that disagrees with PyTorch, or loses too much accuracy
 
 Each message is for the person who has to act on it: which thing, what was expected, what was
 found, what to do.
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-SHOWN = 5  # of many things in one message
+SHOWN = 5  # items of a list in one message
 
 
 class FewshotError(Exception):
@@ -41,11 +42,11 @@ class DataError(FewshotError):
 
 
 class ImageError(FewshotError):
-    """A file that is not an image, or one past the limits."""
+    """A file that is not an image, or exceeds the limits."""
 
 
 class SupportError(FewshotError):
-    """A support folder that no classifier can be made from; each argument is one thing that is wrong with it."""
+    """A support set that no classifier can be made from; each argument is one thing that is wrong with it."""
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
@@ -56,7 +57,7 @@ class ParamsMismatch(FewshotError):
 
 
 class TrainingDiverged(FewshotError):
-    """A loss that is no longer a number."""
+    """A loss that is not finite."""
 
 
 class WorkersError(FewshotError):
@@ -64,7 +65,7 @@ class WorkersError(FewshotError):
 
 
 class WorkersStopped(FewshotError):
-    """A signal that ended the work of a team; `number` says which."""
+    """Workers ended by a signal; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by signal {number}")
@@ -76,7 +77,7 @@ class BundleError(FewshotError):
 
 
 class SignatureError(FewshotError):
-    """A signature that is missing or does not fit, or a key that is none."""
+    """A missing or invalid signature, or a file that is not a key."""
 
 
 class HubError(FewshotError):
@@ -84,32 +85,32 @@ class HubError(FewshotError):
 
 
 class OutputExists(FewshotError):
-    """An output that already holds something."""
+    """An output that already exists."""
 
 
 class SaveError(FewshotError):
-    """The disk refused; nothing half-written is left behind."""
+    """A write that the disk refused; nothing half-written is left behind."""
 
 
 class MissingExtra(FewshotError):
-    """Something that needs a package which is not installed."""
+    """A feature whose optional package is not installed."""
 
 
 class ExportError(FewshotError):
-    """An ONNX file that could not be made, or that disagrees with PyTorch."""
+    """An ONNX file that could not be made."""
 
 
 class ParityError(ExportError):
-    """An ONNX file that disagrees with PyTorch, or whose fewer bits lose too much."""
+    """An ONNX file that disagrees with PyTorch, or whose lower precision loses too much accuracy."""
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some of many names, and how many more there are."""
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def first_few(complaints: Sequence[str], of: str) -> str:
-    """Some of many complaints, a line each, and how many more there are. of: what they are of, such as `rows`."""
+    """The first few complaints, one per line, and how many more there are. of: what they concern, such as `rows`."""
     more = f" (and {len(complaints) - SHOWN} more such {of})" if len(complaints) > SHOWN else ""
     return "\n".join(complaints[:SHOWN]) + more

@@ -1,4 +1,4 @@
-"""Means and their 95 % intervals, of many tasks and of a few seeds."""
+"""Means and their 95 % intervals, over many tasks or a few seeds."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _T95 = (  # Student's t for the 95 % interval of a mean of 2, 3, ... 30
 
 
 def standard_error(values: ArrayLike) -> float:
-    """Of the mean of values (n,); 0 for one value."""
+    """The standard error of the mean of values (n,); 0 for one value."""
     sample = np.asarray(values, np.float64)
     return float(sample.std(ddof=1) / len(sample) ** 0.5) if len(sample) > 1 else 0.0
 
 
 def interval(values: ArrayLike) -> tuple[float, float]:
-    """The mean of many values (n,), or of differences of pairs, and the half-width of its 95 % interval.
+    """The mean of many values (n,), or of paired differences, and the half-width of its 95 % interval.
 
-    That is 1.96 standard errors, as for a normal distribution; 0 for one value.
+    The half-width is 1.96 standard errors, as for a normal distribution; 0 for one value.
     """
     return float(np.asarray(values, np.float64).mean()), 1.96 * standard_error(values)
 
 
 def interval_of_few(values: Sequence[float]) -> tuple[float, float]:
-    """The same by Student's t, for up to 30 values; 0 for one value."""
+    """The same by Student's t, for up to 30 values; half-width 0 for one value."""
     n = len(values)
     return statistics.fmean(values), _T95[n - 2] * statistics.stdev(values) / n**0.5 if n > 1 else 0.0

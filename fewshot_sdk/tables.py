@@ -1,4 +1,4 @@
-"""Tables by name: a row, or an error that says what there is; and what a row refers to without importing it."""
+"""Look-ups in the tables: a row by name, or an error that lists the names; and a row's `module:name` references."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Row = TypeVar("Row")
 
 
 def row_of(table: Mapping[str, Row], name: str, what: str, error: type[FewshotError] = ConfigError) -> Row:
-    """The row of this name. Raises `error`, listing the names and the one that was probably meant.
+    """The row of this name. Raises `error`, listing the names and suggesting the nearest, if there is none.
 
-    what: one row in words, such as `algorithm`; its plural ends in s.
+    what: a row in words, such as `algorithm`; its plural ends in s.
     """
     if name in table:
         return table[name]
@@ -23,13 +23,13 @@ def row_of(table: Mapping[str, Row], name: str, what: str, error: type[FewshotEr
 
 
 def did_you_mean(name: str, known: Mapping[str, object]) -> str:
-    """`; did you mean X?` of the known name that is nearest, or nothing where none is near."""
+    """`; did you mean X?` with the nearest known name; empty if none is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def referred(reference: str) -> object:
-    """What `package.module:name` refers to, imported now: a table that refers so stays light."""
+    """What `package.module:name` refers to, imported now, so that the tables themselves import nothing heavy."""
     module, _, name = reference.partition(":")
     found: object = getattr(import_module(module), name)
     return found

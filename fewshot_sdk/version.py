@@ -1,4 +1,4 @@
-"""The library's version, and those of what its numbers depend on."""
+"""The library's version, and the versions that its numbers depend on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on besides settings and seed: name -> version."""
+    """What a result depends on besides its settings and seed: name -> version, and the machine's architecture."""
     installed = {name: metadata.version(name) for name in ("torch", "numpy", "pillow")}
     return {
         "fewshot-sdk": __version__,

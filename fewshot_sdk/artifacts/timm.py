@@ -78,7 +78,7 @@ def pretrained(name: str) -> Pretrained:
     architecture's name; HubError if the Hub refuses; BundleError for damaged weights.
     """
     wanted = address(repository_of(name.removeprefix(TIMM)))
-    session = Session(wanted.name, wanted.revision, ("timm model", "safetensors: pickles are not read"))
+    session = Session(wanted.name, wanted.revision, ("a timm model", "safetensors, because pickles are not read"))
     with session.alone():
         commit = session.resolve()
         config = read_bounded(session.file("config.json", commit, None, MAX_TEXT_BYTES), MAX_TEXT_BYTES)

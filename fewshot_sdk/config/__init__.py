@@ -1,6 +1,6 @@
-"""What one may ask for and what is written down: settings, presets, records. No PyTorch.
+"""Settings, presets and the records written to disk. No PyTorch.
 
-The settings that a recipe is made of can be imported from here.
+The settings that a recipe consists of can be imported from here.
 """
 
 from fewshot_sdk.config.backbones import Backbone, Conv4, Mlp, Residual, Timm

@@ -1,7 +1,7 @@
-"""The settings of a backbone: which network, how wide, and what the rest asks about it; the table of all kinds.
+"""The settings of each kind of backbone, the facts that other modules need about it, and the table of all kinds.
 
-A new one is its settings and its row here, its layers in `nets/`, its ONNX nodes in `graphs/`: CONTRIBUTING names the
-three files. What a row refers to is imported when it is used, so that settings stay free of PyTorch and onnx.
+To add one, add its settings and its row here, its layers in `nets/` and its ONNX nodes in `graphs/`: CONTRIBUTING
+names the three files. The functions that a row names are imported on first use, so settings need no PyTorch or onnx.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.tables import row_of
 
 Norm = Literal["batch", "group", "none"]
-GROUP = 8  # channels that group norm takes together
+GROUP = 8  # channels that group norm normalizes together
 Layered = TypeVar("Layered", "Conv4", "Mlp")
 _NORMS: dict[Norm, str] = {"batch": "", "group": ", group norm", "none": ", no norm"}
 
 
 class FrozenNorm(NamedTuple):
-    """A batch norm that is frozen to a support set's statistics: the names of the layer before it and its own."""
+    """A batch norm that is frozen to a support set's statistics: the layer before it, its own name, its epsilon."""
 
     layer: str
     norm: str
@@ -32,12 +32,13 @@ class FrozenNorm(NamedTuple):
 
 
 class BackboneSettings(Config):
-    """What every kind of backbone has: settings, and the facts that the rest asks about it.
+    """The settings that every kind of backbone has, and the facts that other modules need about it.
 
-    sharpness: of class means: with it the best temperature on new classes is about 1; see `heads.spread`. Not measured
-    for fully connected and timm networks, for want of weights: there it is that of the network most like it.
-    many_threads: whether a second one helps in pre-training, which it does not where networks are small.
-    comes_trained: with weights of another library.
+    sharpness: scales the logits of class means so that the best temperature on new classes is about 1; see
+    `heads.spread`. Not measured for fully connected and timm networks, for want of weights: they use the value of the
+    most similar network.
+    many_threads: whether pre-training is faster with a second thread, which it is not for small networks.
+    comes_trained: whether its weights come trained, from another library.
     """
 
     kind: str
@@ -50,24 +51,24 @@ class BackboneSettings(Config):
         """The backbone in words, for cards."""
 
     def frozen_norms(self) -> tuple[FrozenNorm, ...]:
-        """The batch norms that use the statistics of a task, in order; none where each picture is judged alone."""
+        """The batch norms that use a task's statistics, in order; empty if each picture is classified independently."""
         return ()
 
     def norm_buffers(self) -> tuple[str, ...]:
-        """The names of the statistics that batch norms are frozen to."""
+        """The names of the buffers that hold the statistics of the frozen batch norms."""
         return tuple(f"{norm.norm}.{part}" for norm in self.frozen_norms() for part in ("mean", "var"))
 
     @property
     def judges_alone(self) -> bool:
-        """Whether the features of a picture depend on nothing else in its batch."""
+        """Whether a picture's features are independent of the other pictures in its batch."""
         return not self.frozen_norms()
 
     def for_features(self) -> Self:
-        """The same network as class means and probes use it."""
+        """The backbone whose features prototypes and probes use: the same weights, perhaps another summary."""
         return self
 
     def check_in_recipe(self) -> None:
-        """Raises ConfigError for settings that a recipe cannot train."""
+        """Raises ConfigError if a recipe cannot train a network of these settings."""
 
     def check_pretraining(self) -> None:
         """Raises ConfigError unless a network of these settings can be pre-trained."""
@@ -79,7 +80,7 @@ class BackboneSettings(Config):
 def _check_groups(backbone: Layered) -> Layered:
     odd = [width for width in backbone.widths if width % GROUP]
     if backbone.norm == "group" and odd:
-        raise ConfigError(f"norm: group norm takes {GROUP} channels at once: expected a multiple of it, found {odd[0]}")
+        raise ConfigError(f"norm: group norm needs layers of a multiple of {GROUP} channels, found {odd[0]}")
     return backbone
 
 
@@ -93,20 +94,22 @@ def _batch_norms(backbone: Layered, layer: str) -> tuple[FrozenNorm, ...]:
 class Conv4(BackboneSettings):
     """The paper's network: four 3x3 convolutions, each with a norm and ReLU, then a linear layer.
 
-    `stride` halves by strided convolutions (Omniglot), `pool` by 2x2 max-pooling (mini-ImageNet).
-    norm: `batch`, as in the paper, by the statistics of the batch it is given; `group`, over each picture's own eight
-    channels at a time; or none. Source of `group`: Wu and He 2018.
+    downsample: `stride` halves the picture by strided convolutions (Omniglot), `pool` by 2x2 max-pooling
+    (mini-ImageNet).
+    norm: `batch`, with the statistics of the current batch, as in the paper; `group`, over each picture's own
+    channels in groups of eight (Source: Wu and He 2018); or `none`.
     """
 
     kind: Literal["conv4"] = "conv4"
     filters: Annotated[int, Field(ge=1, le=4096)] = 64
     downsample: Literal["stride", "pool"] = "stride"
     norm_epsilon: Positive = 1e-3
-    norm: Annotated[Norm, Field(exclude_if=lambda norm: norm == "batch")] = "batch"  # what is older has no such key
+    # absent from files written before this field existed
+    norm: Annotated[Norm, Field(exclude_if=lambda norm: norm == "batch")] = "batch"
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Filters of each layer."""
+        """The number of filters of each layer."""
         return (self.filters,) * 4
 
     def described(self) -> str:
@@ -114,11 +117,11 @@ class Conv4(BackboneSettings):
         return f"Conv4, {self.filters} filters, {self.downsample}{_NORMS[self.norm]}"
 
     def frozen_norms(self) -> tuple[FrozenNorm, ...]:
-        """One after each convolution."""
+        """The batch norm after each convolution."""
         return _batch_norms(self, "conv")
 
     def check_pretraining(self) -> None:
-        """Raises ConfigError without batch norm."""
+        """Raises ConfigError unless the network has batch norm."""
         super().check_pretraining()
         if self.judges_alone:
             raise ConfigError(f"pretraining: expected a conv4 network with batch norm, found norm {self.norm}")
@@ -129,7 +132,7 @@ class Conv4(BackboneSettings):
 class Mlp(BackboneSettings):
     """Fully connected layers on the pixels, each with a norm (see `Conv4`) and ReLU, then a linear layer.
 
-    widths: units of the layers; those of the default are Finn et al.'s for Omniglot. Source: Finn et al. 2017, A.1.
+    widths: units of each layer; the default is Finn et al.'s for Omniglot. Source: Finn et al. 2017, A.1.
     """
 
     kind: Literal["mlp"] = "mlp"
@@ -142,17 +145,17 @@ class Mlp(BackboneSettings):
         return f"fully connected, layers of {', '.join(map(str, self.widths))} units{_NORMS[self.norm]}"
 
     def frozen_norms(self) -> tuple[FrozenNorm, ...]:
-        """One after each layer."""
+        """The batch norm after each layer."""
         return _batch_norms(self, "hidden")
 
     _groups_fit = model_validator(mode="after")(_check_groups)
 
 
 class Residual(BackboneSettings):
-    """A small residual network for photographs, each judged alone: see `fewshot_sdk.nets.residual`.
+    """A small residual network for photographs, each classified independently: see `fewshot_sdk.nets.residual`.
 
-    widths: filters of the stages; the stem and every stage but the first halve the picture. summary: what the head
-    sees: the last stage's `mean` over positions, or `statistics` of the last two, as class means and probes do.
+    widths: filters of each stage; the stem and every stage but the first halve the picture. summary: the head's input:
+    the last stage's `mean` over positions, or `statistics` of the last two stages, as for prototypes and probes.
     """
 
     kind: Literal["residual"] = "residual"
@@ -166,28 +169,28 @@ class Residual(BackboneSettings):
         return f"residual, stages of {', '.join(map(str, self.widths))} filters, batch norm folded in"
 
     def for_features(self) -> Self:
-        """By statistics of its stages.
+        """The same network with `summary="statistics"`.
 
-        On mini-ImageNet's validation classes, 8-way 5-shot, that gave the probe a point, on grey textures and pictures
-        of clothes both ways two to four.
+        On mini-ImageNet's validation classes, 8-way 5-shot, this gained one point for the probe; on grey textures and
+        pictures of clothes, two to four points for both methods.
         """
         return self.replace(summary="statistics")
 
     def check_in_recipe(self) -> None:
-        """Raises ConfigError for another summary than the mean."""
+        """Raises ConfigError unless the summary is the mean."""
         if self.summary != "mean":
-            raise ConfigError(f"backbone.summary: a recipe's head sees the mean, found {self.summary}")
+            raise ConfigError(f"backbone.summary: expected mean in a recipe, found {self.summary}")
 
 
 class Timm(BackboneSettings):
-    """A model of the timm library before its classifier, each picture judged alone: see `fewshot_sdk.nets.timm`.
+    """A timm model without its classifier, each picture classified independently: see `fewshot_sdk.nets.timm`.
 
-    name: timm's name of the architecture, without the tag that says which weights, such as `resnet10t`.
+    name: timm's name of the architecture, such as `resnet10t`, without the tag of the weights.
     """
 
     kind: Literal["timm"] = "timm"
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]
-    sharpness: ClassVar[float] = 25.0  # of features of one length, as a residual network's
+    sharpness: ClassVar[float] = 25.0  # its features are normalized in length, as a residual network's
     comes_trained: ClassVar[bool] = True
 
     def described(self) -> str:
@@ -197,15 +200,15 @@ class Timm(BackboneSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneRow:
-    """A kind of backbone: its settings, and where the functions are that make something of them, `module:name`.
+    """A kind of backbone: its settings, and the functions that implement it, each as `module:name` and its type.
 
     layers: the network up to the features, `nets.network.Layers`.
     graph: its ONNX nodes, `graphs.classifier.Features`; or exporter: another library's graph of its body,
-    `export.classifier.Exporter`, which then is of 32 bits alone.
-    learner: its forward and backward pass as nodes, `graphs.learner.graph.NewForm`; none: it cannot be a learner.
-    pretraining_start, pretraining_end: fresh weights in place, `meta.pretraining.Start`, and the weights that
-    pre-training leaves, `meta.pretraining.End`; none: it is not pre-trained.
-    compiled: its twin in C, `engine.compiled.CompiledNetwork`; none: PyTorch does it.
+    `export.classifier.Exporter`, which is exported as float32 only.
+    learner: its forward and backward pass as nodes, `graphs.learner.graph.NewForm`; empty: it has no learner.
+    pretraining_start: initializes its weights in place, `meta.pretraining.Start`; pretraining_end: the weights that
+    pre-training leaves, `meta.pretraining.End`; both empty: it cannot be pre-trained.
+    compiled: its C code, `engine.compiled.CompiledNetwork`; empty: it runs in PyTorch.
     """
 
     settings: type[BackboneSettings]
@@ -249,7 +252,7 @@ BACKBONES: dict[str, BackboneRow] = {
 
 
 def _of_its_kind(value: object) -> BackboneSettings:
-    """Settings by the `kind` that they name. Raises ConfigError, listing the known ones."""
+    """The settings of the `kind` that a mapping names. Raises ConfigError, listing the known kinds."""
     if isinstance(value, BackboneSettings):
         return value
     if not isinstance(value, Mapping) or not isinstance(kind := value.get("kind"), str):

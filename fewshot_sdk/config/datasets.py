@@ -1,6 +1,6 @@
-"""The table of data sets: splits, parts, what cards say of them, and where their reader is.
+"""The table of data sets: splits, parts, the words that cards use for them, and where their reader is.
 
-A new one is its row here and a module in `data/` with the reader that it refers to, imported when it is used.
+To add one, add a row here and a module in `data/` with the reader that the row names; it is imported on first use.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Part = Literal["train", "val", "test"]
 class DatasetRow:
     """One data set.
 
-    splits: the names of its splits into parts, the usual one first. parts: those that have classes.
-    read: the function, `module:name`, a `data.datasets.Reader`; or closed: why it cannot be opened.
-    about: what it is, whose, and under which licence. suits: what an initialization by it is expected to serve.
+    splits: the names of its splits into parts, the default first. parts: the parts that have classes.
+    read: the function, as `module:name`, a `data.datasets.Reader`; or closed: why it cannot be opened.
+    about: what it is, by whom, and under which licence. suits: what an initialization trained on it is good for.
     """
 
     splits: tuple[str, ...]
@@ -52,7 +52,7 @@ DATASETS: dict[str, DatasetRow] = {
     ),
     "timm": DatasetRow(
         splits=("pretrained",),
-        closed="what a timm model was trained on is not at hand; name other data, in the shell by --data",
+        closed="the data that a timm model was trained on is not available; name other data (--data)",
         about="what the timm model was trained on: see its own card",
         suits="what that suits it for, the model's own card says",
     ),

@@ -1,4 +1,4 @@
-"""What an exported ONNX file says of itself, and the names of its tensors."""
+"""The metadata of exported ONNX files, and the names of their tensors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fewshot_sdk.config.records import Origin
 
 METADATA_KEY = "fewshot_sdk"
 FORMAT, LEARNER = "fewshot-sdk onnx 2", "fewshot-sdk learner 1"
-INPUT, PIXELS = "images", "pixels"  # what a file takes: pictures of any size, or with --raw the network's floats
+INPUT, PIXELS = "images", "pixels"  # the input: pictures of any size, or with --raw the network's floats
 FEATURES = "features"  # between a network's body and its head
 LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
 
 
 class Parity(Config):
-    """How far ONNX and PyTorch are apart: the largest difference of a probability over `images` and `random_images`.
+    """How much ONNX and PyTorch differ: the largest difference of a probability over `images` and `random_images`.
 
-    batches: how many were judged at once.
+    images: pictures of the support set; random_images: generated ones; batches: the batch sizes that were tried.
     """
 
     images: Annotated[int, Field(ge=0)]
@@ -29,10 +29,10 @@ class Parity(Config):
 
 
 class Reduction(Config):
-    """What fewer bits cost, on the support set against the file of 32 bits.
+    """What lower precision costs: the exported file against the float32 file, on the support set.
 
-    lost: the share of pictures that 32 bits name rightly and fewer do not; agreed: that get the same answer;
-    max_difference: of a probability.
+    lost: the share of pictures that float32 classifies correctly and the exported file does not; agreed: the share
+    that get the same answer; max_difference: the largest difference of a probability.
     """
 
     images: Count
@@ -42,10 +42,11 @@ class Reduction(Config):
 
 
 class OnnxMetadata(Config):
-    """What an exported file says of itself, as JSON under `fewshot_sdk` in its metadata_props.
+    """The metadata of an exported classifier, as JSON under `fewshot_sdk` in its metadata_props.
 
-    threshold: the highest probability under which a picture is `unknown`; the temperature is in the graph.
-    parity: of 32 bits with PyTorch; reduction: what fewer bits changed; raw: the input is the network's floats.
+    threshold: a picture whose highest probability is below it is `unknown`; the temperature is in the graph.
+    parity: of the float32 file with PyTorch; reduction: what lower precision changed; raw: the input is the network's
+    floats.
     """
 
     format: str
@@ -63,10 +64,11 @@ class OnnxMetadata(Config):
 
 
 class LearnerMetadata(Config):
-    """What a learner file says of itself, as JSON under `fewshot_sdk` in its metadata_props.
+    """The metadata of a learner file, as JSON under `fewshot_sdk` in its metadata_props.
 
     n_way: the number of classes of a dense head; None for any number.
-    parity: the largest difference to PyTorch in float64; noise_floor: that of PyTorch in float32, on the same tasks.
+    parity: the largest difference from PyTorch in float64; noise_floor: the same for PyTorch in float32, on the same
+    tasks.
     """
 
     format: Literal["fewshot-sdk learner 1"]

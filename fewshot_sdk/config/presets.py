@@ -1,4 +1,4 @@
-"""Named recipes: the paper's settings under the paper's names, and ours, which say what differs and why."""
+"""Named recipes: the paper's settings under the paper's names, and our own, with what differs and why."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _PAPER_OMNIGLOT = DataSource(name="omniglot", split="paper", rotations=True)
 _PAPER_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="nearest")
 _DRAWN_PIXELS = Preprocessing(height=28, width=28, channels=1, resize="box", polarity="dark_on_light", mean=(1.0,))
 
-# Batch norm wants to see all classes at once: on held-out training characters, 5-way 5-shot, 20 steps
-# on batches of 25 gave 96.5 % where the paper's 50 steps on batches of 5 gave 84.0 %.
+# Batch norm works best with all classes in the batch: on held-out training characters, 5-way 5-shot, 20 steps
+# on batches of 25 gave 96.5 %, the paper's 50 steps on batches of 5 gave 84.0 %.
 _WHOLE_SUPPORT_SET = InnerLoop(learning_rate=3e-3, batch_size=50, steps=20)
 
 _RATE = 0.1
 _DRAWINGS = Pretraining(epochs=15, batch_size=128, pictures="drawings")
-_NO_STEPS = InnerLoop(optimizer="sgd", learning_rate=_RATE, batch_size=100, steps=0)  # class means alone
+_NO_STEPS = InnerLoop(optimizer="sgd", learning_rate=_RATE, batch_size=100, steps=0)  # class means only
 
-# Meta-training in bfloat16 (products alone) is 1.6 times faster where the processor has it, and on held-out
-# training characters as good: 2,000 steps of omniglot-5way gave 78.9 ± 1.2 % (1-shot), in float32 79.5 ± 1.2 %.
+# Meta-training in bfloat16 (products only) is 1.6 times as fast where the processor supports it, and as accurate on
+# held-out training characters: 2,000 steps of omniglot-5way gave 78.9 ± 1.2 % (1-shot), in float32 79.5 ± 1.2 %.
 PRESETS: dict[str, Recipe] = {
-    # Source: Nichol et al. 2018, hyper-parameters for Omniglot 5-way, dense layer and all; that adaptation goes by sums
-    # (`loss_divisor`), which the paper does not say, is in the reference implementation's `models.py`.
+    # Source: Nichol et al. 2018, hyper-parameters for Omniglot 5-way, dense layer included. The paper does not say that
+    # adaptation minimizes sums of losses (`loss_divisor`): that is in the reference implementation's `models.py`.
     "omniglot-5way": Recipe(
         preset="omniglot-5way",
         data=_PAPER_OMNIGLOT,
@@ -55,7 +55,7 @@ PRESETS: dict[str, Recipe] = {
         adaptation=InnerLoop(learning_rate=5e-4, batch_size=10, steps=50, loss_divisor=20),
         meta=MetaLoop(meta_steps=200_000, tasks_per_step=5, n_way=20, k_shot=10),
     ),
-    # Source: the same, mini-ImageNet. Adaptation takes batches of 15; of 5 where a task has no more pictures.
+    # Source: the same, mini-ImageNet. Adaptation uses batches of 15, or of 5 if a task has no more pictures.
     "mini-imagenet-5way": Recipe(
         preset="mini-imagenet-5way",
         data=DataSource(name="mini-imagenet", split="ravi"),
@@ -66,7 +66,7 @@ PRESETS: dict[str, Recipe] = {
         adaptation=InnerLoop(learning_rate=1e-3, batch_size=15, steps=50, loss_divisor=10),
         meta=MetaLoop(meta_steps=100_000, tasks_per_step=5, n_way=5, k_shot=15),
     ),
-    # Our own, for photographs: supervised pre-training, then Reptile at a low rate. Its mean and deviation are
+    # Our own, for photographs: supervised pre-training, then Reptile at a low rate. Mean and standard deviation are
     # those of the training classes' pixels.
     "photo": Recipe(
         preset="photo",
@@ -87,12 +87,12 @@ PRESETS: dict[str, Recipe] = {
         meta=MetaLoop(meta_steps=100, tasks_per_step=2, n_way=5, k_shot=10, step_size=0.5),
         pretraining=Pretraining(epochs=30),
     ),
-    # Our own: any number of classes; a higher inner rate, which learns several times faster; four tasks a step,
-    # which two workers share evenly; paper as 0, so that zero padding is more paper; the box filter, because the
-    # nearest-neighbour one loses thin strokes of large drawings. 5-way tasks: on held-out training characters, in the
-    # same time, 10-way ones gave 93.5 % at 5 classes and 80.0 % at 20 (1-shot), these 94.6 % and 80.3 %. On 3,000 tasks
-    # of mirrored training characters 10, 20, 40, 60 and 80 adaptation steps gave 97.49, 97.63, 97.79, 97.87 and 97.93 %
-    # (1-shot, transductive): 60, for the time they take.
+    # Our own: any number of classes; a higher inner rate, which learns several times as fast; four tasks per step,
+    # which two workers share evenly; paper is 0, so that zero padding looks like more paper; the box filter, because
+    # the nearest-neighbour filter loses thin strokes of large drawings. 5-way tasks: on held-out training characters,
+    # in the same time, 10-way tasks gave 93.5 % at 5 classes and 80.0 % at 20 (1-shot), 5-way tasks 94.6 % and 80.3 %.
+    # On 3,000 tasks of mirrored training characters 10, 20, 40, 60 and 80 adaptation steps gave 97.49, 97.63, 97.79,
+    # 97.87 and 97.93 % (1-shot, transductive); 60 steps, because more take too long.
     "omniglot": Recipe(
         preset="omniglot",
         data=_PAPER_OMNIGLOT,
@@ -103,9 +103,9 @@ PRESETS: dict[str, Recipe] = {
         adaptation=_WHOLE_SUPPORT_SET.replace(steps=60),
         meta=MetaLoop(meta_steps=80_000, tasks_per_step=4, n_way=5, k_shot=10),
     ),
-    # Our own, beyond the paper: supervised pre-training, then class means that tell unseen characters apart. On
-    # held-out training characters the first alone gave 95.6 % at 5 classes and 85.1 % at 20 (1-shot, transductive),
-    # both 97.4 % and 90.4 %; redrawing the characters in the second as well, 97.4 % and 89.0 %.
+    # Our own, beyond the paper: supervised pre-training, then ProtoNet. On held-out training characters pre-training
+    # alone gave 95.6 % at 5 classes and 85.1 % at 20 (1-shot, transductive), both stages 97.4 % and 90.4 %, and with
+    # redrawn characters in the second stage as well 97.4 % and 89.0 %.
     "omniglot-protonet": Recipe(
         preset="omniglot-protonet",
         data=_PAPER_OMNIGLOT,
@@ -126,7 +126,7 @@ PRESETS: dict[str, Recipe] = {
         ),
         pretraining=_DRAWINGS,
     ),
-    # No data to fetch: about a minute on one core, for trying the line and for tests.
+    # Needs no download and about a minute on one core: for trying the library and for tests.
     "glyphs": Recipe(
         preset="glyphs",
         data=DataSource(name="glyphs", split="seeded"),
@@ -141,7 +141,7 @@ PRESETS: dict[str, Recipe] = {
 
 
 def preset(name: str) -> Recipe:
-    """The recipe of this name, for pictures. Raises ConfigError, listing the known ones."""
+    """The recipe of this name, for pictures. Raises ConfigError, listing the known names, for any other name."""
     if name not in PRESETS:
         near = did_you_mean(name, {**PRESETS, **FOR_NUMBERS})
         raise ConfigError(
@@ -151,12 +151,12 @@ def preset(name: str) -> Recipe:
 
 
 def with_algorithm(recipe: Recipe, name: str) -> Recipe:
-    """The recipe meta-trained by another algorithm; the data, the network and the number of tasks stay.
+    """The recipe with another meta-learning algorithm; the data, the network and the number of tasks stay.
 
-    reptile and fomaml keep the loops, too. protonet takes no inner steps. The others differentiate through plain SGD.
-    All but the first two have Adam outside, as their papers do, and minimize the loss on half of each class's images,
-    after class means or five inner steps on the other half.
-    Raises ConfigError, listing the known algorithms, for another name.
+    reptile and fomaml keep both loops. protonet takes no inner steps. The others differentiate through plain SGD.
+    All but reptile and fomaml use Adam as the outer optimizer, as their papers do, and minimize the loss on half of
+    each class's images, after class means or five inner steps on the other half.
+    Raises ConfigError, listing the known algorithms, for an unknown name.
     """
     algorithm, meta = known(name), recipe.meta
     if algorithm == meta.algorithm:
@@ -177,7 +177,7 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
         optimizer="sgd",
         learning_rate=_RATE,
         batch_size=outer.n_way * (outer.k_shot - outer.tail_shots),
-        steps=6,  # the last one is the loss on the other half
+        steps=6,  # the last is the loss on the other half
         trainable=trainable,
     )
     return recipe.replace(
@@ -189,7 +189,7 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
 
 
 def with_outer(meta: MetaLoop, optimizer: Outer) -> MetaLoop:
-    """The loop with another outer optimizer at a rate of its own, which falls to 0, or to a tenth where it adapts."""
+    """The outer loop with another optimizer and its usual rate, which decays to 0, or to a tenth for adaptive ones."""
     if optimizer == meta.optimizer:
         return meta
     if optimizer in ("sgd", "momentum", "nesterov"):
@@ -200,7 +200,7 @@ def with_outer(meta: MetaLoop, optimizer: Outer) -> MetaLoop:
 
 
 def pretrained_for(recipe: Recipe, epochs: int) -> Recipe:
-    """The recipe with so many epochs of supervised training before meta-training; 0: none."""
+    """The recipe with this many epochs of supervised pre-training before meta-training; 0: none."""
     if epochs == 0:
         return recipe.replace(pretraining=None)
     usual = _DRAWINGS if recipe.preprocessing.channels == 1 else Pretraining(epochs=epochs)
@@ -208,9 +208,9 @@ def pretrained_for(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def moving_only(recipe: Recipe, trainable: Part) -> Recipe:
-    """The recipe whose inner steps, in training and in adaptation, move one part of the network.
+    """The recipe whose inner steps, in meta-training and in adaptation, move only one part of the network.
 
-    `body` needs a head that is there before it learns: a dense one.
+    `body` makes the head dense, because a head of zeros that does not learn gives the body no gradient.
     """
     return recipe.replace(
         head="dense" if trainable == "body" else recipe.head,

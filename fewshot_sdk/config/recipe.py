@@ -1,4 +1,4 @@
-"""The settings of a recipe: frozen, keyword-only, checked where they are made, written to config.json."""
+"""The settings of a recipe: frozen, keyword-only, checked when made, written to config.json."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ Arithmetic = Literal["float32", "bfloat16"]
 class Preprocessing(Config):
     """How any picture becomes the network's uint8 array (height, width, channels).
 
-    polarity: `dark_on_light` inverts a picture whose mean is under one half, so that chalk on a
-    blackboard reads like ink on paper; `keep` leaves it. A picture that is not of the network's
-    proportions is padded with white (`pad`), cut to the middle (`crop`) or squeezed (`stretch`).
-    kept: the share of each side that is left of what `crop` or `stretch` sees, again in the middle.
-    The network then sees (pixel / 255 - mean) / std for each channel.
+    polarity: `dark_on_light` inverts a picture whose mean is below one half, so that chalk on a
+    blackboard looks like ink on paper; `keep` leaves it as it is.
+    fit: a picture of other proportions than the network's is padded with white (`pad`), cropped to the centre
+    (`crop`) or squeezed (`stretch`). kept: the share of each side that remains after another central crop, for `crop`
+    and `stretch`. resize: the filter.
+    mean, std: for each channel the network's input is (pixel / 255 - mean) / std.
     """
 
     height: Annotated[int, Field(ge=4, le=1024)]
@@ -39,9 +40,7 @@ class Preprocessing(Config):
     channels: Literal[1, 3]
     resize: Literal["nearest", "box", "bilinear", "bicubic"]
     fit: Literal["pad", "crop", "stretch"] = "pad"
-    kept: Annotated[float, Field(ge=0.1, le=1, exclude_if=lambda kept: kept == 1)] = (
-        1.0  # what is older has no such key
-    )
+    kept: Annotated[float, Field(ge=0.1, le=1, exclude_if=lambda kept: kept == 1)] = 1.0  # absent from older files
     polarity: Literal["keep", "dark_on_light"] = "keep"
     mean: Listed[float] = (0.0,)
     std: Listed[Positive] = (1.0,)
@@ -50,7 +49,7 @@ class Preprocessing(Config):
     @classmethod
     def _paper_is_no_picture(cls, kept: float, info: ValidationInfo) -> float:
         if kept < 1 and info.data.get("fit") == "pad":
-            raise ValueError("all of a padded picture is kept")
+            raise ValueError("expected 1 with fit pad, which keeps the whole picture")
         return kept
 
     @field_validator("mean", "std")
@@ -63,15 +62,15 @@ class Preprocessing(Config):
 
 
 class InnerLoop(Config):
-    """What happens inside one task. `adam` is Adam with beta1 = 0, as in the paper.
+    """The gradient steps inside one task. `adam` is Adam with beta1 = 0, as in the paper.
 
-    loss_divisor: what the sum of a mini-batch's losses is divided by; None: its number of pictures, which is the mean.
-    The reference implementation adapts on sums: Adam, to which a constant factor is nothing, has its second moments
-    from meta-training's mini-batches, and the slopes of a smaller one are as many times smaller.
-    trainable: what the steps move: the whole network, its last layer alone (`head`), all but that (`body`), or that
-    and the scales and shifts of the normalization layers (`norm`).
-    precision: `bfloat16` lets the products of the convolutions and their gradients take operands
-    rounded to 8 significant bits, where the processor is faster with them; sums and all else stay float32.
+    loss_divisor: the number that the sum of a mini-batch's losses is divided by; None: its number of pictures, for the
+    mean. The reference implementation adapts on sums: Adam ignores a constant factor, but its second moments come
+    from meta-training's mini-batches; the summed loss of a smaller mini-batch must be divided by the same number.
+    trainable: the part that the steps move: `all`, the last layer (`head`), all but the last layer (`body`), or the
+    last layer and the scales and shifts of the normalization layers (`norm`).
+    precision: `bfloat16` rounds the operands of the convolutions and of their gradients to 8 significant bits if the
+    processor multiplies these faster; sums and everything else stay float32.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -83,30 +82,30 @@ class InnerLoop(Config):
     precision: Arithmetic = "float32"
     trainable: Part = "all"
     loss_divisor: Annotated[Count | None, Field(exclude_if=lambda divisor: divisor is None)] = (
-        None  # what is older has no such key
+        None  # absent from files written before this field existed
     )
 
 
 class MetaLoop(Config):
-    """What happens across tasks. The outer step size goes linearly from `step_size` to `final`.
+    """The outer loop, across tasks. The outer step size changes linearly from `step_size` to `final_step_size`.
 
-    algorithm: `reptile` moves to where the inner steps end; `fomaml`, first-order MAML, follows only the last of
-    them; `maml` goes down the slope of the last mini-batch's loss through all steps before it, in the initial
-    weights; so do `anil` and `boil`, whose inner steps move the head alone, and all but the head; and `meta-sgd`, which
-    learns a rate for each weight as well. `protonet` takes no inner steps: it goes down the slope of the loss of
-    the tail's images, told apart by the class means of the others.
-    tail_shots: how many images of each class are kept for the last mini-batch alone; 0: it draws like the others.
-    replacement: whether an inner step's mini-batch is drawn from all images anew, in place of passes over them.
-    meta_steps: 0 is for a recipe with `pretraining`, which then is all there is.
-    optimizer: of the outer loop. `sgd` goes `step_size` of the way, or down the slope at that rate; the others are
-    PyTorch's (see `fewshot_sdk.engine.optimizers`), which take the way for a slope, and `step_size` for their rate.
+    algorithm: `reptile` moves towards the end of the inner steps; `fomaml`, first-order MAML, moves by the last inner
+    step only; `maml` descends along the gradient of the last mini-batch's loss with respect to the initial weights,
+    through all earlier steps; so do `anil`, whose inner steps move only the head, `boil`, whose inner steps move all
+    but the head, and `meta-sgd`, which also learns a rate for each weight. `protonet` takes no inner steps: it descends
+    along the gradient of the loss of the tail's images, classified by the class means of the other images.
+    tail_shots: how many images of each class are kept for the last mini-batch; 0: it is drawn like the others.
+    replacement: draw each inner mini-batch anew from all images, instead of passing over them in turn.
+    meta_steps: 0 means pre-training only, and needs a recipe with `pretraining`.
+    optimizer: the outer optimizer. `sgd` moves by `step_size` times the displacement or the gradient; the others are
+    PyTorch's (see `fewshot_sdk.engine.optimizers`) with `step_size` as their rate; for `reptile` and `fomaml` the
+    displacement serves as the gradient.
     """
 
     algorithm: Annotated[Algorithm, AfterValidator(known)] = "reptile"
     tail_shots: Annotated[int, Field(ge=0)] = 0
     optimizer: Outer = "sgd"
-    replacement: Annotated[bool, Field(exclude_if=lambda it: not it)] = False  # what is older has no such key
-
+    replacement: Annotated[bool, Field(exclude_if=lambda it: not it)] = False  # absent from older files
     meta_steps: Annotated[int, Field(ge=0)]
     tasks_per_step: Count
     n_way: Annotated[int, Field(ge=2, le=100_000)]
@@ -119,7 +118,7 @@ class MetaLoop(Config):
         row = ALGORITHMS[self.algorithm]
         if row.tail == "always" and not 0 < self.tail_shots < self.k_shot:
             raise ConfigError(
-                f"MetaLoop: tail_shots: {self.algorithm} tells the tail's images apart by the others, expected 1 to "
+                f"MetaLoop: tail_shots: {self.algorithm} classifies the tail's images by the others, expected 1 to "
                 f"{self.k_shot - 1}, fewer than k_shot, found {self.tail_shots}"
             )
         if self.replacement and not row.takes_steps:
@@ -134,10 +133,10 @@ class MetaLoop(Config):
 
 
 class Pretraining(Config):
-    """Supervised training of the whole network to tell all training classes apart, before meta-training.
+    """Supervised training of the whole network to classify all training classes, before meta-training.
 
-    SGD with Nesterov momentum 0.9; the rate rises over a tenth of the steps and falls to 0 along a cosine.
-    pictures: `photographs` or `drawings`: how they are redrawn each time (see `fewshot_sdk.data.augmentation`).
+    SGD with Nesterov momentum 0.9; the rate warms up over a tenth of the steps and decays to 0 along a cosine.
+    pictures: `photographs` or `drawings`: how they are augmented (see `fewshot_sdk.data.augmentation`).
     """
 
     epochs: Count
@@ -146,16 +145,16 @@ class Pretraining(Config):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     pictures: Annotated[Literal["photographs", "drawings"], Field(exclude_if=lambda it: it == "photographs")] = (
-        "photographs"  # what is older has no such key
+        "photographs"  # absent from files written before this field existed
     )
 
 
 class DataSource(Config):
-    """Which classes are trained on; the others of the same split are for testing.
+    """The classes to train on; the other classes of the same split are for testing.
 
     split: `paper` or `official` for Omniglot; mini-ImageNet has only `ravi`, the glyphs only `seeded`.
-    `timm` is what the weights of a timm model were trained on, wherever that is: it cannot be opened.
-    rotations: each training class turned by 0, 90, 180 and 270 degrees is four classes.
+    name: `timm` stands for the data that a timm model was trained on; it cannot be opened.
+    rotations: each training class, turned by 0, 90, 180 and 270 degrees, becomes four classes.
     """
 
     name: str
@@ -176,12 +175,12 @@ class DataSource(Config):
 
 
 class Recipe(Config):
-    """Everything a preset names: enough to train an initialization again, and to use it.
+    """All settings of a preset: enough to train an initialization again, and to use it.
 
-    head: `dense` is a stored layer of `meta.n_way` rows; `zero` starts every task from rows of
-    zeros, so that one initialization serves any number of classes; `prototype` from the class means of the features.
-    pretraining: what comes before meta-training.
-    inner: the loop while meta-training; adaptation: the one for a new task.
+    head: `dense` is a stored layer of `meta.n_way` rows; `zero` starts every task from rows of zeros, so that one
+    initialization serves any number of classes; `prototype` starts it from the class means of the features.
+    pretraining: supervised training before meta-training; None: none.
+    inner: the inner loop of meta-training; adaptation: the loop for a new task.
     """
 
     preset: str
@@ -200,7 +199,7 @@ class Recipe(Config):
         if inner.steps == 0:
             raise ValueError("meta-training needs at least 1 inner step")
         if inner.loss_divisor is not None:
-            raise ValueError("loss_divisor is for adaptation: meta-training's mini-batches are all of one size")
+            raise ValueError("loss_divisor is for adaptation: all mini-batches of meta-training have the same size")
         return inner
 
     @field_validator("adaptation")
@@ -222,13 +221,13 @@ class Recipe(Config):
         if (self.head == "prototype") == ALGORITHMS[self.meta.algorithm].takes_steps:
             those = " or ".join(name for name, row in ALGORITHMS.items() if not row.takes_steps)
             raise ConfigError(
-                f"head: expected prototype with {those}, and only there, found {self.head} with {self.meta.algorithm}"
+                f"head: expected prototype with {those} and only then, found {self.head} with {self.meta.algorithm}"
             )
         if self.pretraining:
             self.backbone.check_pretraining()
         if not (self.meta.meta_steps or self.pretraining):
-            raise ConfigError("meta.meta_steps: expected 1 or more, found 0, which takes pretraining to learn from")
+            raise ConfigError("meta.meta_steps: expected 1 or more without pretraining, found 0")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
         if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):
-            raise ConfigError("head: a head of zeros that does not learn teaches the body nothing; take dense")
+            raise ConfigError("head: a head of zeros that does not learn gives the body no gradient; take dense")
         return self

@@ -1,4 +1,4 @@
-"""What is written down of things made: results, origins, and the config.json of each kind of folder."""
+"""The records written to disk: results, origins, and the config.json of each kind of folder."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ Precision = Literal["float32", "float16", "int8"]
 class Evaluation(Config):
     """Accuracy over tasks: mean and half-width of its 95 % interval, as fractions.
 
-    part: which of the data's classes the tasks were of.
-    baseline: what stood in for the initialization, on the same tasks: `prototypes`, class means of its features
-    and no gradient step, `probe`, a linear probe on them, or `random`, fresh weights in each task and the same steps.
+    part: the classes of the data set that the tasks were drawn from.
+    baseline: what was measured instead of the adapted initialization, on the same tasks: `prototypes`, class means of
+    its features and no gradient step; `probe`, a linear probe on its features; or `random`, the same steps from fresh
+    random weights in each task.
     """
 
     data: str
@@ -46,12 +47,12 @@ class Evaluation(Config):
 
     @property
     def task(self) -> tuple[str, int, int, str, str]:
-        """What was measured: a later result on the same takes its place on a card."""
+        """What was measured: a later result with the same value replaces this one on a card."""
         return self.data, self.ways, self.shots, self.baseline or "", self.mode
 
 
 class Point(Config):
-    """Mean accuracy over tasks after some inner steps, with the half-width of its 95 % interval."""
+    """Mean accuracy over tasks after `steps` inner steps, and the half-width of its 95 % interval."""
 
     steps: Annotated[int, Field(ge=0)]
     accuracy: Fraction
@@ -59,9 +60,10 @@ class Point(Config):
 
 
 class Rival(Config):
-    """How one of several initializations did, after its recipe's steps and on the way there.
+    """The result of one of several compared initializations.
 
-    minutes, memory_mb: what its meta-training took (see `Metric`); memory is None where it was not measured.
+    accuracy, ci95: after its recipe's inner steps; points: after fewer inner steps up to these.
+    minutes, memory_mb: the cost of its meta-training (see `Metric`); memory_mb is None if it was not measured.
     """
 
     name: str
@@ -73,8 +75,10 @@ class Rival(Config):
 
 
 class Pair(Config):
-    """Two of them task by task, each by its recipe's steps: the mean of `first - second`, the half-width of its
-    95 % interval, and in how many tasks the first is ahead, behind or even.
+    """Two initializations compared task by task, each after its recipe's steps.
+
+    difference, ci95: the mean of `first - second` and the half-width of its 95 % interval; wins, losses, ties: the
+    number of tasks in which the first is better, worse or equal.
     """
 
     first: str
@@ -87,7 +91,7 @@ class Pair(Config):
 
 
 class Comparison(Config):
-    """Initializations on the same tasks."""
+    """Several initializations compared on the same tasks."""
 
     data: str
     ways: Count
@@ -100,11 +104,11 @@ class Comparison(Config):
 
 
 class Metric(Config):
-    """One line of metrics.jsonl: how far meta-training was, and how well it did on new classes.
+    """One line of metrics.jsonl: the progress of meta-training, and the accuracy on new classes.
 
-    seconds: of meta-training alone; memory_mb: the largest resident sets so far of all processes that shared it,
-    added up, PyTorch's own included; loss: mean cross-entropy of the last inner mini-batch, in nats;
-    accuracy and ci95: transductive, one shot, over `tasks` tasks of classes not trained on.
+    seconds: spent on meta-training only; memory_mb: the sum of the peak resident sets so far of all processes that
+    shared it, including PyTorch itself; loss: mean cross-entropy of the last inner mini-batch, in nats;
+    accuracy and ci95: transductive, 1-shot, over `tasks` tasks of classes not trained on.
     """
 
     meta_steps: Count
@@ -118,9 +122,9 @@ class Metric(Config):
 
 
 class Provenance(Config):
-    """How an initialization came to be.
+    """How an initialization was made.
 
-    `command` repeats it; `data_sha256` is of what its classes and pixels are made of, or of its first waves.
+    command: makes it again; data_sha256: of its classes and pixels, or of its first waves.
     """
 
     command: str
@@ -132,9 +136,9 @@ class Provenance(Config):
 
 
 class Origin(Config):
-    """The initialization that a classifier was adapted from: its name, what it is, how it was made.
+    """The initialization that a classifier was adapted from: its name, hash and provenance.
 
-    data: the data set and split that `provenance.data_sha256` is of; source: user/repo@commit, if it came
+    data: the data set and split that `provenance.data_sha256` is of; source: user/repo@commit if it came
     from the Hub.
     """
 
@@ -146,7 +150,7 @@ class Origin(Config):
 
 
 class BundleConfig(Config):
-    """A config.json: `format` says what kind of folder it lies in."""
+    """A config.json: `format` names the kind of folder that it belongs to."""
 
     format: str
 
@@ -160,11 +164,11 @@ class InitializationConfig(BundleConfig):
 
 
 class Trial(Config):
-    """How a way to adapt did in cross-validation on the support set.
+    """The result of one adaptation method in cross-validation on the support set.
 
-    init: name of the initialization; steps: of gradient descent on the whole network;
+    init: the name of the initialization; steps: gradient steps on the whole network;
     standard_error: of the accuracy, over the pictures. log_loss: the mean cross-entropy, in nats, at
-    the temperature that fits; None in what is older.
+    the fitted temperature; None in files written before this field existed.
     """
 
     method: Method
@@ -176,13 +180,13 @@ class Trial(Config):
 
 
 class Calibration(Config):
-    """What cross-validation on the support set says of a classifier's probabilities.
+    """How well calibrated a classifier's probabilities are, by cross-validation on its support set.
 
-    pictures: held out once each, in `folds` parts; accuracy: on them, `unknown` not being an answer.
+    pictures: their number; each is held out once, in `folds` folds; accuracy: on them, without the answer `unknown`.
     ece_before, ece: expected calibration error at temperature 1, and at temperatures fitted on the other folds.
-    auroc: of the highest probability as a sign that a picture is of a known class, where each class in turn
-    is left out and plays the unknown; None under 3 classes. known_lost, unknown_rejected: shares under the
-    threshold of held-out pictures, and of those of left-out classes.
+    auroc: of the highest probability as the score for a picture of a known class, where each class in turn is left
+    out and serves as the unknown one; None for fewer than 3 classes. known_lost, unknown_rejected: the share of
+    held-out pictures, and of pictures of left-out classes, below the threshold.
     """
 
     reject_rate: Fraction
@@ -200,8 +204,8 @@ class Calibration(Config):
 class ClassifierConfig(BundleConfig):
     """The config.json of an adapted classifier.
 
-    temperature: what logits are divided by; threshold: the highest probability under which a picture
-    is `unknown`. comparison: what the method was chosen from; calibration: None if not cross-validated.
+    temperature: the divisor of the logits; threshold: a picture whose highest probability is below it is
+    `unknown`. comparison: the trials that the method was chosen from; calibration: None if not cross-validated.
     """
 
     labels: Listed[str]
@@ -219,6 +223,6 @@ class ClassifierConfig(BundleConfig):
 
 
 class DeltaConfig(ClassifierConfig):
-    """The config.json of an adapted classifier that is kept as its difference from the initialization."""
+    """The config.json of an adapted classifier that is stored as its difference from the initialization."""
 
     precision: Precision

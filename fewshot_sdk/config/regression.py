@@ -1,4 +1,4 @@
-"""Numbers in place of pictures: what a regression is set to, and what is written down of it."""
+"""Regression, on numbers instead of pictures: its settings, presets and records."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SquaredError = Annotated[float, Field(ge=0)]
 
 
 class Perceptron(Config):
-    """Fully connected layers of these widths with tanh after each, then one number out."""
+    """Fully connected layers of these widths with tanh after each, then one output."""
 
     widths: Annotated[Listed[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1, max_length=8)] = (64, 64)
 
 
 class Regression(Config):
-    """Everything a preset for numbers names: enough to train an initialization again, and to use it.
+    """All settings of a preset for numbers: enough to train an initialization again, and to use it.
 
-    data: what the tasks of meta-training are: `sine`, waves a sin(x + b), see `sine_waves.wave`.
-    inputs, output: the columns of a table that it learns from, and the one that it predicts.
-    inner, adaptation, meta: as in a `Recipe`; of the mean squared error.
+    data: the tasks of meta-training: `sine`, waves a sin(x + b), see `data.waves`.
+    inputs, output: the columns of a table to learn from, and the column to predict.
+    inner, adaptation, meta: as in a `Recipe`; the loss is the mean squared error.
     """
 
     preset: str
@@ -51,8 +51,9 @@ class Regression(Config):
 
 
 class Fit(Config):
-    """How well an initialization did over `waves` waves: the mean squared error over a whole wave after `steps` steps
-    on `points` of its points, and the half-width of its 95 % interval over the waves.
+    """The mean squared error of an initialization over whole waves, each after `steps` steps on `points` of its points.
+
+    ci95: the half-width of its 95 % interval over the waves.
     """
 
     data: Literal["sine"]
@@ -65,7 +66,7 @@ class Fit(Config):
 
     @property
     def task(self) -> tuple[int, int]:
-        """What was measured: a later result on the same takes its place on a card."""
+        """What was measured: a later result with the same value replaces this one on a card."""
         return self.points, self.steps
 
 
@@ -78,10 +79,10 @@ class RegressionConfig(BundleConfig):
 
 
 class RegressorConfig(BundleConfig):
-    """The config.json of what adapting such an initialization makes.
+    """The config.json of an adapted initialization for numbers.
 
-    points: how many it learned from. Mean squared errors: on these points before any step and after all, and, as
-    `held_out`, on parts of them by what the other parts alone make of the initialization.
+    points: how many it learned from. before, after: the mean squared error on these points before any step and after
+    all; held_out: cross-validated, on each fold of the points after adapting to the others.
     """
 
     inputs: Columns
@@ -98,9 +99,9 @@ class RegressorConfig(BundleConfig):
 
 
 class NumberParity(Config):
-    """How far ONNX and PyTorch are apart: the largest difference on `points` of its own and `random` made-up inputs.
+    """How much ONNX and PyTorch differ: the largest difference on `points` of its own and `random` generated inputs.
 
-    batches: how many were judged at once.
+    batches: the batch sizes that were tried.
     """
 
     points: Annotated[int, Field(ge=0)]
@@ -110,7 +111,7 @@ class NumberParity(Config):
 
 
 class NumberMetadata(Config):
-    """What an exported file for numbers says of itself, as JSON under `fewshot_sdk` in its metadata_props."""
+    """The metadata of an exported regressor, as JSON under `fewshot_sdk` in its metadata_props."""
 
     format: Literal["fewshot-sdk onnx regressor 1"]
     inputs: Columns
@@ -122,12 +123,12 @@ class NumberMetadata(Config):
     versions: dict[str, str]
 
 
-_TAIL = 10  # of the 25 points of each half of a task, for the last inner step
+_TAIL = 10  # points kept for the last inner step, of the 25 of each half of a task
 _ON_TEN_POINTS = InnerLoop(optimizer="sgd", learning_rate=0.02, batch_size=10, steps=5)
 
 PRESETS: dict[str, Regression] = {
-    # Source: Nichol et al. 2018, section 2, but for the outer step: from 0.1, as there, 30,000 outer steps gave a
-    # mean squared error of 0.14 over 200 waves, from 1 one of 0.02. A task is 2 x 25 points, each seen once.
+    # Source: Nichol et al. 2018, section 2, except the outer step size: starting at the paper's 0.1, 30,000 outer steps
+    # gave a mean squared error of 0.14 over 200 waves, starting at 1 of 0.02. A task is 2 x 25 points, each seen once.
     "sine": Regression(
         preset="sine",
         data="sine",
@@ -140,15 +141,15 @@ PRESETS: dict[str, Regression] = {
 
 
 def by_algorithm(recipe: Regression, name: str) -> Regression:
-    """The recipe meta-trained by another algorithm; data, network, inner loop and the number of tasks stay.
+    """The recipe with another meta-learning algorithm; data, network, inner loop and the number of tasks stay.
 
-    MAML and its kin keep twenty of a task's fifty points for the last inner step, and have Adam outside.
-    Raises ConfigError, listing the known algorithms, for another name, and for protonet.
+    The MAML family keeps 20 of a task's 50 points for the last inner step, and uses Adam as the outer optimizer.
+    Raises ConfigError for protonet, and, listing the known algorithms, for an unknown name.
     """
     algorithm = known(name)
     row, changes = ALGORITHMS[algorithm], dict[str, object](algorithm=algorithm)
     if not row.takes_steps:
-        raise ConfigError(f"{algorithm} tells classes apart, and {recipe.preset} has none; take another algorithm")
+        raise ConfigError(f"{algorithm} needs classes, and {recipe.preset} has none; take another algorithm")
     if row.outer is not None:
         changes |= {"optimizer": row.outer, "step_size": row.step_size, "final_step_size": 0.0}
     if row.keeps_half:

@@ -1,9 +1,9 @@
-"""What all settings have in common: frozen, keyword-only, checked where they are made, an unknown one is an error."""
+"""The base of all settings: frozen, keyword-only, checked when made; an unknown setting is an error."""
 
 from __future__ import annotations
 
 from reprlib import Repr
-from typing import Annotated, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -14,20 +14,24 @@ from pydantic import (
     model_validator,
 )
 
-from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.errors import SHOWN, ConfigError
+from fewshot_sdk.tables import did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Positive = Annotated[float, Field(gt=0)]
 T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], Field(strict=False, fail_fast=True)]  # a JSON list is no tuple to a strict reader
-_shortened = Repr()  # a wrong value may be millions of numbers
+Listed = Annotated[tuple[T, ...], Field(strict=False, fail_fast=True)]  # strict mode takes no JSON list for a tuple
+_shortened = Repr()  # a wrong value may hold millions of numbers
 _shortened.maxlist = _shortened.maxtuple = _shortened.maxdict = 20
 _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 300
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Config(BaseModel):
-    """A group of settings; a wrong, missing or unknown one raises ConfigError and names it."""
+    """A group of settings. Raises ConfigError, naming the setting, for a wrong, missing or unknown one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
@@ -37,22 +41,33 @@ class Config(BaseModel):
         try:
             return handler(data)
         except ValidationError as error:
-            found = "; ".join(
-                f"{'.'.join(str(part) for part in e['loc']) or 'value'}: {e['msg'].lower()}"
-                + (f", found {_shortened.repr(e['input'])}" if e["type"] != "missing" else "")
-                for e in error.errors()
-            )
-            raise ConfigError(f"{cls.__name__}: {found[:600]}") from None
+            details = error.errors()
+            found = "; ".join(cls._complaint(detail) for detail in details[:SHOWN])
+            more = f"; and {len(details) - SHOWN} more" if len(details) > SHOWN else ""
+            raise ConfigError(f"{cls.__name__}: {found[:600]}{more}") from None
+
+    @classmethod
+    def _complaint(cls, detail: ErrorDetails) -> str:
+        """One of pydantic's errors as a sentence: the setting, what was expected, what was found."""
+        setting = ".".join(map(str, detail["loc"]))[:100] or "value"
+        if detail["type"] == "extra_forbidden":
+            return f"{setting}: no such setting{did_you_mean(setting, cls.model_fields)}"
+        found = f", found {_shortened.repr(detail['input'])}" if detail["type"] != "missing" else ""
+        return f"{setting}: {_first_lower(detail['msg'].removeprefix('Value error, '))}{found}"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The settings held by a JSON object. Raises ConfigError."""
+        """The settings in a JSON object. Raises ConfigError."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:  # not JSON at all
-            raise ConfigError(f"{cls.__name__}: {error.errors()[0]['msg'].lower()}") from None
+            raise ConfigError(f"{cls.__name__}: {_first_lower(error.errors()[0]['msg'])}") from None
 
     def replace(self, **changes: object) -> Self:
         """A copy with some settings changed, checked again. Raises ConfigError."""
         known = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**known, **changes})
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

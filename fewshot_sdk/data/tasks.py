@@ -82,5 +82,8 @@ class TaskSampler:
 
 
 def mini_batches(n: int, batch_size: int, steps: int, seed: Seed, replacement: bool = False) -> Tensor:
-    """`minibatches.schedule`, or with replacement `independent_batches`, as a tensor: int64 (steps, min(batch_size, n))."""
+    """`minibatches.schedule`, or `independent_batches` with replacement, as a tensor.
+
+    int64 (steps, min(batch_size, n)).
+    """
     return torch.from_numpy((independent_batches if replacement else schedule)(n, batch_size, steps, seed))

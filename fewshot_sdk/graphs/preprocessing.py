@@ -65,7 +65,7 @@ def network_pixels(g: Nodes, images: str, settings: Preprocessing) -> str:
 
 
 def _sides(g: Nodes, found: str, settings: Preprocessing) -> Side:
-    """How sides with these numbers of pixels, float64 (2,), are used, as in `images.preprocessing.fit`."""
+    """How sides with these numbers of pixels, float64 (2,), are used, as in `images.preprocessing.resize`."""
     sizes, others = (
         g("Gather", found, g.constant(np.reshape(order, (2, 1, 1)), np.int64)) for order in ((0, 1), (1, 0))
     )

@@ -1,1 +1,1 @@
-"""From anyone's files to labelled pixels."""
+"""From a user's picture files to labelled pixels."""

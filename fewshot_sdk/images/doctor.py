@@ -14,24 +14,24 @@ from fewshot_sdk.errors import SHOWN, listed
 from fewshot_sdk.images.support import Reading, ReadPicture, SupportSet
 from fewshot_sdk.images.thumbnails import is_blank, is_grey, likenesses
 
-LOOK = Preprocessing(height=64, width=64, channels=3, resize="bilinear")  # where there is no network to look for
+LOOK = Preprocessing(height=64, width=64, channels=3, resize="bilinear")  # if there is no network to read for
 
-# The correlation of 32 x 32 thumbnails from which on two pictures count as one. Among 2,000 Omniglot drawings
+# Two pictures count as the same if their 32 x 32 thumbnails correlate at least this much. Among 2,000 Omniglot drawings
 # (100 characters by 20 drawers) and 1,600 mini-ImageNet photographs, 3 million pairs, none reaches 0.95. The same
 # picture saved as JPEG of quality 50 or at two thirds of its size gives 0.997 or more, 15 % brighter 0.975 or more.
-# A 64-bit difference hash, instead, is equal for some different drawings, which are mostly paper.
+# A 64-bit difference hash, in contrast, is equal for some different drawings, which are mostly paper.
 SAME = 0.98
-TOO_FEW = 3  # with fewer pictures of a class, leaving one out tells next to nothing
+TOO_FEW = 3  # with fewer pictures of a class, leaving one out says almost nothing
 UNEVEN = 3  # times as many pictures of the largest class as of the smallest
 ODD_SHARE = 0.1  # of all pictures; at least one picture may be odd
-# Two classes look the same if the nearest picture of nearly all of theirs is in the other one. Of 300 random tasks of
-# 5 shots and 2, 3, 4, 5 or 8 ways, this says so of at most 2 % (mini-ImageNet) or 0.3 % (Omniglot); of 3 shots, 6 %.
+# Two classes look the same if nearly all of their pictures have their nearest picture in the other class. Of 300 random
+# tasks of 5 shots and 2, 3, 4, 5 or 8 ways this flags at most 2 % (mini-ImageNet) or 0.3 % (Omniglot); of 3 shots, 6 %.
 ALIKE_SHARE, ALIKE_SHOTS = 0.9, 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong. An `error` makes the set unfit to adapt to; a `warning` does not.
+    """One problem with a support set. An `error` makes the set unusable for adaptation; a `warning` does not.
 
     code: one of unreadable, blank, duplicate, contradiction, near-duplicate, few-shots, imbalance,
     odd-grey, odd-colour, alike-classes, overlap, near-overlap; message: which files, and what to do.
@@ -43,9 +43,9 @@ class Finding:
 
 
 def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
-    """What is wrong with a support set, errors first.
+    """The problems of a support set, errors first.
 
-    query: pictures set aside to judge by, whose labels do not matter; they must not be in the support set.
+    query: pictures set aside for testing, whose labels do not matter; none may be in the support set.
     """
     found = [*_unreadable(support), *_blank(support.pictures), *_copies(support.pictures)]
     found += [*_counts(support.pictures), *_odd_colours(support.pictures), *_alike_classes(support.pictures)]
@@ -55,9 +55,9 @@ def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
 
 
 def examine_more(more: Reading, kept: SupportSet) -> list[Finding]:
-    """What is wrong with pictures that are to be added to those a classifier keeps, errors first.
+    """The problems of pictures to be added to those that a classifier keeps, errors first.
 
-    more: read by the classifier's settings. A kept picture is known again by its pixels.
+    more: read with the classifier's settings, because a kept picture is recognized by its pixels.
     """
     found = [*_unreadable(more), *_blank(more.pictures), *_copies(more.pictures), *_known(more.pictures, kept)]
     return sorted(found, key=lambda finding: finding.severity)
@@ -68,9 +68,9 @@ def _known(pictures: Sequence[ReadPicture], kept: SupportSet) -> Iterator[Findin
     for picture in pictures:
         label = labels.get(picture.pixels.tobytes())
         if label == picture.label:
-            yield _warning("duplicate", f"{picture.name} is among the old pictures of {label}; remove it")
+            yield _warning("duplicate", f"{picture.name} is already among the pictures of {label}; remove it")
         elif label is not None:
-            message = f"{picture.name} is among the old pictures of {label}, not of {picture.label}; remove it"
+            message = f"{picture.name} is already among the pictures of {label}, not of {picture.label}; remove it"
             yield Finding(severity="error", code="contradiction", message=message)
 
 
@@ -82,14 +82,14 @@ def _unreadable(reading: Reading) -> Iterator[Finding]:
 def _blank(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
     for picture in pictures:
         if is_blank(picture.thumb):
-            yield _warning("blank", f"{picture.name} is of one colour all over; take it again or remove it")
+            yield _warning("blank", f"{picture.name} is a single colour; take it again or remove it")
 
 
 def _copies(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
-    """Exact copies by their hash, then near copies among what is left once each is counted once.
+    """Exact copies by their hash, then near copies among the distinct files.
 
-    One file under two labels is an error: one of them is wrong, and whatever is learnt from it. Near
-    copies may be meant so, such as a part before and after the damage.
+    One file under two labels is an error: one of the labels is wrong, and so is what is learnt from it. Near
+    copies may be intended, such as a part before and after damage.
     """
     by_hash = defaultdict(list)
     for picture in pictures:
@@ -115,7 +115,7 @@ def _copies(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
 
 
 def _groups(pictures: Sequence[ReadPicture]) -> list[list[ReadPicture]]:
-    """The pictures that are nearly the same as others, in groups linked by likeness."""
+    """The pictures that are nearly the same as others, in groups connected by similarity."""
     group = list(range(len(pictures)))
 
     def root(i: int) -> int:
@@ -148,8 +148,8 @@ def _counts(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
     if few := [f"{label} ({n})" for label, n in counts.items() if n < TOO_FEW]:
         yield _warning(
             "few-shots",
-            f"too few pictures to judge by: {listed(few)}; add some until each class has at least {TOO_FEW}, "
-            "or set others aside to try the classifier on",
+            f"too few pictures to estimate the accuracy: {listed(few)}; add some until each class has at least "
+            f"{TOO_FEW}, or set others aside to test the classifier on",
         )
     if counts:
         most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
@@ -195,12 +195,12 @@ def _alike_classes(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
             yield _warning(
                 "alike-classes",
                 f"the classes {names[one]} and {names[other]} look the same: {n} of their {total} pictures are most "
-                "like one of the other class; check that neither is a copy, or make them one class",
+                "like one of the other class; check that neither is a copy, or merge them into one class",
             )
 
 
 def _overlap(support: Sequence[ReadPicture], query: Sequence[ReadPicture]) -> Iterator[Finding]:
-    """A picture in both makes any accuracy on the query a lie: an error; a near copy only may."""
+    """Pictures in both sets: a copy makes any accuracy on the query set worthless, an error; a near copy may."""
     known = {picture.sha256: picture for picture in support}
     fresh = []
     for picture in query:

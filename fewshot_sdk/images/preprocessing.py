@@ -1,4 +1,4 @@
-"""From pictures of any kind to the network's pixels: the one preprocessing."""
+"""From pictures of any kind to the network's pixels: the preprocessing that everything shares."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _FILTERS = {
 
 
 def read_image(source: Picture, at_least: int | None = None) -> Image.Image:
-    """The picture a person sees, in mode L or RGB: upright, transparency on white, 8 bits.
+    """The picture as a person sees it, in mode L or RGB: upright, transparency on white, 8 bits.
 
-    `source` is a path, the bytes of a file, a Pillow image, or a uint8 array (height, width[, 3]).
-    at_least: as in `decoding.decode`, whose formats and limits hold; None: every pixel.
-    Raises ImageError, naming the file.
+    source: a path, the bytes of a file, a Pillow image, or a uint8 array (height, width[, 1 or 3]).
+    at_least: as in `decoding.decode`, whose formats and limits apply; None: at full size.
+    Raises ImageError, naming the file, if it cannot be read.
     """
     if isinstance(source, Image.Image):
         return as_seen(source)
@@ -44,15 +44,15 @@ def read_image(source: Picture, at_least: int | None = None) -> Image.Image:
 
 
 def read_picture_file(path: Path) -> bytes:
-    """The bytes of a file of a picture's size. Raises ImageError if it is missing, unreadable or over 64 MiB."""
+    """The bytes of a picture file. Raises ImageError if it is missing, unreadable or larger than 64 MiB."""
     return read_bounded(path, MAX_BYTES, ImageError, "name a smaller picture, or one that can be read")
 
 
 def enough_pixels(settings: Preprocessing) -> int | None:
-    """How many pixels of each side of a picture `fit` needs, so that more change next to nothing.
+    """How many pixels per side of a picture `resize` needs; more would change almost nothing.
 
     Three times the network's: Pillow's documentation of `reducing_gap` calls the result
-    indistinguishable from reading all of them. None: all, for the filter that picks single ones.
+    indistinguishable from that of the full picture. None: all of them, for the nearest-neighbour filter.
     """
     if settings.resize == "nearest":
         return None
@@ -60,7 +60,7 @@ def enough_pixels(settings: Preprocessing) -> int | None:
 
 
 def picture(source: Picture, settings: Preprocessing) -> Pixels:
-    """What an exported graph takes of a picture, which does the rest of `preprocess`: uint8 (height, width, 3).
+    """The input of an exported graph, which does the rest of `preprocess`: uint8 (height, width, 3).
 
     Raises ImageError as `read_image` does.
     """
@@ -68,18 +68,18 @@ def picture(source: Picture, settings: Preprocessing) -> Pixels:
 
 
 def preprocess(source: Picture, settings: Preprocessing) -> Pixels:
-    """The pixels the network sees of a picture: uint8, (height, width, channels).
+    """The network's pixels of a picture: uint8 (height, width, channels).
 
-    The same function serves training, adaptation and every exported model. A JPEG at least six times
-    as large as the network's input is decoded at a reduced size (see `enough_pixels`), any other
+    Training, adaptation and every exported model use this function. A JPEG at least six times
+    as large as the network's input is decoded at a reduced size (see `enough_pixels`); any other
     picture of more than half a megapixel is first averaged over squares of whole pixels.
     Raises ImageError as `read_image` does.
     """
-    return fit(read_image(source, enough_pixels(settings)), settings)
+    return resize(read_image(source, enough_pixels(settings)), settings)
 
 
-def fit(image: Image.Image, settings: Preprocessing) -> Pixels:
-    """What `preprocess` gives for a picture that was read already, with `enough_pixels`."""
+def resize(image: Image.Image, settings: Preprocessing) -> Pixels:
+    """The result of `preprocess` for a picture that has already been read, with `enough_pixels`."""
     image = _bounded(image, settings).convert("L" if settings.channels == 1 else "RGB")
     if settings.polarity == "dark_on_light" and np.asarray(image.convert("L")).mean() < 127.5:
         image = ImageOps.invert(image)
@@ -89,7 +89,7 @@ def fit(image: Image.Image, settings: Preprocessing) -> Pixels:
     elif settings.fit == "pad":
         image = _pad(image, size)
     if image.size != size:
-        if settings.resize != "nearest":  # Pillow sometimes takes the rows first, by a rule of its own
+        if settings.resize != "nearest":  # columns first: Pillow itself sometimes resizes the rows first
             image = image.resize((size[0], image.height), _FILTERS[settings.resize])
         image = image.resize(size, _FILTERS[settings.resize])
     return np.asarray(image, dtype=np.uint8).reshape(settings.height, settings.width, settings.channels)
@@ -107,7 +107,7 @@ def _from_array(array: Pixels) -> Image.Image:
 
 
 def _bounded(image: Image.Image, settings: Preprocessing) -> Image.Image:
-    """The image with half a megapixel at most, if that leaves `enough_pixels`: bounds the memory of a graph."""
+    """The image reduced to half a megapixel at most, if that leaves `enough_pixels`: bounds a graph's memory."""
     enough = enough_pixels(settings)
     if enough is None or image.width * image.height <= MANY_PIXELS:
         return image
@@ -117,11 +117,11 @@ def _bounded(image: Image.Image, settings: Preprocessing) -> Image.Image:
         return image
     width, height = image.width // factor * factor, image.height // factor * factor
     left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.reduce(factor, (left, top, left + width, top + height))  # squares cut at the edge would shift it
+    return image.reduce(factor, (left, top, left + width, top + height))  # cut-off squares at the edge would shift it
 
 
 def _middle(found: tuple[int, int], wanted: tuple[int, int], kept: float) -> tuple[int, int, int, int]:
-    """The largest centred box of the wanted proportions, or that share of its sides, as left, top, right, bottom."""
+    """The largest centred box of the wanted proportions, its sides times `kept`, as left, top, right, bottom."""
     width, height = found
     cut_width = max(1, round(kept * min(width, max(1, round(height * wanted[0] / wanted[1])))))
     cut_height = max(1, round(kept * min(height, max(1, round(width * wanted[1] / wanted[0])))))

@@ -22,8 +22,8 @@ from fewshot_sdk.images.zips import open_zip, read_member
 LabelFrom: TypeAlias = Literal["folder", "name", "nothing"]
 
 MAX_FILES = 100_000
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}  # left by desktops; dot files are passed over, and what phones
-# and photo programs put beside a picture
+# Left behind by desktops; ignored like dot files and the sidecar files of phones and photo programs.
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
 _LAYOUT = "expected a folder for each class with its pictures inside, such as cat/1.jpg and dog/1.jpg"
 _SIDECAR = re.compile(r"\.(aae|xmp|thm)$|\.(jpe?g|png|webp|heic|tiff?|gif|bmp)(\.[\w-]+)?\.json$", re.IGNORECASE)
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -34,7 +34,7 @@ _NUMBERED = re.compile(r"(?P<label>.*?)[\s_-]*(?:\d+|\(\d+\))?$")
 class SourceFile:
     """A file that should be a picture.
 
-    label: its class; name: how it is told to a person; read: gives its bytes, or raises ImageError.
+    label: its class; name: its name in messages; read: returns its bytes, or raises ImageError.
     """
 
     label: str
@@ -44,16 +44,15 @@ class SourceFile:
 
 @contextmanager
 def open_source(source: str | Path, label_from: LabelFrom = "folder", least: int = 2) -> Iterator[list[SourceFile]]:
-    """The files of a folder, CSV or zip, by label in alphabetical order; none is read yet.
+    """The files of a folder, CSV or zip, in alphabetical order of their labels; none is read yet.
 
-    A folder: a folder for each class, whose pictures may lie at any depth, so that in cat/siam/1.jpg the class
-    is cat. A zip: the same, and one folder around all of it is passed over; nothing is extracted. With
-    `label_from="name"` the pictures lie side by side, and a class is what stands before the number
-    in a file's name: cat_001.jpg. A CSV: a header with the columns `path` and `label`, UTF-8, paths
-    relative to the CSV. `label_from="nothing"`: pictures at any depth, all with the label "".
-    Hidden files and what desktops leave behind are passed over; links to folders are followed only where they
-    stand for a class.
-    Raises SupportError if the source is missing or of another layout, holds fewer than `least` classes,
+    A folder holds a folder for each class, with pictures at any depth: the class of cat/siam/1.jpg is cat.
+    A zip is like a folder, and may have one folder around everything; nothing is extracted. A CSV has a header
+    with the columns `path` and `label`, is UTF-8, and its paths are relative to the CSV. With
+    `label_from="name"` all pictures are in one folder, and the class is the part of a file's name before the number:
+    cat_001.jpg. With `label_from="nothing"` pictures are at any depth, all with the label "".
+    Hidden files and files left behind by desktops are ignored; links to folders are followed only for class folders.
+    Raises SupportError if the source is missing or has another layout, fewer than `least` classes,
     a class without a picture, or pictures without a class.
     """
     source = Path(source)
@@ -66,7 +65,7 @@ def open_source(source: str | Path, label_from: LabelFrom = "folder", least: int
     elif source.suffix.lower() == ".csv":
         yield _grouped(_in_csv(source, label_from), source, label_from, least)
     else:
-        with open_zip(source, f"it is a file that is no zip and no .csv; {_LAYOUT}") as archive:
+        with open_zip(source, f"the file is neither a zip nor a .csv; {_LAYOUT}") as archive:
             found = _in_zip(archive, source)
             least_deep = 1 if label_from == "name" else 2
             wrapped = len({p[0] for p, _ in found}) == 1 and all(len(p) > least_deep for p, _ in found)
@@ -80,7 +79,8 @@ _Found: TypeAlias = list[tuple[tuple[str, ...], SourceFile]]  # the parts of a p
 
 def _in_folder(folder: Path) -> _Found:
     def refuse(error: OSError) -> None:
-        raise SupportError(f"{error.filename}: {(error.strerror or 'unreadable').lower()}; allow reading or remove it")
+        reason = (error.strerror or "unreadable").lower()
+        raise SupportError(f"{error.filename}: {reason}; make it readable or remove it")
 
     found = []
     tops = [entry for entry in _entries(folder) if entry.is_dir()]
@@ -112,7 +112,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if not _litter(entry.name))
     except OSError as error:
-        raise SupportError(f"{folder}: {(error.strerror or 'unreadable').lower()}; allow reading it") from None
+        raise SupportError(f"{folder}: {(error.strerror or 'unreadable').lower()}; make it readable") from None
 
 
 def _class_folders(folder: Path) -> set[str]:
@@ -120,7 +120,7 @@ def _class_folders(folder: Path) -> set[str]:
 
 
 def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelFrom, least: int) -> list[SourceFile]:
-    """The files with their labels. `folders`: class folders that should hold at least one."""
+    """The files with their labels. folders: class folders, each of which must hold at least one file."""
     if label_from == "nothing":
         return [file for _, file in found]
     loose = [parts[0] for parts, _ in found if len(parts) == 1]
@@ -128,26 +128,28 @@ def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelF
         if nested := sorted({parts[0] for parts, _ in found if len(parts) > 1} | folders):
             raise SupportError(
                 f"{source}: it holds the folder{'s' if len(nested) > 1 else ''} {listed(nested)}, but labels from "
-                "names (--label-from name) need all pictures side by side; leave that option out"
+                "names (--label-from name) need all pictures in one folder; omit that option"
             )
         labels = [_NUMBERED.fullmatch(Path(name).stem) for name in loose]
         if bare := [name for name, match in zip(loose, labels, strict=True) if not match or not match["label"]]:
-            raise SupportError(f"{source}: no label before the number in {listed(bare)}; expected such as cat_001.jpg")
+            raise SupportError(
+                f"{source}: no label before the number in {listed(bare)}; expected names such as cat_001.jpg"
+            )
         return [replace(file, label=match["label"]) for (_, file), match in zip(found, labels, strict=True) if match]
     if loose and len(loose) == len(found) and not folders:
         raise SupportError(
-            f"{source}: {listed(loose)} {'lie' if len(loose) > 1 else 'lies'} in no class folder; {_LAYOUT}, or "
+            f"{source}: {listed(loose)} {'are' if len(loose) > 1 else 'is'} in no class folder; {_LAYOUT}, or "
             "names such as cat_001.jpg and --label-from name"
         )
     if loose:
         raise SupportError(
-            f"{source}: {listed(loose)} lie{'s' if len(loose) == 1 else ''} in no class folder; {_LAYOUT}"
+            f"{source}: {listed(loose)} {'are' if len(loose) > 1 else 'is'} in no class folder; {_LAYOUT}"
         )
     used = {parts[0] for parts, _ in found}
     if len(folders) >= least and (empty := sorted(folders - used)):
         raise SupportError(
             f"{source}: no picture in the class folder{'s' if len(empty) > 1 else ''} {listed(empty)}; "
-            "put at least one in each, or remove it"
+            "put at least one in each, or remove the folder"
         )
     if not found and folders:
         raise SupportError(f"{source}: it holds only the class {min(folders)!r}; {_LAYOUT}, at least two classes")
@@ -156,7 +158,7 @@ def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelF
 
 def _in_csv(path: Path, label_from: LabelFrom) -> list[SourceFile]:
     if label_from == "name":
-        raise SupportError(f"{path}: a CSV says the labels itself; leave --label-from out")
+        raise SupportError(f"{path}: a CSV has its own labels; omit --label-from")
     return [
         SourceFile(
             label=row.label, name=f"{row.path} ({path.name}, row {row.line})", read=partial(_read_row, row, path.name)
@@ -166,12 +168,11 @@ def _in_csv(path: Path, label_from: LabelFrom) -> list[SourceFile]:
 
 
 def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least: int) -> list[SourceFile]:
-    files = [replace(file, label=unicodedata.normalize("NFC", file.label)) for file in files]  # as é by two codes
+    files = [replace(file, label=unicodedata.normalize("NFC", file.label)) for file in files]  # é may be two codes
     labels = sorted({file.label for file in files})
     if odd := [label for label in labels if _NO_TEXT.search(label)]:
         raise SupportError(
-            f"{source}: the class name {odd[0]!r} holds what is no text (control characters, or bytes that are not "
-            "UTF-8); rename it"
+            f"{source}: the class name {odd[0]!r} contains control characters, or bytes that are not UTF-8; rename it"
         )
     if label_from == "nothing":
         if not files:
@@ -183,7 +184,7 @@ def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least
         if source.suffix.lower() == ".csv":
             layout = "expected a row for each picture, with its path and its label"
         raise SupportError(f"{source}: {found}; {layout}, at least two classes")
-    return sorted(files, key=lambda file: file.label)  # a stable sort: within a class as they were
+    return sorted(files, key=lambda file: file.label)  # a stable sort keeps the order within a class
 
 
 def _read(path: Path) -> bytes:

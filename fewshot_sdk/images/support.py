@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ImageError, SupportError, first_few
 from fewshot_sdk.images.decoding import Decoded, decode
-from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, fit
+from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, resize
 from fewshot_sdk.images.sources import LabelFrom, SourceFile, open_source
 from fewshot_sdk.images.thumbnails import thumbnail
 
@@ -35,9 +35,9 @@ class SupportSet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReadPicture:
-    """A picture that was read: what the network sees of it, and what the doctor looks at.
+    """A picture that was read: the network's pixels, and what the doctor needs.
 
-    size: width and height, upright; sha256: of the file; pixels: as `preprocess` gives them;
+    size: width and height, upright; sha256: of the file; pixels: the result of `preprocess`;
     thumb: uint8 (32, 32, 3).
     """
 
@@ -51,7 +51,7 @@ class ReadPicture:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """All that was found in a source: pictures, by label, and the unreadable files, name -> what is wrong."""
+    """The contents of a source: the pictures, ordered by label, and the unreadable files: name -> what is wrong."""
 
     pictures: tuple[ReadPicture, ...]
     unreadable: dict[str, str]
@@ -73,10 +73,10 @@ def read_pictures(
     source: str | Path, settings: Preprocessing, label_from: LabelFrom = "folder", least: int = 2,
     watch: Watch = lambda files, total: files,  # noqa: ARG005
 ) -> Reading:  # fmt: skip
-    """Every picture of a source, each file read and decoded once, one at a time.
+    """Every picture of a source; each file is read and decoded once, one after another.
 
-    The sources and labels are those of `sources.open_source`. Raises SupportError as it does.
-    watch: handed the files, as they are about to be read, and their number.
+    Sources and labels are those of `sources.open_source`. Raises SupportError as it does.
+    watch: wraps the iterator over the files; also given their number, to show progress.
     """
     return read_for_all(source, [settings], label_from, least, watch)[settings]
 
@@ -85,7 +85,7 @@ def read_for_all(
     source: str | Path, wanted: Sequence[Preprocessing], label_from: LabelFrom = "folder", least: int = 2,
     watch: Watch = lambda files, total: files,  # noqa: ARG005
 ) -> dict[Preprocessing, Reading]:  # fmt: skip
-    """`read_pictures` by each of several settings; a file is read once, and decoded once for all that want one size."""
+    """`read_pictures` for several settings; each file is read once, and decoded once per size that they need."""
     pictures: dict[Preprocessing, list[ReadPicture]] = {settings: [] for settings in wanted}
     unreadable: dict[str, str] = {}
     with open_source(source, label_from, least) as files:
@@ -105,7 +105,7 @@ def read_for_all(
                         label=file.label,
                         size=found.size,
                         sha256=sha256,
-                        pixels=fit(found.image, settings),
+                        pixels=resize(found.image, settings),
                         thumb=thumbs[id(found)],
                     )
                 )
@@ -118,7 +118,7 @@ def read_support(
     """The support set in a folder of class folders, a flat folder, a CSV or a zip, preprocessed.
 
     least: how many classes it must have.
-    Raises SupportError as `sources.open_source` does, and, naming every one of them, for files that
-    are not readable pictures.
+    Raises SupportError as `sources.open_source` does, and, naming them, for files that are not readable
+    pictures.
     """
     return read_pictures(source, settings, label_from, least).support()

@@ -1,4 +1,4 @@
-"""Tables: a CSV that gives pictures their labels, and one of numbers."""
+"""CSV tables: of pictures and their labels, and of numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A picture's path, next to its table unless absolute, its label, and the line it stands on."""
+    """A row of a table of pictures: the path, resolved against the table's folder, the label, and the line number."""
 
     path: Path
     label: str
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """A table as text: the header in lower case, and each row that is not empty with the line it stands on."""
+    """A table as text: the header in lower case, and each row that is not empty with its line number."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[int, list[str]], ...]
@@ -37,10 +37,10 @@ class Cells:
 
 
 def read_cells(table: Path, columns: Sequence[str], advice: str = "") -> Cells:
-    """The cells of a UTF-8 CSV whose header names these columns, in any order.
+    """The cells of a UTF-8 CSV whose header contains these columns, in any order.
 
-    Commas, semicolons or tabs part the columns, whichever the header has.
-    Raises SupportError, naming the row; with `advice` for another header.
+    The delimiter is a comma, a semicolon or a tab, whichever the header uses.
+    Raises SupportError, naming the row; for another header the message ends in `advice`.
     """
     wanted = f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}"
     data = read_bounded(table, _MAX_BYTES, SupportError, f"expected a CSV with {wanted}")
@@ -54,9 +54,9 @@ def read_cells(table: Path, columns: Sequence[str], advice: str = "") -> Cells:
         text, skipped, head = rest, 1, rest.partition("\n")[0]
     else:
         skipped = 0
-    marks = [mark for mark in ",;\t" if mark in head]  # spreadsheets write what the country writes
-    names = {mark: {name.strip(' "\r').lower() for name in head.split(mark)} for mark in marks}
-    delimiter = next((mark for mark in marks if set(columns) <= names[mark]), (marks or [","])[0])
+    delimiters = [mark for mark in ",;\t" if mark in head]  # spreadsheets choose one by locale
+    names = {mark: {name.strip(' "\r').lower() for name in head.split(mark)} for mark in delimiters}
+    delimiter = next((mark for mark in delimiters if set(columns) <= names[mark]), (delimiters or [","])[0])
     cells = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = tuple(name.strip().lower() for name in next(cells, []))
@@ -70,11 +70,11 @@ def read_cells(table: Path, columns: Sequence[str], advice: str = "") -> Cells:
 
 
 def read_table(table: Path) -> list[Row]:
-    """The rows of a table that gives pictures their labels; other columns and empty lines are passed over.
+    """The rows of a table of pictures and labels; other columns and empty lines are ignored.
 
-    Raises SupportError, naming the row.
+    Raises SupportError, naming the row, for a row without path or label.
     """
-    cells = read_cells(table, ("path", "label"), "; for numbers name what takes them, such as --init sine")
+    cells = read_cells(table, ("path", "label"), "; for numbers name an initialization for them, such as --init sine")
     found_rows, wrong = [], []
     for line, row in cells.rows:
         named = dict(zip(cells.header, row, strict=False))
@@ -90,10 +90,10 @@ def read_table(table: Path) -> list[Row]:
 
 
 def read_numbers(table: Path, columns: Sequence[str], least: int = 1) -> NDArray[np.float32]:
-    """The numbers of these columns of a CSV, (rows, columns), finite; other columns and empty lines are passed over.
+    """The numbers in these columns of a CSV, finite, (rows, columns); other columns and empty lines are ignored.
 
-    A comma is a decimal point too where something else parts the columns.
-    Raises SupportError, naming row and column, for what is no number, and for fewer than `least` rows.
+    A comma also counts as a decimal point unless it is the delimiter.
+    Raises SupportError, naming row and column, for a cell that is not a number, and for fewer than `least` rows.
     """
     cells = read_cells(table, columns)
     for column in columns:
@@ -119,7 +119,7 @@ def read_numbers(table: Path, columns: Sequence[str], least: int = 1) -> NDArray
 
 
 def number(text: str) -> float:
-    """The finite number that a text is, as it fits into 32 bits. Raises ValueError."""
+    """The number that a text spells. Raises ValueError unless it is finite as float32."""
     found = float(text)
     if not abs(found) <= _LARGEST or "_" in text:
         raise ValueError(f"expected a finite number, found {text[:60]!r}")

@@ -1,4 +1,4 @@
-"""What the doctor compares of a picture: a thumbnail in colour, and how alike two of them are."""
+"""The thumbnails that the doctor compares, and how similar two of them are."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _BLOCK = 512  # rows compared at a time: the memory of 20,000 pictures stays und
 
 
 def thumbnail(image: Image.Image) -> Pixels:
-    """The picture squeezed to uint8 (32, 32, 3)."""
+    """The picture squeezed to 32 x 32 pixels: uint8 (32, 32, 3)."""
     return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def is_grey(thumb: Pixels) -> bool:
-    """Whether it shows no colour: red, green and blue within 6 of 255 everywhere.
+    """Whether the thumbnail has no colour: red, green and blue differ by 6 of 255 at most everywhere.
 
-    Of 1,600 photographs of mini-ImageNet's validation classes, 26 hold no colour and give 0 here;
-    the others give 8 or more.
+    Of 1,600 photographs of mini-ImageNet's validation classes 26 are grey and differ by 0;
+    the others differ by 8 or more.
     """
     return int(np.ptp(thumb, axis=2).max()) <= 6
 
 
 def is_blank(thumb: Pixels) -> bool:
-    """Whether it is of one colour all over, within 3 of 255."""
+    """Whether the thumbnail is a single colour: each channel varies by 3 of 255 at most."""
     return int(np.ptp(thumb.reshape(-1, 3), axis=0).max()) <= 3
 
 
 def likenesses(these: Sequence[Pixels], those: Sequence[Pixels]) -> Iterator[NDArray[np.float32]]:
-    """Blocks of rows of the correlations (len(these), len(those)) of two lists of thumbnails.
+    """The correlations between two lists of thumbnails, (len(these), len(those)), in blocks of rows.
 
-    1 is the same picture but for brightness and contrast; a blank one is like nothing. O(n^2).
+    1: the same picture up to brightness and contrast; a blank one has correlation 0 with everything. O(n^2).
     """
     left, right = _standard(these), _standard(those)
     for first in range(0, len(left), _BLOCK):

@@ -1,4 +1,4 @@
-"""Zips from anyone, read member by member: nothing is extracted, nothing is trusted."""
+"""Untrusted zips, read member by member; nothing is extracted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from fewshot_sdk.errors import ImageError, SupportError
 
 MAX_MEMBERS = 100_000
-MAX_GROWTH = 100  # drawings in BMP shrink by 50; a bomb by 1,000 and, with members that overlap, far more
+MAX_GROWTH = 100  # drawings in BMP compress by 50; a bomb by 1,000 and, with overlapping members, far more
 _SLACK = 64 * 2**20
 
 
@@ -20,9 +20,9 @@ _SLACK = 64 * 2**20
 def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
     """An open zip whose members are safe to read one by one.
 
-    Raises SupportError for a file that is no zip (the message ends in `otherwise`), an encrypted
-    member, a name that leads out of the zip, too many members, or members that together are over
-    64 MiB and over 100 times the zip's size.
+    Raises SupportError for a file that is not a zip (the message ends in `otherwise`), an encrypted
+    member, a path that leads out of the zip, too many members, or members that together exceed both
+    64 MiB and 100 times the zip's size.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -36,13 +36,13 @@ def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
-    """A member's bytes. Raises ImageError if it is damaged or over `limit` bytes, whatever its header says."""
+    """A member's bytes. Raises ImageError if it is damaged or larger than `limit` bytes, whatever its header says."""
     name = f"{archive.filename}/{member.filename}"
     try:
         with archive.open(member) as file:
             data = file.read(limit + 1)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error) or type(error).__name__  # NotImplementedError, of unknown compressions, is a RuntimeError
+        reason = str(error) or type(error).__name__  # an unknown compression: NotImplementedError, a RuntimeError
         raise ImageError(f"{name} cannot be read from the zip ({reason}); make the zip again") from None
     if len(data) > limit:
         raise ImageError(f"{name} is larger than {limit / 2**20:.3g} MiB; save a smaller copy")
@@ -52,7 +52,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -
 def _check(archive: zipfile.ZipFile, path: Path) -> None:
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
-        raise SupportError(f"{path}: it holds {len(members):,} members, at most {MAX_MEMBERS:,} are read; split it")
+        raise SupportError(f"{path}: expected at most {MAX_MEMBERS:,} members, found {len(members):,}; split the zip")
     for member in members:
         name = member.orig_filename
         if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
@@ -62,5 +62,5 @@ def _check(archive: zipfile.ZipFile, path: Path) -> None:
     total, size = sum(member.file_size for member in members), path.stat().st_size
     if total > max(_SLACK, MAX_GROWTH * size):
         raise SupportError(
-            f"{path}: its {size:,} bytes would unpack to {total:,}, as only a trap's would; do not trust this file"
+            f"{path}: its {size:,} bytes would unpack to {total:,}, which looks like a zip bomb; do not trust this file"
         )

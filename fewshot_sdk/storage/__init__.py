@@ -1,1 +1,1 @@
-"""Folders, hashes, signatures, cards and the Hugging Face Hub."""
+"""Folders and their hashes, signatures, cards, plots and the Hugging Face Hub."""

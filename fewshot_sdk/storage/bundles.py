@@ -1,4 +1,4 @@
-"""What the kinds of folder have in common: a checked config.json, needed files; and a folder as one file."""
+"""The kinds of folder, each with a checked config.json and its required files; and a folder as a single file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ C = TypeVar("C", bound=BundleConfig)
 class Format(Generic[C]):
     """One kind of folder.
 
-    name: what its config.json calls it; config: the settings that this holds; needed: files beside it that must be
-    there; expected: words for such a folder, said where something else was found; hint: said of this one where another
-    was expected.
+    name: its name in config.json; config: the type of its config.json; needed: the other files that must be there;
+    expected: describes such a folder in messages when something else was found; hint: added to the message when this
+    kind was found and another was expected.
     """
 
     name: str
@@ -74,9 +74,9 @@ FORMATS: dict[str, Format[Any]] = {
 
 
 def settings_of(files: Mapping[str, bytes], where: Path, form: Format[C]) -> C:
-    """The settings of a folder's files, once everything that its format needs is there.
+    """The settings in a folder's config.json, after a check that all files of its format are there.
 
-    Raises BundleError, naming the file inside `where`, if anything is missing or of another kind.
+    Raises BundleError, naming the file inside `where`, if one is missing, or the folder is of another kind.
     """
     for name in ("config.json", *form.needed):
         if name not in files:
@@ -97,7 +97,7 @@ def _check_format(found: object, form: Format[C], where: Path) -> None:
 
 
 def format_of(config: bytes | str) -> object:
-    """The format that settings name, read or unreadable otherwise; None if they name none."""
+    """The format that a config.json names, even if the rest of it is invalid; None if it names none."""
     try:
         return json.loads(config)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -105,9 +105,9 @@ def format_of(config: bytes | str) -> object:
 
 
 def write_archive(path: Path, contents: Mapping[str, bytes]) -> Path:
-    """Write files and their manifest as one uncompressed zip, durably, in place of an older one.
+    """Write files and their manifest as one uncompressed zip, durably, over an older one.
 
-    Raises SaveError if the disk refuses; the older one is then still there.
+    Raises SaveError if the disk refuses; the older one is then unchanged.
     """
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
@@ -119,7 +119,7 @@ def write_archive(path: Path, contents: Mapping[str, bytes]) -> Path:
 def read_archive(path: Path) -> dict[str, bytes]:
     """The files of an archive, each checked against its hash.
 
-    Raises BundleError, naming the file, if it is missing, no archive, damaged or packed by another program.
+    Raises BundleError, naming the file, if it is missing, not an archive, damaged or written by another program.
     """
     data = read_bounded(path, MAX_FILE_BYTES, advice="expected a checkpoint written by `fewshot meta-train`")
     try:

@@ -1,4 +1,4 @@
-"""Cards: from what config.json holds to the text of README.md, and measured results as tables."""
+"""Cards: the text of README.md from a config.json, and measured results as tables."""
 
 from __future__ import annotations
 
@@ -60,35 +60,35 @@ def regressor_card(config: RegressorConfig) -> str:
 
 
 def layers(recipe: Regression) -> str:
-    """The network of an initialization for numbers in words."""
+    """The network of an initialization for numbers, in words."""
     sizes = (len(recipe.inputs), *recipe.network.widths, 1)
     return f"fully connected, {'-'.join(map(str, sizes))}, tanh"
 
 
 def results_table(evaluations: Sequence[Evaluation]) -> str:
-    """Accuracies as a Markdown table; one sentence if there are none."""
+    """Accuracies as a Markdown table, or a sentence if there are none."""
     rows = [(task_of(e), e.mode, _percent(e), f"{e.tasks:,}", str(e.seed)) for e in evaluations if e.baseline is None]
     return _table(("task", "mode", "accuracy", "tasks", "seed"), rows) if rows else _NO_RESULT
 
 
 def baselines_table(evaluations: Sequence[Evaluation]) -> str:
-    """What the same tasks give without the initialization's steps or without its weights; nothing if not measured."""
-    found: dict[tuple[str, str, int, int], dict[str, str]] = {}
+    """Accuracies of the baselines on the same tasks as a Markdown table; empty if there are none."""
+    measured: dict[tuple[str, str, int, int], dict[str, str]] = {}
     for e in evaluations:
         if e.baseline is not None:
-            found.setdefault((task_of(e), e.mode, e.tasks, e.seed), {})[e.baseline] = _percent(e)
-    if not found:
+            measured.setdefault((task_of(e), e.mode, e.tasks, e.seed), {})[e.baseline] = _percent(e)
+    if not measured:
         return ""
-    shown = {name: title for name, title in BASELINES.items() if any(name in each for each in found.values())}
+    columns = {name: title for name, title in BASELINES.items() if any(name in each for each in measured.values())}
     rows = [
-        (task, mode, *(each.get(name, "") for name in shown), f"{tasks:,}", str(seed))
-        for (task, mode, tasks, seed), each in found.items()
+        (task, mode, *(each.get(name, "") for name in columns), f"{tasks:,}", str(seed))
+        for (task, mode, tasks, seed), each in measured.items()
     ]
-    return "\n" + _table(("baseline", "mode", *shown.values(), "tasks", "seed"), rows) + "\n"
+    return "\n" + _table(("baseline", "mode", *columns.values(), "tasks", "seed"), rows) + "\n"
 
 
 def fits_table(evaluations: Sequence[Fit]) -> str:
-    """Errors as a Markdown table; one sentence if there are none."""
+    """Mean squared errors as a Markdown table, or a sentence if there are none."""
     rows = [
         (
             f"{e.data}, {e.points} points", str(e.steps), f"{e.mean_squared_error:.4f} ± {e.ci95:.4f}",
@@ -100,18 +100,18 @@ def fits_table(evaluations: Sequence[Fit]) -> str:
 
 
 def model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
-    """The results as the Hub reads them: an entry for each kind of task, a metric for each mode, in percent.
+    """The results as the Hub reads them: an entry per kind of task, a metric per mode, in percent.
 
-    Texts are quoted as JSON, which YAML understands whatever they hold.
+    Strings are quoted as JSON, which is valid YAML whatever they contain.
     """
     if not evaluations:
         return ""
     lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
-    shown = None
+    last = None
     for e in evaluations:
         task = (e.data, e.part, f"{e.ways}-way {e.shots}-shot")
-        if task != shown:
-            shown = task
+        if task != last:
+            last = task
             lines += ["  - task: {type: image-classification, name: few-shot image classification}"]
             data = {"type": e.data, "name": e.data, "config": task[2], "split": e.part}
             lines += [f"    dataset: {json.dumps(data)}", "    metrics:"]
@@ -126,7 +126,7 @@ def model_index(name: str, evaluations: Sequence[Evaluation]) -> str:
 
 
 def task_of(e: Evaluation) -> str:
-    """The data, which of its classes if not those for testing, ways and shots."""
+    """The task in words: the data set, the part of its classes unless it is `test`, ways and shots."""
     data = e.data if e.part == "test" else f"{e.data} ({e.part} classes)"
     return f"{data} {e.ways}-way {e.shots}-shot"
 

@@ -1,10 +1,10 @@
-"""Fast weights: what adapting added to an initialization's weights, small enough to keep a thousand of.
+"""Fast weights: the difference between adapted weights and the initialization, small enough to keep a thousand.
 
 float32  the difference of the bit patterns, as int32: adding it restores every bit
 float16  the difference, rounded to 11 significant bits
-int8     the difference in 255 equal steps, for each row of a matrix or kernel by its largest; vectors in float32
+int8     the difference in 255 equal steps, scaled to the largest of each row of a matrix or kernel; vectors in float32
 
-A tensor that did not change is left out. The norms' statistics belong to the support set alone and are kept as they
+A tensor that did not change is omitted. The norms' statistics depend only on the support set and are stored as they
 are. A head that the initialization has no rows for starts from zeros, as in `heads.open_any_head`.
 """
 
@@ -21,15 +21,15 @@ from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 
 Arrays = dict[str, NDArray[Any]]
 Base = Mapping[str, NDArray[np.float32]]
-STEP = "delta.safetensors"  # the file with what adapting added
+STEP = "delta.safetensors"  # the file with the differences
 HEAD, SCALE = "head.", ".scale"
 STEPS = 127
 
 
 def difference(adapted: Mapping[str, NDArray[np.float32]], base: Base, precision: Precision) -> Arrays:
-    """What `restored` makes `adapted` of again, with the same `base`: by float32 to the bit, else nearly.
+    """The difference from which `restored` makes `adapted` with the same `base`: exactly in float32, else nearly.
 
-    Raises ConfigError for a difference that float16 cannot hold.
+    Raises ConfigError for a difference beyond float16's range.
     """
     delta: Arrays = {}
     for name, now in adapted.items():
@@ -42,9 +42,9 @@ def difference(adapted: Mapping[str, NDArray[np.float32]], base: Base, precision
 
 
 def restored(delta: Arrays, base: Base, precision: Precision, what: str) -> dict[str, NDArray[np.float32]]:
-    """The adapted weights: `base` with the differences added.
+    """The adapted weights: `base` plus the differences.
 
-    Raises ParamsMismatch, naming the tensor in `what`, for one whose kind or shape does not fit.
+    what: names the delta in messages. Raises ParamsMismatch for a tensor whose dtype or shape does not fit.
     """
     adapted: dict[str, NDArray[np.float32]] = {name: tensor for name, tensor in base.items() if name not in delta}
     for name, step in delta.items():
@@ -73,7 +73,7 @@ def check_base(what: str, origin: Origin, name: str, sha256: str) -> None:
     if sha256 != origin.sha256:
         raise BundleError(
             f"{what} was adapted from {origin.name} with sha256 {origin.sha256[:16]}..., not from the given {name} "
-            f"with sha256 {sha256[:16]}...; name the former (--base)"
+            f"with sha256 {sha256[:16]}...; name that initialization (--base)"
         )
 
 
@@ -83,7 +83,7 @@ def _encoded(name: str, now: NDArray[np.float32], before: NDArray[np.float32], p
     step = now - before
     if precision == "float16":
         if not np.abs(step).max() <= np.finfo(np.float16).max:
-            raise ConfigError(f"{name}: a difference of {np.abs(step).max():.3g} is too much for float16; take int8")
+            raise ConfigError(f"{name}: a difference of {np.abs(step).max():.3g} is too large for float16; use int8")
         return {name: step.astype(np.float16)}
     if step.ndim == 1:
         return {name: step}
@@ -93,7 +93,7 @@ def _encoded(name: str, now: NDArray[np.float32], before: NDArray[np.float32], p
 
 
 def _before(base: Base, name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """What a tensor was before adapting; None for the norms' statistics, which the base has none of."""
+    """The tensor before adaptation; None for the norms' statistics, which the base does not have."""
     before = base.get(name)
     if name.startswith(HEAD) and (before is None or before.shape != shape):
         return np.zeros(shape, np.float32)

@@ -1,6 +1,6 @@
-"""Drafts: what is being written lies in a hidden folder beside its place until it is whole.
+"""Drafts: a hidden folder next to the target, which holds what is being written until it is complete.
 
-A process that dies leaves its draft behind; the next one that writes into the same folder removes it.
+A process that dies leaves its draft behind; the next process that writes into the same folder removes it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 @contextmanager
 def draft_beside(target: Path) -> Iterator[Path]:
-    """A folder next to `target` to fill and take things from, removed on the way out; what was done is then durable.
+    """A temporary folder next to `target`, removed at the end; the files moved out of it are then durable.
 
-    Drafts there of processes of this machine that are dead are removed first. Raises OSError.
+    Drafts left there by dead processes of this machine are removed first. Raises OSError if the disk refuses.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f"{_PREFIX}{_machine()}-*"):
@@ -39,18 +39,18 @@ def draft_beside(target: Path) -> Iterator[Path]:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Whether two paths have changed places, in a single step; False, and nothing is done, where that is refused."""
+    """Exchange two paths in a single step; False, with nothing changed, if the system cannot do that."""
     if sys.platform != "linux":
         return False
     try:
         rename = ctypes.CDLL(None).renameat2
-    except (OSError, AttributeError):  # a C library without it
+    except (OSError, AttributeError):  # the C library has no renameat2
         return False
     return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a new file, on the disk when this returns. Raises OSError."""
+    """Write a new file; it is on the disk when this returns. Raises OSError."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -58,8 +58,8 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """What was made, renamed or removed in a folder is on the disk when this returns. Raises OSError."""
-    if os.name == "nt":  # Windows cannot open a folder, and orders renames by itself
+    """Flush a folder to the disk: what was created, renamed or removed in it is durable. Raises OSError."""
+    if os.name == "nt":  # Windows cannot open a folder, and orders renames itself
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -69,12 +69,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def _locked_folder(parent: Path) -> tuple[Path, int | None]:
-    """A new draft, and its lock; None where folders cannot be locked, and so no draft is ever removed."""
+    """A new draft and its lock; None where folders cannot be locked, so that no draft is ever removed."""
     while True:
         draft = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_machine()}-", dir=parent))
         try:
             lock = _lock(draft)
-        except (FileNotFoundError, BlockingIOError):  # being removed by another, who found it without a lock
+        except (FileNotFoundError, BlockingIOError):  # another process found it unlocked and is removing it
             continue
         if lock is None or draft.is_dir():
             return draft, lock
@@ -84,7 +84,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
 def _remove_if_free(draft: Path) -> None:
     try:
         lock = _lock(draft)
-    except OSError:  # alive, or not ours
+    except OSError:  # its process is alive, or it is another user's
         return
     if lock is not None:
         shutil.rmtree(draft, ignore_errors=True)
@@ -96,18 +96,18 @@ if sys.platform == "win32":
     def _machine() -> str:
         return "windows"
 
-    def _lock(folder: Path) -> int | None:  # noqa: ARG001 - there are no locks of folders
+    def _lock(folder: Path) -> int | None:  # noqa: ARG001 - Windows cannot lock folders
         return None
 
 else:
     import fcntl
 
     def _machine() -> str:
-        # on a shared disk another machine's lock of a folder is not seen here
+        # a lock of another machine is invisible here, even on a shared disk
         return hashlib.sha256(os.fsencode(os.uname().nodename)).hexdigest()[:6]
 
     def _lock(folder: Path) -> int | None:
-        """Raises BlockingIOError if a living process has it, OSError if the folder cannot be opened."""
+        """The lock's handle. Raises BlockingIOError if a live process has it, OSError if the folder cannot be read."""
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

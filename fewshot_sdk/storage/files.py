@@ -1,4 +1,4 @@
-"""Folders and files that are either whole or not there, and are checked when read back."""
+"""Folders and files that are written completely or not at all, and checked when read back."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fewshot_sdk.storage.drafts import draft_beside, sync_folder, write_durably
 
 MANIFEST = "manifest.json"
 NEXT = ".fewshot-next"  # inside a folder that is replaced file by file: the new files that have not moved yet
-SIGNATURE = "model.sig"  # over all other files but the manifest, which names it like them
+SIGNATURE = "model.sig"  # of all files but the manifest, which lists it like the others
 MAX_FILE_BYTES = 4 * 2**30
 MAX_TEXT_BYTES = 2**20
 
 
 class Bundle(Protocol):
-    """What `save` can write: a thing that is a handful of named files."""
+    """What `save` can write: anything that consists of a few named files."""
 
     def files(self) -> dict[str, bytes]:
         """File name -> bytes."""
@@ -32,20 +32,20 @@ class Bundle(Protocol):
 
 
 def save(bundle: Bundle, folder: str | Path) -> Path:
-    """Write an initialization or a classifier as a new folder; the folder is whole or absent.
+    """Write an initialization or a classifier as a new folder, completely or not at all.
 
-    Raises OutputExists if `folder` already holds something, SaveError if the disk refuses.
+    Raises OutputExists if `folder` exists and is not empty, SaveError if the disk refuses.
     """
     return write_folder(Path(folder), bundle.files())
 
 
 def cache_folder() -> Path:
-    """Where decoded data is kept: `FEWSHOT_CACHE`, or the system's cache folder."""
+    """The folder for decoded data: `FEWSHOT_CACHE`, or the system's cache folder."""
     return Path(os.environ.get("FEWSHOT_CACHE") or platformdirs.user_cache_dir("fewshot-sdk"))
 
 
 def sha256(data: bytes) -> str:
-    """The SHA-256 of some bytes, as 64 hexadecimal digits."""
+    """The SHA-256 of the bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -62,7 +62,7 @@ def check_free(path: Path) -> None:
 
 
 def check_free_file(path: Path) -> None:
-    """Raises OutputExists if there is anything at `path`, SaveError if nothing can be written there."""
+    """Raises OutputExists if `path` exists, SaveError if nothing can be written there."""
     try:
         there = path.exists() or path.is_symlink()
         above = next(parent for parent in path.absolute().parents if parent.exists())
@@ -73,7 +73,7 @@ def check_free_file(path: Path) -> None:
     if not above.is_dir():
         raise SaveError(f"cannot write {path}: {above} is a file, not a folder; name another --output")
     if not os.access(above, os.W_OK):
-        raise SaveError(f"cannot write {path}: {above} may not be written to; name another --output")
+        raise SaveError(f"cannot write {path}: {above} is not writable; name another --output")
 
 
 def _unusable(path: Path, error: OSError) -> SaveError:
@@ -82,9 +82,9 @@ def _unusable(path: Path, error: OSError) -> SaveError:
 
 
 def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
-    """Write `contents` and a manifest of their hashes as a new folder, durably and all at once.
+    """Write `contents` and a manifest of their hashes as a new folder, durably and atomically.
 
-    Raises OutputExists if `folder` already holds something, SaveError if the disk refuses.
+    Raises OutputExists if `folder` exists and is not empty, SaveError if the disk refuses.
     """
     check_free(folder)
     with beside(folder) as draft:
@@ -96,7 +96,7 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
 
 
 def write_file(path: Path, data: bytes) -> Path:
-    """Write one new file, durably and all at once.
+    """Write one new file, durably and atomically.
 
     Raises OutputExists if it exists, SaveError if the disk refuses.
     """
@@ -108,7 +108,7 @@ def write_file(path: Path, data: bytes) -> Path:
 
 
 def overwrite_file(path: Path, data: bytes) -> Path:
-    """Write a file durably in place of an older one; at every moment one of the two is there, whole.
+    """Write a file, durably, over an older one; at every moment one of the two is there, complete.
 
     Raises SaveError if the disk refuses.
     """
@@ -119,10 +119,10 @@ def overwrite_file(path: Path, data: bytes) -> Path:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """Every file that the folder's manifest names, each read once and checked against its hash.
+    """Every file in the folder's manifest, each read once and checked against its hash.
 
-    Of a folder whose replacement was interrupted (see `replace_folder`), the old files or the new ones.
-    Raises BundleError, naming the file, for anything missing, oversized or changed.
+    If the folder's replacement was interrupted (see `replace_folder`): all of the old files or all of the new ones.
+    Raises BundleError, naming the file, for a missing, oversized or changed one.
     """
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; expected one written by `fewshot`")
@@ -135,7 +135,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def _read(folder: Path, newer: Path) -> dict[str, bytes]:
-    """The files that the manifest in `newer` names, from there or, if they have moved, from `folder`."""
+    """The files in the manifest of `newer`, each from there or, if it has moved already, from `folder`."""
 
     def read(name: str) -> bytes:
         return read_bounded((newer if (newer / name).exists() else folder) / name, MAX_FILE_BYTES)
@@ -144,9 +144,9 @@ def _read(folder: Path, newer: Path) -> dict[str, bytes]:
 
 
 def checked(manifest: bytes, read: Callable[[str], bytes], where: Path) -> dict[str, bytes]:
-    """What `read` gives for every name in a manifest, if it has the hash that the manifest says.
+    """The files in a manifest, by name, each read by `read` and checked against the manifest's size and hash.
 
-    Raises BundleError, naming the file inside `where`, if one has not.
+    Raises BundleError, naming the file inside `where`, for one that differs.
     """
     contents = {}
     for name, (expected, size) in listed(manifest, where).items():
@@ -161,9 +161,9 @@ def checked(manifest: bytes, read: Callable[[str], bytes], where: Path) -> dict[
 
 
 def listed(manifest: bytes, where: Path) -> dict[str, tuple[str, int]]:
-    """What a manifest names: plain file name -> SHA-256 and size in bytes.
+    """The entries of a manifest: plain file name -> SHA-256 and size in bytes.
 
-    Raises BundleError if it is no manifest, or names something outside its folder.
+    Raises BundleError if it is not a manifest, or names a file outside its folder.
     """
     try:
         files = json.loads(manifest)["files"]
@@ -182,9 +182,12 @@ def read_bounded(
     error: type[FewshotError] = BundleError,
     advice: str = "expected a file written by `fewshot`",
 ) -> bytes:
-    """A file's bytes. Raises `error`, ending in `advice`, if it is missing, unreadable, a pipe or too large."""
+    """A file's bytes, at most `limit`.
+
+    Raises `error`, with `advice` at its end, if the file is missing, unreadable, a pipe or larger.
+    """
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # reading it might never end
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe might never end
             raise error(f"{path} is a pipe or a device, not a file; {advice}")
         with path.open("rb") as file:
             data = file.read(limit + 1)
@@ -197,13 +200,13 @@ def read_bounded(
 
 
 def manifest_of(contents: Mapping[str, bytes]) -> bytes:
-    """The manifest of some files: name -> size and sha256, as JSON."""
+    """The manifest of these files: name -> SHA-256 and size, as JSON."""
     files = {name: {"sha256": sha256(data), "size": len(data)} for name, data in sorted(contents.items())}
     return (json.dumps({"files": files}, indent=2) + "\n").encode()
 
 
 def fill(draft: Path, contents: Mapping[str, bytes]) -> None:
-    """Write `contents` and their manifest into an empty folder, durably. Raises OSError."""
+    """Write `contents` and their manifest into an empty folder, durably. Raises OSError if the disk refuses."""
     for name, data in {**contents, MANIFEST: manifest_of(contents)}.items():
         write_durably(draft / name, data)
     sync_folder(draft)
@@ -212,7 +215,7 @@ def fill(draft: Path, contents: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """A draft next to `target` (see `draft_beside`). Raises SaveError for whatever the disk refuses meanwhile."""
+    """A draft next to `target` (see `draft_beside`). Raises SaveError if the disk refuses anything meanwhile."""
     try:
         with draft_beside(target) as draft:
             yield draft

@@ -1,6 +1,6 @@
-"""The Hugging Face Hub's own client, with a deadline, retries, quiet and one process at a time.
+"""The Hugging Face Hub's own client with a deadline, retries, no output, and one process at a time.
 
-Importing that client takes a second, so every function here does it for itself.
+Importing that client takes a second, so each function here imports it when called.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LIBRARY = "fewshot-sdk"
 SECONDS = 120.0
-PAUSES = 0.5, 8.0  # seconds between the first two tries; at most
+PAUSES = 0.5, 8.0  # seconds between the first two tries, and at most
 
 
 def endpoint() -> str:
@@ -34,15 +34,15 @@ def endpoint() -> str:
 
 
 def cache() -> Path:
-    """Where the client keeps files. It reads the variables once, when imported; we, whenever we are asked."""
+    """The client's cache folder; read from the environment at each call, not once at import as in the client."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser().resolve()
 
 
 class Session:
-    """Dealings with one repository, over by a deadline: `FEWSHOT_HUB_SECONDS` from now, or 120.
+    """Requests to one repository with a common deadline: `FEWSHOT_HUB_SECONDS` from now, or 120.
 
-    name: as in user/repo; revision, and expected, what the repository should be and have in it: for messages only.
+    name: user/repo; revision: what `resolve` resolves; expected: for messages, what the repository should be and hold.
     home: the repository's folder in the cache.
     """
 
@@ -56,45 +56,45 @@ class Session:
         self.home = cache() / f"models--{name.replace('/', '--')}"
 
     def insist(self, call: Callable[[HfApi], T], *, repeat: bool = True) -> T:
-        """What a call of the client gives; tried again, ever more slowly, while the trouble may pass.
+        """The result of a call of the client; with `repeat` retried, with growing pauses, while the failure may pass.
 
         Raises HubError, saying what to do; SaveError if the cache cannot be written.
         """
         pause, longest = PAUSES
-        trouble: Exception | None = None
+        failure: Exception | None = None
         while True:
             try:
                 return self._in_time(lambda: call(self.api))
             except Exception as error:
-                if trouble is None or not isinstance(error, TimeoutError):  # a last try cut short tells nothing new
-                    trouble = error
+                if failure is None or not isinstance(error, TimeoutError):  # a last try cut short says nothing new
+                    failure = error
                 if not (repeat and is_passing(error)) or time.monotonic() + pause > self.deadline:
-                    told = explain(trouble, self.name, self.revision, self.api.endpoint, self.seconds, self.expected)
-                    if told is None:
+                    known = explain(failure, self.name, self.revision, self.api.endpoint, self.seconds, self.expected)
+                    if known is None:
                         raise
-                    raise told from None
+                    raise known from None
             time.sleep(pause)
             pause = min(2 * pause, longest)
 
     def resolve(self) -> str:
-        """The commit that the revision names: on the Hub, or without a network when it was last pulled."""
+        """The commit that the revision names now on the Hub, or without a network when it was last pulled."""
         found = self.insist(lambda api: api.resolve_revision(self.name, revision=self.revision, cache_dir=cache()))
         if not re.fullmatch("[0-9a-f]{40}", found.resolved):  # it becomes the name of a folder
-            raise HubError(f"{self.api.endpoint} named no commit for {self.name}; check HF_ENDPOINT")
+            raise HubError(f"{self.api.endpoint} returned no commit for {self.name}; check HF_ENDPOINT")
         return found.resolved
 
     def file(self, name: str, commit: str, size: int | None, limit: int) -> Path:
-        """Where a file of a commit lies in the cache, if need be after a download.
+        """The path of a commit's file in the cache, downloaded if it is not there.
 
-        Raises BundleError, before anything is fetched, if the Hub offers more than `limit` bytes, or
-        not `size`.
+        Raises BundleError, before anything is downloaded, if the Hub offers more than `limit` bytes, or another size
+        than `size`; None: any.
         """
         place = self.home / "snapshots" / commit / name
         return place if place.exists() else self.insist(lambda api: _download(api, self.name, place, size, limit))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While no other process of ours pulls this repository: one downloads, the others find it there."""
+        """A lock on this repository: of several processes one downloads, and the others find the files in the cache."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(cache() / ".locks" / self.home.name / f"{LIBRARY}.lock")
@@ -103,9 +103,9 @@ class Session:
             lock.acquire(timeout=self.seconds, poll_interval=0.02)
         except Timeout:
             raise HubError(
-                f"another process is pulling {self.name}, for {self.seconds:.0f} s now; wait for it"
+                f"another process has been pulling {self.name} for {self.seconds:.0f} s; wait for it to finish"
             ) from None
-        except OSError:  # a cache that can only be read needs no lock
+        except OSError:  # a read-only cache needs no lock
             yield
             return
         self.deadline = time.monotonic() + self.seconds  # the wait for others was not the network's fault
@@ -115,7 +115,7 @@ class Session:
             lock.release()
 
     def _in_time(self, call: Callable[[], T]) -> T:
-        """What `call` gives, or a TimeoutError at the deadline: the client has none, only one for each packet."""
+        """The result of `call`; TimeoutError at the deadline, because the client's timeouts are for single packets."""
         outcome: list[T | Exception] = []
 
         def run() -> None:
@@ -130,7 +130,7 @@ class Session:
         worker.start()
         worker.join(max(self.deadline - time.monotonic(), 0.1))
         if not outcome:
-            for draft in self._drafts() - drafts:  # the client removes its own, but is stuck before that
+            for draft in self._drafts() - drafts:  # the client would remove them, but is stuck before that
                 draft.unlink(missing_ok=True)
             raise TimeoutError
         if isinstance(outcome[0], Exception):
@@ -142,13 +142,13 @@ class Session:
 
 
 def _patience() -> float:
-    told = os.environ.get("FEWSHOT_HUB_SECONDS") or str(SECONDS)
+    text = os.environ.get("FEWSHOT_HUB_SECONDS") or str(SECONDS)
     try:
-        seconds = float(told)
+        seconds = float(text)
     except ValueError:
         seconds = 0
     if not 0 < seconds <= 1e6:
-        raise ConfigError(f"FEWSHOT_HUB_SECONDS is {told!r}; expected a number of seconds above 0, such as {SECONDS:g}")
+        raise ConfigError(f"FEWSHOT_HUB_SECONDS is {text!r}; expected a number of seconds above 0, such as {SECONDS:g}")
     return seconds
 
 
@@ -162,14 +162,14 @@ def _download(api: HfApi, repository: str, place: Path, size: int | None, limit:
         expected = f"{size}" if size is not None and size <= limit else f"at most {limit}"
         raise BundleError(
             f"{place}: expected {expected} bytes, the Hub offers {offered}; "
-            "nothing of it was fetched, do not trust this repository"
+            "nothing was downloaded, do not trust this repository"
         )
     meter = _meter(offered, place)
     return Path(api.hf_hub_download(repository, name, revision=commit, cache_dir=cache(), tqdm_class=meter))
 
 
 def _meter(limit: int, place: Path) -> type[Any]:
-    """A progress bar that shows nothing, and stops a server that sends more than it offered."""
+    """A progress bar that shows nothing and stops a download of more bytes than the server announced."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Meter(tqdm):
@@ -178,16 +178,18 @@ def _meter(limit: int, place: Path) -> type[Any]:
         def update(self, n: float | None = 1) -> bool | None:
             self.received += int(n or 0)
             if self.received > limit:
-                raise BundleError(f"{place}: the Hub sent more than the {limit} bytes it offered; it was not kept")
+                raise BundleError(
+                    f"{place}: the Hub sent more than the {limit} bytes it offered; the file was not kept"
+                )
             return None
 
     return Meter
 
 
 class _Quiet:
-    """Without the client's own messages and bars: what matters of them is in our errors.
+    """Silences the client's own messages and progress bars; our errors say what matters of them.
 
-    Its settings are the process's: the first thread to enter changes them, the last one out puts them back.
+    The settings are the whole process's: the first thread to enter changes them, the last to leave restores them.
     """
 
     def __init__(self) -> None:

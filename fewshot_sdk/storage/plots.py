@@ -1,4 +1,4 @@
-"""Plots: lines with their intervals side by side, how accuracy went, and curves through points."""
+"""Plots: panels of lines with intervals, accuracy during training, and curves through points."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 Kind = Literal["png", "svg"]
 Floats = NDArray[np.float32]
-FEW = 6  # lines that leave room for their names inside the picture
+FEW = 6  # lines for which a legend fits inside the panel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Points (across, value, half-width of its interval) under one name; theory: drawn apart, from others' work."""
+    """A named line of points (x, value, half-width of its interval). theory: not measured here, drawn differently."""
 
     name: str
     points: Sequence[tuple[float, float, float]]
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """Lines over one axis. across: what it is; cells: name -> place of those on it, if they are none to scale."""
+    """Lines over one x axis. across: its label; cells: name -> position, if the axis is a list of names."""
 
     across: str
     lines: Sequence[Line]
@@ -41,7 +41,7 @@ class Panel:
 
 
 def check_can_draw() -> None:
-    """Raises MissingExtra without matplotlib: said before hours of work, not after."""
+    """Raises MissingExtra without matplotlib; to be called before hours of work, not after."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
@@ -49,29 +49,29 @@ def check_can_draw() -> None:
 
 
 def intervals(panels: Sequence[Panel], up: str, kind: Kind) -> bytes:
-    """A picture of panels with one axis up: each line's values, with their intervals as a band; of cells as bars.
+    """A picture of panels with a common y axis: lines with their intervals as bands, or as error bars over cells.
 
-    Raises MissingExtra where matplotlib is not installed.
+    up: the label of the y axis. Raises MissingExtra if matplotlib is not installed.
     """
     crowded = len(panels) > 1 or len(panels[0].lines) > FEW
     figure = _figure(4.4 * len(panels) + 2 * (1 + crowded) - 2 * (len(panels) > 1), 4)
-    every = _side_by_side(figure, panels, up)
-    for axes, panel in zip(every, panels, strict=True):
+    all_axes = _side_by_side(figure, panels, up)
+    for axes, panel in zip(all_axes, panels, strict=True):
         if panel.cells:
             _bars(axes, panel.lines, panel.cells)
         else:
             _bands(axes, panel.lines, alpha=0.15 if len(panel.lines) <= FEW else 0.06, width=1)
     if crowded:
-        figure.legend(*every[0].get_legend_handles_labels(), fontsize="small", loc="outside right upper")
+        figure.legend(*all_axes[0].get_legend_handles_labels(), fontsize="small", loc="outside right upper")
     else:
-        every[0].legend(fontsize="small")
+        all_axes[0].legend(fontsize="small")
     return _saved(figure, kind)
 
 
 def curve(trainings: Mapping[str, Sequence[Metric]], kind: Kind = "png") -> bytes:
-    """A picture: accuracy with its 95 % interval against outer steps and against minutes, a line for each training.
+    """A picture: accuracy with its 95 % interval against outer steps and against minutes, a line per training.
 
-    Raises MissingExtra where matplotlib is not installed.
+    Raises MissingExtra if matplotlib is not installed.
     """
     steps = {name: [(m.meta_steps, m.accuracy, m.ci95) for m in metrics] for name, metrics in trainings.items()}
     minutes = {name: [(m.seconds / 60, m.accuracy, m.ci95) for m in metrics] for name, metrics in trainings.items()}
@@ -80,9 +80,9 @@ def curve(trainings: Mapping[str, Sequence[Metric]], kind: Kind = "png") -> byte
 
 
 def compared(found: Sequence[Comparison], kind: Kind = "png") -> bytes:
-    """A picture: accuracy with its 95 % interval against inner steps for each number of shots, and against shots.
+    """A picture: accuracy with its 95 % interval against inner steps, a panel per number of shots, and against shots.
 
-    Raises MissingExtra where matplotlib is not installed.
+    Raises MissingExtra if matplotlib is not installed.
     """
     panels = [
         _panel(
@@ -101,16 +101,16 @@ def compared(found: Sequence[Comparison], kind: Kind = "png") -> bytes:
 
 
 def across(points: Floats) -> Floats:
-    """Where to draw a curve through points (n, 2): 200 inputs, float32 (200, 1), from end to end of them and beyond."""
+    """The inputs at which to draw a curve through points (n, 2): float32 (200, 1), a tenth beyond them at each end."""
     low, high = float(points[:, 0].min()), float(points[:, 0].max())
     margin = 0.1 * (high - low) or 1.0
     return np.linspace(low - margin, high + margin, 200, dtype=np.float32)[:, None]
 
 
 def picture(points: Floats, curves: Mapping[str, Floats], names: tuple[str, str]) -> bytes:
-    """A PNG: the points (n, 2), and each curve's outputs at the inputs `across` them, by name. names: of the two axes.
+    """A PNG of points (n, 2) and curves: name -> outputs at the inputs that `across` returns. names: of the two axes.
 
-    Raises MissingExtra where matplotlib is not installed.
+    Raises MissingExtra if matplotlib is not installed.
     """
     figure = _figure(6.4, 4)
     axes = figure.subplots()
@@ -129,13 +129,13 @@ def _panel(label: str, lines: Mapping[str, Sequence[tuple[float, float, float]]]
 
 
 def _accuracies(panels: Sequence[Panel], up: str, kind: Kind) -> bytes:
-    """Of fractions, in percent."""
+    """Panels of accuracies, given as fractions, drawn in percent."""
     figure = _figure(4.5 * len(panels), 3.6)
-    every = _side_by_side(figure, panels, up)
-    for axes, panel in zip(every, panels, strict=True):
+    all_axes = _side_by_side(figure, panels, up)
+    for axes, panel in zip(all_axes, panels, strict=True):
         _bands(axes, panel.lines, alpha=0.2, times=100)
         axes.set_xlim(left=0)
-    every[0].legend(loc="lower right")
+    all_axes[0].legend(loc="lower right")
     return _saved(figure, kind)
 
 
@@ -147,25 +147,25 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _side_by_side(figure: Figure, panels: Sequence[Panel], up: str) -> list[Axes]:
-    every: list[Axes] = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
-    for axes, panel in zip(every, panels, strict=True):
+    all_axes: list[Axes] = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
+    for axes, panel in zip(all_axes, panels, strict=True):
         axes.set_xlabel(panel.across)
         axes.grid(alpha=0.3)
-    every[0].set_ylabel(up)
-    return every
+    all_axes[0].set_ylabel(up)
+    return all_axes
 
 
 def _bands(axes: Axes, lines: Sequence[Line], alpha: float, width: float | None = None, times: float = 1) -> None:
     for line in lines:
         x, values = ([point[i] for point in line.points] for i in (0, 1))
         style = "k--" if line.theory else ".-"
-        (shown,) = axes.plot(x, [times * value for value in values], style, label=line.name, linewidth=width)
+        (drawn,) = axes.plot(x, [times * value for value in values], style, label=line.name, linewidth=width)
         low, high = ([times * (value + sign * half) for _, value, half in line.points] for sign in (-1, 1))
-        axes.fill_between(x, low, high, alpha=alpha, color=shown.get_color(), linewidth=0)
+        axes.fill_between(x, low, high, alpha=alpha, color=drawn.get_color(), linewidth=0)
 
 
 def _bars(axes: Axes, lines: Sequence[Line], cells: Mapping[str, float]) -> None:
-    """Each cell's lines side by side; what others measured follows in the same colour, hollow."""
+    """Each cell's lines next to each other; a line's `theory` follows it in the same colour, with hollow markers."""
     apart, colour, others = 0.8 / len(lines), -1, 0
     for place, line in enumerate(lines):
         colour += not line.theory
@@ -188,7 +188,7 @@ def _bars(axes: Axes, lines: Sequence[Line], cells: Mapping[str, float]) -> None
 
 
 def _saved(figure: Figure, kind: Kind) -> bytes:
-    """The same bytes each time."""
+    """The figure as a file, with the same bytes each time."""
     import matplotlib
 
     data = io.BytesIO()

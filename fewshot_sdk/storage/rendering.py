@@ -1,4 +1,4 @@
-"""The library's templates, for HTML and for Markdown, filled in."""
+"""Renders the library's templates, HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: object) -> str:
-    """The text of a template with its values, without a line end after the last line.
+    """The text of a template filled with `values`, without a newline at the end.
 
-    template: its path inside the package; values in a name.html.j2 are escaped, in others they are as given, but for
-    the filters `markdown`, `code` and `line`. A name that the template has and `values` lacks is an error.
+    template: its path inside the package; values in a name.html.j2 are escaped, in other templates only by the
+    filters `markdown`, `code` and `line`. A name in the template that is missing from `values` is an error.
     """
     return _environment().get_template(template).render(values)
 
 
 def line(text: str) -> str:
-    """Any text on one line, without control characters."""
+    """The text on one line, without control characters."""
     return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", text).strip()
 
 
 def markdown(text: str) -> str:
-    """Markdown that shows any text as it is, on one line: nothing in it is markup or HTML, or ends a table's cell."""
+    """Markdown that shows the text literally, on one line: none of it is markup or HTML, or ends a table cell."""
     escaped = re.sub(r"[\\`*_\[\]|~$:@]|(?<!\S)#|(?<=www)\.", r"\\\g<0>", html.escape(line(text), quote=False))
-    return re.sub(r"^(\d*)([-+.)])(?=[-\s]|$)", r"\1\\\2", escaped)  # would begin a list, or be a rule
+    return re.sub(r"^(\d*)([-+.)])(?=[-\s]|$)", r"\1\\\2", escaped)  # would start a list, or be a horizontal rule
 
 
 def code(text: str) -> str:
-    """A code span of any text, on one line."""
-    shown = line(text)
-    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
-    return f"{fence} {shown} {fence}" if shown.startswith("`") or shown.endswith("`") else fence + shown + fence
+    """A Markdown code span with the text, on one line."""
+    content = line(text)
+    fence = "`" * (max(map(len, re.findall("`+", content)), default=0) + 1)
+    return f"{fence} {content} {fence}" if content.startswith("`") or content.endswith("`") else fence + content + fence
 
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # here: reading and predicting take no jinja2
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # here: reading and predicting need no jinja2
 
     environment = Environment(
         loader=PackageLoader("fewshot_sdk", ""),

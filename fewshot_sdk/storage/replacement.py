@@ -1,4 +1,4 @@
-"""Folders whose files are replaced: at every moment the old ones or the new ones can be read, whole."""
+"""Replacing the files of a folder: at every moment either all old files or all new files can be read."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from fewshot_sdk.storage.files import MANIFEST, MAX_TEXT_BYTES, NEXT, beside, fi
 
 
 def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
-    """Put `contents` in the place of the files that a folder's manifest names; what else lies in it stays.
+    """Replace the files in a folder's manifest by `contents`; other files in the folder stay.
 
-    Whatever kills this process, `read_folder` then gives all of the old files or all of the new ones: two folders
-    change places in one step. Where that is refused, and where other things lie in the folder, the new files move
-    into it one by one, the manifest last, out of a whole copy inside.
+    However this process is killed, `read_folder` then returns all of the old files or all of the new ones: a new
+    folder is exchanged with the old one in a single step. If the system cannot do that, or the folder holds other
+    files, a complete copy of the new files is made inside it, and they move from there one by one, the manifest last.
     Raises SaveError if the disk refuses.
     """
-    place = folder.resolve()
-    with beside(place) as draft:
-        old = _names(place)
-        others = {entry.name for entry in place.iterdir()} - old - contents.keys() - {MANIFEST}
+    target = folder.resolve()
+    with beside(target) as draft:
+        old = _names(target)
+        others = {entry.name for entry in target.iterdir()} - old - contents.keys() - {MANIFEST}
         fill(draft, contents)
-        if not others and exchange(draft, place):
+        if not others and exchange(draft, target):
             return folder
-    with beside(place / NEXT) as draft:
+    with beside(target / NEXT) as draft:
         fill(draft, contents)
-        _move_next(place)  # what a process that was killed left
-        draft.rename(place / NEXT)
-        sync_folder(place)
-        _move_next(place)
+        _move_next(target)  # left by a process that was killed
+        draft.rename(target / NEXT)
+        sync_folder(target)
+        _move_next(target)
         for name in old - contents.keys():
-            (place / name).unlink(missing_ok=True)
+            (target / name).unlink(missing_ok=True)
     return folder
 
 
 def _names(folder: Path) -> set[str]:
-    """The names in a folder's manifest; none if it cannot be read."""
+    """The names in a folder's manifest; empty if it cannot be read."""
     try:
         return set(listed(read_bounded(folder / MANIFEST, MAX_TEXT_BYTES), folder))
     except BundleError:

@@ -35,7 +35,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A bundle's checked files, the folder they were read from, and `user/repo@commit` if they are the Hub's."""
+    """A bundle's checked files, the folder they were read from, and `user/repo@commit` if they are from the Hub."""
 
     files: dict[str, bytes]
     folder: Path
@@ -44,24 +44,24 @@ class Opened:
 
 @dataclass(frozen=True)
 class Address:
-    """What `user/repo@revision` names; no revision is the default branch."""
+    """A repository and a revision of it; None: the default branch."""
 
     name: str
     revision: str | None = None
 
 
 def address(name: str) -> Address:
-    """A name taken apart. Raises HubError unless it is `user/repo` or `user/repo@revision`."""
+    """The parts of a name. Raises HubError unless it is `user/repo` or `user/repo@revision`."""
     found = _ADDRESS.fullmatch(name)
     if found is None or ".." in name or "--" in found[1]:
-        raise HubError(f"{name!r} is no name on the Hub; expected user/repo or user/repo@revision")
+        raise HubError(f"{name!r} is not a name on the Hub; expected user/repo or user/repo@revision")
     return Address(found[1], found[2])
 
 
 def open_named(name: str | Path) -> Opened:
-    """The checked files of a bundled initialization, of a folder, or of `user/repo[@revision]`; in that order.
+    """The checked files of a bundled initialization, a folder, or `user/repo[@revision]`, tried in that order.
 
-    Raises BundleError for one that is none or was changed, HubError if the Hub refuses.
+    Raises BundleError if there is none or it was changed, HubError if the Hub refuses.
     """
     if str(name) not in bundled() and not Path(name).is_dir() and _ADDRESS.fullmatch(str(name)):
         return fetch(address(str(name)))
@@ -72,9 +72,9 @@ def open_named(name: str | Path) -> Opened:
 def fetch(wanted: Address) -> Opened:
     """A bundle on the Hub, each file read once and checked; from the cache if it is there.
 
-    Without a network, what the revision named when it was last pulled.
+    Without a network: the commit that the revision named when it was last pulled.
     Raises HubError if the Hub refuses or the deadline passes; BundleError, naming the file, if one
-    is not what the manifest says: then nothing of that commit stays in the cache.
+    differs from the manifest: then no file of that commit stays in the cache.
     """
     session = Session(wanted.name, wanted.revision)
     with session.alone():
@@ -82,7 +82,7 @@ def fetch(wanted: Address) -> Opened:
         folder = session.home / "snapshots" / commit
         try:
             return _read(session, commit, folder)
-        except BundleError as damaged:  # by the network, or by the disk since: once more, from the Hub
+        except BundleError as damaged:  # by the network, or later by the disk: once more, from the Hub
             _forget(folder)
             try:
                 return _read(session, commit, folder)
@@ -94,7 +94,7 @@ def fetch(wanted: Address) -> Opened:
 
 
 def cached() -> dict[str, str]:
-    """What was pulled: user/repo -> the commit that its default branch named then."""
+    """The repositories in the cache: user/repo -> the commit of its default branch when it was last pulled."""
     found = {}
     for ref in sorted(cache().glob("models--*--*/refs/main")):
         commit = ref.read_text().strip()
@@ -108,8 +108,8 @@ def _read(session: Session, commit: str, folder: Path) -> Opened:
     entries = listed(manifest, folder)
     if foreign := sorted(entries.keys() - set(NAMES)):
         raise BundleError(
-            f"{session.name}@{commit}: {foreign[0]!r} is no file of an initialization "
-            f"({', '.join(NAMES)}); it was not fetched, do not trust this repository"
+            f"{session.name}@{commit}: {foreign[0]!r} is not a file of an initialization "
+            f"({', '.join(NAMES)}); it was not downloaded, do not trust this repository"
         )
 
     def read(name: str) -> bytes:
@@ -119,12 +119,12 @@ def _read(session: Session, commit: str, folder: Path) -> Opened:
 
 
 def _forget(folder: Path) -> None:
-    """Remove our files of a commit from the cache, with what they link to."""
+    """Remove a commit's files from the cache, and the blobs that they link to."""
     for name in (*NAMES, MANIFEST):
-        place = folder / name
-        if place.is_symlink():
-            place.resolve().unlink(missing_ok=True)
-        place.unlink(missing_ok=True)
+        path = folder / name
+        if path.is_symlink():
+            path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def bundled() -> dict[str, Path]:
@@ -135,7 +135,7 @@ def bundled() -> dict[str, Path]:
 
 
 def locate(name: str | Path) -> Path:
-    """The folder of a bundled initialization, or the one at a path; the bundled name wins.
+    """The folder of a bundled initialization, or the folder at a path; a bundled name comes first.
 
     Raises BundleError, listing the bundled names, if there is neither.
     """
@@ -144,7 +144,7 @@ def locate(name: str | Path) -> Path:
         return known[str(name)]
     if not Path(name).is_dir():
         raise BundleError(
-            f"no initialization {str(name)!r}: it is neither a folder nor a bundled name "
-            f"({', '.join(known) or 'none is bundled'}), nor user/repo as on the Hub"
+            f"no initialization {str(name)!r}: it is not a folder, not a bundled name "
+            f"({', '.join(known) or 'none is bundled'}), and not a name on the Hub, user/repo"
         )
     return Path(name)

@@ -1,7 +1,7 @@
-"""Who made a bundle: signatures over its files in the OpenSSF's format, with an offline pair of keys.
+"""Who made a bundle: signatures of its files in the OpenSSF's format, with an offline key pair.
 
-model-signing does the cryptography; it reads folders, so that the checked bytes are laid out in a temporary one.
-Anybody else can check the signature with its own command, too: `model_signing verify key DIR`.
+model-signing does the cryptography; it reads folders, so the checked bytes are written to a temporary one.
+Anybody can also check the signature with its own command: `model_signing verify key DIR`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from model_signing import hashing
 
 _MAKE = "`openssl ecparam -name prime256v1 -genkey -noout -out key.pem` makes one"
-_SHOW = "`openssl ec -in key.pem -pubout -out key.pub` makes it of a private one"
+_SHOW = "`openssl ec -in key.pem -pubout -out key.pub` makes it from the private one"
 
 
 def sign(files: Mapping[str, bytes], key: str | Path) -> bytes:
-    """The signature over a bundle's files by a private key: what `check` takes, and to be kept as model.sig.
+    """The signature of a bundle's files by a private key, to be stored as model.sig; see `check`.
 
     key: a file with an unencrypted private key in PEM, on the curve P-256, P-384 or P-521.
-    Raises SignatureError, naming the file, for one that is none, MissingExtra without model-signing.
+    Raises SignatureError, naming the file, if it is not such a key, MissingExtra without model-signing.
     """
     key = Path(key)
     _need()
@@ -38,17 +38,18 @@ def sign(files: Mapping[str, bytes], key: str | Path) -> bytes:
 
     _read_key(key, private=True)
     with _laid_out(files) as folder:
-        made = folder.parent / SIGNATURE
+        output = folder.parent / SIGNATURE
+        config = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(_hashing())
         with contextlib.redirect_stdout(io.StringIO()):
-            signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(_hashing()).sign(folder, made)
-        return made.read_bytes()
+            config.sign(folder, output)
+        return output.read_bytes()
 
 
 def check(files: Mapping[str, bytes], key: str | Path, where: Path) -> None:
-    """Raises SignatureError, saying why, unless the signature among a bundle's files is over all of the others
-    and by the public key's private half.
+    """Raises SignatureError, with the reason, unless a bundle's signature covers all its files but the manifest and
+    was made with the private half of the public key.
 
-    where: what to call the bundle. Raises MissingExtra without model-signing.
+    where: the bundle's name in messages. Raises MissingExtra without model-signing.
     """
     key = Path(key)
     _need()
@@ -65,19 +66,20 @@ def check(files: Mapping[str, bytes], key: str | Path, where: Path) -> None:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a warning about an older format
                 verifier = verifying.Config().use_elliptic_key_verifier(public_key=key)
                 verifier.verify(folder, folder.parent / SIGNATURE)
-        except Exception as error:  # of several libraries, on a file that anybody may have written
+        except Exception as error:  # from several libraries, for a file that anybody may have written
             if str(error).startswith("Key mismatch"):
                 raise SignatureError(
-                    f"{where / SIGNATURE} was made with another key than {key}'s; do not trust it unless you know whose"
+                    f"{where / SIGNATURE} was not made with the private half of {key}; "
+                    "do not trust it unless you know whose key it was"
                 ) from None
             found = {name: sha256(data) for name, data in files.items() if name not in (SIGNATURE, MANIFEST)}
             others = sorted(name for name in found.keys() | signed.keys() if found.get(name) != signed.get(name))
             what = f"{', '.join(others)} is not what was signed" if others else "it was changed or damaged"
             raise SignatureError(
-                f"{where / SIGNATURE} does not fit: {what}; do not trust this folder, fetch it again"
+                f"{where / SIGNATURE} is not valid: {what}; do not trust this folder, fetch it again"
             ) from None
-    if beside := sorted(files.keys() - signed.keys() - {SIGNATURE, MANIFEST}):
-        raise SignatureError(f"{where / SIGNATURE} leaves out {', '.join(beside)}; do not trust this folder")
+    if unsigned := sorted(files.keys() - signed.keys() - {SIGNATURE, MANIFEST}):
+        raise SignatureError(f"{where / SIGNATURE} does not cover {', '.join(unsigned)}; do not trust this folder")
 
 
 def _need() -> None:
@@ -88,7 +90,7 @@ def _need() -> None:
 
 
 def _hashing() -> hashing.Config:
-    """All files, git's own too, but for the manifest, which names the signature among them."""
+    """Hash all files, git's own included, except the signature and the manifest, which lists the signature."""
     from model_signing import hashing
 
     return hashing.Config().set_ignored_paths(paths=[MANIFEST, SIGNATURE], ignore_git_paths=False)
@@ -106,19 +108,19 @@ def _laid_out(files: Mapping[str, bytes]) -> Iterator[Path]:
 
 
 def _signed(signature: bytes, where: Path) -> dict[str, str]:
-    """The file names and SHA-256 that a signature says it is over; nothing to rely on until it is checked."""
+    """The file names and SHA-256 that a signature claims to cover; not to be trusted before it is verified."""
     try:
         if len(signature) > MAX_TEXT_BYTES:
             raise ValueError
         envelope = json.loads(signature)["dsseEnvelope"]
-        said = json.loads(base64.b64decode(envelope["payload"], validate=True))["predicate"]["resources"]
-        return {str(entry["name"]): str(entry["digest"]) for entry in said}
+        resources = json.loads(base64.b64decode(envelope["payload"], validate=True))["predicate"]["resources"]
+        return {str(entry["name"]): str(entry["digest"]) for entry in resources}
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise SignatureError(f"{where / SIGNATURE} is no signature of a bundle; fetch the folder again") from None
+        raise SignatureError(f"{where / SIGNATURE} is not a signature; fetch the folder again") from None
 
 
 def _read_key(key: Path, *, private: bool) -> None:
-    """Raises SignatureError unless the file is a key of the kind that is needed."""
+    """Raises SignatureError unless the file holds a key of the needed kind."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -129,9 +131,9 @@ def _read_key(key: Path, *, private: bool) -> None:
         found = serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
     except TypeError:
         raise SignatureError(
-            f"{key} is encrypted; decrypt it for as long as it is used (`openssl ec -in {key} -out plain.pem`)"
+            f"{key} is encrypted; decrypt it while you use it (`openssl ec -in {key} -out plain.pem`)"
         ) from None
-    except Exception:  # of several libraries, on a file that may be anything
+    except Exception:  # from several libraries, for a file that may be anything
         raise SignatureError(f"{key}: expected a {kind} key in PEM; {advice}") from None
     if not isinstance(found, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)) or found.curve.name not in (
         "secp256r1", "secp384r1", "secp521r1",

@@ -1,4 +1,4 @@
-"""Named arrays or tensors <-> the bytes of a safetensors file; only the latter need PyTorch."""
+"""Named arrays or tensors <-> the bytes of a safetensors file; only tensors need PyTorch."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_it_is_evaluated_like_any_initialization_but_on_data_that_is_named(
 ) -> None:
     tasks = TaskSampler(data=drawn_glyphs(cnn.recipe, 6), n_way=3, k_shot=1, n_query=1)
     assert 0 <= evaluate(cnn, tasks, n_tasks=1, mode="frozen").accuracy <= 1
-    with pytest.raises(DataError, match="what a timm model was trained on is not at hand"):
+    with pytest.raises(DataError, match="the data that a timm model was trained on is not available"):
         datasets.open_dataset(cnn.recipe.data, cnn.recipe.preprocessing, "test")
     code, out, err = run(
         "evaluate",
@@ -240,7 +240,7 @@ def test_a_model_that_cannot_be_used_is_told_by_name(hub: LocalHub, cnn: Initial
     assert run("adapt", "--backbone", "resnet10t", "--support", "x", "--output", "y")[0] == 2
     pickled = {name: data for name, data in hub.files("user/small-vit").items() if name == "config.json"}
     hub.commit("user/pickled", {**pickled, "pytorch_model.bin": b"never read"})
-    with pytest.raises(HubError, match=r"model\.safetensors is missing; expected safetensors: pickles"):
+    with pytest.raises(HubError, match=r"model\.safetensors is missing; expected safetensors, because pickles"):
         load("timm:user/pickled")
 
 

@@ -68,13 +68,13 @@ def test_added_pictures_are_examined_first(run: Run, saved: Path, drawings: Path
     words = ("--extend", model, "--init", saved, "--support", tmp_path / "more", "--label-from", "name")
     code, _, err = run("adapt", *words, "--output", tmp_path / "x")
     assert (code, (tmp_path / "x").exists()) == (1, False)
-    assert "elk_1.png is among the old pictures of ant, not of elk; remove it" in err
+    assert "elk_1.png is already among the pictures of ant, not of elk; remove it" in err
     (tmp_path / "more" / "elk_1.png").rename(tmp_path / "more" / "ant_1.png")
     code, _, err = run("adapt", *words, "--output", tmp_path / "y")
     assert code == 0
     assert "warning: " in err
-    assert "ant_1.png is among the old pictures of ant; remove it" in err
-    assert "is among the old pictures" in (tmp_path / "y" / "report.html").read_text()
+    assert "ant_1.png is already among the pictures of ant; remove it" in err
+    assert "is already among the pictures" in (tmp_path / "y" / "report.html").read_text()
 
 
 def test_one_picture_per_class_becomes_a_classifier_that_can_say_unknown(

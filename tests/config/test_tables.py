@@ -1,4 +1,4 @@
-"""The tables of backbones, algorithms and data sets: each row walked, and a toy of each run down the whole line."""
+"""The tables of backbones, algorithms and data sets: every row is checked, and a toy of each goes all the way."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ OURS = [kind for kind in BACKBONES if kind != "timm"]
 
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A toy in each table."""
+    """A toy row in each table."""
     monkeypatch.setitem(BACKBONES, "stamp", stamp_settings.ROW)
     monkeypatch.setitem(ALGORITHMS, "halfway", halfway_row.ROW)
     monkeypatch.setitem(DATASETS, "stripes", stripes_row.ROW)
 
 
 def toy_recipe(**changes: object) -> Recipe:
-    """The toys together, two outer steps."""
+    """A recipe with all three toys, and two outer steps."""
     small = tiny_recipe(preset="toy", backbone=Stamp(), data=data_source("stripes"))
     return with_algorithm(small, "halfway").replace(**changes)
 
@@ -92,14 +92,15 @@ def test_a_backbones_settings_tell_the_truth_about_its_network(kind: str) -> Non
 
 @pytest.mark.parametrize("kind", OURS)
 def test_a_backbones_nodes_say_what_its_network_says(kind: str) -> None:
-    backbone, seen = BACKBONES[kind].settings(kind=kind).for_features(), tiny_recipe().preprocessing
-    network = build_network(backbone, seen, 3)
+    backbone, preprocessing = BACKBONES[kind].settings(kind=kind).for_features(), tiny_recipe().preprocessing
+    network = build_network(backbone, preprocessing, 3)
     images = torch.randint(0, 256, (6, 16, 16, 1), dtype=torch.uint8)
     network.load_state_dict(random_params(network, 1) | norm_statistics(network, {}, images), strict=False)
     with torch.no_grad():
         expected = network.eval()(images).softmax(1).numpy()
         pixels = network.get_submodule("pixels")(images).numpy()
-    graph = network_graph({name: tensor.numpy() for name, tensor in network.state_dict().items()}, backbone, seen)
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    graph = network_graph(weights, backbone, preprocessing)
     found = InferenceSession(graph.SerializeToString()).run([OUTPUT], {PIXELS: pixels})[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -127,7 +128,7 @@ def test_a_preset_by_each_algorithm_is_as_its_row_says(algorithm: str) -> None:
     if row.takes_steps:
         assert by_algorithm(PRESETS["sine"], algorithm).meta.algorithm == algorithm
     else:
-        with pytest.raises(ConfigError, match=f"{algorithm} tells classes apart, and sine has none"):
+        with pytest.raises(ConfigError, match=f"{algorithm} needs classes, and sine has none"):
             by_algorithm(PRESETS["sine"], algorithm)
 
 
@@ -143,7 +144,7 @@ def test_a_data_set_has_its_splits_and_parts_and_no_others(name: str) -> None:
         assert data_source(name).split == row.splits[0]
         assert held_out(data_source(name)) in row.parts
     if "val" not in row.parts:
-        with pytest.raises(DataError, match=r"no validation classes|not at hand"):
+        with pytest.raises(DataError, match=r"no validation classes|not available"):
             open_dataset(DataSource(name=name, split=row.splits[0]), tiny_recipe().preprocessing, "val")
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.nodes import Nodes, value
 from fewshot_sdk.graphs.preprocessing import network_pixels
-from fewshot_sdk.images.preprocessing import MANY_PIXELS, Pixels, enough_pixels, fit, picture, preprocess
+from fewshot_sdk.images.preprocessing import MANY_PIXELS, Pixels, enough_pixels, picture, preprocess, resize
 from fewshot_sdk.runtime.session import opened
 from tests.conftest import REAL_DATA
 
@@ -40,25 +40,25 @@ def by_onnx(session: onnxruntime.InferenceSession, pictures: Pixels) -> Pixels:
     return np.asarray(whole).transpose(0, 2, 3, 1)
 
 
-@pytest.mark.parametrize("resize", FILTERS)
-@pytest.mark.parametrize("fit_", FITS)
+@pytest.mark.parametrize("filter_", FILTERS)
+@pytest.mark.parametrize("fit", FITS)
 def test_every_filter_and_fit_gives_pillows_bits(
-    resize: Literal["nearest", "box", "bilinear", "bicubic"], fit_: Literal["pad", "crop", "stretch"]
+    filter_: Literal["nearest", "box", "bilinear", "bicubic"], fit: Literal["pad", "crop", "stretch"]
 ) -> None:
     rng = np.random.default_rng(0)
     for channels, polarity, (height, width), kept in itertools.product(
         (1, 3), ("keep", "dark_on_light"), ((28, 28), (12, 7), (7, 40)), (1.0, 0.875)
     ):
-        if fit_ == "pad" and kept < 1:
+        if fit == "pad" and kept < 1:
             continue
         size = {"height": height, "width": width, "channels": channels, "kept": kept}
-        settings = Preprocessing.model_validate({**size, "resize": resize, "fit": fit_, "polarity": polarity})
+        settings = Preprocessing.model_validate({**size, "resize": filter_, "fit": fit, "polarity": polarity})
         session = session_of(settings)
         for round_ in range(12):
             sides = np.exp(rng.uniform(0, np.log(250), 2)).round().astype(int)
             bright = 256 if round_ % 2 else int(rng.integers(2, 256))
             pictures = rng.integers(0, bright, (2, *sides, 3), np.uint8)
-            wanted = [fit(Image.fromarray(one), settings) for one in pictures]
+            wanted = [resize(Image.fromarray(one), settings) for one in pictures]
             np.testing.assert_array_equal(by_onnx(session, pictures), np.stack(wanted), f"{settings} {sides}")
 
 
@@ -76,26 +76,26 @@ def test_a_grey_picture_stays_grey_and_inverted_exactly_at_the_middle() -> None:
 def test_boxes_of_thousands_of_pixels_are_counted_exactly() -> None:
     rng = np.random.default_rng(0)
     cases: tuple[tuple[Literal["pad", "stretch"], int], ...] = (("pad", 1999), ("stretch", 16399), ("stretch", 60001))
-    for fit_, width in cases:
-        settings = Preprocessing(height=4, width=5, channels=1, resize="box", fit=fit_, polarity="dark_on_light")
+    for fit, width in cases:
+        settings = Preprocessing(height=4, width=5, channels=1, resize="box", fit=fit, polarity="dark_on_light")
         session = session_of(settings)
         for strip in (rng.choice(np.array([0, 255], np.uint8), (6, width)), np.full((6, width), 255, np.uint8)):
             for one in (strip, strip.T):
                 found = by_onnx(session, np.repeat(one[None, :, :, None], 3, 3))[0]
-                np.testing.assert_array_equal(found, fit(Image.fromarray(one), settings), f"{settings} {one.shape}")
+                np.testing.assert_array_equal(found, resize(Image.fromarray(one), settings), f"{settings} {one.shape}")
 
 
 @pytest.mark.skipif(not REAL_DATA, reason="FEWSHOT_DATA names no data")
-@pytest.mark.parametrize(("resize", "fit_"), [("bilinear", "crop"), ("bicubic", "stretch"), ("box", "pad")])
+@pytest.mark.parametrize(("filter_", "fit"), [("bilinear", "crop"), ("bicubic", "stretch"), ("box", "pad")])
 def test_real_photographs_give_the_same_bits(
-    resize: Literal["box", "bilinear", "bicubic"], fit_: Literal["pad", "crop", "stretch"]
+    filter_: Literal["box", "bilinear", "bicubic"], fit: Literal["pad", "crop", "stretch"]
 ) -> None:
     with zipfile.ZipFile(Path(str(REAL_DATA)) / "mini-imagenet" / "val.zip") as archive:
         names = [name for name in archive.namelist() if name.endswith(".jpg")][::40]
         photos = [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
     assert len(photos) == 40
     for height, width in ((28, 28), (50, 84)):
-        settings = PHOTO.replace(height=height, width=width, resize=resize, fit=fit_)
+        settings = PHOTO.replace(height=height, width=width, resize=filter_, fit=fit)
         session = session_of(settings)
         for photo in photos:
             tall = photo.resize((200, 317), Image.Resampling.BICUBIC)

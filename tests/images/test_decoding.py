@@ -13,7 +13,7 @@ from PIL import Image
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ImageError
 from fewshot_sdk.images.decoding import decode
-from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, fit, preprocess, read_image
+from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, preprocess, read_image, resize
 from tests.images.test_preprocessing import encoded, png
 
 PHOTO = Preprocessing(height=84, width=84, channels=3, resize="bilinear", fit="crop")
@@ -25,8 +25,8 @@ def upright() -> Pixels:
     return np.asarray(colours, np.uint8).repeat(8, 0).repeat(8, 1)
 
 
-def stored(seen: Pixels, orientation: int) -> Pixels:
-    """What lies in the file, by the EXIF standard: where row 0 and column 0 of it are seen."""
+def stored(shown: Pixels, orientation: int) -> Pixels:
+    """The file's pixels by the EXIF standard: each comment says where its row 0 and column 0 are shown."""
     flips: dict[int, Callable[[Pixels], Pixels]] = {
         1: lambda a: a,  # top, left
         2: lambda a: a[:, ::-1],  # top, right
@@ -37,7 +37,7 @@ def stored(seen: Pixels, orientation: int) -> Pixels:
         7: lambda a: a[::-1, ::-1].swapaxes(0, 1),  # right, bottom
         8: lambda a: a[::-1].swapaxes(0, 1),  # left, bottom
     }
-    return np.ascontiguousarray(flips[orientation](seen))
+    return np.ascontiguousarray(flips[orientation](shown))
 
 
 def over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
@@ -46,7 +46,7 @@ def over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
 
 
 def file_and_truth(mode: str, rgb: Pixels, exif: Image.Exif) -> tuple[bytes, Pixels]:
-    """A file of a mode, made from stored pixels, and what of them should be seen."""
+    """A file of this mode made from stored pixels, and the RGB pixels that it should show."""
     kind, _, mode = mode.partition(" ")
     grey, alpha = rgb[:, :, 0], rgb[:, :, 1]
     as_rgb = np.dstack([grey] * 3)
@@ -171,7 +171,7 @@ import resource, sys
 from fewshot_sdk.images.decoding import decode
 from fewshot_sdk.errors import ImageError
 from tests.images.test_decoding import forged
-# The decoders' code itself is loaded first.
+# The decoders' own code is loaded first.
 for kind in ("PNG", "WEBP", "BMP", "GIF", "JPEG", "TIFF"):
     try:
         decode(forged(kind, 16), kind)
@@ -210,28 +210,28 @@ def photo(width: int = 2000, height: int = 1500, seed: int = 0) -> Image.Image:
     return Image.fromarray((whole * (255 / whole.max())).astype(np.uint8))
 
 
-@pytest.mark.parametrize(("side", "resize"), [(28, "box"), (84, "bilinear"), (28, "bicubic")])
-def test_a_large_jpeg_read_at_a_reduced_size_looks_the_same(side: int, resize: str) -> None:
-    settings = PHOTO.replace(height=side, width=side, resize=resize)
+@pytest.mark.parametrize(("side", "filter_"), [(28, "box"), (84, "bilinear"), (28, "bicubic")])
+def test_a_large_jpeg_read_at_a_reduced_size_looks_the_same(side: int, filter_: str) -> None:
+    settings = PHOTO.replace(height=side, width=side, resize=filter_)
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(photo(), "JPEG", quality=90, exif=exif)
     reduced = read_image(data, enough_pixels(settings))
     assert reduced.size == ((188, 250) if side == 28 else (375, 500))  # an eighth, a quarter; turned upright
     assert decode(data, "it", enough_pixels(settings)).size == (1500, 2000)
-    found, whole = preprocess(data, settings).astype(int), fit(read_image(data), settings).astype(int)
+    found, whole = preprocess(data, settings).astype(int), resize(read_image(data), settings).astype(int)
     assert np.abs(found - whole).mean() < 1.5
     assert np.abs(found - whole).max() <= 10  # at the sharpest edges of 3 million pixels
-    assert np.abs(whole - whole.mean()).mean() > 15  # the picture has something to lose
+    assert np.abs(whole - whole.mean()).mean() > 15  # the picture has contrast
 
 
 def test_only_much_larger_jpegs_are_reduced() -> None:
     small = photo(500, 375)
     for data in (encoded(small, "JPEG"), encoded(photo(), "PNG", compress_level=1)):
-        np.testing.assert_array_equal(preprocess(data, PHOTO), fit(read_image(data), PHOTO))
+        np.testing.assert_array_equal(preprocess(data, PHOTO), resize(read_image(data), PHOTO))
     picking = PHOTO.replace(resize="nearest")
     data = encoded(photo(), "JPEG")
-    np.testing.assert_array_equal(preprocess(data, picking), fit(read_image(data), picking))
+    np.testing.assert_array_equal(preprocess(data, picking), resize(read_image(data), picking))
 
 
 def test_a_reduced_jpeg_is_under_the_same_limits() -> None:

@@ -151,7 +151,7 @@ def test_two_classes_of_the_same_things_look_the_same(photos: Path) -> None:
     for path in (photos / "cup").iterdir():
         picture = Image.open(path)
         width, height = picture.size
-        picture.crop((6, 5, width - 6, height - 5)).save(photos / "mug" / path.name)  # too far for near copies
+        picture.crop((6, 5, width - 6, height - 5)).save(photos / "mug" / path.name)  # too different for a near copy
     finding = the_only(found(photos))
     assert finding.code == "alike-classes"
     assert "the classes cup and mug look the same: 10 of their 10 pictures" in finding.message
@@ -267,18 +267,18 @@ def test_adapting_tells_every_error_and_stops(run: Run, saved: Path, drawings: P
 def test_adapting_reads_and_decodes_every_picture_once(
     run: Run, saved: Path, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
+    decoded: list[str] = []
 
     def counting(
         data: bytes, name: str, at_least: int | None, before: dict[tuple[int, int], decoding.Decoded]
     ) -> decoding.Decoded:
-        seen.append(name)
+        decoded.append(name)
         return decoding.decode(data, name, at_least, before)
 
     monkeypatch.setattr(support, "decode", counting)
     words = ("adapt", "--support", drawings, "--init", saved, "--output", tmp_path / "model")
     assert run(*words)[0] == 0
-    assert len(seen) == len(set(seen)) == 12
+    assert len(decoded) == len(set(decoded)) == 12
 
 
 def test_pictures_for_several_initializations_are_decoded_once_and_seen_as_by_each_alone(
@@ -286,15 +286,15 @@ def test_pictures_for_several_initializations_are_decoded_once_and_seen_as_by_ea
 ) -> None:
     settings = [LOOK, LOOK.replace(height=20, width=24, channels=1, mean=(0.0,), std=(1.0,))]
     alone = [read_pictures(photos, one) for one in settings]
-    real, seen = decoding.as_seen, []
+    real, decoded = decoding.as_seen, []
 
     def counting(image: Image.Image) -> Image.Image:
-        seen.append(image)
+        decoded.append(image)
         return real(image)
 
     monkeypatch.setattr(decoding, "as_seen", counting)
     together = support.read_for_all(photos, settings)
-    assert len(seen) == len(alone[0].pictures)
+    assert len(decoded) == len(alone[0].pictures)
     for one, reading in zip(settings, alone, strict=True):
         for expected, found in zip(reading.pictures, together[one].pictures, strict=True):
             np.testing.assert_array_equal(found.pixels, expected.pixels)

@@ -53,7 +53,7 @@ def test_pictures_are_added_to_a_single_class_and_known_again(drawings: Path, re
     with pytest.raises(SupportError, match="only the class 'ant'"):
         read_examined(tmp_path / "more", [recipe.preprocessing])
     (found,) = read_examined(tmp_path / "more", [recipe.preprocessing], kept=kept).warnings
-    assert "is among the old pictures of ant" in found.message
+    assert "is already among the pictures of ant" in found.message
 
 
 def test_adapting_in_python_has_the_doctor_look(init: Initialization, drawings: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_missing_folder_is_told(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_the_folder_is_told(recipe: Recipe, drawings: Path) -> None:
-    with pytest.raises(SupportError, match="it is a file"):
+    with pytest.raises(SupportError, match="the file is neither a zip nor a"):
         read_support(drawings / "ant" / "0.png", recipe.preprocessing)
 
 
@@ -55,7 +55,7 @@ def test_a_class_without_a_picture_is_named(recipe: Recipe, drawings: Path) -> N
 
 def test_pictures_outside_class_folders_are_named(recipe: Recipe, drawings: Path) -> None:
     (drawings / "0.png").write_bytes((drawings / "ant" / "0.png").read_bytes())
-    with pytest.raises(SupportError, match=r"0\.png lies in no class folder"):
+    with pytest.raises(SupportError, match=r"0\.png is in no class folder"):
         read_support(drawings, recipe.preprocessing)
 
 
@@ -64,10 +64,10 @@ def test_every_bad_file_is_named_and_no_good_one(recipe: Recipe, drawings: Path)
     (drawings / "cat" / "notes.txt").write_text("not a picture")
     with pytest.raises(SupportError) as failure:
         read_support(drawings, recipe.preprocessing)
-    said = str(failure.value).splitlines()
-    assert len(said) == 2
-    assert "ant/1.png is empty (0 bytes)" in said[0]
-    assert "cat/notes.txt is not a picture" in said[1]
+    messages = str(failure.value).splitlines()
+    assert len(messages) == 2
+    assert "ant/1.png is empty (0 bytes)" in messages[0]
+    assert "cat/notes.txt is not a picture" in messages[1]
 
 
 def test_many_bad_files_are_counted(recipe: Recipe, drawings: Path) -> None:

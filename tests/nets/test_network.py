@@ -51,7 +51,7 @@ def test_statistics_are_means_and_deviations_of_the_last_two_stages_each_of_one_
 
 
 def test_a_recipes_head_sees_means() -> None:
-    with pytest.raises(ConfigError, match="a recipe's head sees the mean, found statistics"):
+    with pytest.raises(ConfigError, match="expected mean in a recipe, found statistics"):
         preset("photo").replace(backbone=Residual(summary="statistics"))
 
 
@@ -140,7 +140,7 @@ def test_group_norm_takes_eight_channels_of_one_picture_at_a_time() -> None:
     torch.testing.assert_close(parts.mean(2), torch.zeros(3, 2), rtol=0, atol=1e-5)
     torch.testing.assert_close(parts.var(2, correction=0), torch.ones(3, 2), rtol=0, atol=1e-3)
     for kind in (lambda: Conv4(filters=12, norm="group"), lambda: Mlp(widths=(16, 12), norm="group")):
-        with pytest.raises(ConfigError, match="8 channels at once: expected a multiple of it, found 12"):
+        with pytest.raises(ConfigError, match="layers of a multiple of 8 channels, found 12"):
             kind()
 
 

@@ -208,7 +208,7 @@ def test_a_delta_whose_tensors_do_not_fit_is_refused_by_name(
 
 def test_a_difference_too_large_for_float16_is_refused(init: Initialization, classifier: Classifier) -> None:
     params = {**classifier.params, "head.bias": torch.full((3,), 1e6)}
-    with pytest.raises(ConfigError, match=r"head\.bias: a difference of 1e\+06 is too much for float16; take int8"):
+    with pytest.raises(ConfigError, match=r"head\.bias: a difference of 1e\+06 is too large for float16; use int8"):
         Delta(classifier=replace(classifier, params=params), base=init, precision="float16").files()
 
 

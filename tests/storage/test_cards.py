@@ -1,4 +1,4 @@
-"""Cards show what users name as text: no label, column or path is markup there."""
+"""Cards show users' names literally: no label, column or path becomes markup."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parsed(card: str) -> list[Token]:
 
 
 def texts(card: str) -> Iterator[tuple[str, list[str]]]:
-    """The text of each paragraph, heading or cell, and the kinds of what is in it."""
+    """The text of each paragraph, heading or cell, and the types of its tokens."""
     for token in parsed(card):
         if token.type == "inline":
             parts = token.children or []

@@ -100,15 +100,15 @@ os.fsync = lambda _: None
 how, home = sys.argv[1], Path(sys.argv[2])
 if how == "one by one":
     replacement.exchange = lambda one, other: False
-seen = []
+calls = []
 for last in itertools.count(1):
     folder = write_folder(home / "out", OLD)
     child = os.fork()
     if child == 0:
         def watch(event, args):
-            calls = itertools.count(1) if not seen else seen[0]
-            seen[:] = [calls]
-            if next(calls) == last:
+            if not calls:
+                calls.append(itertools.count(1))
+            if next(calls[0]) == last:
                 os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(watch)
         replacement.replace_folder(folder, NEW)
@@ -132,7 +132,7 @@ print(last)
 def test_killed_before_any_call_the_old_or_the_new_folder_is_there_and_the_next_one_clears_up(
     tmp_path: Path, how: str
 ) -> None:
-    """Killed before its first call to the system, its second, and so on, until it is through."""
+    """Killed before its first system call, its second, and so on, until it runs to the end."""
     program = python(KILLED, how, tmp_path)
     out, _ = program.communicate(timeout=120)
     assert program.returncode == 0
@@ -152,7 +152,7 @@ with draft_beside(Path(sys.argv[1])) as draft:
 
 @contextmanager
 def drafting(target: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A process that has a draft and waits, and the draft."""
+    """A process that holds a draft and waits, and that draft."""
     program = python(HOLDS, target)
     assert program.stdout is not None
     try:

@@ -28,7 +28,7 @@ SECRET = "hf_verysecret"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
-    """A Hub, the variables that lead there, and an empty cache."""
+    """A Hub, the environment variables that point to it, and an empty cache."""
     with LocalHub(token=SECRET) as hub:
         for name, value in hub.environment.items():
             monkeypatch.setenv(name, value)
@@ -74,9 +74,9 @@ def test_pushed_from_one_environment_it_is_pulled_byte_for_byte_in_another_and_i
         assert f"<- initialization {source} (sha256 {init.sha256[:16]}" in steps[1]
         assert f"<- trained on glyphs, split seeded, sha256 {init.provenance.data_sha256[:16]}" in steps[2]
         assert f"<- by {init.provenance.command}" in steps[3]
-    said = json.loads(run("info", model, "--json")[1])
-    assert said["source"] == source
-    assert len(said["chain"]) == 4
+    info = json.loads(run("info", model, "--json")[1])
+    assert info["source"] == source
+    assert len(info["chain"]) == 4
 
 
 def test_an_initialization_is_named_by_branch_tag_or_commit_and_says_which_commit_it_was(
@@ -85,11 +85,11 @@ def test_an_initialization_is_named_by_branch_tag_or_commit_and_says_which_commi
     first = push(init, "user/repo").source
     hub.tag("user/repo", "v1")
     other = push(init, "user/repo", branch="next", message="again").source
-    asked = push(init, "user/repo", create_pr=True)
-    assert asked.url.endswith("/discussions/1")
+    requested = push(init, "user/repo", create_pr=True)
+    assert requested.url.endswith("/discussions/1")
     sources = {name: load(name).source for name in ("user/repo", "user/repo@v1", "user/repo@next", first)}
     assert sources == {"user/repo": first, "user/repo@v1": first, "user/repo@next": other, first: first}
-    assert load("user/repo@refs/pr/1").source == asked.source
+    assert load("user/repo@refs/pr/1").source == requested.source
     assert load("user/repo").files() == init.files()
     assert pull(first).source == first
 
@@ -113,9 +113,9 @@ def test_pulled_once_it_loads_with_no_network(
 ) -> None:
     source = push(init, "user/repo").source
     load("user/repo")
-    asked = len(hub.requests)
+    requests = len(hub.requests)
     assert load(source).source == source
-    assert len(hub.requests) == asked, "a full commit in the cache needs no request"
+    assert len(hub.requests) == requests, "a full commit in the cache needs no request"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'cli'}"}
     command = [sys.executable, "-X", "importtime", "-m", "fewshot_cli.main", "pull", "user/repo", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -126,7 +126,7 @@ def test_pulled_once_it_loads_with_no_network(
     assert "torch" not in imported, "a pull needs no PyTorch"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert load("user/repo").source == source
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == requests
     code, out, err = run("models", "--json")
     assert code == 0
     assert {"name": "user/repo", "where": "cached", "commit": source.partition("@")[2]} in json.loads(out)
@@ -194,9 +194,9 @@ def test_32_processes_that_pull_at_once_all_get_it_right(hub: LocalHub, init: In
     all_of_them = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) for _ in range(32)
     ]
-    said = {process.communicate()[0] for process in all_of_them}
-    assert len(said) == 1
-    assert len(said.pop().strip()) == 64
+    hashes = {process.communicate()[0].strip() for process in all_of_them}
+    assert len(hashes) == 1
+    assert len(hashes.pop()) == 64
     assert sum("GET" in line and "model.safetensors" in line for line in hub.requests) == 1
 
 
@@ -210,21 +210,21 @@ def test_no_token_is_ever_shown_not_even_if_the_server_repeats_it(
     code, out, err = run("pull", "user/repo")
     assert code == 1
     assert len(err.splitlines()) == 1
-    with pytest.raises(HubError) as told:
+    with pytest.raises(HubError) as error:
         pull("user/repo")
-    assert SECRET not in out + err + str(told.value)
-    assert told.value.__suppress_context__
+    assert SECRET not in out + err + str(error.value)
+    assert error.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("user/repo@", "is no name on the Hub"),
-        ("repo", "is no name on the Hub"),
-        ("a/b/c", "is no name on the Hub"),
-        ("user/re..po", "is no name on the Hub"),
-        ("user/repo@../../x", "is no name on the Hub"),
-        ("user/repo@-x", "is no name on the Hub"),
+        ("user/repo@", "is not a name on the Hub"),
+        ("repo", "is not a name on the Hub"),
+        ("a/b/c", "is not a name on the Hub"),
+        ("user/re..po", "is not a name on the Hub"),
+        ("user/repo@../../x", "is not a name on the Hub"),
+        ("user/repo@-x", "is not a name on the Hub"),
     ],
 )
 def test_a_name_that_is_none_is_told_before_anything_is_asked(hub: LocalHub, name: str, says: str) -> None:
@@ -267,7 +267,7 @@ def test_what_cannot_be_pushed_is_told(
     with pytest.raises(OutputExists):
         pull("user/repo", tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(HubError, match="shows you no user/repo"):
+    with pytest.raises(HubError, match="has no user/repo that you can see"):
         push(init, "user/repo")
 
 
@@ -276,7 +276,7 @@ def test_a_server_that_names_no_commit_cannot_name_a_folder(hub: LocalHub, init:
     repository = hub.repository("user/repo")
     repository.commits["../../evil"] = repository.commits[repository.refs["main"]]
     repository.refs["main"] = "../../evil"
-    with pytest.raises(HubError, match="named no commit"):
+    with pytest.raises(HubError, match="returned no commit"):
         fetch(address("user/repo"))
 
 

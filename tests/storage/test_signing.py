@@ -1,4 +1,4 @@
-"""Signatures over bundles, by keys that openssl could have made; nothing here needs a network."""
+"""Signatures of bundles, with keys like openssl's; no network is needed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_is_pushed_with_a_key_is_pulled_with_its_signature_and_verified_by_
     theirs = subprocess.run([sys.executable, "-m", "model_signing", *words], capture_output=True, check=False)
     assert theirs.returncode == 0, theirs.stderr
 
-    again = push(copy, "user/again").source  # no key: the signature there is goes along
+    again = push(copy, "user/again").source  # without a key the signature in the folder is pushed as it is
     assert (pull(again).folder / SIGNATURE).read_bytes() == (copy / SIGNATURE).read_bytes()
 
 
@@ -94,20 +94,20 @@ def test_every_curve_that_is_named_signs_and_only_these(
 def test_what_does_not_fit_is_told_in_one_sentence(
     run: Run, signed: Path, keys: tuple[Path, Path], tmp_path: Path, fault: str
 ) -> None:
-    """Whoever changes files can make the manifest fit; the signature they cannot."""
+    """Whoever changes files can also change the manifest to match, but not the signature."""
     files, public, says = read_folder(signed), keys[1], ""
     if fault == "changed":
         files["model.safetensors"] += b" "
-        says = "model.sig does not fit: model.safetensors is not what was signed"
+        says = "model.sig is not valid: model.safetensors is not what was signed"
     elif fault == "added":
         files["curve.png"] = b"x"
-        says = "model.sig does not fit: curve.png is not what was signed"
+        says = "model.sig is not valid: curve.png is not what was signed"
     elif fault == "removed":
         del files["README.md"]
-        says = "model.sig does not fit: README.md is not what was signed"
+        says = "model.sig is not valid: README.md is not what was signed"
     elif fault == "foreign key":
         public = pair(tmp_path, "other")[1]
-        says = f"model.sig was made with another key than {public}'s"
+        says = f"model.sig was not made with the private half of {public}"
     elif fault == "missing":
         del files[SIGNATURE]
         says = "is not signed: it has no model.sig"
@@ -116,10 +116,10 @@ def test_what_does_not_fit_is_told_in_one_sentence(
         payload = base64.b64decode(whole["dsseEnvelope"]["payload"]).replace(b"bundle", b"bumble")
         whole["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
         files[SIGNATURE] = json.dumps(whole).encode()
-        says = "model.sig does not fit: it was changed or damaged"
+        says = "model.sig is not valid: it was changed or damaged"
     else:
         files[SIGNATURE] = b"[" * 10_000
-        says = "model.sig is no signature of a bundle"
+        says = "model.sig is not a signature"
     folder = write_folder(tmp_path / "faulty", files)
     code, out, err = run("verify", folder, "--key", public)
     assert (code, out) == (1, "")
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_told_in_one_sentence(
 
 
 def test_a_flipped_bit_in_a_signature_is_never_taken_for_a_fit(signed: Path, keys: tuple[Path, Path]) -> None:
-    """A flip in what is not signed (the white space, the name of the format's version) may be harmless."""
+    """A flip outside the signed part (white space, the format's version) may be harmless."""
     files = read_folder(signed)
     good = files[SIGNATURE]
     covered = good.index(b'"payload"'), len(good) - 2
@@ -140,7 +140,7 @@ def test_a_flipped_bit_in_a_signature_is_never_taken_for_a_fit(signed: Path, key
 
 
 def test_a_signature_that_leaves_a_file_out_is_refused(init: Initialization, keys: tuple[Path, Path]) -> None:
-    """As the OpenSSF's own command makes one if it is told to ignore a file."""
+    """The OpenSSF's own command makes such a signature if told to ignore a file."""
     from fewshot_sdk.storage import signing
 
     files = init.files()
@@ -148,7 +148,7 @@ def test_a_signature_that_leaves_a_file_out_is_refused(init: Initialization, key
         config = signing._hashing().set_ignored_paths(paths=["model.safetensors"], ignore_git_paths=False)
         patch.setattr(signing, "_hashing", lambda: config)
         partial = sign(files, keys[0])
-    with pytest.raises(SignatureError, match=r"leaves out model\.safetensors"):
+    with pytest.raises(SignatureError, match=r"does not cover model\.safetensors"):
         check({**files, SIGNATURE: partial}, keys[1], Path("x"))
 
 
