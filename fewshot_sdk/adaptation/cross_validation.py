@@ -229,7 +229,7 @@ def choose(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
     With few pictures most strategies are within the standard error. Among them the log loss decides, as it also counts
     how near a wrong prediction was to the right one; on a tie, the simpler strategy: prototypes before a probe before
     gradient steps, and fewer steps before more. Taking the simplest at once (the 1 SE rule: Breiman et al. 1984,
-    section 3.4.3) costs accuracy on pictures unlike the initialization's data; see CONTRIBUTING.md.
+    section 3.4.3) costs accuracy on pictures unlike the initialization's data; see benchmarks/README.md.
     """
     best = min(outcomes, key=lambda o: (-o.trial.accuracy, simplicity(o.strategy)))
     near = [o for o in outcomes if o.trial.accuracy >= best.trial.accuracy - best.trial.standard_error - 1e-12]

@@ -135,8 +135,9 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
             )
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
+        why = _reason(failure.message)
         raise WorkersError(
-            f"worker {rank} of {size} died ({failure.message}); run it again, with --resume if anything was saved"
+            f"worker {rank} of {size} died ({why}); run it again, with --resume if anything was saved"
         ) from None
     except SignalException as stop:
         raise WorkersStopped(int(stop.sigval)) from None
@@ -144,6 +145,12 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
         if known:
             raise known
     return cast(R, outcomes[0][0])
+
+
+def _reason(message: object) -> str:
+    """What ended a worker, in one line; torch's record of an exception holds its whole traceback, too."""
+    text = message.get("message", message) if isinstance(message, dict) else message
+    return str(text).strip().splitlines()[0] if str(text).strip() else "no reason given"
 
 
 def loopback_works() -> bool:

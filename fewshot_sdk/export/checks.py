@@ -36,9 +36,9 @@ ROUNDS = 15
 def check_parity(
     classifier: Classifier, answers: Answers, *, prepared: bool = False, runtime: str = "onnxruntime"
 ) -> Parity:
-    """Compare an export with PyTorch on every support picture and on 1,000 made-up ones, in batches of 1, 2 and 7.
+    """Compare an export with PyTorch on every support picture and on 1,000 random ones, in batches of 1, 2 and 7.
 
-    A network of another library is a hundred times as much work as ours, so it gets 100 made-up pictures.
+    A network of another library is a hundred times as much work as ours, so it gets 100 random pictures.
     answers: the export as a function from pictures of one size, uint8 (n, height, width, 3), or from preprocessed ones
     if `prepared`, to probabilities (n, n_way). runtime: the name of what runs it, for messages.
     Raises ParityError, naming the picture and the batch size, if a probability differs by more than 1e-4, or if the
@@ -89,7 +89,7 @@ def made_up(preprocessing: Preprocessing, n: int) -> Iterator[tuple[Pixels, list
         cells = -(-sides // grain)
         coarse = rng.integers(0, 256, (min(max(BATCHES), n - first), *cells, 3), np.uint8)
         pictures = coarse.repeat(grain, 1).repeat(grain, 2)[:, : sides[0], : sides[1]]
-        names = [f"made-up picture {first + i} ({sides[1]} x {sides[0]} pixels)" for i in range(len(pictures))]
+        names = [f"random picture {first + i} ({sides[1]} x {sides[0]} pixels)" for i in range(len(pictures))]
         yield pictures, names
 
 

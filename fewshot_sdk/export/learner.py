@@ -45,7 +45,7 @@ class LearnerExport:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """The size of a made-up task on which the learner and PyTorch are compared."""
+    """The size of a random task on which the learner and PyTorch are compared."""
 
     n_way: int
     k_shot: int
@@ -66,7 +66,7 @@ TRIALS = (
 def export_learner(init: Initialization, path: str | Path) -> LearnerExport:
     """Write an initialization as one ONNX file that adapts: `learner_graph`, with its origin in the metadata.
 
-    The file is kept only if it agrees with PyTorch in float64 on made-up tasks of several sizes and numbers of steps:
+    The file is kept only if it agrees with PyTorch in float64 on random tasks of several sizes and numbers of steps:
     every probability within 1e-4, or within ten times the error of PyTorch in float32 if that is more (at most 0.05),
     and the same class wherever the margin exceeds twice that. `_parity` says why a task may fail by chance.
     Raises ExportError if it disagrees or the network cannot be exported, OutputExists if `path` exists, SaveError if

@@ -32,7 +32,7 @@ def export_regressor(regressor: Regressor, path: str | Path, *, opset: int = OPS
     """Write a regressor as one ONNX file: `x` float32 (batch, inputs) in, `y` float32 (batch,) out.
 
     The file is kept only if onnxruntime agrees with PyTorch to 1e-4 (of the larger of 1 and the value) on the points it
-    was adapted to and on 1,000 made-up ones over more than twice their range, in batches of 1, 2 and 7.
+    was adapted to and on 1,000 random ones over more than twice their range, in batches of 1, 2 and 7.
     Raises ParityError if it disagrees, ConfigError for an opset outside 18 to 23, OutputExists if `path` exists,
     SaveError if the disk refuses.
     """

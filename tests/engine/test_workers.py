@@ -172,6 +172,17 @@ def test_a_worker_that_dies_ends_the_others_and_is_reported() -> None:
         run_workers(2, killed)
 
 
+def fails(workers: Workers) -> None:
+    raise LookupError("no such thing")
+
+
+@pytest.mark.slow
+def test_an_unexpected_exception_of_a_worker_is_one_line() -> None:
+    with pytest.raises(WorkersError, match=r"died \(LookupError: no such thing\); run it again") as found:
+        run_workers(1, fails)
+    assert "\n" not in str(found.value)
+
+
 def test_the_inner_loop_is_compiled_before_the_workers_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def compiles() -> None:
         raise InterruptedError

@@ -242,7 +242,7 @@ def test_made_up_pictures_are_compared_too(
 ) -> None:
     monkeypatch.setattr("fewshot_sdk.export.checks.preprocess", lambda picture, how: 255 - preprocess(picture, how))
     lean = classifier.without_pictures()
-    with pytest.raises(ParityError, match=r"disagree on made-up picture \d+ \(\d+ x \d+ pixels\), in batches of 1"):
+    with pytest.raises(ParityError, match=r"disagree on random picture \d+ \(\d+ x \d+ pixels\), in batches of 1"):
         export_onnx(lean, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 

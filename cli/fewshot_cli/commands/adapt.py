@@ -130,6 +130,7 @@ def adapt(given: AdaptOptions) -> None:
             given.method not in (None, "reptile")
             or any(value is not None for value in others)
             or given.label_from != "folder"
+            or not given.keep_pictures
         ):
             raise typer.BadParameter(
                 "--engine onnx supports only Reptile's steps on class folders; of the optional options it takes "

@@ -38,12 +38,12 @@ class ExportOptions:
     base: Base = None
     json: Json = False
     max_drop: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, max=1, help="Share of support pictures that fp16 or int8 may newly get wrong.",
+            min=0, max=1, help="Share of support pictures that fp16 or int8 may newly get wrong. Default: 0.01.",
             rich_help_panel=WRITING,
         ),
-    ] = 0.01  # fmt: skip
+    ] = None  # fmt: skip
     raw: Annotated[
         bool,
         typer.Option(
@@ -82,12 +82,13 @@ def export(given: ExportOptions) -> None:
 
 def _classifier(classifier: Classifier, given: ExportOptions) -> None:
     """Write one ONNX file, alone or bundled, and report how it compares with PyTorch."""
-    from fewshot_sdk.export.classifier import ExportSettings
+    from fewshot_sdk.export.classifier import MAX_DROP, ExportSettings
     from fewshot_sdk.export.formats import export as write
 
     with tempfile.TemporaryDirectory() as folder:
         path = given.output or Path(folder) / "model.onnx"
-        settings = ExportSettings(opset=given.opset, precision=given.precision, raw=given.raw, max_drop=given.max_drop)
+        limit = MAX_DROP if given.max_drop is None else given.max_drop
+        settings = ExportSettings(opset=given.opset, precision=given.precision, raw=given.raw, max_drop=limit)
         made = write(classifier, path, settings)
         if given.bundle is not None:
             from fewshot_sdk.web.pages import deployment
@@ -119,7 +120,7 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
 def _regressor(regressor: Regressor, given: ExportOptions) -> None:
     """Write the ONNX file of a regressor and report how it compares with PyTorch."""
     output = given.output
-    if output is None or given.base or given.raw or given.precision != "fp32":
+    if output is None or given.base or given.raw or given.precision != "fp32" or given.max_drop is not None:
         raise ConfigError(f"{given.model} predicts numbers: export takes only --output, --opset and --json with it")
     from fewshot_sdk.export.regressor import export_regressor
 
