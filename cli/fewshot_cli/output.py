@@ -25,8 +25,10 @@ def emit(text: str) -> None:
 
 
 def emit_json(value: object) -> None:
-    """Print data as JSON; raises as `emit` does."""
-    emit(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print data as JSON, valid whatever text it holds and whatever stdout's encoding; raises as `emit` does."""
+    utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, indent=2, ensure_ascii=not utf8)
+    emit(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def say(text: str) -> None:

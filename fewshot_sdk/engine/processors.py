@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 R = TypeVar("R")
 
@@ -15,6 +18,21 @@ R = TypeVar("R")
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def usable_gpu() -> tuple[torch.device | None, str]:
+    """The GPU that PyTorch finds, if a first computation on it succeeds; else None, and why not in one line."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None, "PyTorch finds no GPU here"
+    device = torch.device("cuda")
+    try:
+        (torch.ones(2, device=device) + 1).sum().item()
+    except (RuntimeError, AssertionError) as error:  # an old driver, another build of PyTorch, no memory left
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return None, f"PyTorch finds a GPU and cannot use it ({reason})"
+    return device, ""
 
 
 @cache

@@ -17,13 +17,16 @@ from fewshot_sdk.errors import ImageError, SupportError, listed
 from fewshot_sdk.images.decoding import MAX_BYTES
 from fewshot_sdk.images.preprocessing import read_picture_file
 from fewshot_sdk.images.tables import Row, read_table
-from fewshot_sdk.images.zips import open_zip, read_member
+from fewshot_sdk.images.zips import name_of, open_zip, read_member
 
 LabelFrom: TypeAlias = Literal["folder", "name", "nothing"]
 
 MAX_FILES = 100_000
-# Left behind by desktops; ignored like dot files and the sidecar files of phones and photo programs.
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+# Left behind by desktops, NAS systems and file systems; ignored like dot files and the sidecar files of phones.
+_LITTER = {
+    "thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "lost+found",
+    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp",
+}  # fmt: skip
 _LAYOUT = "expected a folder for each class with its pictures inside, such as cat/1.jpg and dog/1.jpg"
 _SIDECAR = re.compile(r"\.(aae|xmp|thm)$|\.(jpe?g|png|webp|heic|tiff?|gif|bmp)(\.[\w-]+)?\.json$", re.IGNORECASE)
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -100,8 +103,9 @@ def _in_folder(folder: Path) -> _Found:
 def _in_zip(archive: ZipFile, source: Path) -> _Found:
     found = []
     for member in archive.infolist():
-        parts = tuple(part for part in member.filename.replace("\\", "/").split("/") if part not in ("", "."))
-        is_file = parts and not member.filename.endswith(("/", "\\"))
+        name = name_of(member)
+        parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+        is_file = parts and not name.endswith(("/", "\\"))
         if is_file and not any(_litter(part) for part in parts):
             read = partial(read_member, archive, member, MAX_BYTES)
             found.append((parts, SourceFile(label="", name="/".join((str(source), *parts)), read=read)))

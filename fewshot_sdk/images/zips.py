@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from fewshot_sdk.errors import ImageError, SupportError
 MAX_MEMBERS = 100_000
 MAX_GROWTH = 100  # drawings in BMP compress by 50; a bomb by 1,000 and, with overlapping members, far more
 _SLACK = 64 * 2**20
+_UTF8, _UNICODE_PATH = 0x800, 0x7075  # a flag, and the id of an extra field
 
 
 @contextmanager
@@ -35,9 +37,30 @@ def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
+def name_of(member: zipfile.ZipInfo) -> str:
+    """A member's name as its maker meant it.
+
+    Names in UTF-8 often lack the flag that says so (Linux's zip, macOS), or stand in Info-ZIP's extra field; the rest
+    are in code page 437, as the format has it. Source: APPNOTE.TXT 6.3.10, sections 4.4.4, 4.6.9 and appendix D.
+    """
+    if member.flag_bits & _UTF8:
+        return member.filename
+    raw = member.orig_filename.encode("cp437", "replace")
+    extra = member.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and field[:1] == b"\1" and field[1:5] == struct.pack("<I", zlib.crc32(raw)):
+            raw = field[5:]
+    try:
+        return raw.decode("utf-8").partition("\0")[0]  # as zipfile cuts it
+    except UnicodeDecodeError:
+        return member.filename
+
+
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
     """A member's bytes. Raises ImageError if it is damaged or larger than `limit` bytes, whatever its header says."""
-    name = f"{archive.filename}/{member.filename}"
+    name = f"{archive.filename}/{name_of(member)}"
     try:
         with archive.open(member) as file:
             data = file.read(limit + 1)
@@ -54,9 +77,9 @@ def _check(archive: zipfile.ZipFile, path: Path) -> None:
     if len(members) > MAX_MEMBERS:
         raise SupportError(f"{path}: expected at most {MAX_MEMBERS:,} members, found {len(members):,}; split the zip")
     for member in members:
-        name = member.orig_filename
-        if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
-            raise SupportError(f"{path}: the member {name[:80]!r} leads out of the zip; do not trust this file")
+        for name in (member.orig_filename, name_of(member)):
+            if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
+                raise SupportError(f"{path}: the member {name[:80]!r} leads out of the zip; do not trust this file")
         if member.flag_bits & 1:
             raise SupportError(f"{path}: {name[:80]!r} is encrypted; make a zip without a password, or unpack it")
     total, size = sum(member.file_size for member in members), path.stat().st_size

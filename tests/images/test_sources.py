@@ -188,6 +188,15 @@ def test_a_missing_picture_is_told_with_its_row(recipe: Recipe, drawings: Path) 
     assert "row 3" in str(failure.value)
 
 
+@pytest.mark.parametrize("make", [lambda folder: folder, zipped])
+def test_folders_of_nas_and_file_systems_are_no_classes(drawings: Path, make: Callable[[Path], Path]) -> None:
+    expected = listed(drawings)
+    for name in ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "ant/@eaDir"):
+        (drawings / name).mkdir()
+        (drawings / name / "SYNOPHOTO_THUMB_S.png").write_bytes((drawings / "ant" / "0.png").read_bytes())
+    assert listed(make(drawings)) == expected
+
+
 def one_member(path: Path, name: str, data: bytes = b"x", method: int = zipfile.ZIP_STORED) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("ant/1.png", b"x")

@@ -106,18 +106,18 @@ class MetaTrainOptions(TrainingOptions):
 
     def _device(self, recipe: Recipe | Regression) -> torch.device | None:
         """The GPU to train on, or None. Raises ConfigError if one is requested but not found."""
-        import torch
-
         from fewshot_sdk.config.recipe import Recipe
+        from fewshot_sdk.engine.processors import usable_gpu
 
         side_by_side = isinstance(recipe, Recipe) and ALGORITHMS[recipe.meta.algorithm].side_by_side
         if self.device == "cpu" or (self.device == "auto" and not side_by_side):
             return None
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        if self.device == "cuda":
-            raise ConfigError("--device cuda: PyTorch finds no GPU here; leave the option out to use the processor")
-        return None
+        gpu, reason = usable_gpu()
+        if gpu is None and self.device == "cuda":
+            raise ConfigError(f"--device cuda: {reason}; leave the option out to use the processor")
+        if gpu is None and "cannot" in reason:
+            say(f"{reason}; using the processor")
+        return gpu
 
 
 @app.command("meta-train")
