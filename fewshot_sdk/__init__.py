@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fewshot_sdk.artifacts.sharing import push as push
     from fewshot_sdk.config.presets import preset as preset
     from fewshot_sdk.config.recipe import Recipe as Recipe
-    from fewshot_sdk.data.datasets import open_dataset as open_dataset
+    from fewshot_sdk.data.opening import open_dataset as open_dataset
     from fewshot_sdk.data.tasks import TaskSampler as TaskSampler
     from fewshot_sdk.errors import FewshotError as FewshotError
     from fewshot_sdk.export.classifier import export_onnx as export_onnx
@@ -54,7 +54,7 @@ else:
         "load_classifier": "artifacts.opening",
         "meta_train": "meta.training",
         "meta_train_network": "meta.own_networks",
-        "open_dataset": "data.datasets",
+        "open_dataset": "data.opening",
         "preset": "config.presets",
         "pull": "artifacts.sharing",
         "push": "artifacts.sharing",

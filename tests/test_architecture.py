@@ -173,4 +173,4 @@ def test_the_page_on_adding_names_files_that_are_there() -> None:
     assert len(named) >= 10
     for name in named:
         path = Path(name.replace("NAME", "__init__"))
-        assert (LIBRARY / path).is_file() or (REPOSITORY / path).is_file(), name
+        assert (LIBRARY / path).exists() or (REPOSITORY / path).is_file(), name

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, Run
-from tests.data.test_datasets import PIXELS as DECODED_ELSEWHERE
+from tests.data.test_opening import PIXELS as DECODED_ELSEWHERE
 
 SHOTS = 5
 
@@ -21,7 +21,7 @@ SHOTS = 5
 def characters(tmp_path_factory: pytest.TempPathFactory, real_omniglot: Path) -> tuple[Path, Path]:
     """Five characters of the paper's test split as folders: 5 support drawings and 15 queries each."""
     from fewshot_sdk.config.recipe import DataSource
-    from fewshot_sdk.data.datasets import open_dataset
+    from fewshot_sdk.data.opening import open_dataset
 
     paper = DataSource(name="omniglot", split="paper")
     unseen = open_dataset(paper, DECODED_ELSEWHERE, "test", real_omniglot).names[::85][:5]

@@ -122,10 +122,10 @@ class TrainingOptions:
         Without outer steps no head is learned for the tasks, so a dense head becomes a zero head.
         """
         from fewshot_sdk.config.presets import moving_only, preset, pretrained_for, with_algorithm
-        from fewshot_sdk.config.regression import PRESETS, by_algorithm
+        from fewshot_sdk.config.regression import NUMBER_PRESETS, by_algorithm
 
-        if self.preset in PRESETS:
-            numbers = PRESETS[self.preset]
+        if self.preset in NUMBER_PRESETS:
+            numbers = NUMBER_PRESETS[self.preset]
             if self.algorithm is not None:
                 numbers = by_algorithm(numbers, self.algorithm)
             return numbers.replace(meta=self._outer_loop(numbers))

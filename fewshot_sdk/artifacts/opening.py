@@ -21,7 +21,7 @@ from fewshot_sdk.artifacts.initialization import (
 from fewshot_sdk.artifacts.regressor import Regressor, read_regressor
 from fewshot_sdk.artifacts.timm import TIMM, pretrained
 from fewshot_sdk.config.records import Origin, Provenance
-from fewshot_sdk.config.regression import PRESETS
+from fewshot_sdk.config.regression import NUMBER_PRESETS
 from fewshot_sdk.errors import BundleError, SupportError
 from fewshot_sdk.images.tables import read_cells
 from fewshot_sdk.storage.bundles import (
@@ -116,12 +116,12 @@ def load_any(name: str | Path) -> AnyInitialization:
 
 def load_bundled() -> dict[str, Initialization]:
     """The bundled initializations for pictures, by name."""
-    return {name: load(name) for name in bundled() if name not in PRESETS}
+    return {name: load(name) for name in bundled() if name not in NUMBER_PRESETS}
 
 
 def bundled_for(table: Path) -> NumberInitialization | None:
     """The bundled initialization for numbers whose columns are in a CSV's header; None for a CSV of pictures."""
-    for name in sorted(bundled().keys() & PRESETS.keys()):
+    for name in sorted(bundled().keys() & NUMBER_PRESETS.keys()):
         init = load_any(name)
         assert of_numbers(init)
         try:

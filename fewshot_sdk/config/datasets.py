@@ -16,7 +16,7 @@ class DatasetRow:
     """One data set.
 
     splits: the names of its splits into parts, the default first. parts: the parts that have classes.
-    read: the function, as `module:name`, a `data.datasets.Reader`; or closed: why it cannot be opened.
+    read: the function, as `module:name`, a `data.opening.Reader`; or closed: why it cannot be opened.
     about: what it is, by whom, and under which licence. suits: what an initialization trained on it is good for.
     """
 

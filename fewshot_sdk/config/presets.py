@@ -13,7 +13,7 @@ from fewshot_sdk.config.recipe import (
     Recipe,
     Residual,
 )
-from fewshot_sdk.config.regression import PRESETS as FOR_NUMBERS
+from fewshot_sdk.config.regression import NUMBER_PRESETS
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.tables import did_you_mean
 
@@ -143,9 +143,9 @@ PRESETS: dict[str, Recipe] = {
 def preset(name: str) -> Recipe:
     """The recipe of this name, for pictures. Raises ConfigError, listing the known names, for any other name."""
     if name not in PRESETS:
-        near = did_you_mean(name, {**PRESETS, **FOR_NUMBERS})
+        near = did_you_mean(name, {**PRESETS, **NUMBER_PRESETS})
         raise ConfigError(
-            f"no preset {name!r}; the presets are {', '.join(PRESETS)}, and {', '.join(FOR_NUMBERS)}{near}"
+            f"no preset {name!r}; the presets are {', '.join(PRESETS)}, and {', '.join(NUMBER_PRESETS)}{near}"
         )
     return PRESETS[name]
 

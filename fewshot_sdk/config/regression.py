@@ -11,7 +11,7 @@ from fewshot_sdk.config.recipe import Config, Count, InnerLoop, Listed, MetaLoop
 from fewshot_sdk.config.records import BundleConfig, Origin, Provenance
 from fewshot_sdk.errors import ConfigError
 
-FILE: Literal["fewshot-sdk onnx regressor 1"] = "fewshot-sdk onnx regressor 1"
+REGRESSOR_FILE: Literal["fewshot-sdk onnx regressor 1"] = "fewshot-sdk onnx regressor 1"
 Column = Annotated[str, Field(min_length=1, max_length=60)]
 Columns = Annotated[Listed[Column], Field(min_length=1, max_length=1000)]
 SquaredError = Annotated[float, Field(ge=0)]
@@ -126,7 +126,7 @@ class NumberMetadata(Config):
 _TAIL = 10  # points kept for the last inner step, of the 25 of each half of a task
 _ON_TEN_POINTS = InnerLoop(optimizer="sgd", learning_rate=0.02, batch_size=10, steps=5)
 
-PRESETS: dict[str, Regression] = {
+NUMBER_PRESETS: dict[str, Regression] = {
     # Source: Nichol et al. 2018, section 2, except the outer step size: starting at the paper's 0.1, 30,000 outer steps
     # gave a mean squared error of 0.14 over 200 waves, starting at 1 of 0.02. A task is 2 x 25 points, each seen once.
     "sine": Regression(

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from fewshot_sdk.artifacts.regressor import Floats, Regressor
-from fewshot_sdk.config.regression import FILE, NumberMetadata, NumberParity
+from fewshot_sdk.config.regression import REGRESSOR_FILE, NumberMetadata, NumberParity
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.export.checks import BATCHES, RANDOM, TOLERANCE
 from fewshot_sdk.export.classifier import check_opset, with_metadata
@@ -41,7 +41,7 @@ def export_regressor(regressor: Regressor, path: str | Path, *, opset: int = OPS
     check_opset(opset)
     config = regressor.config
     metadata = NumberMetadata(
-        format=FILE,
+        format=REGRESSOR_FILE,
         inputs=config.inputs,
         output=config.output,
         adaptation=config.adaptation,

@@ -110,6 +110,7 @@ def as_seen(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF says; web/assets/pictures.js and web/assets/predict.py do the same."""
     image.load()
     try:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Metric
-from fewshot_sdk.data.datasets import held_out, open_dataset
+from fewshot_sdk.data.opening import held_out, open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.workers import Workers, peak_memory
 from fewshot_sdk.meta.evaluation import evaluate

@@ -21,7 +21,8 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.regression import Regression
 from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
-from fewshot_sdk.meta.beginning import (
+from fewshot_sdk.meta.events import Began, Kept, Listener, Unsaved, ignore
+from fewshot_sdk.meta.preparation import (
     CHECKPOINT_EVERY,
     COMMAND,
     Run,
@@ -30,7 +31,6 @@ from fewshot_sdk.meta.beginning import (
     pretraining_of,
     steps_left,
 )
-from fewshot_sdk.meta.events import Began, Kept, Listener, Unsaved, ignore
 from fewshot_sdk.storage import plots
 from fewshot_sdk.storage.bundles import read_archive
 from fewshot_sdk.storage.files import check_free, write_folder

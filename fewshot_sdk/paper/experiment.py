@@ -10,7 +10,7 @@ from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import Config, DataSource, Listed, Recipe
 from fewshot_sdk.config.records import Mode
 from fewshot_sdk.data.class_images import ClassImages
-from fewshot_sdk.data.datasets import data_source, held_out, open_dataset
+from fewshot_sdk.data.opening import data_source, held_out, open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.errors import DataError
 from fewshot_sdk.meta.evaluation import accuracies

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewshot_sdk.config.onnx_file import LEARNER
-from fewshot_sdk.config.regression import FILE as FOR_NUMBERS
+from fewshot_sdk.config.regression import REGRESSOR_FILE
 from fewshot_sdk.runtime.learner import Learner
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.runtime.regressor import NumberPredictor
@@ -27,4 +27,4 @@ def open_predictor(path: str | Path, *, threads: int = 1) -> Predictor | NumberP
 
 
 def _predictor(file: OnnxFile) -> Predictor | NumberPredictor:
-    return NumberPredictor(file) if file.format == FOR_NUMBERS else Predictor(file)
+    return NumberPredictor(file) if file.format == REGRESSOR_FILE else Predictor(file)

@@ -19,7 +19,7 @@ from fewshot_sdk.config.onnx_file import (
     OnnxMetadata,
 )
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.config.regression import FILE as FOR_NUMBERS
+from fewshot_sdk.config.regression import REGRESSOR_FILE
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
 from fewshot_sdk.images.preprocessing import MANY_PIXELS, Picture, Pixels, picture, preprocess
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
@@ -45,7 +45,7 @@ class Predictor:
                 f"{name} is a learner, which knows no classes yet; adapt it first: "
                 f"fewshot adapt --engine onnx --init {name} --support DIR --output FILE.onnx"
             )
-        if file.format == FOR_NUMBERS:
+        if file.format == REGRESSOR_FILE:
             raise BundleError(f"{name} predicts numbers from numbers, not labels of pictures; give it a CSV file")
         try:
             self.metadata = OnnxMetadata.from_json(stored)

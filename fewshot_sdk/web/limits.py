@@ -23,6 +23,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")  # serve --max-mib says 20, too
 OPEN = ("/", "/serve.js", "/v2/health/live", "/v2/health/ready")  # nothing there that a token must protect
 LINGER = 2.0  # seconds to read what a refused client still sends: cut off at once, it would miss the answer
 LONGEST = 600  # characters of a reason, which may repeat what the client sent

@@ -23,9 +23,8 @@ from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.version import __version__
 from fewshot_sdk.web.inference import inference_request, pixels
-from fewshot_sdk.web.limits import App, Gatekeeper, Refused, listening, run
+from fewshot_sdk.web.limits import LOOPBACK, MAX_BODY, SECONDS, App, Gatekeeper, Refused, listening, run
 
-MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")
 VERSION = "1"  # of the model; there is never another
 UNSPECIFIED = "application/x-www-form-urlencoded"  # the default of curl and urllib for any body
 PAGE_POLICY = (

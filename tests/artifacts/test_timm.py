@@ -21,7 +21,7 @@ from fewshot_sdk.adaptation.methods import Adapter
 from fewshot_sdk.algorithms import Part
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import InnerLoop, Preprocessing, Timm
-from fewshot_sdk.data import datasets
+from fewshot_sdk.data import opening
 from fewshot_sdk.data.tasks import Task, TaskSampler
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, fine_tune_together, moving
@@ -206,7 +206,7 @@ def test_it_is_evaluated_like_any_initialization_but_on_data_that_is_named(
     tasks = TaskSampler(data=drawn_glyphs(cnn.recipe, 6), n_way=3, k_shot=1, n_query=1)
     assert 0 <= evaluate(cnn, tasks, n_tasks=1, mode="frozen").accuracy <= 1
     with pytest.raises(DataError, match="the data that a timm model was trained on is not available"):
-        datasets.open_dataset(cnn.recipe.data, cnn.recipe.preprocessing, "test")
+        opening.open_dataset(cnn.recipe.data, cnn.recipe.preprocessing, "test")
     code, out, err = run(
         "evaluate",
         CNN,

@@ -18,7 +18,7 @@ from fewshot_sdk import adapt, export_onnx, load
 from fewshot_sdk.artifacts.initialization import save_checkpoint
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config import presets
-from fewshot_sdk.data import datasets, glyphs
+from fewshot_sdk.data import glyphs, opening
 from fewshot_sdk.meta import curve
 from fewshot_sdk.meta.pretraining import pretrain
 from fewshot_sdk.storage.locks import alone_at
@@ -110,7 +110,7 @@ def test_it_pretrains_alone_for_a_baseline(run: Run, tmp_path: Path, monkeypatch
     assert "Pre-training alone, no outer step, in " in card
     assert "| supervised pre-training | 2 epochs, batch 128, rate 0.1 |" in card
     assert "inner loop |" not in card
-    data = datasets.open_dataset(init.recipe.data, init.recipe.preprocessing, "train")
+    data = opening.open_dataset(init.recipe.data, init.recipe.preprocessing, "train")
     *_, last = pretrain(init.recipe, data, seed=0, threads=1)
     assert torch.equal(init.state.params["conv2.weight"], last.tensors["conv2.weight"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone"]
@@ -150,7 +150,7 @@ def test_it_trains_on_numbers(run: Run, tmp_path: Path) -> None:
 def test_impossible_options_are_reported_before_anything_is_read(
     run: Run, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "open_dataset", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(opening, "open_dataset", lambda *_: pytest.fail("it went on"))
     code, _, err = run("meta-train", "--preset", *words, "--output", tmp_path / "init")
     assert code == 1
     assert said in err

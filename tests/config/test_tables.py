@@ -18,8 +18,8 @@ from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.onnx_file import OUTPUT, PIXELS
 from fewshot_sdk.config.presets import preset, with_algorithm
 from fewshot_sdk.config.recipe import DataSource, Recipe
-from fewshot_sdk.config.regression import PRESETS, by_algorithm
-from fewshot_sdk.data.datasets import data_source, held_out
+from fewshot_sdk.config.regression import NUMBER_PRESETS, by_algorithm
+from fewshot_sdk.data.opening import data_source, held_out
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.errors import ConfigError, DataError, ExportError
 from fewshot_sdk.graphs.classifier import network_graph
@@ -126,10 +126,10 @@ def test_a_preset_by_each_algorithm_is_as_its_row_says(algorithm: str) -> None:
     assert recipe.inner.trainable == (row.moves or "all")
     assert (recipe.head == "prototype") == (not row.takes_steps)
     if row.takes_steps:
-        assert by_algorithm(PRESETS["sine"], algorithm).meta.algorithm == algorithm
+        assert by_algorithm(NUMBER_PRESETS["sine"], algorithm).meta.algorithm == algorithm
     else:
         with pytest.raises(ConfigError, match=f"{algorithm} needs classes, and sine has none"):
-            by_algorithm(PRESETS["sine"], algorithm)
+            by_algorithm(NUMBER_PRESETS["sine"], algorithm)
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.data.class_images import ClassImages
-from fewshot_sdk.data.datasets import data_source, held_out, open_dataset
 from fewshot_sdk.data.mini_imagenet import WNIDS, mini_imagenet
+from fewshot_sdk.data.opening import data_source, held_out, open_dataset
 from fewshot_sdk.errors import DataError
 from tests.conftest import REAL_DATA
 

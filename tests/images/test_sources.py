@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -195,78 +194,6 @@ def test_folders_of_nas_and_file_systems_are_no_classes(drawings: Path, make: Ca
         (drawings / name).mkdir()
         (drawings / name / "SYNOPHOTO_THUMB_S.png").write_bytes((drawings / "ant" / "0.png").read_bytes())
     assert listed(make(drawings)) == expected
-
-
-def one_member(path: Path, name: str, data: bytes = b"x", method: int = zipfile.ZIP_STORED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        archive.writestr("ant/1.png", b"x")
-        archive.writestr(zipfile.ZipInfo(name), data, method)
-    return path
-
-
-@pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "ant/../../evil.png", "C:\\evil.png", "..\\evil.png"])
-def test_a_zip_with_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SupportError, match="leads out of the zip; do not trust this file"):
-        listed(one_member(tmp_path / "z.zip", name))
-
-
-def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
-    path = one_member(tmp_path / "z.zip", "bee/1.png")
-    data = bytearray(path.read_bytes())
-    at = data.rindex(b"PK\x01\x02")
-    data[at + 8] |= 1
-    path.write_bytes(data)
-    with pytest.raises(SupportError, match=r"'bee/1\.png' is encrypted; make a zip without a password"):
-        listed(path)
-
-
-def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
-    path = one_member(tmp_path / "z.zip", "bee/1.bmp", bytes(70_000_000), zipfile.ZIP_DEFLATED)
-    assert path.stat().st_size < 100_000
-    with pytest.raises(SupportError, match="would unpack to 70,000,001, which looks like a zip bomb"):
-        listed(path)
-
-
-def test_a_member_that_lies_about_its_size_is_cut_short(recipe: Recipe, tmp_path: Path) -> None:
-    path = one_member(tmp_path / "z.zip", "bee/1.bmp", bytes(70_000_000), zipfile.ZIP_DEFLATED)
-    data = bytearray(path.read_bytes())
-    for at, offset in ((data.rindex(b"PK\x01\x02"), 24), (data.rindex(b"PK\x03\x04"), 22)):
-        data[at + offset : at + offset + 4] = struct.pack("<I", 1000)
-    path.write_bytes(data)
-    with pytest.raises(SupportError, match=r"bee/1\.bmp"):
-        read_support(path, recipe.preprocessing)
-
-
-def test_a_large_or_damaged_member_of_a_zip_is_named(recipe: Recipe, tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).bytes(1_000_000) * 68
-    path = one_member(tmp_path / "z.zip", "bee/1.bmp", noise)
-    with pytest.raises(SupportError, match=r"z\.zip/bee/1\.bmp is larger than 64 MiB"):
-        read_support(path, recipe.preprocessing)
-    data = bytearray(one_member(tmp_path / "d.zip", "bee/1.png", b"y" * 100).read_bytes())
-    data[data.index(b"yyy") + 5] = 0
-    (tmp_path / "d.zip").write_bytes(data)
-    with pytest.raises(SupportError, match=r"d\.zip/bee/1\.png cannot be read from the zip \(Bad CRC"):
-        read_support(tmp_path / "d.zip", recipe.preprocessing)
-
-
-def test_members_without_a_name_are_passed_over(drawings: Path) -> None:
-    source = zipped(drawings)
-    expected = listed(source)
-    source.write_bytes(source.read_bytes().replace(b"ant/0.png", b"\0nt/0.png"))
-    assert listed(source) == [pair for pair in expected if pair != ("ant", "0.png")]
-
-
-def test_a_file_that_is_no_zip_is_told(tmp_path: Path) -> None:
-    (tmp_path / "z.zip").write_bytes(b"PK\x03\x04 not really")
-    with pytest.raises(SupportError, match=r"z\.zip: the file is neither a zip nor a \.csv; expected a folder"):
-        listed(tmp_path / "z.zip")
-
-
-def test_reading_a_zip_writes_nothing(recipe: Recipe, drawings: Path) -> None:
-    source = zipped(drawings)
-    before = sorted(drawings.parent.rglob("*"))
-    read_support(source, recipe.preprocessing)
-    assert sorted(drawings.parent.rglob("*")) == before
 
 
 def test_a_query_needs_no_labels(tmp_path: Path, drawings: Path) -> None:

@@ -19,7 +19,7 @@ from fewshot_sdk.adaptation.regressor import adapt_regressor
 from fewshot_sdk.algorithms import ALGORITHMS, Algorithm
 from fewshot_sdk.artifacts.initialization import NumberInitialization, of_numbers
 from fewshot_sdk.artifacts.opening import load_any, load_regressor
-from fewshot_sdk.config.regression import PRESETS, Regression, by_algorithm
+from fewshot_sdk.config.regression import NUMBER_PRESETS, Regression, by_algorithm
 from fewshot_sdk.errors import BundleError, ConfigError, ParityError, SupportError, TrainingDiverged
 from fewshot_sdk.export.classifier import with_metadata
 from fewshot_sdk.export.regressor import check_numbers, export_regressor, regressor_graph
@@ -36,7 +36,7 @@ POINTS = np.array([[-4, 1.5], [-2, -1.7], [0, 0.3], [1, 2.0], [3, 0.1]], np.floa
 
 
 def short(algorithm: Algorithm = "reptile", meta_steps: int = 4) -> Regression:
-    recipe = by_algorithm(PRESETS["sine"], algorithm)
+    recipe = by_algorithm(NUMBER_PRESETS["sine"], algorithm)
     return recipe.replace(meta=recipe.meta.replace(meta_steps=meta_steps))
 
 

@@ -13,12 +13,12 @@ from fewshot_sdk.artifacts.initialization import AnyInitialization, Initializati
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.recipe import Conv4, Pretraining, Recipe
 from fewshot_sdk.config.records import Metric
-from fewshot_sdk.config.regression import PRESETS, Regression
+from fewshot_sdk.config.regression import NUMBER_PRESETS, Regression
 from fewshot_sdk.data import glyphs
 from fewshot_sdk.errors import BundleError, ConfigError, OutputExists, SaveError
 from fewshot_sdk.meta import curve, run
-from fewshot_sdk.meta.beginning import Run
 from fewshot_sdk.meta.events import Began, Event, Kept, Reading, Unsaved
+from fewshot_sdk.meta.preparation import Run
 from fewshot_sdk.meta.pretraining import Epoch
 from fewshot_sdk.meta.run import train, train_to_folder
 from fewshot_sdk.meta.training import MetaStep
@@ -32,7 +32,7 @@ PICTURES = SMALL.replace(
 )
 PRETRAINED = PICTURES.replace(pretraining=Pretraining(epochs=3, batch_size=32, pictures="drawings"))
 ALONE = PRETRAINED.replace(meta=PRETRAINED.meta.replace(meta_steps=0))
-NUMBERS = PRESETS["sine"].replace(meta=PRESETS["sine"].meta.replace(meta_steps=5, optimizer="adam"))
+NUMBERS = NUMBER_PRESETS["sine"].replace(meta=NUMBER_PRESETS["sine"].meta.replace(meta_steps=5, optimizer="adam"))
 RECIPES = {"pictures": PICTURES, "pre-training": PRETRAINED, "pre-training alone": ALONE, "numbers": NUMBERS}
 
 

@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.records import ClassifierConfig, Origin, Provenance, Trial
-from fewshot_sdk.config.regression import PRESETS, RegressorConfig
+from fewshot_sdk.config.regression import NUMBER_PRESETS, RegressorConfig
 from fewshot_sdk.storage.cards import classifier_card, regression_card, regressor_card
 
 HOSTILE = (
@@ -53,7 +53,7 @@ def classifier(*labels: str) -> ClassifierConfig:
 
 
 def regressor(*columns: str) -> RegressorConfig:
-    sine = PRESETS["sine"]
+    sine = NUMBER_PRESETS["sine"]
     return RegressorConfig(
         format="", inputs=columns, output=columns[0], network=sine.network, adaptation=sine.adaptation, seed=0,
         initialization=ORIGIN, versions={}, points=2, before=1, after=1, held_out=1,
@@ -73,7 +73,7 @@ def test_a_label_is_text_whatever_it_holds(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*HOSTILE, *PLAIN])
 def test_a_column_is_text_whatever_it_holds(name: str) -> None:
-    recipe = PRESETS["sine"]
+    recipe = NUMBER_PRESETS["sine"]
     for card, plain in (
         (regressor_card(regressor(name)), regressor_card(regressor("x"))),
         (regression_card(recipe.replace(output=name), MADE, ()), regression_card(recipe, MADE, ())),
@@ -95,5 +95,5 @@ def test_a_command_and_an_initializations_name_stay_in_their_code_spans() -> Non
 
 
 def test_a_command_stays_on_its_line() -> None:
-    card = regression_card(PRESETS["sine"], MADE, ())
+    card = regression_card(NUMBER_PRESETS["sine"], MADE, ())
     assert "\n    fewshot x --output 'a`b # c'\n" in card

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fewshot_cli import onnx_engine
+from fewshot_cli import adapt_onnx
 from fewshot_cli.adapted import calibration, comparison, recognized, record, record_of_numbers
 from fewshot_cli.group import app
 from fewshot_cli.options import INIT_HELP, LEARNING, RUNNING, WRITING, Json, Labels, Seed, Trainable, options
@@ -136,7 +136,7 @@ def adapt(given: AdaptOptions) -> None:
                 "--engine onnx supports only Reptile's steps on class folders; of the optional options it takes "
                 "--init, --steps, --seed and --json"
             )
-        onnx_engine.adapt(given.support, given.output, given.init, given.steps, given.seed, given.json)
+        adapt_onnx.adapt(given.support, given.output, given.init, given.steps, given.seed, given.json)
         return
     if given.steps is not None and given.method in ("prototypes", "probe"):
         raise typer.BadParameter(f"--steps is for Reptile; --method {given.method} takes no steps")

@@ -126,7 +126,7 @@ def measure(workers: Workers, job: Job) -> list[Comparison]:
 
 def _data(given: CompareOptions, inits: Mapping[str, Initialization]) -> dict[str, ClassImages]:
     """The same classes, preprocessed for each initialization."""
-    from fewshot_sdk.data.datasets import data_source, open_dataset
+    from fewshot_sdk.data.opening import data_source, open_dataset
 
     source = data_source(given.data) if given.data else inits[given.inits[0]].recipe.data
     return {

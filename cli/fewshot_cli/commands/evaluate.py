@@ -211,7 +211,7 @@ def _measure(
 
 
 def _test_data(given: EvaluateOptions, init: Initialization) -> ClassImages:
-    from fewshot_sdk.data.datasets import data_source, open_dataset
+    from fewshot_sdk.data.opening import data_source, open_dataset
 
     trained_on = init.recipe.data
     source = trained_on if given.data in (None, trained_on.name) else data_source(str(given.data))

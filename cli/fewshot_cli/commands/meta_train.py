@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from fewshot_sdk.config.recipe import Recipe
     from fewshot_sdk.config.regression import Regression
     from fewshot_sdk.engine.workers import Workers
-    from fewshot_sdk.meta.beginning import Run
     from fewshot_sdk.meta.events import Event
+    from fewshot_sdk.meta.preparation import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +64,10 @@ class MetaTrainOptions(TrainingOptions):
 
     def run(self) -> tuple[Run, Initialization | None]:
         """The requested training, and the weights it begins with unless they are random."""
-        from fewshot_sdk.config.regression import PRESETS
-        from fewshot_sdk.meta.beginning import Run
+        from fewshot_sdk.config.regression import NUMBER_PRESETS
+        from fewshot_sdk.meta.preparation import Run
 
-        if self.preset in PRESETS:
+        if self.preset in NUMBER_PRESETS:
             self._check_for_numbers()
         network = self._network()
         recipe = self.recipe(network)
@@ -99,7 +99,7 @@ class MetaTrainOptions(TrainingOptions):
             return None
         import fewshot_sdk
         from fewshot_sdk.artifacts.initialization import load_checkpoint
-        from fewshot_sdk.meta.beginning import checkpoint_of
+        from fewshot_sdk.meta.preparation import checkpoint_of
 
         checkpoint = checkpoint_of(self.output)
         return load_checkpoint(checkpoint) if checkpoint.exists() else fewshot_sdk.load(self.backbone)
@@ -125,7 +125,7 @@ class MetaTrainOptions(TrainingOptions):
 def meta_train(given: MetaTrainOptions) -> None:
     """Meta-train an initialization, by default with Reptile. Ctrl-C saves a checkpoint; --resume continues from it."""
     from fewshot_sdk.config.regression import Regression
-    from fewshot_sdk.meta.beginning import prepare
+    from fewshot_sdk.meta.preparation import prepare
     from fewshot_sdk.meta.run import reserved
 
     with reserved(given.output, resume=given.resume):

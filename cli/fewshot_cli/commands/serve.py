@@ -28,7 +28,8 @@ def serve(
 
     Programs use KServe V2, people the page at /.
     """
-    from fewshot_sdk.web.server import LOOPBACK, serve
+    from fewshot_sdk.web.limits import LOOPBACK
+    from fewshot_sdk.web.server import serve
 
     # with a token, any Host is accepted unless some are named
     hosts = tuple(name.lower() for name in allow_host or ()) or (() if token else LOOPBACK)

@@ -1,4 +1,4 @@
-"""The start of a training run: its settings, data and pre-training, and the outer steps still to take."""
+"""The start of a training run, or its continuation from a checkpoint: settings, data, pre-training, steps to take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fewshot_sdk.artifacts.initialization import (
 )
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.regression import Regression
-from fewshot_sdk.data.datasets import open_dataset
+from fewshot_sdk.data.opening import open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.workers import Workers

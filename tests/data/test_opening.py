@@ -18,8 +18,8 @@ from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import DataSource
 from fewshot_sdk.data import class_images as class_cache
 from fewshot_sdk.data import omniglot as omniglot_module
-from fewshot_sdk.data.datasets import data_source, open_dataset
 from fewshot_sdk.data.glyphs import draw, glyph, glyphs, smooth
+from fewshot_sdk.data.opening import data_source, open_dataset
 from fewshot_sdk.errors import DataError, SaveError
 from fewshot_sdk.images.preprocessing import read_image
 from fewshot_sdk.storage.files import read_folder
