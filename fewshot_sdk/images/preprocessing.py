@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,7 +47,15 @@ def read_image(source: Picture, at_least: int | None = None) -> Image.Image:
 
 def read_picture_file(path: Path) -> bytes:
     """The bytes of a picture file. Raises ImageError if it is missing, unreadable or larger than 64 MiB."""
-    return read_bounded(path, MAX_BYTES, ImageError, "name a smaller picture, or one that can be read")
+    with suppress(OSError):  # told below
+        try:
+            if stat.S_ISDIR(path.stat().st_mode):
+                raise ImageError(f"{path} is a folder; name the pictures in it, such as {path / '*.jpg'}")
+        except FileNotFoundError:
+            quoted = "leave out quotes around *, which keep the shell from finding files"
+            hint = quoted if "*" in path.name else "check its name"
+            raise ImageError(f"{path}: there is no such file; {hint}") from None
+    return read_bounded(path, MAX_BYTES, ImageError, "name a picture of at most 64 MiB that can be read")
 
 
 def enough_pixels(settings: Preprocessing) -> int | None:

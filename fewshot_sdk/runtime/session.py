@@ -51,6 +51,9 @@ def _open(data: bytes, name: str, threads: int) -> OnnxFile:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no other base
         reason = str(error).splitlines()[0]
+        if "INVALID_PROTOBUF" in reason:
+            expected = "expected one made by `fewshot export` or `fewshot export-learner`"
+            raise BundleError(f"{name} is not an ONNX file; {expected}") from None
         raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
     stored: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if data.count(b"location") > (stored or "").count("location"):  # ONNX's key for the name of another file

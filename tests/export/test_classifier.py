@@ -304,7 +304,7 @@ print(fewshot_sdk.Predictor({str(exported)!r}).predict([{str(picture)!r}])[0].la
 
 def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(BundleError, match=r"model\.onnx is not an ONNX file that can be run"):
+    with pytest.raises(BundleError, match=r"model\.onnx is not an ONNX file; expected one made by `fewshot export`"):
         Predictor(tmp_path / "model.onnx")
     with pytest.raises(BundleError, match="no such file"):
         Predictor(tmp_path / "nowhere.onnx")

@@ -122,9 +122,11 @@ def test_a_bomb_is_refused_from_its_header(width: int, height: int) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no such file"):
+    with pytest.raises(ImageError, match=r"nowhere\.png: there is no such file; check its name"):
         read_image(tmp_path / "nowhere.png")
-    with pytest.raises(ImageError, match="directory"):
+    with pytest.raises(ImageError, match=r"there is no such file; leave out quotes around \*"):
+        read_image(tmp_path / "*.png")
+    with pytest.raises(ImageError, match=r"is a folder; name the pictures in it, such as .*/\*\.jpg"):
         read_image(tmp_path)
 
 

@@ -211,10 +211,29 @@ def test_its_program_without_pictures_prints_its_usage(bundle: Path) -> None:
     assert "python predict.py PICTURE" in done.stderr
 
 
+def test_its_program_names_a_file_that_is_no_picture_and_prints_any_name(bundle: Path, tmp_path: Path) -> None:
+    picture = sorted((bundle.parent / "drawings").rglob("*.png"))[0]
+    strange = tmp_path / "猫.png"
+    strange.write_bytes(picture.read_bytes())
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+
+    def run(path: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(bundle / "predict.py"), str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    for wrong in (tmp_path, tmp_path / "missing.png", bundle / "predict.py"):
+        done = run(wrong)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+        assert done.stderr.startswith(f"{wrong} cannot be read as a picture: ")
+    done = run(strange)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u732b.png  " in done.stdout
+
+
 def test_its_program_is_short() -> None:
     from fewshot_sdk.web.pages import asset
 
-    assert len(asset("predict.py").decode().splitlines()) <= 30
+    assert len(asset("predict.py").decode().splitlines()) <= 40
 
 
 def test_its_page_names_only_files_that_are_there_and_asks_only_for_the_runtime(bundle: Path) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"), providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3  # errors; not that a constant is unused
+session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"), options, ["CPUExecutionProvider"])
 labels = json.loads(session.get_modelmeta().custom_metadata_map["fewshot_sdk"])["labels"]
 
 
@@ -24,7 +26,12 @@ def read(path: str) -> np.ndarray:
     return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))[None]
 
 
+sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 for path in sys.argv[1:] or sys.exit(__doc__):
-    label, probabilities, known = session.run(["label", "probabilities", "known"], {"images": read(path)})
+    try:
+        pixels = read(path)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        sys.exit(f"{path} cannot be read as a picture: {error}")
+    label, probabilities, known = session.run(["label", "probabilities", "known"], {"images": pixels})
     name = labels[label[0]]
     print(f"{path}  {name if known[0] else f'unknown (nearest: {name})'}  {probabilities.max():.1%}")
