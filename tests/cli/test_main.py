@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from fewshot_sdk.config.datasets import DATASETS
+from fewshot_sdk.config.presets import PRESETS
+from fewshot_sdk.config.regression import NUMBER_PRESETS
 from tests.conftest import Run, draw_folder
 
 
@@ -68,3 +72,15 @@ def test_the_version_is_the_packages(run: Run) -> None:
     import fewshot_sdk
 
     assert run("--version")[:2] == (0, f"{fewshot_sdk.__version__}\n")
+
+
+def test_help_names_what_the_tables_hold(run: Run) -> None:
+    open_ones = [name for name, row in DATASETS.items() if row.read]
+    for command, names in (
+        ("meta-train", [*PRESETS, *NUMBER_PRESETS]),
+        ("evaluate", open_ones),
+        ("compare", open_ones),
+    ):
+        said = re.sub(r"-\n\s+", "-", run(command, "--help")[1])  # names broken at a hyphen
+        words = set(re.split(r"[\s,.;]+", said))
+        assert not [name for name in names if name not in words], command
