@@ -3,7 +3,7 @@
 The settings that a recipe consists of can be imported from here.
 """
 
-from fewshot_sdk.config.backbones import Backbone, Conv4, Mlp, Residual, Timm
+from fewshot_sdk.config.backbones import Backbone, Conv4, EfficientNet, Mlp, Residual, Timm
 from fewshot_sdk.config.recipe import (
     DataSource,
     InnerLoop,
@@ -19,6 +19,7 @@ __all__ = [
     "Config",
     "Conv4",
     "DataSource",
+    "EfficientNet",
     "InnerLoop",
     "MetaLoop",
     "Mlp",

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, Outer, Part, check_fits, known
 from fewshot_sdk.config.backbones import Backbone as Backbone
 from fewshot_sdk.config.backbones import Conv4 as Conv4
+from fewshot_sdk.config.backbones import EfficientNet as EfficientNet
 from fewshot_sdk.config.backbones import Mlp as Mlp
 from fewshot_sdk.config.backbones import Residual as Residual
 from fewshot_sdk.config.backbones import Timm as Timm

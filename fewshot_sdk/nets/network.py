@@ -13,7 +13,7 @@ from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.nets.norms import BatchNorm
 from fewshot_sdk.nets.params import Params
-from fewshot_sdk.nets.residual import Block, Statistics
+from fewshot_sdk.nets.summaries import Statistics, Summarized
 from fewshot_sdk.tables import referred
 
 HEAD = ("head.weight", "head.bias")
@@ -51,11 +51,11 @@ class Network(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """uint8 (n, height, width, channels) -> logits (n, n_way)."""
-        blocks: list[Tensor] = []
+        outputs: list[Tensor] = []
         for layer in self:
-            input = layer(blocks[-2:] if isinstance(layer, Statistics) else input)
-            if isinstance(layer, Block):
-                blocks.append(input)
+            input = layer(outputs[-layer.last :] if isinstance(layer, Statistics) else input)
+            if isinstance(layer, Summarized):
+                outputs.append(input)
         return input
 
     def before_head(self) -> Network:

@@ -8,7 +8,6 @@ Source: He et al. 2016, for the blocks; Ioffe and Szegedy 2015, section 3.1, for
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from fewshot_sdk.config.backbones import Residual
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.nets.params import Params
+from fewshot_sdk.nets.summaries import EvenLength, Statistics, Summarized
 
 
 class Convolution(nn.Module):
@@ -39,7 +39,7 @@ class Convolution(nn.Module):
         return output
 
 
-class Block(nn.Module):
+class Block(Summarized):
     """relu(conv(relu(conv(x))) + x), with a 1x1 convolution on x where shapes differ."""
 
     def __init__(self, channels: int, filters: int, stride: int, *, norm: bool) -> None:
@@ -53,30 +53,6 @@ class Block(nn.Module):
         """(n, channels, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
         output: Tensor = self.second(F.relu(self.first(input)))
         return F.relu(output + self.shortcut(input))
-
-
-class EvenLength(nn.Module):
-    """Scales all features to the length of a vector of ones: the length carries no information about the class."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(n, n_features), each row scaled to a mean square of 1."""
-        output: Tensor = F.normalize(input) * input.shape[1] ** 0.5
-        return output
-
-
-class Statistics(nn.Module):
-    """Means and standard deviations over positions of the last blocks, each scaled to one length, concatenated.
-
-    Earlier blocks help with images unlike those the network was trained on; deviations distinguish textures.
-    Source of the idea: Huang and Belongie 2017: a layer's means and deviations are its style.
-    """
-
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Each (n, channels, h, w) -> (n, n_features), each row with a mean square of 1."""
-        parts = [part for x in reversed(inputs) for part in (x.mean((2, 3)), x.std((2, 3), correction=0))]
-        output: Tensor = torch.cat([F.normalize(part) for part in parts], 1)
-        output *= (output.shape[1] / len(parts)) ** 0.5
-        return output
 
 
 def layers(backbone: Residual, preprocessing: Preprocessing, *, norm: bool) -> tuple[OrderedDict[str, nn.Module], int]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fewshot_sdk.config.backbones import Timm
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ConfigError, MissingExtra
-from fewshot_sdk.nets.residual import EvenLength
+from fewshot_sdk.nets.summaries import EvenLength
 
 _OPERATORS = ("nms", "qnms")
 
