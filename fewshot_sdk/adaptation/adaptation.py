@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from fewshot_sdk.adaptation.cross_validation import (
@@ -24,7 +25,7 @@ from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import Preprocessing, Recipe
 from fewshot_sdk.config.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.engine.compiler import made_with
-from fewshot_sdk.engine.features import frozen
+from fewshot_sdk.engine.features import feature_backbones, frozen
 from fewshot_sdk.engine.heads import class_sums
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.processors import cores
@@ -101,17 +102,28 @@ def compare_and_adapt(
     if reject_rate is not None and not 0 <= reject_rate < 1:
         raise ConfigError(f"reject_rate: expected at least 0 and under 1, found {reject_rate}")
     method = method or ("auto" if steps is None else "reptile")
-    supports = _by_preprocessing(support, [init.recipe.preprocessing for init in inits.values()], warn)
-    candidates = []
-    for name, init in inits.items():
+    variants = [(name, each) for name, init in inits.items() for each in variants_of(init, method)]
+    supports = _by_preprocessing(support, [init.recipe.preprocessing for _, init in variants], warn)
+    candidates: list[Candidate] = []
+    for name, init in variants:
         examples = supports[init.recipe.preprocessing]
+        if any(c.name == name and np.array_equal(c.support.images, examples.images) for c in candidates):
+            continue  # square pictures are the same cropped or stretched
         strategies = strategies_of(init, method, steps, len(examples.targets))
         candidates.append(Candidate(name=name, init=init, support=examples, strategies=strategies))
+    return adapt_candidates(_fitting(candidates), method, reject_rate=reject_rate, seed=seed, watch=watch)
+
+
+def adapt_candidates(
+    candidates: Sequence[Candidate], method: Method | Literal["auto"], *, reject_rate: float | None, seed: int,
+    watch: Watch,
+) -> Adaptation:  # fmt: skip
+    """The best of the candidates, and why; see `compare_and_adapt`."""
     if not folds_and_repeats(candidates[0].support.targets, 1)[0]:
         preferred = PHOTOGRAPHS if _in_colour(candidates) else DRAWINGS
         candidate = next((c for c in candidates if c.name == preferred), candidates[0])
-        reptile = Strategy(method="reptile", steps=_steps(candidate.init, steps))
-        default = reptile if reptile in candidate.strategies else Strategy(method=made_for(candidate.init.recipe))
+        reptile = candidate.strategies[-1] if candidate.strategies[-1].method == "reptile" else None
+        default = reptile or Strategy(method=made_for(candidate.init.recipe))
         strategy = default if method == "auto" else candidate.strategies[-1]
         one_each = len(candidates[0].support.targets) == len(candidates[0].support.labels)
         shortage = "one picture a class" if one_each else "a second picture in only one class"
@@ -131,12 +143,31 @@ def compare_and_adapt(
     return Adaptation(classifier=classifier, reason=reason, outcomes=tuple(outcomes))
 
 
+def variants_of(init: Initialization, method: Method | Literal["auto"]) -> tuple[Initialization, ...]:
+    """The initialization with each way to make pictures fit that `auto` compares, the recipe's first."""
+    recipe = init.recipe
+    others = [fit for fit in recipe.backbone.fits if fit != recipe.preprocessing.fit] if method == "auto" else []
+    fitted = [recipe.preprocessing.replace(fit=fit) for fit in others]
+    return init, *(replace(init, recipe=recipe.replace(preprocessing=each)) for each in fitted)
+
+
+def settings_of(inits: Mapping[str, Initialization], method: Method | Literal["auto"]) -> list[Preprocessing]:
+    """All settings that a support set has to be read with."""
+    return [each.recipe.preprocessing for init in inits.values() for each in variants_of(init, method)]
+
+
 def _by_preprocessing(
     support: SupportSet | Examined | str | Path, wanted: Sequence[Preprocessing], warn: Warn
 ) -> Mapping[Preprocessing, SupportSet]:
     if isinstance(support, SupportSet):
         return dict.fromkeys(wanted, support)
     return (support if isinstance(support, Examined) else read_examined(support, wanted, warn=warn)).supports
+
+
+def _fitting(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Without the networks for drawings if most pictures are in colour, and others are there to take."""
+    for_colour = [c for c in candidates if c.support.images.shape[3] == 3]
+    return for_colour if for_colour and _in_colour(candidates) else candidates
 
 
 def _in_colour(candidates: Sequence[Candidate]) -> bool:
@@ -147,9 +178,11 @@ def _in_colour(candidates: Sequence[Candidate]) -> bool:
 
 def made_for(recipe: Recipe) -> Method:
     """The default method for an initialization by this recipe."""
+    if recipe.backbone.comes_trained:
+        return "probe"
     if recipe.head == "prototype":
         return "prototypes"
-    return "probe" if recipe.pretraining or recipe.backbone.comes_trained else "reptile"
+    return "probe" if recipe.pretraining else "reptile"
 
 
 def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
@@ -171,7 +204,8 @@ def strategies_of(
     if method != "auto":
         return (Strategy(method=method),)
     if steps is None and made_for(init.recipe) != "reptile":
-        return (Strategy(method="prototypes"), Strategy(method="probe"))
+        several = range(len(feature_backbones(init.recipe)))
+        return (Strategy(method="prototypes"), *(Strategy(method="probe", features=i) for i in several))
     counts = (most,) if steps is not None or n_pictures > MANY_PICTURES else (most // 4, most // 2, most)
     reptile = [Strategy(method="reptile", steps=count) for count in sorted({count for count in counts if count})]
     return (Strategy(method="prototypes"), Strategy(method="probe"), *reptile)
@@ -195,7 +229,8 @@ def _finish(candidate: Candidate, strategy: Strategy, seed: int, outcomes: tuple
         with_statistics = frozen(network, params, images)
         sums = None
         if strategy.method == "prototypes" and features is not None:
-            sums = dict(zip(("sums", "counts"), class_sums(features, targets, len(support.labels)), strict=True))
+            averaged = features[strategy.features].mean(0)
+            sums = dict(zip(("sums", "counts"), class_sums(averaged, targets, len(support.labels)), strict=True))
     config = ClassifierConfig(
         format=CLASSIFIER.name,
         labels=support.labels,

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewshot_sdk.adaptation.adaptation import REJECT_RATE, Adaptation, compare_and_adapt
-from fewshot_sdk.adaptation.cross_validation import Watch
+from fewshot_sdk.adaptation.adaptation import REJECT_RATE, Adaptation, adapt_candidates
+from fewshot_sdk.adaptation.cross_validation import Candidate, Watch
+from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.engine.features import frozen_features
+from fewshot_sdk.engine.features import feature_backbones, frozen_features, seen_as
 from fewshot_sdk.engine.heads import class_sums, prototype_head
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import SupportError
@@ -50,16 +51,18 @@ def extend(
     if kept and init is not None:
         calibration = config.calibration
         loop = init.recipe.adaptation.replace(trainable=config.adaptation.trainable)
-        init = replace(init, recipe=init.recipe.replace(adaptation=loop))
-        made = compare_and_adapt(
-            {config.initialization.name: init},
-            union(classifier.support, more),
-            method=config.method,
-            steps=config.adaptation.steps,
-            reject_rate=calibration.reject_rate if calibration else reject_rate,
-            seed=config.seed,
-            watch=watch,
+        recipe = init.recipe.replace(adaptation=loop, preprocessing=config.preprocessing)
+        backbones = feature_backbones(recipe)
+        features = backbones.index(config.backbone) if config.backbone in backbones else 0
+        strategy = Strategy(method=config.method, steps=config.adaptation.steps, features=features)
+        candidate = Candidate(
+            name=config.initialization.name,
+            init=replace(init, recipe=recipe),
+            support=union(classifier.support, more),
+            strategies=(strategy,),
         )
+        rate = calibration.reject_rate if calibration else reject_rate
+        made = adapt_candidates([candidate], config.method, reject_rate=rate, seed=config.seed, watch=watch)
         return replace(made, reason="adapted again to the old pictures and the new")
     if classifier.class_sums is None:
         missing = (
@@ -93,7 +96,9 @@ def _extended_sums(classifier: Classifier, more: SupportSet) -> Classifier:
     positions = torch.tensor([labels.index(label) for label in config.labels])
     targets = torch.tensor([labels.index(more.labels[target]) for target in more.targets])
     with one_thread():
-        features = frozen_features(classifier.network(), torch.from_numpy(more.images))
+        network, images = classifier.network(), torch.from_numpy(more.images)
+        views = [frozen_features(network, seen_as(images, view)) for view in config.backbone.views]
+        features = torch.stack(views).mean(0)
     sums, counts = class_sums(features, targets, len(labels))
     sums.index_add_(0, positions, old["sums"])
     counts.index_add_(0, positions, old["counts"])

@@ -17,7 +17,7 @@ from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.data.tasks import mini_batches
-from fewshot_sdk.engine.features import feature_backbone, features
+from fewshot_sdk.engine.features import feature_backbones, features_of_views
 from fewshot_sdk.engine.heads import begin, fits, new_head, open_any_head
 from fewshot_sdk.engine.inner_loop import fine_tune
 from fewshot_sdk.errors import TrainingDiverged
@@ -27,15 +27,19 @@ from fewshot_sdk.nets.params import Params
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """A method and its number of gradient steps, 0 for all but reptile."""
+    """A method, its number of gradient steps, 0 for all but reptile, and which of the features the others use.
+
+    features: a position in the `feature_backbones` of the recipe.
+    """
 
     method: Method
     steps: int = 0
+    features: int = 0
 
 
-def simplicity(strategy: Strategy) -> tuple[int, int]:
-    """A sort key, simplest first: prototypes, probe, then reptile by its number of steps."""
-    return ("prototypes", "probe", "reptile").index(strategy.method), strategy.steps
+def simplicity(strategy: Strategy) -> tuple[int, int, int]:
+    """A sort key, simplest first: prototypes, probe, then reptile by its number of steps; default features first."""
+    return ("prototypes", "probe", "reptile").index(strategy.method), strategy.steps, strategy.features
 
 
 class Adapter:
@@ -44,9 +48,10 @@ class Adapter:
     def __init__(self, init: Initialization, n_way: int) -> None:
         recipe = init.recipe
         self.network: Network = build_network(recipe.backbone, recipe.preprocessing, n_way)
-        self._feature_network, backbone = self.network, feature_backbone(recipe)
-        if backbone != recipe.backbone:
-            self._feature_network = build_network(backbone, recipe.preprocessing, n_way)
+        self._feature_networks = [
+            self.network if backbone == recipe.backbone else build_network(backbone, recipe.preprocessing, n_way)
+            for backbone in feature_backbones(recipe)
+        ]
         self._start = open_any_head(init.state, recipe.head, self.network)
         self._head, self._inner = recipe.head, recipe.adaptation
         if self._inner.trainable == "body" and not fits(init.state, recipe.head, n_way):
@@ -57,17 +62,17 @@ class Adapter:
         """Whether a picture's features are independent of the rest of its batch."""
         return self.network.backbone.judges_alone
 
-    def features(self, images: Tensor) -> Tensor:
-        """The features of a support set that prototypes and probes use: (n, n_features)."""
-        return features(self._feature_network, self._start.params, images)
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The features of a support set that prototypes and probes can use, each (views, n, n_features)."""
+        return features_of_views(self._feature_networks, self._start.params, images)
 
     def network_of(self, strategy: Strategy) -> Network:
         """The network that a strategy's weights belong to."""
-        return self.network if strategy.method == "reptile" else self._feature_network
+        return self.network if strategy.method == "reptile" else self._feature_networks[strategy.features]
 
     def learn(
         self, images: Tensor, targets: Tensor, strategies: Sequence[Strategy], seed: int,
-        known_features: Tensor | None = None, cores: int = 1,
+        known_features: Sequence[Tensor] | None = None, cores: int = 1,
     ) -> Iterator[tuple[Strategy, Params]]:  # fmt: skip
         """Yields each strategy and its weights, simplest first; a longer reptile run continues a shorter one.
 
@@ -87,7 +92,9 @@ class Adapter:
             state = begin(self.network, self._start, self._head, images, targets)
         for strategy in strategies:
             if known is not None and strategy.method != "reptile":
-                head = new_head(strategy.method, self._feature_network, known, targets)
+                seen = known[strategy.features]
+                examples, labels = seen.flatten(0, 1), targets.repeat(len(seen))
+                head = new_head(strategy.method, self.network_of(strategy), examples, labels)
                 yield strategy, {**self._start.params, **head}
                 continue
             rows = batches[done : strategy.steps]

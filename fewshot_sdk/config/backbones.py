@@ -17,6 +17,8 @@ from fewshot_sdk.config.settings import Config, Count, Listed, Positive
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.tables import row_of
 
+View = Literal["whole", "mirrored", "centre"]  # see `engine.features.seen_as`
+Fit = Literal["pad", "crop", "stretch"]
 Norm = Literal["batch", "group", "none"]
 GROUP = 8  # channels that group norm normalizes together
 Layered = TypeVar("Layered", "Conv4", "Mlp")
@@ -39,12 +41,17 @@ class BackboneSettings(Config):
     most similar network.
     many_threads: whether pre-training is faster with a second thread, which it is not for small networks.
     comes_trained: whether its weights come trained, from another library.
+    views: what prototypes and probes learn from each picture of a support set; more than one only for networks that
+    judge each picture alone. fits: ways to make pictures of other proportions fit that `auto` compares; empty: only the
+    recipe's.
     """
 
     kind: str
     sharpness: ClassVar[float] = 1.0
     many_threads: ClassVar[bool] = False
     comes_trained: ClassVar[bool] = False
+    views: ClassVar[tuple[View, ...]] = ("whole",)
+    fits: ClassVar[tuple[Fit, ...]] = ()
 
     @abstractmethod
     def described(self) -> str:
@@ -63,9 +70,12 @@ class BackboneSettings(Config):
         """Whether a picture's features are independent of the other pictures in its batch."""
         return not self.frozen_norms()
 
-    def for_features(self) -> Self:
-        """The backbone whose features prototypes and probes use: the same weights, perhaps another summary."""
-        return self
+    def for_features(self) -> tuple[Self, ...]:
+        """The backbones whose features prototypes and probes use: the same weights, perhaps other summaries.
+
+        The first is the default; `auto` compares all.
+        """
+        return (self,)
 
     def check_in_recipe(self) -> None:
         """Raises ConfigError if a recipe cannot train a network of these settings."""
@@ -168,13 +178,13 @@ class Residual(BackboneSettings):
         """The backbone in words."""
         return f"residual, stages of {', '.join(map(str, self.widths))} filters, batch norm folded in"
 
-    def for_features(self) -> Self:
+    def for_features(self) -> tuple[Self, ...]:
         """The same network with `summary="statistics"`.
 
         On mini-ImageNet's validation classes, 8-way 5-shot, this gained one point for the probe; on grey textures and
         pictures of clothes, two to four points for both methods.
         """
-        return self.replace(summary="statistics")
+        return (self.replace(summary="statistics"),)
 
     def check_in_recipe(self) -> None:
         """Raises ConfigError unless the summary is the mean."""
@@ -206,9 +216,11 @@ class EfficientNet(BackboneSettings):
     summary: Annotated[Literal["mean", "roots", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = (
         "mean"
     )
-    sharpness: ClassVar[float] = 25.0
+    sharpness: ClassVar[float] = 160.0
     many_threads: ClassVar[bool] = True
     comes_trained: ClassVar[bool] = True
+    views: ClassVar[tuple[View, ...]] = ("whole", "mirrored")
+    fits: ClassVar[tuple[Fit, ...]] = ("stretch", "crop")
     stem: ClassVar[int] = 32
     top: ClassVar[int] = 1280
     summarized: ClassVar[int] = 4
@@ -226,9 +238,9 @@ class EfficientNet(BackboneSettings):
         """The backbone in words."""
         return f"EfficientNet-Lite{self.variant[-1]}, batch norm folded in"
 
-    def for_features(self) -> Self:
-        """The same network with `summary="statistics"`."""
-        return self.replace(summary="statistics")
+    def for_features(self) -> tuple[Self, ...]:
+        """The same network with `statistics`, and with `roots`."""
+        return self.replace(summary="statistics"), self.replace(summary="roots")
 
 
 class Timm(BackboneSettings):

@@ -168,7 +168,8 @@ class Trial(Config):
 
     init: the name of the initialization; steps: gradient steps on the whole network;
     standard_error: of the accuracy, over the pictures. log_loss: the mean cross-entropy, in nats, at
-    the fitted temperature; None in files written before this field existed.
+    the fitted temperature; None in files written before this field existed. features, fit: the summary of the features
+    and how pictures were made to fit, where several were compared.
     """
 
     method: Method
@@ -177,6 +178,8 @@ class Trial(Config):
     accuracy: Fraction
     standard_error: Annotated[float, Field(ge=0)]
     log_loss: Annotated[float | None, Field(ge=0, exclude_if=lambda found: found is None)] = None
+    features: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
+    fit: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
 
 
 class Calibration(Config):

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot_sdk.config.backbones import Backbone
+from fewshot_sdk.config.backbones import Backbone, View
 from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.nets.network import HEAD, Network, norm_statistics
 from fewshot_sdk.nets.params import Params
 
 AT_ONCE = 64  # images at a time, where each is judged alone: bounds the memory
+_FEW = 8  # images at a time of a large network, so that even 25 pictures are shared among the cores
 
 
-def feature_backbone(recipe: Recipe) -> Backbone:
-    """The backbone whose features prototypes and probes use; a ProtoNet keeps the one it was trained with."""
-    return recipe.backbone if recipe.head == "prototype" else recipe.backbone.for_features()
+def feature_backbones(recipe: Recipe) -> tuple[Backbone, ...]:
+    """The backbones whose features prototypes and probes use; a ProtoNet's first is the one it was trained with."""
+    found: tuple[Backbone, ...] = recipe.backbone.for_features()
+    if recipe.head == "prototype":
+        return recipe.backbone, *(backbone for backbone in found[1:] if backbone != recipe.backbone)
+    return found
 
 
 def features(network: Network, params: Params, images: Tensor) -> Tensor:
@@ -25,6 +34,54 @@ def features(network: Network, params: Params, images: Tensor) -> Tensor:
     if not network.backbone.judges_alone:
         return _before_head(network, params, images)
     return torch.cat([_before_head(network, params, batch) for batch in torch.split(images, AT_ONCE)])
+
+
+def features_of_views(networks: Sequence[Network], params: Params, images: Tensor) -> list[Tensor]:
+    """Features of a support set for each of several summaries of one network, each (views, n, n_features).
+
+    networks: of one backbone, with different summaries; the layers that they share run once. The work is shared among
+    the cores, with the bits of a single thread. Call it under `one_thread`.
+    """
+    first, views = networks[0], networks[0].backbone.views
+    if len(networks) == 1 and views == ("whole",):
+        return [features(first, params, images).unsqueeze(0)]
+    body = _Body(networks)
+    weights = {f"first.{name}": tensor for name, tensor in params.items() if name not in HEAD}
+    batches = [batch for view in views for batch in torch.split(seen_as(images, view), _FEW)]
+
+    def found(batch: Tensor, cores: int) -> list[Tensor]:  # noqa: ARG001
+        with torch.no_grad():
+            made: list[Tensor] = functional_call(body, weights, (batch,))
+        return made
+
+    parts = zip(*side_by_side([partial(found, batch) for batch in batches]), strict=True)
+    return [torch.cat(part).view(len(views), len(images), -1) for part in parts]
+
+
+class _Body(nn.Module):
+    """Features by each of several networks that differ in the summary, from one pass."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.first = networks[0].body()
+        self._networks = networks
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        outputs = self.first.outputs(images)
+        return [network.summarize(outputs) for network in self._networks]
+
+
+def seen_as(images: Tensor, view: View) -> Tensor:
+    """uint8 (n, height, width, channels): the whole pictures, mirrored, or the middle at 8/7 of its size."""
+    if view == "whole":
+        return images
+    if view == "mirrored":
+        return images.flip(2)
+    height, width = images.shape[1:3]
+    rows, columns = height // 16, width // 16
+    middle = images[:, rows : height - rows, columns : width - columns].permute(0, 3, 1, 2).float()
+    scaled = F.interpolate(middle, (height, width), mode="bilinear", antialias=False)
+    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def frozen_features(network: Network, images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.records import Baseline, Evaluation, Mode
 from fewshot_sdk.data.tasks import Seed, TaskSampler, mini_batches
-from fewshot_sdk.engine.features import feature_backbone, features
+from fewshot_sdk.engine.features import feature_backbones, features
 from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import begin, new_head, open_head
 from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
@@ -52,7 +52,7 @@ def accuracies(
     Source: the reference implementation's `eval.py` (10,000 tasks, one query per class).
     """
     recipe, inner = init.recipe, init.recipe.adaptation
-    backbones = recipe.backbone, feature_backbone(recipe)
+    backbones = recipe.backbone, feature_backbones(recipe)[0]
     network, feature_network = (build_network(each, recipe.preprocessing, tasks.n_way) for each in backbones)
     start = open_head(init.state, recipe.head, network)
     for index in (workers or Workers()).share(n_tasks):

@@ -58,6 +58,29 @@ class Network(nn.Sequential):
                 outputs.append(input)
         return input
 
+    def body(self) -> Network:
+        """The layers up to the last `Summarized` one, which networks that differ in the summary share."""
+        children = list(self.named_children())
+        last = max(i for i, (_, layer) in enumerate(children) if isinstance(layer, Summarized))
+        return Network(OrderedDict(children[: last + 1]), self.backbone, self.preprocessing, self.n_way)
+
+    def outputs(self, input: Tensor) -> list[Tensor]:
+        """The outputs of the `Summarized` layers of a body, for uint8 (n, height, width, channels)."""
+        found: list[Tensor] = []
+        for layer in self:
+            input = layer(input)
+            if isinstance(layer, Summarized):
+                found.append(input)
+        return found
+
+    def summarize(self, outputs: list[Tensor]) -> Tensor:
+        """Features (n, n_features) from the `outputs` of the body."""
+        x = outputs[-1]
+        for name, layer in list(self.named_children())[len(self.body()) :]:
+            if name != "head":
+                x = layer(outputs[-layer.last :] if isinstance(layer, Statistics) else x)
+        return x
+
     def before_head(self) -> Network:
         """The same layers without the head, for features (n, n_features)."""
         layers = OrderedDict((name, layer) for name, layer in self.named_children() if name != "head")

@@ -16,7 +16,7 @@ from fewshot_sdk.adaptation.cross_validation import (
     accuracy_of,
     choose,
     folds_and_repeats,
-    log_loss_of,
+    log_losses,
     stratified_splits,
 )
 from fewshot_sdk.adaptation.methods import Strategy
@@ -93,7 +93,7 @@ def test_the_log_loss_does_not_depend_on_how_large_the_logits_are() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.5], [0.0, 0.2]] * 25)
     targets, rows = np.array([0, 1, 0, 0] * 25), np.arange(100)
     found = [
-        log_loss_of(HeldOut(logits=scale * logits, targets=targets, rows=rows, folds=rows))
+        log_losses(HeldOut(logits=scale * logits, targets=targets, rows=rows, folds=rows)).mean()
         for scale in (1.0, 3.0, 10.0)
     ]
     assert found == pytest.approx([found[0]] * 3, rel=0.02)

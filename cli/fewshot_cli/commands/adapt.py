@@ -224,18 +224,18 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
 
 
 def _adapted(given: AdaptOptions, inits: Inits) -> tuple[Adaptation, tuple[Finding, ...]]:
-    from fewshot_sdk.adaptation.adaptation import REJECT_RATE, compare_and_adapt, suitable
+    from fewshot_sdk.adaptation.adaptation import REJECT_RATE, compare_and_adapt, settings_of, suitable
     from fewshot_sdk.images.examination import read_examined
 
     if given.trainable:
         inits = {name: _with_trainable(init, given.trainable) for name, init in inits.items()}
     inits = suitable(inits) or inits
-    preprocessings = [init.recipe.preprocessing for init in inits.values()]
-    examined = read_examined(given.support, preprocessings, given.label_from, warn=warn, watch=watched)
+    method = given.method or ("auto" if given.steps is None else "reptile")
+    examined = read_examined(given.support, settings_of(inits, method), given.label_from, warn=warn, watch=watched)
     made = compare_and_adapt(
         inits,
         examined,
-        method=given.method,
+        method=method,
         steps=given.steps,
         reject_rate=REJECT_RATE if given.reject_rate is None else given.reject_rate,
         seed=given.seed,
