@@ -13,6 +13,7 @@ from fewshot_sdk.config.backbones import EfficientNet as EfficientNet
 from fewshot_sdk.config.backbones import Mlp as Mlp
 from fewshot_sdk.config.backbones import Residual as Residual
 from fewshot_sdk.config.backbones import Timm as Timm
+from fewshot_sdk.config.backbones import check_pretraining
 from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.settings import Config as Config
 from fewshot_sdk.config.settings import Count as Count
@@ -225,7 +226,7 @@ class Recipe(Config):
                 f"head: expected prototype with {those} and only then, found {self.head} with {self.meta.algorithm}"
             )
         if self.pretraining:
-            self.backbone.check_pretraining()
+            check_pretraining(self.backbone)
         if not (self.meta.meta_steps or self.pretraining):
             raise ConfigError("meta.meta_steps: expected 1 or more without pretraining, found 0")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)

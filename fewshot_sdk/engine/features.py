@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot_sdk.config.backbones import Backbone, View
+from fewshot_sdk.config.backbone import View
+from fewshot_sdk.config.backbones import Backbone
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.nets.network import HEAD, Network, norm_statistics

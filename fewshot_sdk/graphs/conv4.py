@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from fewshot_sdk.config.backbones import Conv4
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.graphs.nodes import Nodes
+from fewshot_sdk.graphs.nodes import Nodes, same_padding
 from fewshot_sdk.graphs.weights import Tensor, normed
 
 
@@ -20,15 +18,9 @@ def features(
     stride = 2 if backbone.downsample == "stride" else 1
     for i in range(1, 5):
         weights = tensor(f"conv{i}.weight", 4), tensor(f"conv{i}.bias")
-        x = g("Conv", x, *weights, strides=[stride, stride], pads=_same(sizes, stride))
+        x = g("Conv", x, *weights, strides=[stride, stride], pads=same_padding(sizes, 3, stride))
         x = g("Relu", normed(g, x, tensor, i, backbone, kind, images=True))
         if backbone.downsample == "pool":
             x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
         sizes = [-(-size // 2) for size in sizes]
     return x
-
-
-def _same(sizes: Sequence[int], stride: int) -> list[int]:
-    """TensorFlow's "same" padding of a 3x3 convolution: top, left, bottom, right."""
-    missing = [max((-(-size // stride) - 1) * stride + 3 - size, 0) for size in sizes]
-    return [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]

@@ -113,5 +113,11 @@ def value(name: str, kind: type, *sizes: int | str) -> onnx.ValueInfoProto:
     return _value(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), sizes)
 
 
+def same_padding(sides: Sequence[int], size: int, stride: int) -> list[int]:
+    """TensorFlow's "same" padding of images, (height, width), for square kernels: top, left, bottom, right."""
+    missing = [max((-(-side // stride) - 1) * stride + size - side, 0) for side in sides]
+    return [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]
+
+
 def _value(name: str, kind: int, sizes: Sequence[int | str] | None) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, sizes)
