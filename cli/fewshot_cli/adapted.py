@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewshot_sdk.config.verdict import verdict_of
+
 if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import Adaptation
     from fewshot_sdk.adaptation.cross_validation import Outcome
@@ -28,6 +30,7 @@ def record(made: Adaptation, right: int, warnings: Sequence[Finding], output: Pa
     """An adaptation for JSON; right: how many of its support pictures it recognizes."""
     classifier, config = made.classifier, made.classifier.config
     n = len(classifier.support.targets)
+    verdict = verdict_of(config.calibration, len(config.labels), n)
     return {
         "output": str(output),
         "initialization": config.initialization.name,
@@ -35,11 +38,13 @@ def record(made: Adaptation, right: int, warnings: Sequence[Finding], output: Pa
         "images": n,
         "method": config.method,
         "steps": config.adaptation.steps,
+        "verdict": {"text": str(verdict), **asdict(verdict)},
         "reason": made.reason,
         "comparison": [{**o.trial.model_dump(), "seconds": o.seconds} for o in made.outcomes],
         "findings": [asdict(finding) for finding in warnings],
         "temperature": config.temperature,
         "threshold": config.threshold,
+        "least_logit": config.least_logit,
         "calibration": config.calibration.model_dump() if config.calibration else None,
         "support_accuracy": right / n if n else None,
     }
@@ -58,6 +63,19 @@ def record_of_numbers(config: RegressorConfig, output: Path) -> dict[str, object
     }
 
 
+def details(made: Adaptation, right: int) -> str:
+    """All that was compared and measured, in lines; right: how many support pictures the classifier recognizes."""
+    config, n = made.classifier.config, len(made.classifier.support.targets)
+    lines = [comparison(made.outcomes)] if len(made.outcomes) > 1 else []
+    if config.calibration:
+        lines.append(calibration(config.calibration, config.least_logit))
+    steps = f", {config.adaptation.steps} steps" if config.method == "reptile" else ""
+    lines.append(f"adapted {config.initialization.name} to {len(config.labels)} classes by {config.method}{steps}")
+    if n:
+        lines[-1] += f"; it recognizes {right} of its {n} support pictures"
+    return "\n".join(lines)
+
+
 def comparison(outcomes: Sequence[Outcome]) -> str:
     """The outcomes as a plain-text table."""
     width = max(14, *(len(o.trial.init) for o in outcomes))
@@ -70,11 +88,24 @@ def comparison(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def calibration(found: Calibration, threshold: float) -> str:
-    """How far the probabilities can be trusted, in one line."""
+def calibration(found: Calibration, least_logit: float | None) -> str:
+    """How far the probabilities and the answer `unknown` can be trusted, in one line."""
     text = f"calibration error {found.ece:.1%} (at temperature 1: {found.ece_before:.1%})"
-    if threshold:
-        text += f"; unknown below {threshold:.1%}, which loses {found.known_lost:.1%} of known pictures"
-        if found.unknown_rejected is not None:
-            text += f" and rejects {found.unknown_rejected:.1%} of left-out classes"
+    text += f"; {rejection(found, least_logit)}"
     return text if found.auroc is None else f"{text}; AUROC against left-out classes {found.auroc:.3f}"
+
+
+def rejection(found: Calibration, least_logit: float | None) -> str:
+    """What the answer `unknown` costs and gives, in one clause."""
+    if least_logit is None:
+        return "it never says unknown" + (
+            f", because {found.pictures} pictures are too few to lose at most {found.reject_rate:.1%}"
+            if found.reject_rate
+            else ""
+        )
+    text = f"unknown below a highest logit of {least_logit:.3g}, which loses {found.known_lost:.1%} of known pictures"
+    if found.known_lost_most is not None:
+        text += f" (at most {found.known_lost_most:.0%}, at 95% confidence from {found.pictures} pictures)"
+    if found.unknown_rejected is not None:
+        text += f" and rejects {found.unknown_rejected:.1%} of left-out classes"
+    return text

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING
 from fewshot_cli.adapted import calibration
 from fewshot_sdk.adaptation.calibration import softmax
 from fewshot_sdk.adaptation.cross_validation import described
+from fewshot_sdk.config.verdict import verdict_of
 from fewshot_sdk.images.doctor import Finding
 from fewshot_sdk.web.report import HeldOutAnswers, Report, Row, render
+
+NO_CURVE = (
+    "Accuracy by the number of pictures is drawn for prototypes and probes on a network that sees each picture alone; "
+    "for other methods it would take as long as the adaptation again."
+)
 
 if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import Adaptation
@@ -45,11 +51,9 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         answers = chosen.held_out
         probabilities = softmax(answers.logits, config.temperature)
         held_out = HeldOutAnswers(probabilities=probabilities, targets=answers.targets, rows=answers.rows)
-    notes = [made.reason[:1].upper() + made.reason[1:] + "."]
-    if config.threshold:
-        notes.append(f"A picture whose best class has a probability below {config.threshold:.0%} is called unknown.")
-    if config.calibration:
-        notes.append(f"On held-out pictures: {calibration(config.calibration, config.threshold)}.")
+    notes, found = [made.reason[:1].upper() + made.reason[1:] + "."], config.calibration
+    if found:
+        notes.append(f"On held-out pictures: {calibration(found, config.least_logit)}.")
     folder, file = shlex.quote(str(output)), shlex.quote(f"{output}.onnx")
     page = Report(
         title=f"{output.name}: {len(classifier.labels)} classes from {len(classifier.support.targets)} pictures",
@@ -58,7 +62,10 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         findings=[(finding.severity, finding.message) for finding in findings],
         comparison=comparison,
         held_out=held_out,
-        threshold=config.threshold,
+        verdict=verdict_of(found, len(config.labels), len(classifier.support.targets)),
+        curve=found.curve if found else (),
+        no_curve="" if found is None or found.curve else NO_CURVE,
+        guessing=found.guessing if found else None,
         timings={"reading, comparing and adapting": seconds},
         commands=[f"fewshot export {folder}{base} --output {file}", f"fewshot predict {file} photo.jpg"],
     )

@@ -246,6 +246,6 @@ def _finish(candidate: Candidate, strategy: Strategy, seed: int, outcomes: tuple
     return Classifier(config=config, params=with_statistics, support=support, class_sums=sums)
 
 
-def _calibrated(classifier: Classifier, temperature: float, threshold: float, record: Calibration) -> Classifier:
-    config = classifier.config.replace(temperature=temperature, threshold=threshold, calibration=record)
+def _calibrated(classifier: Classifier, temperature: float, least: float | None, record: Calibration) -> Classifier:
+    config = classifier.config.replace(temperature=temperature, least_logit=least, calibration=record)
     return replace(classifier, config=config)

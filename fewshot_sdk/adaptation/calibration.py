@@ -1,4 +1,4 @@
-"""Temperature, reject threshold and measures of calibration, from held-out predictions."""
+"""Temperature, limit of rejection and measures of calibration, from held-out predictions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ Ints = NDArray[np.int64]
 
 COLDEST, HOTTEST = 1e-3, 1e3
 BINS = 15
+FEWEST = 8  # pictures; with fewer, more known ones than asked would be lost
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
@@ -44,15 +45,24 @@ def fit_temperature(logits: Floats, targets: Ints, n_pictures: int) -> float:
     return math.exp((low + high) / 2)
 
 
-def reject_threshold(confidences: Floats, rate: float) -> float:
-    """The highest threshold that at most a share `rate` of known pictures is below; 0 if the rate is 0.
+def reject_limit(scores: Floats, rate: float) -> float | None:
+    """The limit that the score of a further known picture is below in at most a share `rate` of cases; None: no limit.
 
-    confidences: the highest probability for each held-out picture of a known class, (n,).
+    scores: of n held-out pictures of known classes. The limit is the r-th lowest, r = floor(rate (n + 1)): a further
+    score is equally likely to have any of the n + 1 ranks, so it is below with chance r / (n + 1), whatever the
+    distribution. With too few pictures for that, r < 1, the limit is below the lowest score by s ln(1 / (rate (n + 1)))
+    as for an exponential tail, where s is the distance from the lowest to the median, to be on the safe side. There is
+    no limit for a rate of 0, nor for fewer than 8 pictures and r < 1.
+    Source: Vovk et al. 2005, section 2.2 (conformal prediction), for r >= 1.
     """
-    if rate == 0 or not len(confidences):
-        return 0.0
-    lost = min(math.floor(rate * len(confidences) + 1e-9), len(confidences) - 1)
-    return float(np.sort(confidences)[lost])
+    if rate == 0 or not len(scores):
+        return None
+    ordered, ranks = np.sort(scores), rate * (len(scores) + 1)
+    if ranks >= 1 - 1e-9:
+        return float(ordered[min(math.floor(ranks + 1e-9), len(ordered)) - 1])
+    if len(ordered) < FEWEST:
+        return None
+    return float(ordered[0] + (np.median(ordered) - ordered[0]) * math.log(ranks))
 
 
 def expected_calibration_error(probabilities: Floats, targets: Ints) -> float:

@@ -1,18 +1,19 @@
-"""Temperature and reject threshold for an adapted classifier, and how well they separate known from unknown."""
+"""Temperature and limit for `unknown` of an adapted classifier, and how good its answers are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from fewshot_sdk.adaptation.calibration import (
     Floats,
+    Ints,
     auroc,
     expected_calibration_error,
     fit_temperature,
-    reject_threshold,
+    reject_limit,
     softmax,
 )
 from fewshot_sdk.adaptation.cross_validation import (
@@ -21,49 +22,78 @@ from fewshot_sdk.adaptation.cross_validation import (
     Outcome,
     Split,
     Watch,
-    accuracy_of,
     folds_and_repeats,
     predict_held_out,
     stratified_splits,
 )
+from fewshot_sdk.adaptation.learning_curve import learning_curve
 from fewshot_sdk.adaptation.methods import Adapter
-from fewshot_sdk.config.records import Calibration
+from fewshot_sdk.config.records import Calibration, Confusion
 from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.images.support import SupportSet
+from fewshot_sdk.intervals import most
 
 MOST_LEFT_OUT = 10  # classes
 
 
-def calibrate(outcome: Outcome, *, reject_rate: float, seed: int, watch: Watch) -> tuple[float, float, Calibration]:
-    """The temperature and the threshold fitted to the outcome's held-out predictions, and their record.
+def calibrate(
+    outcome: Outcome, *, reject_rate: float, seed: int, watch: Watch
+) -> tuple[float, float | None, Calibration]:
+    """The temperature and the least logit fitted to the outcome's held-out predictions, and their record.
 
-    reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1. The record measures
-    each fold with the temperature and threshold fitted to the others. Of repeated folds only the first repeat
-    counts, so that a strategy gives the same result whether or not it is compared with others.
+    reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1; see `reject_limit`.
+    The score is the highest logit: unlike the highest probability it does not saturate, and it is the better judge of
+    photographs. The record measures each fold with the temperature and limit fitted to the others. Of repeated folds
+    only the first repeat counts for these, so that a strategy gives the same classifier whether or not it is compared
+    with others; the accuracy is that of the comparison.
     """
     held = _first_repeat(outcome.held_out)
-    temperature, threshold = _fit(held.logits, held.targets, held.rows, reject_rate)
+    temperature, least = _fit(held.logits, held.targets, held.rows, reject_rate)
     probabilities, rejected = np.empty_like(held.logits), np.zeros(len(held.targets), bool)
     for fold in np.unique(held.folds):
         inside, others = held.folds == fold, held.folds != fold
         fitted, limit = _fit(held.logits[others], held.targets[others], held.rows[others], reject_rate)
         probabilities[inside] = softmax(held.logits[inside], fitted)
-        rejected[inside] = probabilities[inside].max(1) < limit
-    known, unknown = _left_out(outcome, temperature, seed, watch)
-    accuracy, error = accuracy_of(held)
+        rejected[inside] = False if limit is None else held.logits[inside].max(1) < limit
+    known, unknown = _left_out(outcome, seed, watch)
+    pictures = len(np.unique(held.rows))
     record = Calibration(
         reject_rate=reject_rate,
-        pictures=len(np.unique(held.rows)),
+        pictures=pictures,
         folds=len(np.unique(held.folds)),
-        accuracy=accuracy,
-        standard_error=error,
+        accuracy=outcome.trial.accuracy,
+        standard_error=outcome.trial.standard_error,
         ece_before=expected_calibration_error(softmax(held.logits), held.targets),
         ece=expected_calibration_error(probabilities, held.targets),
         known_lost=float(rejected.mean()),
         auroc=auroc(known, unknown) if len(known) else None,
-        unknown_rejected=float((unknown < threshold).mean()) if len(unknown) else None,
+        unknown_rejected=float((unknown < (-np.inf if least is None else least)).mean()) if len(unknown) else None,
+        known_lost_most=None if least is None else most(int(rejected.sum()), pictures),
+        guessing=float(np.bincount(held.targets).max() / len(held.targets)),
+        confused=most_confused(outcome.held_out, outcome.candidate.support.labels),
+        curve=learning_curve(outcome, seed),
     )
-    return temperature, threshold, record
+    return temperature, least, record
+
+
+def most_confused(held: HeldOut, labels: Sequence[str]) -> Confusion | None:
+    """The two classes most often taken for one another; None if that happens to no more than one picture.
+
+    A picture counts if it is taken for the other class in at least half of the repeats.
+    """
+    times, wrong = np.bincount(held.rows), held.logits.argmax(1)
+    pairs: dict[tuple[int, int], int] = {}
+    for row in np.unique(held.rows[wrong != held.targets]):
+        answers, truth = wrong[held.rows == row], int(held.targets[held.rows == row][0])
+        for other in np.unique(answers[answers != truth]):
+            if 2 * (answers == other).sum() >= times[row]:
+                pair = (min(truth, int(other)), max(truth, int(other)))
+                pairs[pair] = pairs.get(pair, 0) + 1
+    pair = max(sorted(pairs), key=lambda two: pairs[two], default=(0, 0))
+    if pairs.get(pair, 0) < 2:
+        return None
+    of = len(np.unique(held.rows[np.isin(held.targets, pair)]))
+    return Confusion(first=labels[pair[0]], second=labels[pair[1]], pictures=pairs[pair], of=of)
 
 
 def _first_repeat(held: HeldOut) -> HeldOut:
@@ -73,13 +103,13 @@ def _first_repeat(held: HeldOut) -> HeldOut:
     )
 
 
-def _fit(logits: Floats, targets: np.ndarray, rows: np.ndarray, reject_rate: float) -> tuple[float, float]:
+def _fit(logits: Floats, targets: Ints, rows: Ints, reject_rate: float) -> tuple[float, float | None]:
     temperature = fit_temperature(logits, targets, len(np.unique(rows)))
-    return temperature, reject_threshold(softmax(logits, temperature).max(1), reject_rate)
+    return temperature, reject_limit(logits.max(1), reject_rate)
 
 
-def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> tuple[Floats, Floats]:
-    """Confidences in held-out pictures of known classes, and in pictures of classes that were left out.
+def _left_out(outcome: Outcome, seed: int, watch: Watch) -> tuple[Floats, Floats]:
+    """Scores of held-out pictures of known classes, and of pictures of classes that were left out.
 
     Each class is left out once, or ten evenly spread ones of more than ten; of the others one fold is held out.
     Both are empty with fewer than 3 classes.
@@ -105,16 +135,15 @@ def _left_out(outcome: Outcome, temperature: float, seed: int, watch: Watch) -> 
         others = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
         adapter = Adapter(outcome.candidate.init, n_way - 1)
         ((_, logits, _),) = predict_held_out(adapter, others, split, [outcome.strategy], seed, features, cores)
-        confidences = softmax(logits, temperature).max(1)
-        return confidences[:n_known], confidences[n_known:]
+        return logits[:n_known].max(1), logits[n_known:].max(1)
 
     def run() -> Iterator[str]:
         features = outcome.candidate.features
         jobs = [partial(without, number, label, features) for number, label in enumerate(left_out)]
-        for confidences in side_by_side(jobs):
-            if confidences is not None:
-                known.append(confidences[0])
-                unknown.append(confidences[1])
+        for scores in side_by_side(jobs):
+            if scores is not None:
+                known.append(scores[0])
+                unknown.append(scores[1])
                 yield outcome.candidate.name
 
     for _ in watch(run(), len(left_out)):

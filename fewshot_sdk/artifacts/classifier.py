@@ -61,15 +61,22 @@ class Classifier:
         pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures]
         if not pixels:
             return []
-        return to_predictions(self.probabilities(np.stack(pixels)), self.labels, self.config.threshold)
+        return to_predictions(*self.answers(np.stack(pixels)), self.labels)
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
+        return self.answers(pixels)[0]
+
+    def answers(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Probabilities (n, n_way) of preprocessed images, and whether each seems to show a known class, (n,)."""
         network = self.network()
         batches = torch.split(torch.from_numpy(np.array(pixels)), AT_ONCE)
         logits = torch.cat([network(batch) for batch in batches])
         probabilities: NDArray[np.float32] = (logits / self.config.temperature).softmax(1).numpy()
-        return probabilities
+        known = probabilities.max(1) >= self.config.threshold
+        if self.config.least_logit is not None:
+            known &= logits.max(1).values.numpy() >= self.config.least_logit
+        return probabilities, known
 
     def without_pictures(self) -> Classifier:
         """The same classifier without the pictures it was adapted to."""

@@ -22,6 +22,7 @@ Mode = Literal["transductive", "inductive", "frozen"]
 Method = Literal["prototypes", "probe", "reptile"]
 Baseline = Literal["prototypes", "probe", "random"]
 Precision = Literal["float32", "float16", "int8"]
+_optional = Field(exclude_if=lambda found: found is None)  # absent from files written before the field existed
 
 
 class Evaluation(Config):
@@ -177,19 +178,40 @@ class Trial(Config):
     steps: Annotated[int, Field(ge=0)]
     accuracy: Fraction
     standard_error: Annotated[float, Field(ge=0)]
-    log_loss: Annotated[float | None, Field(ge=0, exclude_if=lambda found: found is None)] = None
+    log_loss: Annotated[float | None, Field(ge=0), _optional] = None
     features: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
     fit: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
 
 
-class Calibration(Config):
-    """How well calibrated a classifier's probabilities are, by cross-validation on its support set.
+class CurvePoint(Config):
+    """Accuracy on held-out pictures after adapting to `shots` pictures of each class, and its 95 % interval."""
 
-    pictures: their number; each is held out once, in `folds` folds; accuracy: on them, without the answer `unknown`.
+    shots: Count
+    accuracy: Fraction
+    low: Fraction
+    high: Fraction
+
+
+class Confusion(Config):
+    """The two classes most often taken for one another: for `pictures` of the `of` held-out pictures of both."""
+
+    first: str
+    second: str
+    pictures: Count
+    of: Count
+
+
+class Calibration(Config):
+    """How good a classifier's answers are, by cross-validation on its support set.
+
+    pictures: their number; each is held out at least once, in `folds` folds; accuracy: on them, without the answer
+    `unknown`; guessing: the accuracy of always naming the commonest class.
     ece_before, ece: expected calibration error at temperature 1, and at temperatures fitted on the other folds.
-    auroc: of the highest probability as the score for a picture of a known class, where each class in turn is left
-    out and serves as the unknown one; None for fewer than 3 classes. known_lost, unknown_rejected: the share of
-    held-out pictures, and of pictures of left-out classes, below the threshold.
+    auroc: of the score that `unknown` is decided by as the score for a picture of a known class, where each class in
+    turn is left out and serves as the unknown one; None for fewer than 3 classes. known_lost, unknown_rejected: the
+    share of held-out pictures, and of pictures of left-out classes, that are `unknown`; known_lost_most: the share of
+    known pictures that is lost at most, at 95 % confidence, for this number of held-out pictures.
+    confused: None if no two classes are mixed up on more than one picture; curve: empty if it was not measured.
     """
 
     reject_rate: Fraction
@@ -202,13 +224,19 @@ class Calibration(Config):
     known_lost: Fraction
     auroc: Fraction | None = None
     unknown_rejected: Fraction | None = None
+    known_lost_most: Annotated[Fraction | None, _optional] = None
+    guessing: Annotated[Fraction | None, _optional] = None
+    confused: Annotated[Confusion | None, _optional] = None
+    curve: Annotated[Listed[CurvePoint], Field(exclude_if=lambda points: not points)] = ()
 
 
 class ClassifierConfig(BundleConfig):
     """The config.json of an adapted classifier.
 
-    temperature: the divisor of the logits; threshold: a picture whose highest probability is below it is
-    `unknown`. comparison: the trials that the method was chosen from; calibration: None if not cross-validated.
+    temperature: the divisor of the logits, for probabilities. A picture is `unknown` if its highest logit, before that
+    division, is below `least_logit`, or its highest probability below `threshold`, which is 0 except in files written
+    before `least_logit` existed. comparison: the trials that the method was chosen from; calibration: None if not
+    cross-validated.
     """
 
     labels: Listed[str]
@@ -221,6 +249,7 @@ class ClassifierConfig(BundleConfig):
     method: Method = "reptile"
     temperature: Positive = 1.0
     threshold: Fraction = 0.0
+    least_logit: Annotated[float | None, _optional] = None
     comparison: Listed[Trial] = ()
     calibration: Calibration | None = None
 

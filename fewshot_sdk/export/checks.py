@@ -158,11 +158,10 @@ def compare(classifier: Classifier, full: bytes, reduced: bytes) -> tuple[Reduct
     """What reduced precision changes on the support set, and the speed of both files, timed alternately."""
     support, targets = classifier.support.images, classifier.support.targets
     ours, theirs = Predictor(reduced), Predictor(full)
-    found, wanted = ours.probabilities(support), theirs.probabilities(support)
+    (found, found_known), (wanted, wanted_known) = ours.answers(support), theirs.answers(support)
     right = wanted.argmax(1) == targets
     lost = right & (found.argmax(1) != targets)
-    threshold = ours.metadata.threshold
-    same = (found.argmax(1) == wanted.argmax(1)) & ((found.max(1) >= threshold) == (wanted.max(1) >= threshold))
+    same = (found.argmax(1) == wanted.argmax(1)) & (found_known == wanted_known)
     reduction = Reduction(
         images=len(support), lost=float(lost.mean()), agreed=float(same.mean()),
         max_difference=float(np.abs(found - wanted).max()),

@@ -59,7 +59,7 @@ def export_onnx(
     """Write a classifier as one ONNX file, kept only if onnxruntime agrees with PyTorch: see `checks.check_parity`.
 
     Its input is `images`, uint8 (batch, height, width, 3), of any size; its outputs are `label` int64 (batch,),
-    `probabilities` float32 (batch, n_way) and `known` bool (batch,), false below the threshold.
+    `probabilities` float32 (batch, n_way) and `known` bool (batch,), false for `unknown`.
     raw: the input is `pixels` instead, float32 (batch, channels, height, width), preprocessed and normalized.
     precision: `fp16` stores and computes 16 bits, `int8` 8, calibrated on the support set; such a file is kept only if
     the share of support pictures that fp32 gets right and it gets wrong is at most `max_drop`.
@@ -97,13 +97,13 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
             parity=Parity(images=0, max_difference=0),
             versions={**versions(), "onnx": onnx.__version__},
             threshold=config.threshold,
+            least_logit=config.least_logit,
             raw=raw,
         )
         graph = network if raw else with_preprocessing(network, preprocessing)
         return with_metadata(graph, metadata.replace(**changes))
 
     tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}
-    calibration = {"temperature": config.temperature, "threshold": config.threshold}
 
     body = None
     if exporter:
@@ -112,8 +112,14 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
 
     def network(half: bool = False) -> onnx.ModelProto:
         if body is not None:
-            return with_head(body, tensors, opset=opset, **calibration)
-        return network_graph(tensors, config.backbone, preprocessing, half=half, opset=opset, **calibration)
+            return with_head(
+                body, tensors, temperature=config.temperature, threshold=config.threshold,
+                least_logit=config.least_logit, opset=opset,
+            )  # fmt: skip
+        return network_graph(
+            tensors, config.backbone, preprocessing, temperature=config.temperature, threshold=config.threshold,
+            least_logit=config.least_logit, half=half, opset=opset,
+        )  # fmt: skip
 
     parity = check_parity(classifier, Predictor(serialized(network())).probabilities, prepared=raw)
     data = serialized(network(), parity=parity)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
-from fewshot_sdk.config.onnx_file import FEATURES, INPUT, KNOWN, LABEL, OUTPUT, PIXELS
+from fewshot_sdk.config.onnx_file import FEATURES, INPUT, KNOWN, LABEL, LEAST_LOGIT, OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
@@ -34,13 +34,15 @@ class Features(Protocol):
 
 def network_graph(
     tensors: Tensors | None, backbone: Backbone, preprocessing: Preprocessing, *,
-    temperature: float = 1.0, threshold: float = 0.0, half: bool = False, opset: int = OPSET,
+    temperature: float = 1.0, threshold: float = 0.0, least_logit: float | None = None, half: bool = False,
+    opset: int = OPSET,
 ) -> onnx.ModelProto:  # fmt: skip
     """The graph from `pixels`, float32 (batch, channels, height, width), to label, probabilities and known.
 
     tensors: weights and frozen statistics by their names in PyTorch; with None the tensors that `folded` would leave
-    are inputs of the graph, by these names, so that one graph serves all classifiers with any number of classes.
-    half: the network stores and computes 16-bit numbers.
+    are inputs of the graph, by these names, so that one graph serves all classifiers with any number of classes; then
+    `least_logit` is an input, too, divided by the temperature like the head.
+    threshold, least_logit: see `ClassifierConfig`. half: the network stores and computes 16-bit numbers.
     """
     if not (reference := BACKBONES[backbone.kind].graph):
         raise ExportError(f"a {backbone.kind} network has no ONNX graph of its own; export its classifiers instead")
@@ -58,19 +60,25 @@ def network_graph(
     x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
     x = features(g, x, tensor, backbone, preprocessing, kind)
     head = (tensor("head.weight", 2), tensor("head.bias"))
-    _add_outputs(g, g("Flatten", x), head, temperature, threshold, half)
+    least = None if least_logit is None else g.scalar(least_logit / temperature)
+    if held is None:
+        given.append(value(LEAST_LOGIT, np.float32))
+        least = LEAST_LOGIT
+    _add_outputs(g, g("Flatten", x), head, temperature, threshold, least, half)
     pixels = value(PIXELS, np.float32, "batch", preprocessing.channels, preprocessing.height, preprocessing.width)
     n_way = "n_way" if tensors is None else len(tensors["head.bias"])
     return g.model([pixels, *given], _outputs(n_way), opset=opset)
 
 
 def with_head(
-    body: onnx.ModelProto, tensors: Tensors, *, temperature: float = 1.0, threshold: float = 0.0, opset: int = OPSET
-) -> onnx.ModelProto:
+    body: onnx.ModelProto, tensors: Tensors, *,
+    temperature: float = 1.0, threshold: float = 0.0, least_logit: float | None = None, opset: int = OPSET,
+) -> onnx.ModelProto:  # fmt: skip
     """The graph of a classifier with our head on a body that another library wrote, from `pixels` to `features`."""
     g = Nodes()
     rows, bias = tensors["head.weight"], tensors["head.bias"]
-    _add_outputs(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, threshold)
+    least = None if least_logit is None else g.scalar(least_logit / temperature)
+    _add_outputs(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, threshold, least)
     features = value(FEATURES, np.float32, "batch", rows.shape[1])
     head = g.model([features], _outputs(len(bias)), opset=opset)
     head.ir_version = body.ir_version
@@ -82,15 +90,27 @@ def with_head(
 
 
 def _add_outputs(
-    g: Nodes, x: str, head: tuple[str, str], temperature: float, threshold: float, half: bool = False
+    g: Nodes,
+    x: str,
+    head: tuple[str, str],
+    temperature: float,
+    threshold: float,
+    least_logit: str | None,
+    half: bool = False,
 ) -> None:
     """Add the nodes from features, (n, n_features), to the outputs of the graph."""
     logits = g("Gemm", x, *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
-    rows = g("Softmax", g("Cast", logits, to=onnx.TensorProto.FLOAT) if half else logits, axis=1)
+    if half:
+        logits = g("Cast", logits, to=onnx.TensorProto.FLOAT)
+    rows = g("Softmax", logits, axis=1)
     best = g("ReduceMax", rows, g.integers(1), keepdims=0)
     g.output(g("ArgMax", rows, axis=1, keepdims=0), LABEL)
     g.output(rows, OUTPUT)
-    g.output(g("GreaterOrEqual", best, g.scalar(threshold)), KNOWN)
+    known = g("GreaterOrEqual", best, g.scalar(threshold))
+    if least_logit is not None:
+        high = g("GreaterOrEqual", g("ReduceMax", logits, g.integers(1), keepdims=0), least_logit)
+        known = g("And", known, high)
+    g.output(known, KNOWN)
 
 
 def _outputs(n_way: int | str) -> list[onnx.ValueInfoProto]:

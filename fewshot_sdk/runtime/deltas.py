@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from fewshot_sdk.config.onnx_file import OUTPUT, PIXELS
+from fewshot_sdk.config.onnx_file import KNOWN, LEAST_LOGIT, OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Backbone
 from fewshot_sdk.config.records import DeltaConfig
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
@@ -73,7 +73,7 @@ class DeltaPredictor:
         size = config.preprocessing
         blank = np.zeros((1, size.height, size.width, size.channels), np.uint8)
         try:
-            fits = self._run(kept, blank, str(folder / STEP)).shape == (1, len(config.labels))
+            fits = self._run(kept, blank, str(folder / STEP))[0].shape == (1, len(config.labels))
         except ParamsMismatch:
             raise
         except Exception:  # onnxruntime's exceptions share no other base
@@ -100,11 +100,12 @@ class DeltaPredictor:
         if not pictures:
             return []
         pixels = np.stack([preprocess(picture, config.preprocessing) for picture in pictures])
-        return to_predictions(self.probabilities(name, pixels), config.labels, config.threshold)
+        rows, known = self._run(self._get(name), pixels, name)
+        return to_predictions(rows, known, config.labels)
 
     def probabilities(self, name: str, pixels: Pixels) -> NDArray[np.float32]:
         """A classifier's probabilities, (n, n_way), for preprocessed images, uint8 (n, height, width, channels)."""
-        return self._run(self._get(name), pixels, name)
+        return self._run(self._get(name), pixels, name)[0]
 
     def _get(self, name: str) -> _Kept:
         if name not in self._kept:
@@ -117,7 +118,7 @@ class DeltaPredictor:
             self._sessions[backbone] = opened(graph.SerializeToString(), self._threads).session
         return self._sessions[backbone]
 
-    def _run(self, kept: _Kept, pixels: Pixels, what: str) -> NDArray[np.float32]:
+    def _run(self, kept: _Kept, pixels: Pixels, what: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         found = restored(kept.delta, self._base, kept.config.precision, what)
         wrong = {name for name, tensor in found.items() if tensor.dtype != np.float32}
         if odd := sorted(wrong | (found.keys() ^ self._names)):
@@ -126,7 +127,8 @@ class DeltaPredictor:
         for part in ("head.weight", "head.bias"):
             tensors[part] = tensors[part] / np.float32(kept.config.temperature)
         feed = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
-        (rows,) = self._session(kept.config.backbone).run(
-            [OUTPUT], {PIXELS: normalized(pixels, self._recipe.preprocessing), **feed}
-        )
-        return np.asarray(rows, np.float32)
+        config, feed[PIXELS] = kept.config, normalized(pixels, self._recipe.preprocessing)
+        least = np.finfo(np.float32).min if config.least_logit is None else config.least_logit / config.temperature
+        feed[LEAST_LOGIT] = np.asarray(least, np.float32)
+        rows, high = self._session(config.backbone).run([OUTPUT, KNOWN], feed)
+        return np.asarray(rows, np.float32), np.asarray(high, np.bool_) & (rows.max(1) >= config.threshold)

@@ -23,17 +23,17 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-def to_predictions(rows: NDArray[np.float32], labels: Sequence[str], threshold: float = 0.0) -> list[Prediction]:
+def to_predictions(rows: NDArray[np.float32], known: NDArray[np.bool_], labels: Sequence[str]) -> list[Prediction]:
     """One prediction for each row of probabilities (n, len(labels)); ties go to the first label.
 
-    A row whose highest probability is below `threshold` gets no label.
+    known: whether a row gets a label, (n,).
     """
     return [
         Prediction(
-            label=labels[int(row.argmax())] if row.max() >= threshold else None,
+            label=labels[int(row.argmax())] if shown else None,
             nearest=labels[int(row.argmax())],
             probability=float(row.max()),
             probabilities=dict(zip(labels, row.tolist(), strict=True)),
         )
-        for row in rows
+        for row, shown in zip(rows, known, strict=True)
     ]

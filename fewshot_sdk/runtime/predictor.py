@@ -82,13 +82,18 @@ class Predictor:
         """
         found: list[Prediction] = []
         for batch in self._batches(pictures):
-            found += to_predictions(self.probabilities(batch), self.labels, self.metadata.threshold)
+            found += to_predictions(*self.answers(batch), self.labels)
         return found
 
     def probabilities(self, pictures: Pixels) -> NDArray[np.float32]:
-        """Probabilities (n, n_way) for pictures of one size, uint8 (n, height, width, 3 or 1), which the graph resizes.
+        """The first of `answers`."""
+        return self.answers(pictures)[0]
 
-        A file exported with --raw does not resize: it takes the result of `images.preprocess`.
+    def answers(self, pictures: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Probabilities (n, n_way) for pictures of one size, and whether each seems to show a known class, (n,).
+
+        pictures: uint8 (n, height, width, 3 or 1), which the graph resizes. A file exported with --raw does not resize:
+        it takes the result of `images.preprocess`.
         Raises ImageError for another dtype or shape.
         """
         size, shape = self.metadata.preprocessing, pictures.shape
@@ -97,15 +102,16 @@ class Predictor:
             expected = f"{size.height}, {size.width}, {size.channels}" if self.metadata.raw else "height, width, 3"
             raise ImageError(f"pictures: expected uint8 (n, {expected}), found {pictures.dtype} {list(shape)}")
         batch = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))  # bounds the memory of a run
-        return np.concatenate([self._run(pictures[i : i + batch]) for i in range(0, len(pictures), batch)])
+        parts = [self._run(pictures[i : i + batch]) for i in range(0, len(pictures), batch)]
+        return np.concatenate([rows for rows, _ in parts]), np.concatenate([known for _, known in parts])
 
-    def _run(self, pictures: Pixels) -> NDArray[np.float32]:
+    def _run(self, pictures: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         if self.metadata.raw:
             feed: dict[str, NDArray[Any]] = {PIXELS: normalized(pictures, self.metadata.preprocessing)}
         else:
             feed = {INPUT: np.broadcast_to(pictures, (*pictures.shape[:3], 3))}
-        (rows,) = self._session.run([OUTPUT], feed)
-        return np.asarray(rows, np.float32)
+        rows, known = self._session.run([OUTPUT, KNOWN], feed)
+        return np.asarray(rows, np.float32), np.asarray(known, np.bool_)
 
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
         """The pictures as arrays, neighbours of one size stacked, up to 64 pictures or half a megapixel."""

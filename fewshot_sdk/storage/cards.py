@@ -10,6 +10,7 @@ from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Baseline, ClassifierConfig, DeltaConfig, Evaluation, Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressorConfig
+from fewshot_sdk.config.verdict import verdict_of
 from fewshot_sdk.storage.rendering import render
 
 BASELINES: dict[Baseline, str] = {
@@ -39,7 +40,8 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
 def classifier_card(config: ClassifierConfig, n_support: int) -> str:
     """The README.md of an adapted classifier; a pure function of its config.json and support set."""
     precision = config.precision if isinstance(config, DeltaConfig) else None
-    return _card("classifier", config=config, n_support=n_support, precision=precision)
+    verdict = verdict_of(config.calibration, len(config.labels), n_support)
+    return _card("classifier", config=config, n_support=n_support, precision=precision, verdict=verdict)
 
 
 def regression_card(recipe: Regression, provenance: Provenance, evaluations: Sequence[Fit]) -> str:

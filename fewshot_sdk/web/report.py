@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewshot_sdk.config.records import CurvePoint
+from fewshot_sdk.config.verdict import Verdict
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.storage import rendering
@@ -41,7 +44,11 @@ class HeldOutAnswers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """What the page shows. findings: (severity, text); notes: sentences, for example what was chosen and why."""
+    """What the page shows.
+
+    findings: (severity, text); notes: sentences, for example what was chosen and why; guessing: the accuracy of always
+    naming the commonest class; no_curve: why there is no curve.
+    """
 
     title: str
     support: SupportSet
@@ -49,14 +56,17 @@ class Report:
     findings: Sequence[tuple[str, str]] = ()
     comparison: Sequence[Row] = ()
     held_out: HeldOutAnswers | None = None
-    threshold: float = 0.0
+    verdict: Verdict | None = None
+    curve: Sequence[CurvePoint] = ()
+    no_curve: str = ""
+    guessing: float | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     commands: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two classes of which one was taken for the other `count` times.
+    """Two classes of which the first was taken for the second in `count` pictures.
 
     example, reference: data URIs of a picture that was taken for the other class, and of a picture of that class.
     """
@@ -96,7 +106,16 @@ def render(report: Report) -> str:
         most=MATRIX_CLASSES,
         pairs=most_confused(report, matrix) if matrix is not None else [],
         bins=reliability(answers) if answers else [],
+        curve=on_page(report.curve),
     )
+
+
+def on_page(points: Sequence[CurvePoint]) -> list[tuple[float, CurvePoint]]:
+    """Each point and its place from left to right, from 0 to 1, on a scale of doublings."""
+    if not points:
+        return []
+    first, last = math.log2(points[0].shots), math.log2(points[-1].shots)
+    return [((math.log2(point.shots) - first) / (last - first or 1), point) for point in points]
 
 
 def picture(image: Pixels) -> str:
@@ -124,14 +143,14 @@ def most_confused(report: Report, matrix: NDArray[np.int64]) -> list[Pair]:
         truth, other = divmod(int(flat), len(matrix))
         if errors[truth, other] == 0:
             break
-        row = answers.rows[(answers.targets == truth) & (predicted == other)][0]
+        rows = np.unique(answers.rows[(answers.targets == truth) & (predicted == other)])
         reference = int(np.flatnonzero(support.targets == other)[0])
         pairs.append(
             Pair(
                 truth=support.labels[truth],
                 predicted=support.labels[other],
-                count=int(errors[truth, other]),
-                example=picture(support.images[row]),
+                count=len(rows),
+                example=picture(support.images[rows[0]]),
                 reference=picture(support.images[reference]),
             )
         )

@@ -135,14 +135,13 @@ class Endpoints:
     def _infer(self, body: bytes) -> Response:
         request = inference_request(body)
         wanted = request.wanted
-        rows = self._predictor.probabilities(pixels(request.inputs, self._size()))
+        rows, known = self._predictor.answers(pixels(request.inputs, self._size()))
         labels = [self._predictor.labels[i] for i in rows.argmax(1)]
         outputs = [
             {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()},
             {"name": "labels", "datatype": "BYTES", "shape": [len(labels)], "data": labels},
         ]
-        known = (rows.max(1) >= self._predictor.metadata.threshold).tolist()
-        outputs.append({"name": KNOWN, "datatype": "BOOL", "shape": [len(known)], "data": known})
+        outputs.append({"name": KNOWN, "datatype": "BOOL", "shape": [len(known)], "data": known.tolist()})
         answer = {
             "model_name": self._name,
             "model_version": VERSION,

@@ -9,9 +9,10 @@ from fewshot_sdk.adaptation.calibration import (
     auroc,
     expected_calibration_error,
     fit_temperature,
-    reject_threshold,
+    reject_limit,
     softmax,
 )
+from fewshot_sdk.intervals import most
 
 
 @pytest.fixture
@@ -57,12 +58,52 @@ def test_logits_that_say_nothing_keep_temperature_one() -> None:
     assert fit_temperature(np.zeros((6, 3)), np.arange(6) % 3, 6) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("rate", "lost"), [(0, 0), (0.004, 0), (0.05, 5), (0.29, 29), (0.99, 99)])
-def test_no_more_known_pictures_are_lost_than_allowed(rate: float, lost: int) -> None:
-    confidences = np.random.default_rng(1).permutation(np.linspace(0.2, 1, 100))
-    threshold = reject_threshold(confidences, rate)
-    assert (confidences < threshold).sum() == lost
-    assert rate == 0 or (confidences < np.nextafter(threshold, 1)).sum() > rate * 100 - 1  # nor could it be higher
+SHAPES = {
+    "normal": lambda rng, size: rng.normal(size=size),
+    "uniform": lambda rng, size: rng.random(size),
+    "skewed to low scores": lambda rng, size: -rng.exponential(size=size),
+    "some much lower": lambda rng, size: np.where(rng.random(size) < 0.2, 0, 6) + rng.normal(size=size),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+@pytest.mark.parametrize("n", [4, 8, 15, 19, 25, 100])
+def test_over_many_draws_no_more_known_pictures_are_lost_than_asked(n: int, rate: float, shape: str) -> None:
+    rng = np.random.default_rng(1)
+    lost = []
+    for held_out, later in zip(SHAPES[shape](rng, (1500, n)), SHAPES[shape](rng, (1500, 400)), strict=True):
+        limit = reject_limit(held_out, rate)
+        lost.append(0 if limit is None else (later < limit).mean())
+    assert np.mean(lost) <= rate + 3 * np.std(lost) / 1500**0.5
+
+
+@pytest.mark.parametrize(("rate", "rank"), [(0.05, 5), (0.29, 29), (0.99, 99)])
+def test_with_enough_pictures_the_limit_is_as_high_as_the_rate_allows(rate: float, rank: int) -> None:
+    scores = np.random.default_rng(1).permutation(np.linspace(-2, 7, 99))
+    assert reject_limit(scores, rate) == np.sort(scores)[rank - 1]
+
+
+def test_nothing_is_promised_from_a_few_pictures_or_for_a_rate_of_zero() -> None:
+    assert reject_limit(np.arange(100.0), 0) is None
+    assert reject_limit(np.arange(4.0), 0.05) is None
+    assert reject_limit(np.empty(0), 0.05) is None
+
+
+def test_a_limit_does_not_saturate_where_classes_are_easy_to_tell_apart() -> None:
+    scores = 40 + np.random.default_rng(2).random(50)  # probabilities of 1 in float32
+    limit = reject_limit(scores, 0.05)
+    assert limit is not None
+    assert (scores < limit).sum() == 1
+
+
+def test_what_is_lost_at_most_is_bounded_by_the_number_of_pictures() -> None:
+    assert most(0, 4) == pytest.approx(1 - 0.05**0.25)
+    assert most(4, 4) == 1
+    assert most(1, 20) > most(5, 100) > most(50, 1000) > 0.05
+    rng = np.random.default_rng(0)
+    bounds = np.array([most(count, 30) for count in range(31)])
+    assert (bounds[rng.binomial(30, 0.2, 4000)] >= 0.2).mean() >= 0.94
 
 
 def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:

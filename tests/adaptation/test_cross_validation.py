@@ -114,7 +114,13 @@ def test_auto_gives_the_same_as_the_strategy_it_chose_alone(init: Initialization
     chosen = found.config
     alone = adapt(init, drawings, method=chosen.method, steps=chosen.adaptation.steps, reject_rate=0.1)
     assert alone.files()["model.safetensors"] == found.files()["model.safetensors"]
-    assert alone.config.replace(comparison=chosen.comparison) == chosen
+    assert alone.config.calibration is not None
+    assert chosen.calibration is not None
+    of_all_repeats = {
+        name: getattr(chosen.calibration, name) for name in ("accuracy", "standard_error", "confused", "curve")
+    }
+    calibration = alone.config.calibration.replace(**of_all_repeats)
+    assert alone.config.replace(comparison=chosen.comparison, calibration=calibration) == chosen
     assert adapt(init, drawings, method="auto", reject_rate=0.1).files() == found.files()
     best = max(t.accuracy - t.standard_error for t in chosen.comparison if t.accuracy == _best(chosen.comparison))
     strategy = (chosen.method, chosen.adaptation.steps)
@@ -174,11 +180,13 @@ def test_calibration_is_recorded_and_identical_in_the_exported_file(init: Initia
     record = made.config.calibration
     assert record is not None
     assert (record.pictures, record.folds) == (20, 5)
-    assert 0 < made.config.threshold < 1
+    assert made.config.threshold == 0
+    assert record.known_lost < (record.known_lost_most or 0) < 1
+    assert made.config.least_logit is not None
     assert made.config.temperature != 1
     assert record.auroc is not None
     predictor = Predictor(export_onnx(made, tmp_path / "m.onnx").path)
-    assert predictor.metadata.threshold == made.config.threshold
+    assert predictor.metadata.least_logit == made.config.least_logit
     images = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 1), np.uint8)
     pixels = np.stack([preprocess(image, made.config.preprocessing) for image in images])
     np.testing.assert_allclose(predictor.probabilities(images), made.probabilities(pixels), atol=TOLERANCE)
@@ -186,12 +194,20 @@ def test_calibration_is_recorded_and_identical_in_the_exported_file(init: Initia
     ours, theirs = made.predict(new), predictor.predict(new)
     assert [(a.label, a.nearest) for a in ours] == [(a.label, a.nearest) for a in theirs]
     assert {a.label is None for a in ours} == {True, False}
-    assert all((a.label is None) == (a.probability < made.config.threshold) for a in ours)
+
+
+def test_the_accuracy_of_the_comparison_is_the_accuracy_of_the_record(init: Initialization, drawings: Path) -> None:
+    config = adapt(init, drawings, reject_rate=0.1).config
+    strategy = (config.method, config.adaptation.steps)
+    (trial,) = [t for t in config.comparison if (t.method, t.steps) == strategy]
+    assert config.calibration is not None
+    assert config.calibration.accuracy == trial.accuracy
+    assert config.calibration.standard_error == trial.standard_error
 
 
 def test_a_reject_rate_of_zero_never_rejects(init: Initialization, drawings: Path, tmp_path: Path) -> None:
     made = adapt(init, drawings, method="prototypes", reject_rate=0)
-    assert made.config.threshold == 0
+    assert (made.config.threshold, made.config.least_logit) == (0, None)
     strangers = sorted(draw_folder(tmp_path / "new", ("elk", "fox")).glob("*/*.png"))
     assert all(answer.label == answer.nearest for answer in made.predict(strangers))
 

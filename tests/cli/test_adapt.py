@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tests.conftest import Run, draw_folder
 def test_adapting_reports_what_it_compared_and_why_it_chose(
     run: Run, saved: Path, drawings: Path, tmp_path: Path
 ) -> None:
-    code, out, err = run("adapt", "--support", drawings, "--init", saved, "--output", tmp_path / "m", "--json")
+    words = ("--support", drawings, "--init", saved, "--verbose", "--json")
+    code, out, err = run("adapt", *words, "--output", tmp_path / "m")
     assert code == 0
     said = json.loads(out)
     tried = [(trial["method"], trial["steps"]) for trial in said["comparison"]]
@@ -24,11 +26,24 @@ def test_adapting_reports_what_it_compared_and_why_it_chose(
     assert said["calibration"]["reject_rate"] == 0.05
     assert said["reason"] in err.splitlines()
     lines = [line for line in err.splitlines() if not line.startswith("cross-validating: ")]  # on a slow machine
-    table = [line.split() for line in lines[:6]]
+    assert lines[:2] == [said["verdict"]["text"], said["reason"]]
+    table = [line.split() for line in lines[2:8]]
     assert [row[0] for row in table] == ["method", "prototypes", "probe", "reptile", "reptile", "reptile"]
     card = (tmp_path / "m" / "README.md").read_text()
     assert "## What was compared" in card
     assert "| AUROC against classes left out |" in card
+    assert said["verdict"]["accuracy"].partition(" (")[0] in card.replace("\\", "")
+
+
+def test_without_verbose_it_says_a_verdict_the_reason_and_what_to_type_next(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
+    code, _, err = run("adapt", "--support", drawings, "--init", saved, "--steps", 2, "--output", tmp_path / "m")
+    assert code == 0
+    lines = [line for line in err.splitlines() if not line.startswith("cross-validating: ")]
+    assert len(lines) == 3
+    assert re.match(r"(good|usable|perhaps usable|poor|no better than guessing): about \d of 10 right", lines[0])
+    assert "next: fewshot export" in lines[2]
 
 
 def test_one_picture_per_class_is_reported_and_takes_the_default(run: Run, saved: Path, tmp_path: Path) -> None:
@@ -37,6 +52,7 @@ def test_one_picture_per_class_is_reported_and_takes_the_default(run: Run, saved
     assert code == 0
     said = json.loads(out)
     assert (said["method"], said["temperature"], said["threshold"], said["comparison"]) == ("reptile", 1, 0, [])
+    assert "cannot tell: there is one picture of each class" in err
     assert "cannot cross-validate with one picture a class" in err
     assert "took reptile from glyphs, temperature 1" in err
 

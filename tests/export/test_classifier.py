@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from fewshot_sdk import Classifier, Predictor, adapt, export_onnx
@@ -82,18 +83,23 @@ def test_one_picture_alone_and_in_a_batch_of_64_gets_the_same_answer(
     np.testing.assert_allclose(predictor.probabilities(pictures), alone, atol=1e-6)
 
 
-def test_label_and_known_are_those_of_the_predictor(classifier: Classifier, tmp_path: Path) -> None:
+@pytest.mark.parametrize("score", ["logit", "probability"])
+def test_label_and_known_are_those_of_pytorch(classifier: Classifier, tmp_path: Path, score: str) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (30, 20, 20, 3), np.uint8)
     pixels = np.stack([preprocess(picture, classifier.config.preprocessing) for picture in pictures])
     warm = replace(classifier, config=classifier.config.replace(temperature=2.0))
+    with torch.no_grad():
+        least = float(warm.network()(torch.from_numpy(pixels)).max(1).values.median()) + 1e-4
     threshold = float(np.median(warm.probabilities(pixels).max(1)))
-    strict = replace(warm, config=warm.config.replace(threshold=threshold))
+    limit = {"least_logit": least} if score == "logit" else {"threshold": threshold}
+    strict = replace(warm, config=warm.config.replace(**limit))
     exported = export_onnx(strict, tmp_path / "m.onnx").path
     session = opened(exported, 1).session
     label, probabilities, known = session.run([LABEL, OUTPUT, KNOWN], {INPUT: pictures})
     predictions = Predictor(exported).predict(list(pictures))
     assert [strict.labels[i] for i in label] == [prediction.nearest for prediction in predictions]
     assert known.tolist() == [prediction.label is not None for prediction in predictions]
+    assert known.tolist() == [prediction.label is not None for prediction in strict.predict(list(pictures))]
     assert 0 < sum(known) < 30
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
 
@@ -268,11 +274,14 @@ def test_reduced_precision_reports_its_cost_and_its_speed(classifier: Classifier
 def test_reduced_precision_that_costs_too_much_is_refused(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = Predictor.probabilities
+    right = Predictor.answers
     monkeypatch.setattr(
         Predictor,
-        "probabilities",
-        lambda self, pictures: right(self, pictures)[:, :: 1 if self.metadata.precision == "fp32" else -1],
+        "answers",
+        lambda self, pictures: (
+            right(self, pictures)[0][:, :: 1 if self.metadata.precision == "fp32" else -1],
+            right(self, pictures)[1],
+        ),
     )
     with pytest.raises(
         ParityError, match=r"int8 gets \d+\.\d% of 12 support pictures wrong .* at most 1\.0% is allowed"

@@ -27,18 +27,18 @@ class Judge:
     """A predictor that calls everything a cat."""
 
     labels = ("ant", "cat")
-    metadata = SimpleNamespace(raw=False, preprocessing=SimpleNamespace(), threshold=0.5)
+    metadata = SimpleNamespace(raw=False, preprocessing=SimpleNamespace())
 
     def predict(self, pictures: list[bytes]) -> list[Prediction]:
         prediction = Prediction(label="cat", nearest="cat", probability=0.75, probabilities={"ant": 0.25, "cat": 0.75})
         return [prediction for _ in pictures]
 
-    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.tile(np.array([0.25, 0.75], np.float32), (len(pictures), 1))
+    def answers(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        return np.tile(np.array([0.25, 0.75], np.float32), (len(pictures), 1)), np.full(len(pictures), True)
 
 
 class Exhausted(Judge):
-    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def answers(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         raise MemoryError(len(pictures))
 
 

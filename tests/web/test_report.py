@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from fewshot_sdk.config.records import CurvePoint
+from fewshot_sdk.config.verdict import Verdict
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.web.report import HeldOutAnswers, Report, Row, confusion, most_confused, reliability, render
 
@@ -39,7 +41,9 @@ def report() -> Report:
         findings=[("warning", "a.png and b.png are the same picture")],
         comparison=[Row(method="prototypes", accuracy=91.7, error=8.3, log_loss=0.4, seconds=0.01, chosen=True)],
         held_out=answers(),
-        threshold=0.45,
+        verdict=Verdict(grade="usable", accuracy="about 9 of 10 right", mistakes="<b>cat</b> and dog are mixed up"),
+        curve=tuple(CurvePoint(shots=k, accuracy=0.2 * k, low=0.1 * k, high=0.3 * k) for k in (1, 2, 3)),
+        guessing=0.33,
         timings={"reading": 0.2},
         commands=["fewshot export my_model --output model.onnx"],
     )
@@ -70,10 +74,17 @@ def test_the_page_is_one_file_without_scripts(report: Report) -> None:
 
 def test_it_shows_every_part(report: Report) -> None:
     page = render(report)
-    for part in ("chose prototypes", "same picture", "91.7", "reading 0.2 s", "fewshot export my_model", "at 0.45"):
+    for part in (
+        "chose prototypes",
+        "same picture",
+        "91.7",
+        "reading 0.2 s",
+        "fewshot export my_model",
+        "About 9 of 10 right",
+    ):
         assert part in page
     assert page.count("<img") == 12 + 2  # the support set, and one confused pair
-    assert "<b>cat</b> as <b>dog</b>, 1 time<" in page
+    assert "<b>cat</b> as <b>dog</b>, 1 picture<" in page
 
 
 def test_what_was_not_measured_is_left_out(report: Report) -> None:

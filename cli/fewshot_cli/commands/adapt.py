@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fewshot_cli import adapt_onnx
-from fewshot_cli.adapted import calibration, comparison, recognized, record, record_of_numbers
+from fewshot_cli.adapted import details, recognized, record, record_of_numbers
 from fewshot_cli.group import app
 from fewshot_cli.options import INIT_HELP, LEARNING, RUNNING, WRITING, Json, Labels, Seed, Trainable, options
 from fewshot_cli.output import emit_json, say
 from fewshot_cli.watching import cross_validated, warn, watched
+from fewshot_sdk.config.verdict import verdict_of
 from fewshot_sdk.errors import ConfigError, MissingExtra
 from fewshot_sdk.storage.files import check_free, write_folder
 
@@ -106,6 +107,9 @@ class AdaptOptions:
         typer.Option(help="onnx needs no PyTorch; see `fewshot export-learner`.", rich_help_panel=RUNNING),
     ] = "torch"
     seed: Seed = 0
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print all that was compared and measured.", rich_help_panel=RUNNING)
+    ] = False
 
     @property
     def start(self) -> str:
@@ -131,6 +135,7 @@ def adapt(given: AdaptOptions) -> None:
             or any(value is not None for value in others)
             or given.label_from != "folder"
             or not given.keep_pictures
+            or given.verbose
         ):
             raise typer.BadParameter(
                 "--engine onnx supports only Reptile's steps on class folders; of the optional options it takes "
@@ -191,9 +196,10 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
         page = report_of(made, warnings, given.output, time.perf_counter() - began, base)
         files["report.html"] = page.encode()
     write_folder(given.output, files)
-    if len(made.outcomes) > 1:
-        say(comparison(made.outcomes))
+    say(str(verdict_of(config.calibration, len(config.labels), n)))
     say(made.reason)
+    if given.verbose:
+        say(details(made, right))
     result = record(made, right, warnings, given.output)
     if delta:
         from fewshot_sdk.artifacts.opening import load_classifier
@@ -203,24 +209,16 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
         result["delta"] = {"precision": given.delta, "bytes": size, "support_accuracy": again / n if n else None}
     if given.json:
         emit_json(result)
-    if config.calibration:
-        say(calibration(config.calibration, config.threshold))
-    say(
-        f"adapted {config.initialization.name} to {len(classifier.labels)} classes by {config.method}"
-        + (f", {config.adaptation.steps} steps" if config.method == "reptile" else "")
-        + (f"; it recognizes {right} of its {n} support pictures" if n else "")
-    )
     if delta:
         say(
             f"stored as its {given.delta} delta from {config.initialization.name}, {size / 1000:,.0f} kB; "
             f"restored from it, the classifier recognizes {again} of its {n} support pictures"
         )
-    if "report.html" in files:
-        say(f"for details see {given.output / 'report.html'}")
-    else:
+    if "report.html" not in files:
         say("no report.html, because it would contain the pictures")
     folder, file = shlex.quote(str(given.output)), shlex.quote(f"{given.output}.onnx")
-    say(f"wrote {given.output}; next: fewshot export {folder}{base} --output {file}")
+    more = f" (details: {given.output / 'report.html'})" if "report.html" in files else ""
+    say(f"wrote {given.output}{more}; next: fewshot export {folder}{base} --output {file}")
 
 
 def _adapted(given: AdaptOptions, inits: Inits) -> tuple[Adaptation, tuple[Finding, ...]]:
@@ -274,7 +272,7 @@ def _to_numbers(given: AdaptOptions, init: NumberInitialization) -> None:
     from fewshot_sdk.adaptation.regressor import adapt_regressor, drawn
 
     others = (given.method not in (None, "reptile"), given.reject_rate is not None, given.extend, given.delta)
-    if any(others) or given.label_from != "folder" or not given.keep_pictures:
+    if any(others) or given.label_from != "folder" or not given.keep_pictures or given.verbose:
         raise ConfigError(
             f"{init.recipe.preset} is for numbers: adapt takes only --steps and --seed with it; leave out other options"
         )

@@ -1,0 +1,73 @@
+"""How accuracy grows with the number of pictures of each class, from the features that cross-validation has."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from fewshot_sdk.adaptation.calibration import Ints
+from fewshot_sdk.adaptation.cross_validation import (
+    Features,
+    Outcome,
+    Split,
+    folds_and_repeats,
+    predict_held_out,
+    stratified_splits,
+)
+from fewshot_sdk.adaptation.methods import Adapter
+from fewshot_sdk.config.records import CurvePoint
+from fewshot_sdk.engine.processors import side_by_side
+from fewshot_sdk.intervals import interval_of_share
+
+SHOTS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
+MANY, FEW_FOLDS = 100, 2  # of more than so many pictures, only so many folds are used: it takes a fifth of the time
+
+
+def learning_curve(outcome: Outcome, seed: int) -> tuple[CurvePoint, ...]:
+    """Accuracy after adapting to fewer pictures of each class, then to all outside the fold; empty if it is expensive.
+
+    Each training fold is thinned to `shots` pictures of each class, or all of a class that has fewer, and a new head is
+    made from their cached features. Each point's accuracy is the outcome's minus the mean loss against all pictures
+    of the fold, on the same held-out pictures. It is expensive, and left out, where the network has to run again:
+    for gradient steps, and for features that depend on the batch.
+    """
+    candidate, strategy = outcome.candidate, outcome.strategy
+    features, support = candidate.features, candidate.support
+    if features is None or strategy.method == "reptile":
+        return ()
+    targets, n_way = support.targets, len(support.labels)
+    folds, _ = folds_and_repeats(targets, 1)
+    splits = stratified_splits(targets, folds, 1, seed)[: folds if len(targets) <= MANY else FEW_FOLDS]
+    full = max(1, round(len(splits[0].train) / n_way))
+    shots = [k for k in SHOTS if k <= 0.8 * full]
+
+    def right(split: Split, of: Features, cores: int) -> Ints:
+        adapter = Adapter(candidate.init, n_way)  # one for each thread
+        ((_, logits, _),) = predict_held_out(adapter, support, split, [strategy], seed, of, cores)
+        found: Ints = (logits.argmax(1) == targets[split.held_out]).astype(np.int64)
+        return found
+
+    rng = np.random.default_rng((seed, 3))
+    thinned = [_thinned(split, targets, k, rng) for k in shots for split in splits]
+    answers = list(side_by_side([partial(right, split, features) for split in thinned]))
+    held, n = outcome.held_out, sum(len(split.held_out) for split in splits)
+    whole = (held.logits[:n].argmax(1) == held.targets[:n]).mean()  # of the same folds, which come first
+    best, pictures = outcome.trial.accuracy, len(np.unique(held.rows))
+    losses = [
+        whole - np.concatenate(answers[i * len(splits) : (i + 1) * len(splits)]).mean() for i in range(len(shots))
+    ]
+    points = [_point(k, best - loss, pictures) for k, loss in zip(shots, losses, strict=True)]
+    return (*points, _point(full, best, pictures))
+
+
+def _thinned(split: Split, targets: Ints, shots: int, rng: np.random.Generator) -> Split:
+    """The split with at most `shots` pictures of each class to learn from."""
+    rows = [rng.permutation(split.train[targets[split.train] == label])[:shots] for label in np.unique(targets)]
+    return Split(fold=split.fold, train=np.sort(np.concatenate(rows)), held_out=split.held_out)
+
+
+def _point(shots: int, accuracy: float, pictures: int) -> CurvePoint:
+    share = min(1.0, max(0.0, float(accuracy)))
+    low, high = interval_of_share(share, pictures)
+    return CurvePoint(shots=shots, accuracy=share, low=low, high=high)
