@@ -39,12 +39,14 @@ class BackboneSettings(Config):
     most similar network.
     many_threads: whether pre-training is faster with a second thread, which it is not for small networks.
     comes_trained: whether its weights come trained, from another library.
+    has_positions: whether the features are sums over the positions of a picture, of which `nets.heat_maps` makes maps.
     """
 
     kind: str
     sharpness: ClassVar[float] = 1.0
     many_threads: ClassVar[bool] = False
     comes_trained: ClassVar[bool] = False
+    has_positions: ClassVar[bool] = False
 
     @abstractmethod
     def described(self) -> str:
@@ -104,6 +106,7 @@ class Conv4(BackboneSettings):
     filters: Annotated[int, Field(ge=1, le=4096)] = 64
     downsample: Literal["stride", "pool"] = "stride"
     norm_epsilon: Positive = 1e-3
+    has_positions: ClassVar[bool] = True
     # absent from files written before this field existed
     norm: Annotated[Norm, Field(exclude_if=lambda norm: norm == "batch")] = "batch"
 
@@ -163,6 +166,7 @@ class Residual(BackboneSettings):
     summary: Annotated[Literal["mean", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = "mean"
     sharpness: ClassVar[float] = 25.0
     many_threads: ClassVar[bool] = True
+    has_positions: ClassVar[bool] = True
 
     def described(self) -> str:
         """The backbone in words."""
@@ -208,6 +212,7 @@ class EfficientNet(BackboneSettings):
     )
     sharpness: ClassVar[float] = 25.0
     many_threads: ClassVar[bool] = True
+    has_positions: ClassVar[bool] = True
     comes_trained: ClassVar[bool] = True
     stem: ClassVar[int] = 32
     top: ClassVar[int] = 1280

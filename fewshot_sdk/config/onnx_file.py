@@ -14,6 +14,7 @@ FORMAT, LEARNER = "fewshot-sdk onnx 2", "fewshot-sdk learner 1"
 INPUT, PIXELS = "images", "pixels"  # the input: pictures of any size, or with --raw the network's floats
 FEATURES = "features"  # between a network's body and its head
 LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
+HEAT_MAP = "heat_map"  # one more output, with --heat-map
 
 
 class Parity(Config):

@@ -30,6 +30,7 @@ def features(
         x = g("Relu", g("Add", y, x))
         blocks.append(x)
     parts, widths = [g("GlobalAveragePool", x)], backbone.widths[-1:]
+    g.summarized += reversed(blocks[-2:] if backbone.summary == "statistics" else blocks[-1:])
     if backbone.summary == "statistics":
         parts, widths = [part for x in reversed(blocks[-2:]) for part in _statistics(g, x)], backbone.widths[-2:]
     even = [_normalized(g, g("Cast", g("Flatten", part), to=onnx.TensorProto.FLOAT)) for part in parts]
