@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Origin, Precision
 from fewshot_sdk.errors import ParamsMismatch
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.images.support import SupportSet
+from fewshot_sdk.nets.heat_maps import heat_maps
 from fewshot_sdk.nets.network import Network, build_network
 from fewshot_sdk.nets.params import Params, check_alike
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
@@ -23,7 +25,7 @@ from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, settings_of
 from fewshot_sdk.storage.deltas import STEP, check_base, difference, restored
 from fewshot_sdk.storage.tensors import from_safetensors, to_bytes, to_safetensors
 
-AT_ONCE = 256  # pictures in a batch: bounds the memory
+AT_ONCE, FEW = 256, 16  # pictures in a batch, where memory is kept for the layers too: bounds the memory
 SUMS = "class_sums.safetensors"
 
 
@@ -47,6 +49,11 @@ class Classifier:
         """The class names, in the order of the outputs."""
         return self.config.labels
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become the network's pixels."""
+        return self.config.preprocessing
+
     def network(self) -> Network:
         """The network in evaluation mode: uint8 (n, height, width, channels) -> logits (n, n_way)."""
         network = build_network(self.config.backbone, self.config.preprocessing, len(self.labels))
@@ -63,6 +70,17 @@ class Classifier:
             return []
         return to_predictions(*self.answers(np.stack(pixels)), self.labels)
 
+    def explain(self, pictures: Sequence[Picture]) -> list[NDArray[np.float32]]:
+        """The heat map (h, w) of each picture, a few pictures at a time: see `heat_maps`.
+
+        Raises ImageError as `predict` does, ConfigError for a network without maps.
+        """
+        found: list[NDArray[np.float32]] = []
+        for first in range(0, len(pictures), FEW):
+            pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures[first : first + FEW]]
+            found += list(self.heat_maps(np.stack(pixels)))
+        return found
+
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
         return self.answers(pixels)[0]
@@ -77,6 +95,22 @@ class Classifier:
         if self.config.least_logit is not None:
             known &= logits.max(1).values.numpy() >= self.config.least_logit
         return probabilities, known
+
+    def heat_maps(self, pixels: Pixels, classes: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """What each position adds to a class's logit, (n, h, w), see `nets.heat_maps`; pixels as for `probabilities`.
+
+        classes: the class of each picture; None: the most probable one. Raises ConfigError for a network without maps.
+        """
+        network = self.network()
+        images = torch.from_numpy(np.array(pixels))
+        targets = images.new_zeros(0) if classes is None else torch.tensor(classes, dtype=torch.int64)
+        found = [
+            heat_maps(
+                network, images[i : i + FEW], None if classes is None else targets[i : i + FEW], self.config.temperature
+            )[0]
+            for i in range(0, len(images), FEW)
+        ]
+        return torch.cat(found).numpy()
 
     def without_pictures(self) -> Classifier:
         """The same classifier without the pictures it was adapted to."""

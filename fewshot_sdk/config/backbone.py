@@ -27,6 +27,7 @@ class BackboneSettings(Config):
     most similar network.
     many_threads: whether pre-training is faster with a second thread, which it is not for small networks.
     comes_trained: whether its weights come trained, from another library.
+    has_positions: whether the features are sums over the positions of a picture, of which `nets.heat_maps` makes maps.
     views: what prototypes and probes learn from each picture of a support set; more than one only for networks that
     judge each picture alone. fits: ways to make pictures of other proportions fit that `auto` compares; empty: only the
     recipe's.
@@ -36,6 +37,7 @@ class BackboneSettings(Config):
     sharpness: ClassVar[float] = 1.0
     many_threads: ClassVar[bool] = False
     comes_trained: ClassVar[bool] = False
+    has_positions: ClassVar[bool] = False
     views: ClassVar[tuple[View, ...]] = ("whole",)
     fits: ClassVar[tuple[Fit, ...]] = ()
 

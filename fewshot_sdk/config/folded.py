@@ -23,6 +23,7 @@ class Residual(BackboneSettings):
     summary: Annotated[Literal["mean", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = "mean"
     sharpness: ClassVar[float] = 25.0
     many_threads: ClassVar[bool] = True
+    has_positions: ClassVar[bool] = True
 
     def described(self) -> str:
         """The backbone in words."""
@@ -68,6 +69,7 @@ class EfficientNet(BackboneSettings):
     )
     sharpness: ClassVar[float] = 160.0
     many_threads: ClassVar[bool] = True
+    has_positions: ClassVar[bool] = True
     comes_trained: ClassVar[bool] = True
     views: ClassVar[tuple[View, ...]] = ("whole", "mirrored")
     fits: ClassVar[tuple[Fit, ...]] = ("stretch", "crop")

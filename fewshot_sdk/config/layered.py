@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,7 @@ class Conv4(BackboneSettings):
     filters: Annotated[int, Field(ge=1, le=4096)] = 64
     downsample: Literal["stride", "pool"] = "stride"
     norm_epsilon: Positive = 1e-3
+    has_positions: ClassVar[bool] = True
     # absent from files written before this field existed
     norm: Annotated[Norm, Field(exclude_if=lambda norm: norm == "batch")] = "batch"
 

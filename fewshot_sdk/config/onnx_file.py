@@ -15,6 +15,7 @@ INPUT, PIXELS = "images", "pixels"  # the input: pictures of any size, or with -
 FEATURES = "features"  # between a network's body and its head
 LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
 LEAST_LOGIT = "least_logit"  # an input of the graph that serves many deltas
+HEAT_MAP = "heat_map"  # one more output, with --heat-map
 
 
 class Parity(Config):

@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from fewshot_sdk.runtime.predictor import Predictor, normalized
 
 TOLERANCE, MARGIN = 1e-4, 1e-3
 BATCHES = (1, 2, 7)
-RANDOM, RANDOM_LARGE, LARGE = 1000, 100, 50
+RANDOM, RANDOM_LARGE, LARGE, RANDOM_MAPS = 1000, 100, 50, 50
 Answers: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 ROUNDS = 15
@@ -69,6 +70,39 @@ def check_parity(
                 )
             worst = max(worst, float(difference.max()))
     return Parity(images=len(support), random_images=n_random, batches=BATCHES, max_difference=worst)
+
+
+def check_heat_maps(classifier: Classifier, maps: Answers, *, prepared: bool = False) -> None:
+    """Compare an export's heat maps with PyTorch's, on the support pictures and on random ones, in batches of 1 and 7.
+
+    maps: the export as a function from pictures, as in `check_parity`, to heat maps (n, h, w).
+    Raises ParityError, naming the picture, if a value differs by more than 1e-4 of the largest value (or of 1), unless
+    two classes are as probable.
+    """
+    preprocessing, support = classifier.config.preprocessing, classifier.support.images
+    groups = [
+        ("support picture", batch)
+        for batch in np.split(support, range(max(BATCHES), len(support), max(BATCHES)))
+        if len(batch)
+    ]
+    groups += [("random picture", pictures) for pictures, _ in made_up(preprocessing, RANDOM_MAPS)]
+    done: Counter[str] = Counter()
+    for name, pictures in groups:
+        pixels = np.stack([preprocess(picture, preprocessing) for picture in pictures])
+        with one_thread():
+            wanted, rows = classifier.heat_maps(pixels), np.sort(classifier.probabilities(pixels), 1)
+        clear = rows[:, -1] - rows[:, -2] > MARGIN
+        inputs = pixels if prepared else pictures
+        for found in (np.concatenate([maps(inputs[i : i + 1]) for i in range(len(inputs))]), maps(inputs)):
+            allowed = TOLERANCE * np.maximum(1, np.abs(wanted).max((1, 2)))
+            difference = np.abs(found - wanted).max((1, 2)) if found.shape == wanted.shape else np.inf * allowed
+            if (wrong := clear & ~(difference <= allowed)).any():
+                row = int(wrong.argmax())
+                raise ParityError(
+                    f"onnxruntime and PyTorch disagree on the heat map of {name} {done[name] + row}: a value "
+                    f"differs by {difference[row]:.2g}, allowed {allowed[row]:.0e}; no file was written"
+                )
+        done[name] += len(pictures)
 
 
 def _in_pytorch(classifier: Classifier, pixels: Sequence[Pixels]) -> list[NDArray[np.float32]]:

@@ -15,9 +15,10 @@ from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.onnx_file import FORMAT, METADATA_KEY, OnnxMetadata, Parity
 from fewshot_sdk.config.settings import Config
 from fewshot_sdk.errors import ConfigError, ParityError
-from fewshot_sdk.export.checks import Precision, Speed, check_parity, compare, in_int8
+from fewshot_sdk.export.checks import Precision, Speed, check_heat_maps, check_parity, compare, in_int8
 from fewshot_sdk.graphs.classifier import network_graph, with_head, with_preprocessing
 from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.nets.heat_maps import layer_shapes
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.storage.files import check_free_file, write_file
 from fewshot_sdk.tables import referred
@@ -50,11 +51,13 @@ class ExportSettings:
     precision: Precision = "fp32"
     raw: bool = False
     max_drop: float = MAX_DROP
+    heat_map: bool = False
 
 
 def export_onnx(
     classifier: Classifier, path: str | Path, *,
     opset: int = OPSET, precision: Precision = "fp32", raw: bool = False, max_drop: float = MAX_DROP,
+    heat_map: bool = False,
 ) -> Export:  # fmt: skip
     """Write a classifier as one ONNX file, kept only if onnxruntime agrees with PyTorch: see `checks.check_parity`.
 
@@ -63,10 +66,13 @@ def export_onnx(
     raw: the input is `pixels` instead, float32 (batch, channels, height, width), preprocessed and normalized.
     precision: `fp16` stores and computes 16 bits, `int8` 8, calibrated on the support set; such a file is kept only if
     the share of support pictures that fp32 gets right and it gets wrong is at most `max_drop`.
-    Raises ParityError if it is not kept, ConfigError for an opset outside 18 to 23 or for reduced precision without
-    support pictures, OutputExists if `path` exists, SaveError if the disk refuses.
+    heat_map: one more output, `heat_map` float32 (batch, h, w): what each position adds to the logit of `label`, above
+    the mean logit of all classes, at the classifier's temperature (see `nets.heat_maps`).
+    Raises ParityError if it is not kept, ConfigError for an opset outside 18 to 23, for reduced precision without
+    support pictures, or for a heat map of a network that has none, OutputExists if `path` exists, SaveError if the disk
+    refuses.
     """
-    settings = ExportSettings(opset=opset, precision=precision, raw=raw, max_drop=max_drop)
+    settings = ExportSettings(opset=opset, precision=precision, raw=raw, max_drop=max_drop, heat_map=heat_map)
     return write_onnx(classifier, Path(path), settings)
 
 
@@ -80,6 +86,7 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
         raise ConfigError(
             f"{precision} is checked on the support pictures, and this classifier has none; adapt again, or use fp32"
         )
+    shapes = layer_shapes(config.backbone, preprocessing) if settings.heat_map else ()
     exporter = BACKBONES[config.backbone.kind].exporter
     if precision != "fp32" and exporter:
         raise ConfigError(
@@ -110,18 +117,21 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
         sides = preprocessing.height, preprocessing.width
         body = cast("Exporter", referred(exporter))(classifier.network(), sides, opset)
 
+    calibration = {"temperature": config.temperature, "threshold": config.threshold}
+    least = config.least_logit
+
     def network(half: bool = False) -> onnx.ModelProto:
         if body is not None:
-            return with_head(
-                body, tensors, temperature=config.temperature, threshold=config.threshold,
-                least_logit=config.least_logit, opset=opset,
-            )  # fmt: skip
+            return with_head(body, tensors, opset=opset, least_logit=least, **calibration)
         return network_graph(
-            tensors, config.backbone, preprocessing, temperature=config.temperature, threshold=config.threshold,
-            least_logit=config.least_logit, half=half, opset=opset,
+            tensors, config.backbone, preprocessing, least_logit=least, half=half, opset=opset, heat_map_of=shapes,
+            **calibration,
         )  # fmt: skip
 
-    parity = check_parity(classifier, Predictor(serialized(network())).probabilities, prepared=raw)
+    predictor = Predictor(serialized(network()))
+    parity = check_parity(classifier, predictor.probabilities, prepared=raw)
+    if settings.heat_map:
+        check_heat_maps(classifier, predictor.heat_maps, prepared=raw)
     data = serialized(network(), parity=parity)
     speed = None
     if precision != "fp32":

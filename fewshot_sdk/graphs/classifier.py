@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import numpy as np
 import onnx
 
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
-from fewshot_sdk.config.onnx_file import FEATURES, INPUT, KNOWN, LABEL, LEAST_LOGIT, OUTPUT, PIXELS
+from fewshot_sdk.config.onnx_file import FEATURES, HEAT_MAP, INPUT, KNOWN, LABEL, LEAST_LOGIT, OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ExportError
+from fewshot_sdk.graphs.heat_maps import Shape, heat_map
 from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
 from fewshot_sdk.graphs.preprocessing import network_pixels
 from fewshot_sdk.graphs.weights import Tensor, Tensors, folded
+from fewshot_sdk.images.grids import common_sides
 from fewshot_sdk.tables import referred
 
 
@@ -36,6 +39,7 @@ def network_graph(
     tensors: Tensors | None, backbone: Backbone, preprocessing: Preprocessing, *,
     temperature: float = 1.0, threshold: float = 0.0, least_logit: float | None = None, half: bool = False,
     opset: int = OPSET,
+    heat_map_of: Sequence[Shape] = (),
 ) -> onnx.ModelProto:  # fmt: skip
     """The graph from `pixels`, float32 (batch, channels, height, width), to label, probabilities and known.
 
@@ -43,6 +47,8 @@ def network_graph(
     are inputs of the graph, by these names, so that one graph serves all classifiers with any number of classes; then
     `least_logit` is an input, too, divided by the temperature like the head.
     threshold, least_logit: see `ClassifierConfig`. half: the network stores and computes 16-bit numbers.
+    heat_map_of: the shapes of the layers that the features summarize, for one more output, `heat_map`, float32
+    (batch, h, w), see `graphs.heat_maps`; only with tensors, and for networks whose features are sums over positions.
     """
     if not (reference := BACKBONES[backbone.kind].graph):
         raise ExportError(f"a {backbone.kind} network has no ONNX graph of its own; export its classifiers instead")
@@ -64,10 +70,14 @@ def network_graph(
     if held is None:
         given.append(value(LEAST_LOGIT, np.float32))
         least = LEAST_LOGIT
-    _add_outputs(g, g("Flatten", x), head, temperature, threshold, least, half)
+    outputs = _outputs("n_way" if tensors is None else len(tensors["head.bias"]))
+    label = _add_outputs(g, g("Flatten", x), head, temperature, threshold, least, half)
+    if heat_map_of and tensors is not None:
+        mean = tensors["head.weight"].mean(0)
+        g.output(heat_map(g, g.summarized, heat_map_of, label, head[0], mean, backbone, temperature), HEAT_MAP)
+        outputs.append(value(HEAT_MAP, np.float32, "batch", *common_sides([(h, w) for _, h, w in heat_map_of])))
     pixels = value(PIXELS, np.float32, "batch", preprocessing.channels, preprocessing.height, preprocessing.width)
-    n_way = "n_way" if tensors is None else len(tensors["head.bias"])
-    return g.model([pixels, *given], _outputs(n_way), opset=opset)
+    return g.model([pixels, *given], outputs, opset=opset)
 
 
 def with_head(
@@ -97,20 +107,22 @@ def _add_outputs(
     threshold: float,
     least_logit: str | None,
     half: bool = False,
-) -> None:
-    """Add the nodes from features, (n, n_features), to the outputs of the graph."""
+) -> str:
+    """Add the nodes from features, (n, n_features), to the outputs of the graph; the name of the labels' node."""
     logits = g("Gemm", x, *head, transB=1, alpha=1 / temperature, beta=1 / temperature)
     if half:
         logits = g("Cast", logits, to=onnx.TensorProto.FLOAT)
     rows = g("Softmax", logits, axis=1)
     best = g("ReduceMax", rows, g.integers(1), keepdims=0)
-    g.output(g("ArgMax", rows, axis=1, keepdims=0), LABEL)
+    label = g("ArgMax", rows, axis=1, keepdims=0)
+    g.output(label, LABEL)
     g.output(rows, OUTPUT)
     known = g("GreaterOrEqual", best, g.scalar(threshold))
     if least_logit is not None:
         high = g("GreaterOrEqual", g("ReduceMax", logits, g.integers(1), keepdims=0), least_logit)
         known = g("And", known, high)
     g.output(known, KNOWN)
+    return label
 
 
 def _outputs(n_way: int | str) -> list[onnx.ValueInfoProto]:

@@ -23,4 +23,5 @@ def features(
         if backbone.downsample == "pool":
             x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
         sizes = [-(-size // 2) for size in sizes]
+    g.summarized.append(x)
     return x

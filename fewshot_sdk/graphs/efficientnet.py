@@ -41,7 +41,9 @@ def features(
     if backbone.summary == "statistics":
         widths = [*(stage.width for stage in backbone.stages), backbone.top][-backbone.summarized :]
         last = [*outputs, x][-backbone.summarized :]
+        g.summarized += reversed(last)
         return even(g, statistics(g, last), [width for width in reversed(widths) for _ in range(2)], kind)
+    g.summarized.append(x)
     mean = g("GlobalAveragePool", x)
     if backbone.summary == "roots":
         mean = g("Sqrt", g("Add", mean, g.constant(1e-6, kind)))

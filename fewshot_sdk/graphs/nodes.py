@@ -20,9 +20,11 @@ class Nodes:
     """A graph under construction: calling it adds an operator and returns the name of its result.
 
     outer: the graph of which this one is a loop body; the body can use its names.
+    summarized: the layers that a network's features summarize over positions, in the features' order, for heat maps.
     """
 
     def __init__(self, outer: Nodes | None = None) -> None:
+        self.summarized: list[str] = []
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[str] = []
         self._constants: dict[tuple[object, ...], onnx.TensorProto] = {} if outer is None else outer._constants

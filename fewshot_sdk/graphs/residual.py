@@ -29,6 +29,7 @@ def features(
             x = convolution(x, f"{block}.shortcut", stride, padding=0)
         x = g("Relu", g("Add", y, x))
         blocks.append(x)
+    g.summarized += reversed(blocks[-2:] if backbone.summary == "statistics" else blocks[-1:])
     if backbone.summary == "statistics":
         widths = [width for width in reversed(backbone.widths[-2:]) for _ in range(2)]
         return even(g, statistics(g, blocks[-2:]), widths, kind)

@@ -105,6 +105,19 @@ def resize(image: Image.Image, settings: Preprocessing) -> Pixels:
     return np.asarray(image, dtype=np.uint8).reshape(settings.height, settings.width, settings.channels)
 
 
+def seen_box(size: tuple[int, int], settings: Preprocessing) -> tuple[int, int, int, int]:
+    """The part of a picture of this width and height that the network sees, as left, top, right, bottom.
+
+    Where white is added around it, the box is larger than the picture.
+    """
+    wanted = (settings.width, settings.height)
+    if settings.fit == "crop" or settings.kept < 1:
+        return _middle(size, wanted if settings.fit == "crop" else size, settings.kept)
+    width, height = size if settings.fit == "stretch" else _padded(size, wanted)
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    return -left, -top, width - left, height - top
+
+
 def _from_array(array: Pixels) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
@@ -141,11 +154,15 @@ def _middle(found: tuple[int, int], wanted: tuple[int, int], kept: float) -> tup
 
 def _pad(image: Image.Image, wanted: tuple[int, int]) -> Image.Image:
     """The image on the smallest white canvas of the wanted proportions, centred."""
-    width, height = image.size
-    full_width = max(width, round(height * wanted[0] / wanted[1]))
-    full_height = max(height, round(width * wanted[1] / wanted[0]))
+    (width, height), (full_width, full_height) = image.size, _padded(image.size, wanted)
     if (full_width, full_height) == (width, height):
         return image
     canvas = Image.new(image.mode, (full_width, full_height), "white")
     canvas.paste(image, ((full_width - width) // 2, (full_height - height) // 2))
     return canvas
+
+
+def _padded(found: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the smallest canvas of the wanted proportions."""
+    width, height = found
+    return max(width, round(height * wanted[0] / wanted[1])), max(height, round(width * wanted[1] / wanted[0]))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fewshot_sdk.config.backbones import EfficientNet
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.nets.summaries import EvenLength, Statistics, Summarized
+from fewshot_sdk.nets.summaries import ROOT_FLOOR, EvenLength, Statistics, Summarized
 
 
 class Convolution(nn.Module):
@@ -78,7 +78,7 @@ class Roots(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, n_features)."""
-        return (input + 1e-6).sqrt()
+        return (input + ROOT_FLOOR).sqrt()
 
 
 def layers(

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SHORTEST = 1e-12  # the least length that features are divided by
+ROOT_FLOOR = 1e-6
+
 
 class Summarized(nn.Module):
     """A layer whose output a summary can use: `Network` keeps it."""

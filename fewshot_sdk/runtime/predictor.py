@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fewshot_sdk.config.onnx_file import (
     FORMAT,
+    HEAT_MAP,
     INPUT,
     KNOWN,
     LABEL,
@@ -37,7 +38,8 @@ class Predictor:
 
     def __init__(self, model: Model, *, threads: int = 1) -> None:
         file = opened(model, threads)
-        self._session, name, stored = file.session, file.name, file.metadata
+        self._session, self._name, stored = file.session, file.name, file.metadata
+        name = self._name
         if stored is None:
             raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export`: it names no labels")
         if file.format == LEARNER:
@@ -75,6 +77,11 @@ class Predictor:
         """The class names, in the order of the outputs."""
         return self.metadata.labels
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become the network's pixels."""
+        return self.metadata.preprocessing
+
     def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
         """The prediction for each picture (a path, the bytes of a file, a Pillow image, an array).
 
@@ -83,6 +90,13 @@ class Predictor:
         found: list[Prediction] = []
         for batch in self._batches(pictures):
             found += to_predictions(*self.answers(batch), self.labels)
+        return found
+
+    def explain(self, pictures: Sequence[Picture]) -> list[NDArray[np.float32]]:
+        """The heat map (h, w) of each picture: see `heat_maps`. Raises ImageError as `predict` does."""
+        found: list[NDArray[np.float32]] = []
+        for batch in self._batches(pictures):
+            found += list(self.heat_maps(batch))
         return found
 
     def probabilities(self, pictures: Pixels) -> NDArray[np.float32]:
@@ -96,22 +110,37 @@ class Predictor:
         it takes the result of `images.preprocess`.
         Raises ImageError for another dtype or shape.
         """
+        probabilities, known = self._run(pictures, OUTPUT, KNOWN)
+        return probabilities.astype(np.float32, copy=False), known.astype(np.bool_, copy=False)
+
+    def heat_maps(self, pictures: Pixels) -> NDArray[np.float32]:
+        """What each position adds to the logit of a picture's most probable label, (n, h, w); above 0: for it.
+
+        Their sum is the logit without its bias, above the mean of all labels. pictures: as for `probabilities`.
+        Raises BundleError for a file exported without --heat-map.
+        """
+        if HEAT_MAP not in (output.name for output in self._session.get_outputs()):
+            raise BundleError(f"{self._name} has no heat map; make it anew with fewshot export --heat-map")
+        (maps,) = self._run(pictures, HEAT_MAP)
+        return maps.astype(np.float32, copy=False)
+
+    def _run(self, pictures: Pixels, *outputs: str) -> list[NDArray[Any]]:
+        """Outputs of the graph for pictures of one size, a few at a time, which bounds the memory."""
         size, shape = self.metadata.preprocessing, pictures.shape
         fits = shape[1:] == (size.height, size.width, size.channels) if self.metadata.raw else shape[3:] in ((1,), (3,))
         if pictures.dtype != np.uint8 or not fits or 0 in shape:
             expected = f"{size.height}, {size.width}, {size.channels}" if self.metadata.raw else "height, width, 3"
             raise ImageError(f"pictures: expected uint8 (n, {expected}), found {pictures.dtype} {list(shape)}")
-        batch = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))  # bounds the memory of a run
-        parts = [self._run(pictures[i : i + batch]) for i in range(0, len(pictures), batch)]
-        return np.concatenate([rows for rows, _ in parts]), np.concatenate([known for _, known in parts])
+        batch = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))
+        parts = [self._batch(pictures[i : i + batch], outputs) for i in range(0, len(pictures), batch)]
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
-    def _run(self, pictures: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _batch(self, pictures: Pixels, outputs: Sequence[str]) -> list[NDArray[Any]]:
         if self.metadata.raw:
             feed: dict[str, NDArray[Any]] = {PIXELS: normalized(pictures, self.metadata.preprocessing)}
         else:
             feed = {INPUT: np.broadcast_to(pictures, (*pictures.shape[:3], 3))}
-        rows, known = self._session.run([OUTPUT, KNOWN], feed)
-        return np.asarray(rows, np.float32), np.asarray(known, np.bool_)
+        return [np.asarray(found) for found in self._session.run(list(outputs), feed)]
 
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
         """The pictures as arrays, neighbours of one size stacked, up to 64 pictures or half a megapixel."""

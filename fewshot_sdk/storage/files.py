@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -89,6 +89,23 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
     check_free(folder)
     with beside(folder) as draft:
         fill(draft, contents)
+        if folder.is_dir():
+            folder.rmdir()
+        draft.rename(folder)
+    return folder
+
+
+def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> Path:
+    """Write files by name, as they come, as a new folder without a manifest, durably and atomically.
+
+    Raises as `write_folder` does.
+    """
+    check_free(folder)
+    with beside(folder) as draft:
+        for name, data in files:
+            write_durably(draft / name, data)
+        sync_folder(draft)
+        draft.chmod(0o755)
         if folder.is_dir():
             folder.rmdir()
         draft.rename(folder)

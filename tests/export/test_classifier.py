@@ -377,3 +377,87 @@ def test_an_array_of_another_shape_or_dtype_is_refused(exported: Path, pictures:
 def test_a_bad_picture_is_named(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"nowhere\.png"):
         Predictor(exported).predict([tmp_path / "nowhere.png"])
+
+
+MAPPED: dict[str, tuple[Backbone, Method]] = {
+    "conv4": (Conv4(filters=8), "reptile"),
+    "conv4 pool": (Conv4(filters=8, downsample="pool", norm="group"), "prototypes"),
+    "residual mean": (Residual(widths=(8, 12)), "reptile"),
+    "residual statistics": (Residual(widths=(8, 12, 16)), "probe"),
+}
+
+
+@pytest.fixture
+def few_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "RANDOM", 20)
+
+
+@pytest.fixture(scope="module", params=MAPPED)
+def with_map(
+    request: pytest.FixtureRequest, init: Initialization, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Classifier, Path]:
+    backbone, method = MAPPED[request.param]
+    folder = tmp_path_factory.mktemp("mapped")
+    preprocessing = init.recipe.preprocessing.replace(height=40, width=56)
+    start = fresh(tiny_recipe(backbone=backbone, preprocessing=preprocessing), 0, init.provenance)
+    classifier = adapt(start, draw_folder(folder / "in"), method=method)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "RANDOM", 20)
+        return classifier, export_onnx(classifier, folder / "m.onnx", heat_map=True).path
+
+
+@pytest.mark.usefixtures("few_random")
+def test_an_export_with_a_heat_map_gives_that_of_pytorch_and_the_same_answers(
+    with_map: tuple[Classifier, Path], tmp_path: Path
+) -> None:
+    classifier, path = with_map
+    predictor, pixels = Predictor(path), classifier.support.images
+    maps = classifier.heat_maps(pixels)
+    assert np.abs(maps).max() > 0.01
+    np.testing.assert_allclose(predictor.heat_maps(pixels), maps, atol=1e-4 * np.abs(maps).max())
+    plain = Predictor(export_onnx(classifier, tmp_path / "plain.onnx").path)
+    np.testing.assert_array_equal(predictor.probabilities(pixels), plain.probabilities(pixels))
+
+
+@pytest.mark.usefixtures("few_random")
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_in_lower_precision_a_heat_map_is_nearly_the_same(
+    with_map: tuple[Classifier, Path], tmp_path: Path, precision: Precision
+) -> None:
+    classifier, path = with_map
+    small = export_onnx(classifier, tmp_path / "m.onnx", precision=precision, max_drop=1, heat_map=True).path
+    pixels = classifier.support.images
+    found, wanted = Predictor(small).heat_maps(pixels), Predictor(path).heat_maps(pixels)
+    same = Predictor(small).probabilities(pixels).argmax(1) == Predictor(path).probabilities(pixels).argmax(1)
+    assert same.mean() > 0.8
+    assert np.abs(found - wanted)[same].max() < 0.1 * np.abs(wanted).max()
+
+
+@pytest.mark.usefixtures("few_random")
+def test_a_raw_export_has_a_heat_map_too(with_map: tuple[Classifier, Path], tmp_path: Path) -> None:
+    classifier, path = with_map
+    raw = Predictor(export_onnx(classifier, tmp_path / "raw.onnx", raw=True, heat_map=True).path)
+    pixels = classifier.support.images
+    np.testing.assert_allclose(raw.heat_maps(pixels), Predictor(path).heat_maps(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_without_a_heat_map_says_how_to_get_one(exported: Path) -> None:
+    with pytest.raises(BundleError, match=r"model.onnx has no heat map; .* fewshot export --heat-map"):
+        Predictor(exported).heat_maps(np.zeros((1, 16, 16, 3), np.uint8))
+
+
+def test_a_heat_map_that_differs_from_pytorchs_is_not_kept(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Predictor.heat_maps
+    monkeypatch.setattr(Predictor, "heat_maps", lambda self, pictures: right(self, pictures) + np.float32(0.01))
+    with pytest.raises(ParityError, match=r"heat map of support picture 0: a value differs by 0\.01"):
+        export_onnx(classifier, tmp_path / "m.onnx", heat_map=True)
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_fully_connected_network_is_not_exported_with_a_heat_map(init: Initialization, tmp_path: Path) -> None:
+    start = fresh(tiny_recipe(backbone=Mlp(widths=(8,))), 0, init.provenance)
+    mlp = adapt(start, draw_folder(tmp_path / "in"), method="prototypes")
+    with pytest.raises(ConfigError, match="mlp network has no heat map"):
+        export_onnx(mlp, tmp_path / "m.onnx", heat_map=True)

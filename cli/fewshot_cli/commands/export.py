@@ -51,6 +51,13 @@ class ExportOptions:
             rich_help_panel=WRITING,
         ),
     ] = False  # fmt: skip
+    heat_map: Annotated[
+        bool,
+        typer.Option(
+            "--heat-map", help="Add the output heat_map: what speaks for the label, and where; see predict --explain.",
+            rich_help_panel=WRITING,
+        ),
+    ] = False  # fmt: skip
     opset: Annotated[
         int, typer.Option(min=18, max=23, help="Version of the ONNX operators.", rich_help_panel=WRITING)
     ] = 20
@@ -88,7 +95,9 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = given.output or Path(folder) / "model.onnx"
         limit = MAX_DROP if given.max_drop is None else given.max_drop
-        settings = ExportSettings(opset=given.opset, precision=given.precision, raw=given.raw, max_drop=limit)
+        settings = ExportSettings(
+            opset=given.opset, precision=given.precision, raw=given.raw, max_drop=limit, heat_map=given.heat_map
+        )
         made = write(classifier, path, settings)
         if given.bundle is not None:
             from fewshot_sdk.web.pages import deployment
@@ -120,7 +129,14 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
 def _regressor(regressor: Regressor, given: ExportOptions) -> None:
     """Write the ONNX file of a regressor and report how it compares with PyTorch."""
     output = given.output
-    if output is None or given.base or given.raw or given.precision != "fp32" or given.max_drop is not None:
+    if (
+        output is None
+        or given.base
+        or given.raw
+        or given.heat_map
+        or given.precision != "fp32"
+        or given.max_drop is not None
+    ):
         raise ConfigError(f"{given.model} predicts numbers: export takes only --output, --opset and --json with it")
     from fewshot_sdk.export.regressor import export_regressor
 

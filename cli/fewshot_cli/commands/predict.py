@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Protocol, runtime_checkable
 
 import typer
 
+from fewshot_cli.explanations import explain as explain_pictures
 from fewshot_cli.group import app
 from fewshot_cli.options import Base, Json
-from fewshot_cli.output import emit, emit_json
-from fewshot_sdk.errors import SupportError
+from fewshot_cli.output import emit, emit_json, say
+from fewshot_sdk.errors import ConfigError, SupportError
+from fewshot_sdk.storage.files import check_free
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,10 +50,21 @@ def predict(
             metavar="IMAGE...",
         ),
     ],
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for each picture beside its heat map: where it speaks for its label, and against it. An "
+            ".onnx file needs `fewshot export --heat-map`.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     base: Base = None,
     json: Json = False,
 ) -> None:
     """Classify pictures, or predict numbers from numbers. An .onnx file needs no PyTorch."""
+    if explain is not None:
+        check_free(explain)
     if model.is_dir():
         from fewshot_sdk.artifacts.opening import open_model
 
@@ -60,16 +73,20 @@ def predict(
         from fewshot_sdk.runtime.opening import open_predictor
 
         opened = open_predictor(model)
-    if isinstance(opened, Curve):
+    if not isinstance(opened, Curve):
+        _of_pictures(opened, images, explain, json)
+    elif explain is None:
         _of_numbers(opened, model, images, json)
     else:
-        _of_pictures(opened, images, json)
+        raise ConfigError(f"{model} predicts numbers, and --explain is for pictures; leave it out")
 
 
-def _of_pictures(model: Classifier | Predictor, images: Sequence[Path], json: bool) -> None:
+def _of_pictures(model: Classifier | Predictor, images: Sequence[Path], folder: Path | None, json: bool) -> None:
     predictions = model.predict(images)
+    maps = [] if folder is None else explain_pictures(model, images, predictions, folder)
     if json:
-        emit_json([{"image": str(image), **asdict(found)} for image, found in zip(images, predictions, strict=True)])
+        rows = [{"image": str(image), **asdict(found)} for image, found in zip(images, predictions, strict=True)]
+        emit_json([{**row, "heat_map": str(file)} for row, file in zip(rows, maps, strict=True)] if maps else rows)
         return
     width = max(len(str(image)) for image in images)
     for image, found in zip(images, predictions, strict=True):
@@ -77,6 +94,8 @@ def _of_pictures(model: Classifier | Predictor, images: Sequence[Path], json: bo
             emit(f"{image!s:<{width}}  unknown (nearest: {found.nearest} {found.probability:.1%})")
         else:
             emit(f"{image!s:<{width}}  {found.label}  {found.probability:.1%}")
+    if folder is not None:
+        say(f"wrote {folder}: {len(maps)} picture{'' if len(maps) == 1 else 's'} beside a heat map")
 
 
 def _of_numbers(model: Curve, name: Path, arguments: Sequence[Path], json: bool) -> None:
