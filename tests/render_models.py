@@ -9,7 +9,7 @@ from fewshot_sdk.artifacts.initialization import (
 )
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.records import Provenance
-from fewshot_sdk.storage.cards import baselines_table, fits_table, layers, results_table, task_of
+from fewshot_sdk.storage.cards import baselines_table, fits_table, layers, results_table, task_of, use_of
 from fewshot_sdk.storage.plots import curve
 from fewshot_sdk.storage.replacement import replace_folder
 from fewshot_sdk.storage.repositories import bundled
@@ -53,8 +53,9 @@ def _pictures(name: str, init: Initialization) -> str:
     recipe = init.recipe
     ways = f"{recipe.meta.n_way} classes" if recipe.head == "dense" else "any number of classes"
     about = f"{recipe.data.name}, {ways}, {recipe.backbone.described()}"
-    tables = f"{results_table(init.evaluations)}\n{baselines_table(init.evaluations)}"
-    return f"## [{name}]({name}/README.md)\n{about}.\n\n{tables}"
+    use = use_of(recipe, init.provenance)
+    tables = f"{results_table(init.evaluations)}\n{baselines_table(init.evaluations)}" if init.evaluations else ""
+    return "\n\n".join(filter(None, (f"## [{name}]({name}/README.md)\n{about}.", use, tables))) + "\n" * (not tables)
 
 
 def _numbers(name: str, init: NumberInitialization) -> str:
@@ -76,7 +77,7 @@ def for_numbers() -> dict[str, NumberInitialization]:
 def results() -> str:
     """The text that docs/results.md must be."""
     models = for_pictures()
-    sections = [f"## {name}\n{_model(name, init)}" for name, init in models.items()]
+    sections = [f"## {name}\n{_model(name, init)}" for name, init in models.items() if init.evaluations]
     sections += [f"## {name}\n{_fits(name, init)}" for name, init in for_numbers().items()]
     tables = "\n\n".join(sections)
     drawn = [name for name in CURVES if name in models and models[name].metrics]

@@ -36,7 +36,7 @@ SLOW = (  # over 3 CPU seconds each, or similar to a quick one
     "adapt_command",
     "algorithms --algorithms reptile protonet --rounds 1 --steps",
     "honest_choice",
-    "inference --no-compile --preset photo",
+    "inference --no-compile --preset mini-imagenet-residual",
     "meta_training",
 )
 

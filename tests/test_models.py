@@ -6,6 +6,8 @@ import pytest
 
 from fewshot_sdk import load
 from fewshot_sdk.artifacts.opening import load_any
+from fewshot_sdk.config.datasets import DATASETS
+from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.storage.cards import results_table
 from fewshot_sdk.storage.repositories import bundled
 from tests.conftest import REPOSITORY
@@ -28,13 +30,15 @@ def test_a_bundled_initialization_loads_and_its_card_is_what_the_code_renders(na
     there = {file.name for file in folder.iterdir()}
     assert there - {"metrics.jsonl"} == NEEDED
     assert found.files() == {file: (folder / file).read_bytes() for file in there - {"manifest.json"}}
-    assert found.evaluations, "a card without results"
+    if isinstance(found.recipe, Recipe) and not DATASETS[found.recipe.data.name].closed:
+        assert found.evaluations, "a card without results"
     assert found.provenance.meta_steps_done == found.recipe.meta.meta_steps
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_bundled_initialization_is_small(name: str) -> None:
-    assert all(file.stat().st_size < 5_000_000 for file in MODELS[name].iterdir())
+    largest = 16_000_000 if name == "photo" else 5_000_000
+    assert all(file.stat().st_size < largest for file in MODELS[name].iterdir())
 
 
 def test_the_page_of_models_is_what_the_code_renders() -> None:

@@ -32,7 +32,8 @@ def test_its_top_level_is_exactly_the_two_packages(wheel: Path) -> None:
     templates = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "fewshot_sdk").rglob("*.j2")}
     assert {"fewshot_sdk/storage/templates/classifier.md.j2", "fewshot_sdk/web/assets/report.html.j2"} <= templates
     assert templates <= set(names)
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+    for licence in ("LICENSE", "NOTICE"):
+        assert any(name.endswith(f"licenses/{licence}") for name in names)
     assert {name for name in names if "test" in name} == {
         f"fewshot_sdk/testing/{n}.py" for n in ("__init__", "hub", "http", "protocol", "repositories")
     }  # for users' tests

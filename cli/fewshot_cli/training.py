@@ -28,8 +28,8 @@ class TrainingOptions:
     preset: Annotated[
         str,
         typer.Option(
-            help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way, omniglot-protonet; for "
-            "numbers: sine."
+            help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way, mini-imagenet-residual, "
+            "omniglot-protonet; for numbers: sine."
         ),
     ]
     backbone: Annotated[

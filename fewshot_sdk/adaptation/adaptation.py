@@ -22,6 +22,7 @@ from fewshot_sdk.adaptation.methods import Adapter, Strategy
 from fewshot_sdk.adaptation.rejection import calibrate
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.recipe import Preprocessing, Recipe
 from fewshot_sdk.config.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.engine.compiler import made_with
@@ -186,8 +187,15 @@ def made_for(recipe: Recipe) -> Method:
 
 
 def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
-    """The initializations for any number of classes; the others, for a fixed number, are the paper's experiments."""
-    return {name: init for name, init in inits.items() if init.recipe.head != "dense"}
+    """The initializations for any number of classes, and for any use.
+
+    The others are the paper's experiments, for a fixed number, and those trained on pictures for research only.
+    """
+    return {
+        name: init
+        for name, init in inits.items()
+        if init.recipe.head != "dense" and not DATASETS[init.recipe.data.name].research
+    }
 
 
 def strategies_of(

@@ -31,11 +31,12 @@ from fewshot_sdk.storage.bundles import (
     INITIALIZATION,
     REGRESSION,
     REGRESSOR,
+    WEIGHTS,
     Format,
     format_of,
     settings_of,
 )
-from fewshot_sdk.storage.files import read_folder
+from fewshot_sdk.storage.files import read_folder, sha256
 from fewshot_sdk.storage.repositories import Opened, bundled, open_named
 from fewshot_sdk.version import versions
 
@@ -136,7 +137,8 @@ def bundled_for(table: Path) -> NumberInitialization | None:
 def load_classifier(folder: str | Path, base: Base = None) -> Classifier:
     """The classifier in a folder, every file checked against its hash, every tensor by name.
 
-    base: for a `Delta`, its initialization, or a name for `load`; None looks up the name recorded in the delta.
+    base: for a `Delta`, its initialization, or a name for `load`; None looks up what the delta
+    records: the repository it is from, or the bundled one with that hash.
     Raises BundleError for a folder that holds no classifier or was changed, or a delta on another base, ParamsMismatch
     for a tensor that is missing, unexpected or of another shape.
     """
@@ -179,10 +181,22 @@ def _base(origin: Origin, where: Path, given: Base) -> Initialization:
         return given
     if given is not None:
         return load(given)
+    wanted = origin.source or _name_of(origin)
     try:
-        return load(origin.source or origin.name)
+        return load(wanted)
     except BundleError:
         raise BundleError(
             f"{where} is a delta on {origin.name} (sha256 {origin.sha256[:16]}...), which is neither bundled nor "
             "on the Hub; name its folder with --base, or with --init to extend the delta"
         ) from None
+
+
+def _name_of(origin: Origin) -> str:
+    """The name under which an initialization is bundled now, found by its hash: it may have had another name once."""
+    folders = bundled()
+    own = {origin.name: folders[origin.name]} if origin.name in folders else {}
+    for name, folder in {**own, **folders}.items():
+        files = read_folder(folder)
+        if sha256(b"".join(files.get(file, b"") for file in WEIGHTS)) == origin.sha256:
+            return name
+    return origin.name

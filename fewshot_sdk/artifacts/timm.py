@@ -25,6 +25,7 @@ from fewshot_sdk.storage.tensors import from_safetensors
 
 TIMM = "timm:"  # the prefix of its models' names
 _WEIGHTS = "model.safetensors"
+_TEMPLATE = "mini-imagenet-residual"  # the preset of another pre-trained network, whose inner loops it uses
 _TOLERANCE = 1e-4
 
 
@@ -96,7 +97,7 @@ def pretrained(name: str) -> Pretrained:
     backbone = Timm(name=repository.architecture)
     theirs = _as_timm_makes_it(repository, from_safetensors(weights, str(path)))
     params = _checked(theirs, build_network(backbone, preprocessing, 2), f"{wanted.name}@{commit}")
-    recipe = preset("photo").replace(preset=name, data=DataSource(name="timm", split="pretrained"))
+    recipe = preset(_TEMPLATE).replace(preset=name, data=DataSource(name="timm", split="pretrained"))
     return Pretrained(
         recipe=recipe_for(recipe, backbone, preprocessing), params=params, source=f"{TIMM}{wanted.name}@{commit}"
     )
@@ -139,11 +140,11 @@ def _preprocessing(repository: _Repository) -> Preprocessing:
 
 
 def recipe_for(recipe: Recipe, backbone: Timm, preprocessing: Preprocessing) -> Recipe:
-    """The recipe with a timm model as its network, and the low inner rate of `photo`, since it is pre-trained."""
-    photo = preset("photo")
+    """The recipe with a timm model as its network, and a low inner rate, since it is pre-trained."""
+    template = preset(_TEMPLATE)
     return recipe.replace(
-        backbone=backbone, preprocessing=preprocessing, head="zero", pretraining=None, inner=photo.inner,
-        adaptation=photo.adaptation,
+        backbone=backbone, preprocessing=preprocessing, head="zero", pretraining=None, inner=template.inner,
+        adaptation=template.adaptation,
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ class BackboneRow:
     layers: the network up to the features, `nets.network.Layers`.
     graph: its ONNX nodes, `graphs.classifier.Features`; or exporter: another library's graph of its body,
     `export.classifier.Exporter`, which is exported as float32 only.
+    quantized: the operators of its graph that an int8 export computes in 8 bits; the others stay in float32.
     learner: its forward and backward pass as nodes, `graphs.learner.graph.NewForm`; empty: it has no learner.
     pretraining_start: initializes its weights in place, `meta.pretraining.Start`; pretraining_end: the weights that
     pre-training leaves, `meta.pretraining.End`; both empty: it cannot be pre-trained.
@@ -42,6 +43,7 @@ class BackboneRow:
     layers: str
     graph: str = ""
     exporter: str = ""
+    quantized: tuple[str, ...] = ("Conv", "MaxPool", "Relu", "Add", "GlobalAveragePool", "Gemm")
     learner: str = ""
     pretraining_start: str = ""
     pretraining_end: str = ""
@@ -76,6 +78,7 @@ BACKBONES: dict[str, BackboneRow] = {
         settings=EfficientNet,
         layers="fewshot_sdk.nets.efficientnet:layers",
         graph="fewshot_sdk.graphs.efficientnet:features",
+        quantized=("Conv", "Clip", "Add"),  # the summary and the head are little work, and lose most
     ),
     "timm": BackboneRow(
         settings=Timm, layers="fewshot_sdk.nets.timm:layers", exporter="fewshot_sdk.export.timm:timm_features"

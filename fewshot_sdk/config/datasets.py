@@ -18,6 +18,7 @@ class DatasetRow:
     splits: the names of its splits into parts, the default first. parts: the parts that have classes.
     read: the function, as `module:name`, a `data.opening.Reader`; or closed: why it cannot be opened.
     about: what it is, by whom, and under which licence. suits: what an initialization trained on it is good for.
+    research: whether its pictures, and what was trained on them here, are for research only.
     """
 
     splits: tuple[str, ...]
@@ -26,6 +27,7 @@ class DatasetRow:
     parts: tuple[Part, ...] = ("train", "test")
     read: str = ""
     closed: str = ""
+    research: bool = False
 
 
 _DRAWN = "expect it to tell apart things drawn in dark strokes on a light ground,\nnot colour photographs"
@@ -43,12 +45,21 @@ DATASETS: dict[str, DatasetRow] = {
         read="fewshot_sdk.data.mini_imagenet:read",
         about="mini-ImageNet (Vinyals et al. 2016; photographs from ImageNet, for research)",
         suits="expect it to tell apart small photographs of single things, and not well:\nsee the results",
+        research=True,
     ),
     "glyphs": DatasetRow(
         splits=("seeded",),
         read="fewshot_sdk.data.glyphs:read",
         about="procedural glyphs, drawn by the library itself",
         suits=_DRAWN,
+    ),
+    "imagenet": DatasetRow(
+        splits=("pretrained",),
+        closed="ImageNet is not available; name other data (--data), or, to train on from published weights, give "
+        "`train_to_folder` a recipe on other data and the weights",
+        about="ImageNet-1k (Russakovsky et al. 2015), on which its weights were trained by their authors",
+        suits="expect it to tell apart photographs of things as people take them;\nfewer pictures suffice the more a "
+        "class looks like one of the 1,000 kinds of things there",
     ),
     "timm": DatasetRow(
         splits=("pretrained",),

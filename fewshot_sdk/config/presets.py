@@ -6,6 +6,7 @@ from fewshot_sdk.algorithms import ALGORITHMS, Outer, Part, first_order, known, 
 from fewshot_sdk.config.recipe import (
     Conv4,
     DataSource,
+    EfficientNet,
     InnerLoop,
     MetaLoop,
     Preprocessing,
@@ -66,10 +67,25 @@ PRESETS: dict[str, Recipe] = {
         adaptation=InnerLoop(learning_rate=1e-3, batch_size=15, steps=50, loss_divisor=10),
         meta=MetaLoop(meta_steps=100_000, tasks_per_step=5, n_way=5, k_shot=15),
     ),
-    # Our own, for photographs: supervised pre-training, then Reptile at a low rate. Mean and standard deviation are
-    # those of the training classes' pixels.
+    # Our own, for photographs: published weights, see `fewshot_sdk.artifacts.efficientnet`, and no outer step yet.
+    # Adaptation moves the head alone. On photographs, textures and drawings of 30 other classes (5 of each, 10 splits
+    # of four sets) 20 steps gave 78.7, 80.4, 81.2 and 80.2 % at rates of 0.001, 0.003, 0.01 and 0.03, a probe 81.6 %.
     "photo": Recipe(
         preset="photo",
+        data=DataSource(name="imagenet", split="pretrained"),
+        preprocessing=Preprocessing(
+            height=224, width=224, channels=3, resize="bicubic", fit="stretch", mean=(0.5,), std=(0.5,)
+        ),
+        backbone=EfficientNet(),
+        head="zero",
+        inner=InnerLoop(optimizer="sgd", learning_rate=1e-3, batch_size=25, steps=5),
+        adaptation=InnerLoop(optimizer="sgd", learning_rate=1e-2, batch_size=25, steps=20, trainable="head"),
+        meta=MetaLoop(meta_steps=0, tasks_per_step=2, n_way=5, k_shot=10, step_size=0.5),
+    ),
+    # Our own, for research: supervised pre-training on photographs, then Reptile at a low rate. Mean and standard
+    # deviation are those of the training classes' pixels.
+    "mini-imagenet-residual": Recipe(
+        preset="mini-imagenet-residual",
         data=DataSource(name="mini-imagenet", split="ravi"),
         preprocessing=Preprocessing(
             height=84,

@@ -98,7 +98,7 @@ class MetaLoop(Config):
     along the gradient of the loss of the tail's images, classified by the class means of the other images.
     tail_shots: how many images of each class are kept for the last mini-batch; 0: it is drawn like the others.
     replacement: draw each inner mini-batch anew from all images, instead of passing over them in turn.
-    meta_steps: 0 means pre-training only, and needs a recipe with `pretraining`.
+    meta_steps: 0 means pre-training only, and needs a recipe with `pretraining` or weights that come trained.
     optimizer: the outer optimizer. `sgd` moves by `step_size` times the displacement or the gradient; the others are
     PyTorch's (see `fewshot_sdk.engine.optimizers`) with `step_size` as their rate; for `reptile` and `fomaml` the
     displacement serves as the gradient.
@@ -155,7 +155,8 @@ class DataSource(Config):
     """The classes to train on; the other classes of the same split are for testing.
 
     split: `paper` or `official` for Omniglot; mini-ImageNet has only `ravi`, the glyphs only `seeded`.
-    name: `timm` stands for the data that a timm model was trained on; it cannot be opened.
+    name: `timm` stands for the data that a timm model was trained on, `imagenet` for that of published weights; these
+    cannot be opened.
     rotations: each training class, turned by 0, 90, 180 and 270 degrees, becomes four classes.
     """
 
@@ -227,7 +228,7 @@ class Recipe(Config):
             )
         if self.pretraining:
             check_pretraining(self.backbone)
-        if not (self.meta.meta_steps or self.pretraining):
+        if not (self.meta.meta_steps or self.pretraining or self.backbone.comes_trained):
             raise ConfigError("meta.meta_steps: expected 1 or more without pretraining, found 0")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
         if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):

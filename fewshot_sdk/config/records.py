@@ -122,10 +122,25 @@ class Metric(Config):
     ways: Count
 
 
+class Weights(Config):
+    """Published weights that an initialization began with: where they are from, and whose they are.
+
+    package: the package and its version; file: in the package; sha256: of that file; data: what they were trained on.
+    """
+
+    package: str
+    file: str
+    sha256: str
+    data: str
+    licence: str
+    authors: str
+
+
 class Provenance(Config):
     """How an initialization was made.
 
-    command: makes it again; data_sha256: of its classes and pixels, or of its first waves.
+    command: makes it again; data_sha256: of its classes and pixels, or of its first waves; empty for data that cannot
+    be opened. weights: what it began with; None for random weights.
     """
 
     command: str
@@ -134,6 +149,7 @@ class Provenance(Config):
     data_sha256: str
     seconds: Annotated[float, Field(ge=0)]
     versions: dict[str, str]
+    weights: Annotated[Weights | None, Field(exclude_if=lambda found: found is None)] = None  # absent from older files
 
 
 class Origin(Config):

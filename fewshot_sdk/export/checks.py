@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
-import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from fewshot_sdk.artifacts.classifier import Classifier
-from fewshot_sdk.config.backbones import BACKBONES
-from fewshot_sdk.config.onnx_file import PIXELS, Parity, Reduction
+from fewshot_sdk.config.onnx_file import Parity, Reduction
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
-from fewshot_sdk.runtime.predictor import Predictor, normalized
+from fewshot_sdk.runtime.predictor import Predictor
 
 TOLERANCE, MARGIN = 1e-4, 1e-3
 BATCHES = (1, 2, 7)
@@ -39,14 +34,14 @@ def check_parity(
 ) -> Parity:
     """Compare an export with PyTorch on every support picture and on 1,000 random ones, in batches of 1, 2 and 7.
 
-    A network of another library is a hundred times as much work as ours, so it gets 100 random pictures.
+    A network whose weights come trained is a hundred times as much work as the others, so it gets 100 random pictures.
     answers: the export as a function from pictures of one size, uint8 (n, height, width, 3), or from preprocessed ones
     if `prepared`, to probabilities (n, n_way). runtime: the name of what runs it, for messages.
     Raises ParityError, naming the picture and the batch size, if a probability differs by more than 1e-4, or if the
     most probable label differs where PyTorch's leads by more than 1e-3.
     """
     preprocessing, worst = classifier.config.preprocessing, 0.0
-    n_random = RANDOM_LARGE if BACKBONES[classifier.config.backbone.kind].exporter else RANDOM
+    n_random = RANDOM_LARGE if classifier.config.backbone.comes_trained else RANDOM
     support, targets = classifier.support.images, classifier.support.targets
     support_names = [f"support picture {i} ({classifier.labels[target]})" for i, target in enumerate(targets)]
     groups = [*([(support, support_names)] if len(support) else []), *made_up(preprocessing, n_random)]
@@ -137,57 +132,6 @@ class Speed:
     bytes_fp32: int
 
 
-def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto:
-    """The network with 8-bit weights, scaled filter by filter, and 8-bit activations, scaled on the support set.
-
-    The weights use 7 of the bits: x86 processors without VNNI add pairs of products in 16 bits, which overflow silently
-    with 8 by 8 bits. Source: onnxruntime's documentation of quantization, "reduce_range".
-    """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = _batches(classifier)
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            return next(self._batches, None)
-
-    _own_biases(network)
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(
-        logging.ERROR
-    )  # it recommends a preprocessing of the model that these graphs do not need
-    try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            target = Path(folder) / "int8.onnx"
-            quantize_static(
-                network, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=True,
-                op_types_to_quantize=["Conv", "MaxPool", "Relu", "Add", "GlobalAveragePool", "Gemm"],
-            )  # fmt: skip
-            return onnx.load(str(target))
-    finally:
-        logging.getLogger().setLevel(level)
-
-
-def _own_biases(network: onnx.ModelProto) -> None:
-    """Give each convolution a bias of its own.
-
-    onnxruntime leaves a convolution in 32 bits if its bias is shared, as the zeros of an untrained network are: a
-    bias has one scale, which cannot fit inputs of different ranges.
-    """
-    tensors = {tensor.name: tensor for tensor in network.graph.initializer}
-    used: set[str] = set()
-    for node in network.graph.node:
-        if node.op_type == "Conv" and node.input[2] in used:
-            own = network.graph.initializer.add()
-            own.CopyFrom(tensors[node.input[2]])
-            own.name = node.input[2] = f"{node.output[0]}_bias"
-        elif node.op_type == "Conv":
-            used.add(node.input[2])
-
-
 def compare(classifier: Classifier, full: bytes, reduced: bytes) -> tuple[Reduction, Speed]:
     """What reduced precision changes on the support set, and the speed of both files, timed alternately."""
     support, targets = classifier.support.images, classifier.support.targets
@@ -210,9 +154,3 @@ def compare(classifier: Classifier, full: bytes, reduced: bytes) -> tuple[Reduct
         milliseconds=statistics.median(times[ours]), milliseconds_fp32=statistics.median(times[theirs]),
         bytes=len(reduced), bytes_fp32=len(full),
     )  # fmt: skip
-
-
-def _batches(classifier: Classifier) -> Iterator[dict[str, NDArray[np.float32]]]:
-    images = classifier.support.images
-    for i in range(0, len(images), 64):
-        yield {PIXELS: normalized(images[i : i + 64], classifier.config.preprocessing)}

@@ -15,7 +15,8 @@ from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.onnx_file import FORMAT, METADATA_KEY, OnnxMetadata, Parity
 from fewshot_sdk.config.settings import Config
 from fewshot_sdk.errors import ConfigError, ParityError
-from fewshot_sdk.export.checks import Precision, Speed, check_heat_maps, check_parity, compare, in_int8
+from fewshot_sdk.export.checks import Precision, Speed, check_heat_maps, check_parity, compare
+from fewshot_sdk.export.int8 import in_int8
 from fewshot_sdk.graphs.classifier import network_graph, with_head, with_preprocessing
 from fewshot_sdk.graphs.nodes import OPSET
 from fewshot_sdk.nets.heat_maps import layer_shapes

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.onnx_file import METADATA_KEY, LearnerMetadata, Parity
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.tasks import mini_batches
+from fewshot_sdk.engine.features import features
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.inner_loop import loss_and_grads, one_thread, summed, update
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.learner.graph import learner_graph
 from fewshot_sdk.graphs.nodes import OPSET
 from fewshot_sdk.images.preprocessing import Pixels
-from fewshot_sdk.nets.network import build_network, norm_statistics
+from fewshot_sdk.nets.network import HEAD, build_network, norm_statistics
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.runtime.learner import Learner
 from fewshot_sdk.storage.files import check_free_file, write_file
@@ -168,13 +170,19 @@ def in_pytorch(
     """The queries' probabilities by PyTorch's inner loop, computed in `dtype`: float64 (n_query, n_way)."""
     recipe = init.recipe
     n_way = int(targets.max()) + 1
-    network = build_network(recipe.backbone, recipe.preprocessing, n_way).to(dtype)
-    state = open_head(_cast(init.state, dtype), recipe.head, network)
+    built = build_network(recipe.backbone, recipe.preprocessing, n_way).to(dtype)
+    network: nn.Module = built
+    state = open_head(_cast(init.state, dtype), recipe.head, built)
     support, labels, query = torch.from_numpy(images), torch.from_numpy(targets), torch.from_numpy(queries)
     batches = mini_batches(len(images), recipe.adaptation.batch_size, steps, (0,))
+    trainable = recipe.adaptation.trainable
     with one_thread():
+        if trainable == "head" and built.backbone.judges_alone:  # then features stay the same from step to step
+            support, query = (features(built, state.params, pictures) for pictures in (support, query))
+            network = nn.Sequential(OrderedDict(head=built.get_submodule("head")))
+            state = _head_of(state)
         for batch in batches:
-            _, gradients = loss_and_grads(network, state.params, support[batch], labels[batch])
+            _, gradients = loss_and_grads(network, state.params, support[batch], labels[batch], trainable)
             state = update(state, summed(gradients, len(batch), recipe.adaptation), recipe.adaptation)
         params: Params = dict(state.params)
         if not transductive:
@@ -184,6 +192,13 @@ def in_pytorch(
             logits: Tensor = functional_call(network, params, (query,))
     probabilities: NDArray[np.float64] = logits.double().softmax(1).numpy()
     return probabilities
+
+
+def _head_of(state: LearnerState) -> LearnerState:
+    params, moments = (
+        {name: tensor for name, tensor in part.items() if name in HEAD} for part in (state.params, state.second_moments)
+    )
+    return replace(state, params=params, second_moments=moments)
 
 
 def _cast(state: LearnerState, dtype: torch.dtype) -> LearnerState:

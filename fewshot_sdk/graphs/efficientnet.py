@@ -46,5 +46,5 @@ def features(
     g.summarized.append(x)
     mean = g("GlobalAveragePool", x)
     if backbone.summary == "roots":
-        mean = g("Sqrt", g("Add", mean, g.constant(1e-6, kind)))
+        mean = g("Sqrt", g("Sub", mean, g.constant(-1e-6, kind)))  # an Add would become an integer in 8 bits
     return even(g, [mean], [backbone.top], kind)

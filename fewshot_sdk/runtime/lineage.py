@@ -43,8 +43,11 @@ class Lineage:
         """The chain, one line a step, the latest first."""
         name = self.source or self.initialization
         made, origin = self.provenance, f"{name} (sha256 {self.sha256[:16]}...)"
-        data = f"{self.data or 'data'}, sha256 {made.data_sha256[:16]}..."
-        chain = [f"initialization {origin}", f"trained on {data}", f"by {made.command}"]
+        hashed = f", sha256 {made.data_sha256[:16]}..." if made.data_sha256 else ""
+        chain = [f"initialization {origin}", f"trained on {self.data or 'data'}{hashed}", f"by {made.command}"]
+        if made.weights:
+            of = made.weights
+            chain.append(f"from weights {of.file} (sha256 {of.sha256[:16]}...) of {of.package}, {of.licence}")
         if self.adaptation is not None:
             seed = "" if self.seed is None else f", seed {self.seed}"
             steps = f"{self.adaptation.steps} steps of {self.adaptation.optimizer}{seed}"

@@ -32,8 +32,21 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
         results=results_table(evaluations),
         baselines=baselines_table(evaluations),
         network=recipe.backbone.described(),
-        data=DATASETS[recipe.data.name].about,
-        suits=DATASETS[recipe.data.name].suits,
+        data=DATASETS[recipe.data.name],
+        use=use_of(recipe, provenance),
+        measured=bool(evaluations),
+    )
+
+
+def use_of(recipe: Recipe, provenance: Provenance) -> str:
+    """Whether an initialization may be used in products, as Markdown; empty where nothing restricts it."""
+    if DATASETS[recipe.data.name].research:
+        return "**For research only**: it was trained on pictures that are for research."
+    if provenance.weights is None:
+        return ""
+    return (
+        f"**May be used in products**: the weights that it began with are published under {provenance.weights.licence},"
+        "\nwhich asks to pass on the notice of whose they are: see `NOTICE`."
     )
 
 

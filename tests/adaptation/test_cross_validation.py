@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from fewshot_sdk.adaptation.cross_validation import (
 from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.presets import with_algorithm
-from fewshot_sdk.config.recipe import Preprocessing, Pretraining, Residual
+from fewshot_sdk.config.recipe import DataSource, Preprocessing, Pretraining, Residual
 from fewshot_sdk.config.records import ClassifierConfig, Trial
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.export.checks import TOLERANCE
@@ -150,6 +151,11 @@ def test_of_several_initializations_the_better_is_taken(init: Initialization, dr
 def test_only_initializations_for_any_number_of_classes_are_tried(init: Initialization) -> None:
     both = {"dense": fresh(tiny_recipe(head="dense"), 0, init.provenance), "zero": init}
     assert suitable(both).keys() == {"zero"}
+
+
+def test_what_is_for_research_only_is_not_tried_unless_it_is_named(init: Initialization) -> None:
+    recipe = init.recipe.replace(data=DataSource(name="mini-imagenet", split="ravi"))
+    assert suitable({"research": replace(init, recipe=recipe), "zero": init}).keys() == {"zero"}
 
 
 def test_with_one_picture_a_class_its_colours_decide(init: Initialization, tmp_path: Path) -> None:

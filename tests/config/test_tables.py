@@ -109,7 +109,7 @@ def test_a_backbones_nodes_say_what_its_network_says(kind: str) -> None:
 def test_a_backbone_is_pre_trained_exactly_where_its_row_says_so(kind: str) -> None:
     row = BACKBONES[kind]
     assert bool(row.pretraining_start) == bool(row.pretraining_end)
-    pretraining = preset("photo").pretraining
+    pretraining = preset("mini-imagenet-residual").pretraining
     if row.pretraining_start:
         assert tiny_recipe(backbone=row.settings(kind=kind), pretraining=pretraining).pretraining == pretraining
         return
@@ -210,7 +210,7 @@ def test_a_toy_algorithm_is_a_training_of_its_own(toys: None) -> None:
 
 
 def test_a_toy_without_a_backward_pass_is_no_learner_and_not_pre_trained(toys: None, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"a stamp network .* is written for conv4, mlp and residual ones"):
+    with pytest.raises(ExportError, match=r"of the kind stamp .* is written for conv4, mlp and residual ones"):
         export_learner(toy(), tmp_path / "toy.onnx")
     with pytest.raises(ConfigError, match="expected a conv4 or residual network, found stamp"):
-        toy_recipe(pretraining=preset("photo").pretraining)
+        toy_recipe(pretraining=preset("mini-imagenet-residual").pretraining)

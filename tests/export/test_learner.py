@@ -11,7 +11,7 @@ import torch
 
 from fewshot_sdk import Learner, Predictor, adapt, adapt_to_onnx, export_learner, export_onnx, save
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
-from fewshot_sdk.config.recipe import Conv4, Mlp, Preprocessing, Recipe, Residual, Timm
+from fewshot_sdk.config.recipe import Conv4, EfficientNet, Mlp, Preprocessing, Recipe, Residual, Timm
 from fewshot_sdk.engine.heads import open_head
 from fewshot_sdk.engine.inner_loop import loss_and_grads
 from fewshot_sdk.errors import BundleError, ConfigError, ExportError, OutputExists, SupportError
@@ -75,6 +75,18 @@ RECIPES: dict[str, Recipe] = {
     ),
     "fully connected, no norm, Adam, mini-batches": tiny_recipe(
         backbone=Mlp(widths=(7,), norm="none"), adaptation=TINY.adaptation.replace(batch_size=4)
+    ),
+    "EfficientNet, zero head, SGD on the head, mini-batches": tiny_recipe(
+        preprocessing=COLOUR.replace(height=33, width=32),
+        backbone=EfficientNet(),
+        inner=TINY.inner.replace(optimizer="sgd"),
+        adaptation=SGD.replace(batch_size=4, learning_rate=0.01, trainable="head"),
+    ),
+    "residual, dense head, Adam on the head": tiny_recipe(
+        preprocessing=COLOUR,
+        backbone=Residual(widths=(4, 5)),
+        head="dense",
+        adaptation=TINY.adaptation.replace(trainable="head"),
     ),
     "stride, odd sizes, Adam that forgets at once": tiny_recipe(
         preprocessing=COLOUR, inner=TINY.inner.replace(beta2=0.5), adaptation=TINY.adaptation.replace(beta2=0.5)
@@ -213,7 +225,9 @@ def test_adapting_by_onnx_gives_the_classifier_that_pytorch_gives(
 
 def test_a_network_without_a_written_backward_pass_is_refused_by_name(init: Initialization, tmp_path: Path) -> None:
     other = init.recipe.replace(backbone=Timm(name="resnet10t"))
-    with pytest.raises(ExportError, match="a timm network cannot be exported as a learner: the backward pass"):
+    with pytest.raises(
+        ExportError, match="a network of the kind timm cannot be exported as a learner: the backward pass"
+    ):
         export_learner(replace(init, recipe=other), tmp_path / "learner.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -280,3 +294,21 @@ def test_an_output_in_the_way_is_left_alone(init: Initialization, tmp_path: Path
     with pytest.raises(BundleError, match="no such file"):
         Learner(tmp_path / "nowhere.onnx")
     assert (tmp_path / "l.onnx").read_bytes() == b"mine"
+
+
+def test_a_network_that_judges_alone_is_no_learner_if_its_steps_move_all_of_it_and_no_backward_pass_is_written(
+    init: Initialization, tmp_path: Path
+) -> None:
+    recipe = RECIPES["EfficientNet, zero head, SGD on the head, mini-batches"]
+    for other, message in (
+        (recipe.replace(adaptation=recipe.adaptation.replace(trainable="all")), "of the kind efficientnet cannot be"),
+        (TINY.replace(adaptation=TINY.adaptation.replace(trainable="head")), "the head alone of a network that judges"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            export_learner(replace(init, recipe=other), tmp_path / "learner.onnx")
+
+
+def test_a_learner_of_the_head_stores_the_body_once(init: Initialization) -> None:
+    made = learned(RECIPES["EfficientNet, zero head, SGD on the head, mini-batches"], init)
+    weights = sum(tensor.numel() for tensor in made.state.params.values())
+    assert len(learner_graph(made.recipe, made.state).SerializeToString()) < 4 * weights + 100_000

@@ -174,7 +174,7 @@ def test_what_cannot_be_pretrained_is_told(classes: ClassImages) -> None:
 
 
 def test_the_presets_own_pretraining_is_kept_but_for_its_length() -> None:
-    photo, paper = presets.preset("photo"), presets.preset("omniglot-5way")
+    photo, paper = presets.preset("mini-imagenet-residual"), presets.preset("omniglot-5way")
     assert pretrained_for(photo, 3).pretraining == Pretraining(epochs=3)
     assert pretrained_for(photo, 0).pretraining is None
     assert pretrained_for(paper, 3).pretraining == Pretraining(epochs=3, batch_size=128, pictures="drawings")

@@ -52,7 +52,7 @@ def test_statistics_are_means_and_deviations_of_the_last_two_stages_each_of_one_
 
 def test_a_recipes_head_sees_means() -> None:
     with pytest.raises(ConfigError, match="expected mean in a recipe, found statistics"):
-        preset("photo").replace(backbone=Residual(summary="statistics"))
+        preset("mini-imagenet-residual").replace(backbone=Residual(summary="statistics"))
 
 
 def test_at_even_sizes_it_is_not_pytorchs_padding_of_one() -> None:

@@ -7,14 +7,16 @@ from typing import Protocol, cast
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.recipe import InnerLoop, Preprocessing, Recipe
 from fewshot_sdk.errors import ExportError
+from fewshot_sdk.graphs.learner.frozen import FrozenForm
 from fewshot_sdk.graphs.nodes import ROUND, Nodes, value
-from fewshot_sdk.nets.network import HEAD
+from fewshot_sdk.nets.network import HEAD, build_network
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.tables import referred
 
@@ -62,9 +64,10 @@ def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
     step takes the whole support set), and `transductive` bool: batch norms use the statistics of all queries
     together, not those of the support set.
     Outputs: `probabilities` (Q, N), and the classifier's tensors by their names in PyTorch. N is max(labels) + 1.
-    Raises ExportError for an unsupported network, for learned rates, and if a part of the network is not trained.
+    Raises ExportError for an unsupported network, for learned rates, and if neither all of the network is trained nor
+    the head alone of one that judges each image alone.
     """
-    form, preprocessing, params = _form(recipe), recipe.preprocessing, state.params
+    form, preprocessing, params = _form(recipe, state), recipe.preprocessing, state.params
     g = Nodes()
     x = form.images(g, "support")
     n_way = g("Unsqueeze", g("Add", g("ReduceMax", "labels", keepdims=0), g.constant(1, np.int64)), g.integers(0))
@@ -94,7 +97,7 @@ def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
     return g.model(inputs, outputs, {"batches": np.empty((0, 0), np.int64), "transductive": np.array(False)})
 
 
-def _form(recipe: Recipe) -> Form:
+def _form(recipe: Recipe, state: LearnerState) -> Form:
     """The form of the recipe's network. Raises ExportError if it cannot be a learner."""
     advice = "adapt it with PyTorch, and export the classifier"
     if recipe.head == "prototype":
@@ -102,18 +105,25 @@ def _form(recipe: Recipe) -> Form:
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: class means need no "
             f"inner steps; {advice}"
         )
-    if ALGORITHMS[recipe.meta.algorithm].learns_rates or recipe.adaptation.trainable != "all":
+    row, backbone, trainable = BACKBONES[recipe.backbone.kind], recipe.backbone, recipe.adaptation.trainable
+    frozen = trainable == "head" and backbone.judges_alone and row.graph
+    if ALGORITHMS[recipe.meta.algorithm].learns_rates or not (trainable == "all" or frozen):
         raise ExportError(
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner, which moves all "
-            f"weights at one rate; {advice}"
+            f"weights at one rate, or the head alone of a network that judges each picture alone; {advice}"
         )
-    if not (reference := BACKBONES[recipe.backbone.kind].learner):
+    if frozen:
+        with torch.device("meta"):
+            network = build_network(backbone, recipe.preprocessing, recipe.meta.n_way)
+        n_features = network.get_parameter(HEAD[0]).shape[1]
+        return FrozenForm(backbone, recipe.preprocessing, n_features, state.params)
+    if not row.learner:
         *others, last = (kind for kind, row in BACKBONES.items() if row.learner)
         raise ExportError(
-            f"a {recipe.backbone.kind} network cannot be exported as a learner: the backward pass is written for "
+            f"a network of the kind {backbone.kind} cannot be exported as a learner: the backward pass is written for "
             f"{', '.join(others)} and {last} ones; {advice}"
         )
-    return cast("NewForm", referred(reference))(recipe.backbone, recipe.preprocessing)
+    return cast("NewForm", referred(row.learner))(backbone, recipe.preprocessing)
 
 
 def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, start: Sequence[str]) -> list[str]:
@@ -131,8 +141,10 @@ def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, star
     wrong = b("Sub", b("Softmax", b("MatMul", features, head), axis=1), b("Gather", targets, batch, axis=0))
     wrong = b("Div", wrong, b.scalar(inner.loss_divisor) if inner.loss_divisor else size)
     by_head = b("Gemm", features, wrong, transA=1)
-    rows = b("Slice", head, b.integers(0), b.integers(form.n_features), b.integers(0))
-    gradients = [*form.backward(b, b("Gemm", wrong, rows, transB=1)), by_head]
+    gradients = [by_head]
+    if n_body:
+        rows = b("Slice", head, b.integers(0), b.integers(form.n_features), b.integers(0))
+        gradients = [*form.backward(b, b("Gemm", wrong, rows, transB=1)), by_head]
     return g.loop("steps", b, start, _update(b, states, gradients, inner))
 
 
