@@ -44,7 +44,7 @@ def learning_curve(outcome: Outcome, seed: int) -> tuple[CurvePoint, ...]:
 
     def right(split: Split, of: Features, cores: int) -> Ints:
         adapter = Adapter(candidate.init, n_way)  # one for each thread
-        ((_, logits, _),) = predict_held_out(adapter, support, split, [strategy], seed, of, cores)
+        ((_, logits, _, _),) = predict_held_out(adapter, support, split, [strategy], seed, of, cores)
         found: Ints = (logits.argmax(1) == targets[split.held_out]).astype(np.int64)
         return found
 

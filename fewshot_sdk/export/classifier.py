@@ -97,13 +97,15 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
             parity=Parity(images=0, max_difference=0),
             versions={**versions(), "onnx": onnx.__version__},
             threshold=config.threshold,
-            least_logit=config.least_logit,
+            least_score=config.least_score,
+            score=config.score,
             raw=raw,
         )
         graph = network if raw else with_preprocessing(network, preprocessing)
         return with_metadata(graph, metadata.replace(**changes))
 
     tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}
+    cosine = classifier.cosine(config.temperature)
 
     body = None
     if exporter:
@@ -114,11 +116,11 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
         if body is not None:
             return with_head(
                 body, tensors, temperature=config.temperature, threshold=config.threshold,
-                least_logit=config.least_logit, opset=opset,
+                least_score=config.least_score, cosine=cosine, opset=opset,
             )  # fmt: skip
         return network_graph(
             tensors, config.backbone, preprocessing, temperature=config.temperature, threshold=config.threshold,
-            least_logit=config.least_logit, half=half, opset=opset,
+            least_score=config.least_score, cosine=cosine, half=half, opset=opset,
         )  # fmt: skip
 
     parity = check_parity(classifier, Predictor(serialized(network())).probabilities, prepared=raw)
