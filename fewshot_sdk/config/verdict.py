@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,7 @@ def verdict_of(found: Calibration | None, n_way: int, n_support: int = 0) -> Ver
     low, high = interval_of_share(found.accuracy, found.pictures)
     guessing = 1 / n_way if found.guessing is None else found.guessing
     grade = _grade(found.accuracy, low, guessing)
-    share = f"{_share(found)} ({100 * low:.0f} to {100 * high:.0f} %)"
+    share = f"{_share(found)} ({math.floor(100 * low)} to {math.ceil(100 * high)} %)"
     if grade in ("poor", "no better than guessing"):
         share += f", where guessing gives {_tenths(guessing)}"
     mixed = found.confused
