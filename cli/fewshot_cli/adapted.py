@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_sdk.config.verdict import verdict_of
-
 if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import Adaptation
     from fewshot_sdk.adaptation.cross_validation import Outcome
     from fewshot_sdk.artifacts.classifier import Classifier
     from fewshot_sdk.config.records import Calibration, ClassifierConfig
     from fewshot_sdk.config.regression import RegressorConfig
+    from fewshot_sdk.config.verdict import Verdict
     from fewshot_sdk.images.doctor import Finding
     from fewshot_sdk.images.support import SupportSet
 
@@ -26,11 +25,12 @@ def recognized(classifier: Classifier, support: SupportSet) -> int:
     return int((classifier.probabilities(support.images).argmax(1) == support.targets).sum())
 
 
-def record(made: Adaptation, right: int, warnings: Sequence[Finding], output: Path) -> dict[str, object]:
+def record(
+    made: Adaptation, verdict: Verdict, right: int, warnings: Sequence[Finding], output: Path
+) -> dict[str, object]:
     """An adaptation for JSON; right: how many of its support pictures it recognizes."""
     classifier, config = made.classifier, made.classifier.config
     n = len(classifier.support.targets)
-    verdict = verdict_of(config.calibration, len(config.labels), n)
     return {
         "output": str(output),
         "initialization": config.initialization.name,
