@@ -47,12 +47,13 @@ def measure(data: str, n_way: int, k_shot: int, n_tasks: int, seed: int) -> dict
             started = time.perf_counter()
             made = adapt(init, support, method=method, reject_rate=0.05 if method == "auto" else None)
             row[f"seconds_{method}"] = time.perf_counter() - started
-            probabilities = made.probabilities(task.query.numpy()).astype(np.float64)
+            answers, said_known = made.answers(task.query.numpy())
+            probabilities = answers.astype(np.float64)
             row[f"accuracy_{method}"] = float((probabilities[known_queries].argmax(1) == targets).mean())
-        record, confidences = made.config.calibration, probabilities.max(1)
-        row["known_lost"] = float((confidences[known_queries] < made.config.threshold).mean())
-        row["unknown_rejected"] = float((confidences[~known_queries] < made.config.threshold).mean())
-        row["auroc"] = auroc(confidences[known_queries], confidences[~known_queries])
+        record, scores = made.config.calibration, made.network()(task.query).double().numpy().max(1)
+        row["known_lost"] = float(1 - said_known[known_queries].mean())
+        row["unknown_rejected"] = float(1 - said_known[~known_queries].mean())
+        row["auroc"] = auroc(scores[known_queries], scores[~known_queries])
         if record:
             row["accuracy_promised"] = record.accuracy
             row["unknown_rejected_promised"] = record.unknown_rejected or 0.0

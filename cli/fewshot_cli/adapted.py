@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_sdk.config.verdict import verdict_of
-
 if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import Adaptation
     from fewshot_sdk.adaptation.cross_validation import Outcome
     from fewshot_sdk.artifacts.classifier import Classifier
-    from fewshot_sdk.config.records import Calibration
+    from fewshot_sdk.config.records import Calibration, ClassifierConfig
     from fewshot_sdk.config.regression import RegressorConfig
+    from fewshot_sdk.config.verdict import Verdict
     from fewshot_sdk.images.doctor import Finding
     from fewshot_sdk.images.support import SupportSet
 
@@ -26,11 +25,12 @@ def recognized(classifier: Classifier, support: SupportSet) -> int:
     return int((classifier.probabilities(support.images).argmax(1) == support.targets).sum())
 
 
-def record(made: Adaptation, right: int, warnings: Sequence[Finding], output: Path) -> dict[str, object]:
+def record(
+    made: Adaptation, verdict: Verdict, right: int, warnings: Sequence[Finding], output: Path
+) -> dict[str, object]:
     """An adaptation for JSON; right: how many of its support pictures it recognizes."""
     classifier, config = made.classifier, made.classifier.config
     n = len(classifier.support.targets)
-    verdict = verdict_of(config.calibration, len(config.labels), n)
     return {
         "output": str(output),
         "initialization": config.initialization.name,
@@ -44,7 +44,8 @@ def record(made: Adaptation, right: int, warnings: Sequence[Finding], output: Pa
         "findings": [asdict(finding) for finding in warnings],
         "temperature": config.temperature,
         "threshold": config.threshold,
-        "least_logit": config.least_logit,
+        "least_score": config.least_score,
+        "score": config.score,
         "calibration": config.calibration.model_dump() if config.calibration else None,
         "support_accuracy": right / n if n else None,
     }
@@ -68,7 +69,7 @@ def details(made: Adaptation, right: int) -> str:
     config, n = made.classifier.config, len(made.classifier.support.targets)
     lines = [comparison(made.outcomes)] if len(made.outcomes) > 1 else []
     if config.calibration:
-        lines.append(calibration(config.calibration, config.least_logit))
+        lines.append(calibration(config.calibration, config))
     steps = f", {config.adaptation.steps} steps" if config.method == "reptile" else ""
     lines.append(f"adapted {config.initialization.name} to {len(config.labels)} classes by {config.method}{steps}")
     if n:
@@ -88,24 +89,29 @@ def comparison(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def calibration(found: Calibration, least_logit: float | None) -> str:
+def calibration(found: Calibration, config: ClassifierConfig) -> str:
     """How far the probabilities and the answer `unknown` can be trusted, in one line."""
     text = f"calibration error {found.ece:.1%} (at temperature 1: {found.ece_before:.1%})"
-    text += f"; {rejection(found, least_logit)}"
+    if config.least_score is not None:
+        text += (
+            f"; unknown below a {'cosine' if config.score == 'cosine' else 'highest logit'} of {config.least_score:.3g}"
+        )
+    text += f"; {rejection(found, config.least_score)}"
     return text if found.auroc is None else f"{text}; AUROC against left-out classes {found.auroc:.3f}"
 
 
-def rejection(found: Calibration, least_logit: float | None) -> str:
+def rejection(found: Calibration, least_score: float | None) -> str:
     """What the answer `unknown` costs and gives, in one clause."""
-    if least_logit is None:
-        return "it never says unknown" + (
-            f", because {found.pictures} pictures are too few to lose at most {found.reject_rate:.1%}"
-            if found.reject_rate
-            else ""
-        )
-    text = f"unknown below a highest logit of {least_logit:.3g}, which loses {found.known_lost:.1%} of known pictures"
+    if least_score is None and found.reject_rate:
+        few = f"{found.pictures} pictures are too few to lose at most {found.reject_rate:.0%} of its own"
+        return f"it never says unknown, because {few}"
+    if least_score is None:
+        return "it never says unknown"
+    text = f"it calls {found.known_lost:.0%} of pictures of its classes unknown"
     if found.known_lost_most is not None:
-        text += f" (at most {found.known_lost_most:.0%}, at 95% confidence from {found.pictures} pictures)"
+        text += (
+            f" (asked: {found.reject_rate:.0%}; from {found.pictures} pictures, at most {found.known_lost_most:.0%})"
+        )
     if found.unknown_rejected is not None:
-        text += f" and rejects {found.unknown_rejected:.1%} of left-out classes"
+        text += f", and {found.unknown_rejected:.0%} of pictures of other things"
     return text

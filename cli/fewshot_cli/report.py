@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_cli.adapted import calibration
+from fewshot_cli.adapted import calibration, rejection
 from fewshot_sdk.adaptation.calibration import softmax
 from fewshot_sdk.adaptation.cross_validation import described
 from fewshot_sdk.config.verdict import verdict_of
@@ -15,8 +15,8 @@ from fewshot_sdk.images.doctor import Finding
 from fewshot_sdk.web.report import HeldOutAnswers, Report, Row, render
 
 NO_CURVE = (
-    "Accuracy by the number of pictures is drawn for prototypes and probes on a network that sees each picture alone; "
-    "for other methods it would take as long as the adaptation again."
+    "How accuracy grows with the number of pictures is measured only for prototypes and probes, on networks that judge "
+    "each picture alone: otherwise it would take as long as adapting."
 )
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         held_out = HeldOutAnswers(probabilities=probabilities, targets=answers.targets, rows=answers.rows)
     notes, found = [made.reason[:1].upper() + made.reason[1:] + "."], config.calibration
     if found:
-        notes.append(f"On held-out pictures: {calibration(found, config.least_logit)}.")
+        notes.append(f"On held-out pictures: {calibration(found, config)}.")
+        if not found.curve:
+            notes.append(NO_CURVE)
     folder, file = shlex.quote(str(output)), shlex.quote(f"{output}.onnx")
     page = Report(
         title=f"{output.name}: {len(classifier.labels)} classes from {len(classifier.support.targets)} pictures",
@@ -64,7 +66,7 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         held_out=held_out,
         verdict=verdict_of(found, len(config.labels), len(classifier.support.targets)),
         curve=found.curve if found else (),
-        no_curve="" if found is None or found.curve else NO_CURVE,
+        rejection=rejection(found, config.least_score) if found else "",
         guessing=found.guessing if found else None,
         timings={"reading, comparing and adapting": seconds},
         commands=[f"fewshot export {folder}{base} --output {file}", f"fewshot predict {file} photo.jpg"],

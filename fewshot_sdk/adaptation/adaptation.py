@@ -27,7 +27,7 @@ from fewshot_sdk.config.recipe import Preprocessing, Recipe
 from fewshot_sdk.config.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.features import feature_backbones, frozen
-from fewshot_sdk.engine.heads import class_sums
+from fewshot_sdk.engine.heads import centre_of, class_sums
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.errors import ConfigError
@@ -235,7 +235,9 @@ def _finish(candidate: Candidate, strategy: Strategy, seed: int, outcomes: tuple
         ((_, params),) = adapter.learn(images, targets, [strategy], seed, features, cores())
         network = adapter.network_of(strategy)
         with_statistics = frozen(network, params, images)
-        sums = None
+        sums = centre = None
+        if candidate.features and strategy.method != "reptile":
+            centre = centre_of(candidate.features.values[strategy.features][0], targets, len(support.labels))
         if strategy.method == "prototypes" and features is not None:
             averaged = features[strategy.features].mean(0)
             sums = dict(zip(("sums", "counts"), class_sums(averaged, targets, len(support.labels)), strict=True))
@@ -251,9 +253,10 @@ def _finish(candidate: Candidate, strategy: Strategy, seed: int, outcomes: tuple
         method=strategy.method,
         comparison=tuple(outcome.trial for outcome in outcomes) if len(outcomes) > 1 else (),
     )
-    return Classifier(config=config, params=with_statistics, support=support, class_sums=sums)
+    return Classifier(config=config, params=with_statistics, support=support, class_sums=sums, centre=centre)
 
 
 def _calibrated(classifier: Classifier, temperature: float, least: float | None, record: Calibration) -> Classifier:
-    config = classifier.config.replace(temperature=temperature, least_logit=least, calibration=record)
+    score = "logit" if least is None or classifier.centre is None else "cosine"
+    config = classifier.config.replace(temperature=temperature, least_score=least, score=score, calibration=record)
     return replace(classifier, config=config)

@@ -18,10 +18,12 @@ from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.records import Trial
 from fewshot_sdk.engine.features import feature_backbones
 from fewshot_sdk.engine.forward import Forward
+from fewshot_sdk.engine.heads import centre_of
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.intervals import standard_error
+from fewshot_sdk.nets.score import Cosine
 
 _FITTED = {"crop": "cropped", "stretch": "stretched", "pad": "padded"}
 LEAST = 1e-12  # a floor for probabilities, so that their logarithm is finite
@@ -59,9 +61,13 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """Predictions for held-out pictures: logits (m, n_way); targets, rows of the support set and folds, each (m,)."""
+    """Predictions for held-out pictures: logits (m, n_way); scores, targets, rows of the support set and folds, (m,).
+
+    scores: what `unknown` is decided by.
+    """
 
     logits: Floats
+    scores: Floats
     targets: Ints
     rows: Ints
     folds: Ints
@@ -135,7 +141,7 @@ def cross_validate(candidates: Sequence[Candidate], *, seed: int, watch: Watch) 
     targets = candidates[0].support.targets
     n_strategies = sum(len(candidate.strategies) for candidate in candidates)
     splits = stratified_splits(targets, *folds_and_repeats(targets, n_strategies), seed)
-    logits: dict[tuple[int, Strategy], list[Floats]] = {
+    logits: dict[tuple[int, Strategy], list[tuple[Floats, Floats]]] = {
         (i, strategy): [] for i, candidate in enumerate(candidates) for strategy in candidate.strategies
     }
     seconds = dict.fromkeys(logits, 0.0)
@@ -144,8 +150,8 @@ def cross_validate(candidates: Sequence[Candidate], *, seed: int, watch: Watch) 
         for i, candidate in enumerate(candidates):
             jobs = [partial(_run_split, candidate, candidate.features, split, seed) for split in splits]
             for predictions in side_by_side(jobs):
-                for strategy, of_split, spent in predictions:
-                    logits[i, strategy].append(of_split)
+                for strategy, of_split, scores, spent in predictions:
+                    logits[i, strategy].append((of_split, scores))
                     seconds[i, strategy] += spent
                 yield candidate.name
 
@@ -155,7 +161,8 @@ def cross_validate(candidates: Sequence[Candidate], *, seed: int, watch: Watch) 
     folds = np.concatenate([np.full(len(split.held_out), split.fold) for split in splits])
     outcomes = []
     for (i, strategy), by_split in logits.items():
-        held_out = HeldOut(logits=np.concatenate(by_split), targets=targets[rows], rows=rows, folds=folds)
+        both = [np.concatenate(part) for part in zip(*by_split, strict=True)]
+        held_out = HeldOut(logits=both[0], scores=both[1], targets=targets[rows], rows=rows, folds=folds)
         accuracy, error = accuracy_of(held_out)
         trial = Trial(
             method=strategy.method,
@@ -176,7 +183,7 @@ def cross_validate(candidates: Sequence[Candidate], *, seed: int, watch: Watch) 
 
 def _run_split(
     candidate: Candidate, features: Features | None, split: Split, seed: int, cores: int
-) -> list[tuple[Strategy, Floats, float]]:
+) -> list[tuple[Strategy, Floats, Floats, float]]:
     adapter = Adapter(candidate.init, len(candidate.support.labels))  # one for each thread
     return list(predict_held_out(adapter, candidate.support, split, candidate.strategies, seed, features, cores))
 
@@ -189,8 +196,8 @@ def predict_held_out(
     seed: int,
     features: Features | None,
     cores: int = 1,
-) -> Iterator[tuple[Strategy, Floats, float]]:
-    """Yields each strategy, its logits (len(split.held_out), n_way), and the seconds its adaptation took.
+) -> Iterator[tuple[Strategy, Floats, Floats, float]]:
+    """Yields each strategy, its logits (len(split.held_out), n_way), its scores, and the seconds its adaptation took.
 
     features: of the whole support set, if they are the same for all splits. cores: for gradient steps.
     """
@@ -206,10 +213,19 @@ def predict_held_out(
             spent[takes_steps] += time.perf_counter() - started
             if features is None or takes_steps:
                 logits = Forward(adapter.network_of(strategy), params).apart(queries, train)
+                scores = logits.max(1).values.numpy()
             else:
-                queries_seen = features.values[strategy.features][0, query_rows]
-                logits = linear(queries_seen, params["head.weight"], params["head.bias"])
-            yield strategy, logits.double().numpy(), spent[takes_steps]
+                weight, bias, known_rows = (
+                    params["head.weight"],
+                    params["head.bias"],
+                    features.values[strategy.features][0],
+                )
+                rows = known_rows[query_rows]
+                logits = linear(rows, weight, bias)
+                centre = centre_of(known_rows[train_rows], targets[train_rows], len(support.labels))
+                cosine = Cosine.of(weight.numpy(), bias.numpy(), centre.numpy())
+                scores = cosine.scores(logits.numpy(), rows.numpy())
+            yield strategy, logits.double().numpy(), scores.astype(np.float64), spent[takes_steps]
             started = time.perf_counter()
 
 

@@ -109,4 +109,5 @@ def _extended_sums(classifier: Classifier, more: SupportSet) -> Classifier:
         params={**classifier.params, **prototype_head(sums, counts, config.backbone.kind)},
         support=support,
         class_sums={"sums": sums, "counts": counts},
+        centre=None if classifier.centre is None else (sums / counts.unsqueeze(1)).mean(0).float(),
     )

@@ -9,7 +9,6 @@ import numpy as np
 
 from fewshot_sdk.adaptation.calibration import (
     Floats,
-    Ints,
     auroc,
     expected_calibration_error,
     fit_temperature,
@@ -39,22 +38,21 @@ MOST_LEFT_OUT = 10  # classes
 def calibrate(
     outcome: Outcome, *, reject_rate: float, seed: int, watch: Watch
 ) -> tuple[float, float | None, Calibration]:
-    """The temperature and the least logit fitted to the outcome's held-out predictions, and their record.
+    """The temperature and the least score fitted to the outcome's held-out predictions, and their record.
 
     reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1; see `reject_limit`.
-    The score is the highest logit: unlike the highest probability it does not saturate, and it is the better judge of
-    photographs. The record measures each fold with the temperature and limit fitted to the others. Of repeated folds
+    The record measures each fold with the temperature and limit fitted to the others. Of repeated folds
     only the first repeat counts for these, so that a strategy gives the same classifier whether or not it is compared
     with others; the accuracy is that of the comparison.
     """
-    held = _first_repeat(outcome.held_out)
-    temperature, least = _fit(held.logits, held.targets, held.rows, reject_rate)
+    held = _part(outcome.held_out, np.arange(len(np.unique(outcome.held_out.rows))))
+    temperature, least = _fit(held, reject_rate)
     probabilities, rejected = np.empty_like(held.logits), np.zeros(len(held.targets), bool)
     for fold in np.unique(held.folds):
         inside, others = held.folds == fold, held.folds != fold
-        fitted, limit = _fit(held.logits[others], held.targets[others], held.rows[others], reject_rate)
+        fitted, limit = _fit(_part(held, others), reject_rate)
         probabilities[inside] = softmax(held.logits[inside], fitted)
-        rejected[inside] = False if limit is None else held.logits[inside].max(1) < limit
+        rejected[inside] = False if limit is None else held.scores[inside] < limit
     known, unknown = _left_out(outcome, seed, watch)
     pictures = len(np.unique(held.rows))
     record = Calibration(
@@ -96,16 +94,13 @@ def most_confused(held: HeldOut, labels: Sequence[str]) -> Confusion | None:
     return Confusion(first=labels[pair[0]], second=labels[pair[1]], pictures=pairs[pair], of=of)
 
 
-def _first_repeat(held: HeldOut) -> HeldOut:
-    first = slice(len(np.unique(held.rows)))
-    return HeldOut(
-        logits=held.logits[first], targets=held.targets[first], rows=held.rows[first], folds=held.folds[first]
-    )
+def _part(held: HeldOut, which: np.ndarray) -> HeldOut:
+    return HeldOut(**{name: values[which] for name, values in vars(held).items()})
 
 
-def _fit(logits: Floats, targets: Ints, rows: Ints, reject_rate: float) -> tuple[float, float | None]:
-    temperature = fit_temperature(logits, targets, len(np.unique(rows)))
-    return temperature, reject_limit(logits.max(1), reject_rate)
+def _fit(held: HeldOut, reject_rate: float) -> tuple[float, float | None]:
+    temperature = fit_temperature(held.logits, held.targets, len(np.unique(held.rows)))
+    return temperature, reject_limit(held.scores, reject_rate)
 
 
 def _left_out(outcome: Outcome, seed: int, watch: Watch) -> tuple[Floats, Floats]:
@@ -134,8 +129,8 @@ def _left_out(outcome: Outcome, seed: int, watch: Watch) -> tuple[Floats, Floats
         split = Split(fold=inner.fold, train=rest[inner.train], held_out=queries)
         others = SupportSet(labels=support.labels[:-1], images=support.images, targets=targets)
         adapter = Adapter(outcome.candidate.init, n_way - 1)
-        ((_, logits, _),) = predict_held_out(adapter, others, split, [outcome.strategy], seed, features, cores)
-        return logits[:n_known].max(1), logits[n_known:].max(1)
+        ((_, _, scores, _),) = predict_held_out(adapter, others, split, [outcome.strategy], seed, features, cores)
+        return scores[:n_known], scores[n_known:]
 
     def run() -> Iterator[str]:
         features = outcome.candidate.features

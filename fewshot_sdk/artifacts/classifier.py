@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Origin, Precision
-from fewshot_sdk.errors import ParamsMismatch
+from fewshot_sdk.errors import BundleError, ParamsMismatch
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.nets.heat_maps import heat_maps
 from fewshot_sdk.nets.network import Network, build_network
 from fewshot_sdk.nets.params import Params, check_alike
+from fewshot_sdk.nets.score import Cosine
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.storage import cards
 from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, settings_of
-from fewshot_sdk.storage.deltas import STEP, check_base, difference, restored
+from fewshot_sdk.storage.deltas import CENTRE, STEP, check_base, difference, restored
 from fewshot_sdk.storage.tensors import from_safetensors, to_bytes, to_safetensors
 
 AT_ONCE, FEW = 256, 16  # pictures in a batch, where memory is kept for the layers too: bounds the memory
@@ -37,12 +38,14 @@ class Classifier:
     support: the preprocessed images it was adapted to, possibly none; kept so that an export can be checked on them,
     and not part of an exported file.
     class_sums: for prototypes, each class's sum and count of features, so that pictures can be added later.
+    centre: the mean of the class means of the features, (n_features,), for the score `cosine`.
     """
 
     config: ClassifierConfig
     params: Params
     support: SupportSet
     class_sums: Params | None = None
+    centre: torch.Tensor | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -89,11 +92,18 @@ class Classifier:
         """Probabilities (n, n_way) of preprocessed images, and whether each seems to show a known class, (n,)."""
         network = self.network()
         batches = torch.split(torch.from_numpy(np.array(pixels)), AT_ONCE)
-        logits = torch.cat([network(batch) for batch in batches])
+        cosine, body = self.cosine(), network.before_head()
+        features = [body(batch) for batch in batches]
+        logits = torch.cat([network.get_submodule("head")(rows) for rows in features])
         probabilities: NDArray[np.float32] = (logits / self.config.temperature).softmax(1).numpy()
         known = probabilities.max(1) >= self.config.threshold
-        if self.config.least_logit is not None:
-            known &= logits.max(1).values.numpy() >= self.config.least_logit
+        if self.config.least_score is not None:
+            found = (
+                logits.max(1).values.numpy()
+                if cosine is None
+                else cosine.scores(logits.numpy(), torch.cat(features).numpy())
+            )
+            known &= found >= np.float32(self.config.least_score)
         return probabilities, known
 
     def heat_maps(self, pixels: Pixels, classes: Sequence[int] | None = None) -> NDArray[np.float32]:
@@ -112,14 +122,21 @@ class Classifier:
         ]
         return torch.cat(found).numpy()
 
+    def cosine(self, temperature: float = 1.0) -> Cosine | None:
+        """What decides about `unknown`, given logits divided by a temperature; None if the logits alone do."""
+        if self.centre is None or self.config.least_score is None or self.config.score != "cosine":
+            return None
+        weight, bias = self.params["head.weight"].numpy(), self.params["head.bias"].numpy()
+        return Cosine.of(weight, bias, self.centre.numpy(), temperature)
+
     def without_pictures(self) -> Classifier:
         """The same classifier without the pictures it was adapted to."""
         empty = SupportSet(labels=self.labels, images=self.support.images[:0], targets=self.support.targets[:0])
         return replace(self, support=empty)
 
     def files(self) -> dict[str, bytes]:
-        """The folder's files: config.json, model.safetensors, support.safetensors and README.md, and for prototypes
-        class_sums.safetensors."""
+        """The folder's files: config.json, model.safetensors, support.safetensors and README.md; for prototypes also
+        class_sums.safetensors, and for the score `cosine` centre.safetensors."""
         support = {
             "images": torch.from_numpy(self.support.images),
             "targets": torch.from_numpy(self.support.targets),
@@ -132,6 +149,8 @@ class Classifier:
         }
         if self.class_sums is not None:
             files[SUMS] = to_safetensors(self.class_sums)
+        if self.cosine() is not None and self.centre is not None:
+            files[CENTRE] = to_safetensors({"centre": self.centre})
         return files
 
 
@@ -171,11 +190,19 @@ def _classifier(files: Mapping[str, bytes], where: Path, config: ClassifierConfi
             "counts": torch.empty(len(config.labels), dtype=torch.int64),
         }
         check_alike(sums, expected_sums, str(where / SUMS))
+    centre = None
+    if CENTRE in files:
+        found = from_safetensors(files[CENTRE], str(where / CENTRE))
+        check_alike(found, {"centre": torch.empty(params["head.weight"].shape[1])}, str(where / CENTRE))
+        centre = found["centre"]
+    elif config.least_score is not None and config.score == "cosine":
+        raise BundleError(f"{where}: {CENTRE} is missing, by which it calls pictures unknown; adapt again")
     return Classifier(
         config=config,
         params=params,
         support=_support(support, config, where / "support.safetensors"),
         class_sums=sums,
+        centre=centre,
     )
 
 

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fewshot_sdk.config.recipe import Backbone, Config, Count, Fraction, InnerLoop, Listed, Preprocessing
-from fewshot_sdk.config.records import Origin
+from fewshot_sdk.config.records import Origin, Score
 
 METADATA_KEY = "fewshot_sdk"
 FORMAT, LEARNER = "fewshot-sdk onnx 2", "fewshot-sdk learner 1"
 INPUT, PIXELS = "images", "pixels"  # the input: pictures of any size, or with --raw the network's floats
 FEATURES = "features"  # between a network's body and its head
 LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
-LEAST_LOGIT = "least_logit"  # an input of the graph that serves many deltas
+LEAST_SCORE = "least_score"  # an input of the graph that serves many deltas
 HEAT_MAP = "heat_map"  # one more output, with --heat-map
 
 
@@ -46,8 +46,8 @@ class Reduction(Config):
 class OnnxMetadata(Config):
     """The metadata of an exported classifier, as JSON under `fewshot_sdk` in its metadata_props.
 
-    threshold, least_logit: for `unknown`, see `ClassifierConfig`; these and the temperature are in the graph, which
-    says whether a picture is `known`.
+    threshold, least_score, score: for `unknown`, see `ClassifierConfig`; they and the temperature are in the graph,
+    which says whether a picture is `known`.
     parity: of the float32 file with PyTorch; reduction: what lower precision changed; raw: the input is the network's
     floats.
     """
@@ -61,7 +61,8 @@ class OnnxMetadata(Config):
     parity: Parity
     versions: dict[str, str]
     threshold: Fraction = 0.0
-    least_logit: Annotated[float | None, Field(exclude_if=lambda least: least is None)] = None
+    least_score: Annotated[float | None, Field(exclude_if=lambda least: least is None)] = None
+    score: Annotated[Score, Field(exclude_if=lambda score: score == "logit")] = "logit"
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     reduction: Reduction | None = None
     raw: bool = False

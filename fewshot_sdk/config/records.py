@@ -22,6 +22,7 @@ Mode = Literal["transductive", "inductive", "frozen"]
 Method = Literal["prototypes", "probe", "reptile"]
 Baseline = Literal["prototypes", "probe", "random"]
 Precision = Literal["float32", "float16", "int8"]
+Score = Literal["logit", "cosine"]
 _optional = Field(exclude_if=lambda found: found is None)  # absent from files written before the field existed
 
 
@@ -249,10 +250,10 @@ class Calibration(Config):
 class ClassifierConfig(BundleConfig):
     """The config.json of an adapted classifier.
 
-    temperature: the divisor of the logits, for probabilities. A picture is `unknown` if its highest logit, before that
-    division, is below `least_logit`, or its highest probability below `threshold`, which is 0 except in files written
-    before `least_logit` existed. comparison: the trials that the method was chosen from; calibration: None if not
-    cross-validated.
+    temperature: the divisor of the logits, for probabilities. A picture is `unknown` if its score is below
+    `least_score`, or its highest probability below `threshold`, which is 0 except in files written before there was a
+    score. score: `cosine`, see `nets.score`, or `logit`, the highest logit before that division.
+    comparison: the trials that the method was chosen from; calibration: None if not cross-validated.
     """
 
     labels: Listed[str]
@@ -265,7 +266,8 @@ class ClassifierConfig(BundleConfig):
     method: Method = "reptile"
     temperature: Positive = 1.0
     threshold: Fraction = 0.0
-    least_logit: Annotated[float | None, _optional] = None
+    least_score: Annotated[float | None, _optional] = None
+    score: Annotated[Score, Field(exclude_if=lambda score: score == "logit")] = "logit"
     comparison: Listed[Trial] = ()
     calibration: Calibration | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from fewshot_sdk.intervals import interval_of_share
 Grade = Literal["good", "usable", "perhaps usable", "poor", "no better than guessing", "cannot tell"]
 
 GOOD, USABLE = 0.9, 0.75  # shares of right answers
-WORTH = 0.02  # a smaller gain in accuracy is not worth the work
+WORTH = 0.02  # a smaller gain in accuracy is not worth the work; one class less has to gain twice as much
 UNCERTAIN = 0.4  # the widest 95 % interval of accuracy that needs no remark
 
 
@@ -24,8 +25,8 @@ class Verdict:
         good                     low is at least 90 %
         usable                   low is at least 75 %
         no better than guessing  low is not above the share of the commonest class
-        poor                     high is under 75 %
-        perhaps usable           otherwise: 75 % is inside the interval
+        poor                     the accuracy itself is under 75 %
+        perhaps usable           otherwise: the accuracy is at least 75 %, but low is under it
         cannot tell              nothing was held out
     """
 
@@ -34,8 +35,13 @@ class Verdict:
     mistakes: str = ""
     advice: str = ""
 
+    @property
+    def text(self) -> str:
+        """All but the grade, as one sentence without its full stop."""
+        return "; ".join(filter(None, (self.accuracy, self.mistakes, self.advice)))
+
     def __str__(self) -> str:
-        return f"{self.grade}: " + "; ".join(filter(None, (self.accuracy, self.mistakes, self.advice)))
+        return f"{self.grade}: {self.text}"
 
 
 def verdict_of(found: Calibration | None, n_way: int, n_support: int = 0) -> Verdict:
@@ -46,14 +52,14 @@ def verdict_of(found: Calibration | None, n_way: int, n_support: int = 0) -> Ver
         return Verdict(grade="cannot tell", accuracy=alone, advice=more)
     low, high = interval_of_share(found.accuracy, found.pictures)
     guessing = 1 / n_way if found.guessing is None else found.guessing
-    grade = _grade(low, high, guessing)
-    share = _share(found)
+    grade = _grade(found.accuracy, low, guessing)
+    share = f"{_share(found)} ({math.floor(100 * low)} to {math.ceil(100 * high)} %)"
     if grade in ("poor", "no better than guessing"):
-        share += f" where guessing gives {_tenths(guessing)}"
+        share += f", where guessing gives {_tenths(guessing)}"
     mixed = found.confused
     return Verdict(
         grade=grade,
-        accuracy=f"{share} ({100 * low:.0f} to {100 * high:.0f} %)",
+        accuracy=share,
         mistakes=f"{mixed.first} and {mixed.second} are mixed up" if mixed else "",
         advice=_advice(found, n_way, high - low > UNCERTAIN),
     )
@@ -74,12 +80,12 @@ def gains(found: Calibration) -> tuple[float | None, float]:
     return error * max(0.0, 1 - error / before) if before else 0.0, merged
 
 
-def _grade(low: float, high: float, guessing: float) -> Grade:
+def _grade(accuracy: float, low: float, guessing: float) -> Grade:
     if low <= guessing:
         return "no better than guessing"
     if low >= USABLE:
         return "good" if low >= GOOD else "usable"
-    return "poor" if high < USABLE else "perhaps usable"
+    return "poor" if accuracy < USABLE else "perhaps usable"
 
 
 def _share(found: Calibration) -> str:
@@ -98,9 +104,8 @@ def _advice(found: Calibration, n_way: int, uncertain: bool) -> str:
     more, merged = gains(found)
     pictures = max(1, round(found.pictures / n_way))
     each = f"{pictures} more picture{'' if pictures == 1 else 's'} of each"
-    if merged >= WORTH and found.confused and (more is None or merged > more):
-        both = f"{found.confused.first} and {found.confused.second}"
-        return f"pictures that show how {both} differ, or making them one class, would help most"
+    if merged >= WORTH and (more is None or merged > 2 * more):
+        return "pictures that show how these two differ, or one class for both, would help most"
     if more is not None and more >= WORTH:
         return f"{each} would help most"
     if uncertain:

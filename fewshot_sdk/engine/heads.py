@@ -107,6 +107,12 @@ def class_sums(support: Tensor, targets: Tensor, n_way: int) -> tuple[Tensor, Te
     return sums, torch.bincount(targets, minlength=n_way)
 
 
+def centre_of(support: Tensor, targets: Tensor, n_way: int) -> Tensor:
+    """The mean of the class means of features (n, n_features): float32 (n_features,)."""
+    sums, counts = class_sums(support, targets, n_way)
+    return (sums / counts.unsqueeze(1)).mean(0).float()
+
+
 def prototype_head(sums: Tensor, counts: Tensor, kind: str) -> Params:
     """The head with weight 2 (m - c) / s and bias (|c|^2 - |m|^2) / s for each class's mean m.
 

@@ -105,28 +105,30 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
             parity=Parity(images=0, max_difference=0),
             versions={**versions(), "onnx": onnx.__version__},
             threshold=config.threshold,
-            least_logit=config.least_logit,
+            least_score=config.least_score,
+            score=config.score,
             raw=raw,
         )
         graph = network if raw else with_preprocessing(network, preprocessing)
         return with_metadata(graph, metadata.replace(**changes))
 
     tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}
+    cosine = classifier.cosine(config.temperature)
 
     body = None
     if exporter:
         sides = preprocessing.height, preprocessing.width
         body = cast("Exporter", referred(exporter))(classifier.network(), sides, opset)
 
-    calibration = {"temperature": config.temperature, "threshold": config.threshold}
-    least = config.least_logit
-
     def network(half: bool = False) -> onnx.ModelProto:
         if body is not None:
-            return with_head(body, tensors, opset=opset, least_logit=least, **calibration)
+            return with_head(
+                body, tensors, temperature=config.temperature, threshold=config.threshold,
+                least_score=config.least_score, cosine=cosine, opset=opset,
+            )  # fmt: skip
         return network_graph(
-            tensors, config.backbone, preprocessing, least_logit=least, half=half, opset=opset, heat_map_of=shapes,
-            **calibration,
+            tensors, config.backbone, preprocessing, temperature=config.temperature, threshold=config.threshold,
+            least_score=config.least_score, cosine=cosine, half=half, opset=opset, heat_map_of=shapes,
         )  # fmt: skip
 
     predictor = Predictor(serialized(network()))

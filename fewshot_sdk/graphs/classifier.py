@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
 import onnx
 
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
-from fewshot_sdk.config.onnx_file import FEATURES, HEAT_MAP, INPUT, KNOWN, LABEL, LEAST_LOGIT, OUTPUT, PIXELS
+from fewshot_sdk.config.onnx_file import FEATURES, HEAT_MAP, INPUT, KNOWN, LABEL, LEAST_SCORE, OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.heat_maps import Shape, heat_map
@@ -17,6 +18,7 @@ from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
 from fewshot_sdk.graphs.preprocessing import network_pixels
 from fewshot_sdk.graphs.weights import Tensor, Tensors, folded
 from fewshot_sdk.images.grids import common_sides
+from fewshot_sdk.nets.score import LEAST, Cosine
 from fewshot_sdk.tables import referred
 
 
@@ -37,16 +39,18 @@ class Features(Protocol):
 
 def network_graph(
     tensors: Tensors | None, backbone: Backbone, preprocessing: Preprocessing, *,
-    temperature: float = 1.0, threshold: float = 0.0, least_logit: float | None = None, half: bool = False,
-    opset: int = OPSET,
+    temperature: float = 1.0, threshold: float = 0.0, least_score: float | None = None, cosine: Cosine | None = None,
+    from_cosine: bool = False, half: bool = False, opset: int = OPSET,
     heat_map_of: Sequence[Shape] = (),
 ) -> onnx.ModelProto:  # fmt: skip
     """The graph from `pixels`, float32 (batch, channels, height, width), to label, probabilities and known.
 
     tensors: weights and frozen statistics by their names in PyTorch; with None the tensors that `folded` would leave
     are inputs of the graph, by these names, so that one graph serves all classifiers with any number of classes; then
-    `least_logit` is an input, too, divided by the temperature like the head.
-    threshold, least_logit: see `ClassifierConfig`. half: the network stores and computes 16-bit numbers.
+    `least_score` is an input, too (a logit is divided by the temperature, like the head), and `from_cosine` adds the
+    parts of a `Cosine`.
+    threshold, least_score: see `ClassifierConfig`; cosine: the score, at this temperature; None is the highest logit.
+    half: the network stores and computes 16-bit numbers.
     heat_map_of: the shapes of the layers that the features summarize, for one more output, `heat_map`, float32
     (batch, h, w), see `graphs.heat_maps`; only with tensors, and for networks whose features are sums over positions.
     """
@@ -66,12 +70,14 @@ def network_graph(
     x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
     x = features(g, x, tensor, backbone, preprocessing, kind)
     head = (tensor("head.weight", 2), tensor("head.bias"))
-    least = None if least_logit is None else g.scalar(least_logit / temperature)
+    limit = None if least_score is None else _limit(g, least_score, temperature, cosine)
     if held is None:
-        given.append(value(LEAST_LOGIT, np.float32))
-        least = LEAST_LOGIT
+        named = ("centre", "shift", "scale") if from_cosine else ()
+        given += [value(name, np.float32, f"{name} {side}") for side, name in zip("nkk", named, strict=False)]
+        given.append(value(LEAST_SCORE, np.float32))
+        limit = _Limit(least=LEAST_SCORE, cosine=named)
     outputs = _outputs("n_way" if tensors is None else len(tensors["head.bias"]))
-    label = _add_outputs(g, g("Flatten", x), head, temperature, threshold, least, half)
+    label = _add_outputs(g, g("Flatten", x), head, temperature, threshold, limit, half)
     if heat_map_of and tensors is not None:
         mean = tensors["head.weight"].mean(0)
         g.output(heat_map(g, g.summarized, heat_map_of, label, head[0], mean, backbone, temperature), HEAT_MAP)
@@ -82,13 +88,14 @@ def network_graph(
 
 def with_head(
     body: onnx.ModelProto, tensors: Tensors, *,
-    temperature: float = 1.0, threshold: float = 0.0, least_logit: float | None = None, opset: int = OPSET,
+    temperature: float = 1.0, threshold: float = 0.0, least_score: float | None = None, cosine: Cosine | None = None,
+    opset: int = OPSET,
 ) -> onnx.ModelProto:  # fmt: skip
     """The graph of a classifier with our head on a body that another library wrote, from `pixels` to `features`."""
     g = Nodes()
     rows, bias = tensors["head.weight"], tensors["head.bias"]
-    least = None if least_logit is None else g.scalar(least_logit / temperature)
-    _add_outputs(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, threshold, least)
+    limit = None if least_score is None else _limit(g, least_score, temperature, cosine)
+    _add_outputs(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, threshold, limit)
     features = value(FEATURES, np.float32, "batch", rows.shape[1])
     head = g.model([features], _outputs(len(bias)), opset=opset)
     head.ir_version = body.ir_version
@@ -99,13 +106,28 @@ def with_head(
     return whole
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Limit:
+    """The names of the least score, and of the centre, shift and scale of a `Cosine`; none for the highest logit."""
+
+    least: str
+    cosine: tuple[str, ...] = ()
+
+
+def _limit(g: Nodes, least: float, temperature: float, cosine: Cosine | None) -> _Limit:
+    if cosine is None:
+        return _Limit(least=g.scalar(least / temperature))
+    parts = (cosine.centre, cosine.shift, cosine.scale)
+    return _Limit(least=g.scalar(least), cosine=tuple(g.constant(part) for part in parts))
+
+
 def _add_outputs(
     g: Nodes,
     x: str,
     head: tuple[str, str],
     temperature: float,
     threshold: float,
-    least_logit: str | None,
+    limit: _Limit | None,
     half: bool = False,
 ) -> str:
     """Add the nodes from features, (n, n_features), to the outputs of the graph; the name of the labels' node."""
@@ -118,9 +140,17 @@ def _add_outputs(
     g.output(label, LABEL)
     g.output(rows, OUTPUT)
     known = g("GreaterOrEqual", best, g.scalar(threshold))
-    if least_logit is not None:
-        high = g("GreaterOrEqual", g("ReduceMax", logits, g.integers(1), keepdims=0), least_logit)
-        known = g("And", known, high)
+    if limit is not None:
+        score = logits
+        if limit.cosine:
+            centre, shift, scale = limit.cosine
+            score = g("Mul", g("Sub", logits, shift), scale)
+        score = g("ReduceMax", score, g.integers(1), keepdims=0)
+        if limit.cosine:
+            away = g("Sub", g("Cast", x, to=onnx.TensorProto.FLOAT) if half else x, centre)
+            distance = g("ReduceL2", away, g.integers(1), keepdims=0)
+            score = g("Div", score, g("Max", distance, g.scalar(LEAST)))
+        known = g("And", known, g("GreaterOrEqual", score, limit.least))
     g.output(known, KNOWN)
     return label
 

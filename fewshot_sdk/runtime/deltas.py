@@ -10,18 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from fewshot_sdk.config.onnx_file import KNOWN, LEAST_LOGIT, OUTPUT, PIXELS
+from fewshot_sdk.config.onnx_file import KNOWN, LEAST_SCORE, OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Backbone
 from fewshot_sdk.config.records import DeltaConfig
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
 from fewshot_sdk.graphs.classifier import network_graph
 from fewshot_sdk.graphs.weights import folded
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
+from fewshot_sdk.nets.score import Cosine
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.runtime.predictor import normalized
 from fewshot_sdk.runtime.session import opened
 from fewshot_sdk.storage.bundles import DELTA, INITIALIZATION, WEIGHTS, settings_of
-from fewshot_sdk.storage.deltas import STEP, Arrays, check_base, restored
+from fewshot_sdk.storage.deltas import CENTRE, STEP, Arrays, check_base, restored
 from fewshot_sdk.storage.files import read_folder, sha256
 from fewshot_sdk.storage.repositories import open_named
 from fewshot_sdk.storage.tensors import from_bytes
@@ -31,6 +32,7 @@ from fewshot_sdk.storage.tensors import from_bytes
 class _Kept:
     config: DeltaConfig
     delta: Arrays
+    centre: NDArray[np.float32] | None
 
 
 class DeltaPredictor:
@@ -50,7 +52,8 @@ class DeltaPredictor:
         self._sha256 = sha256(b"".join(found.files[name] for name in WEIGHTS))
         self._base = from_bytes(found.files["model.safetensors"], str(found.folder / "model.safetensors"))
         self._threads = threads
-        self._sessions: dict[Backbone, InferenceSession] = {}  # by backbone, which names the summary that the head uses
+        # by backbone, which names the summary that the head uses, and whether the score is a cosine
+        self._sessions: dict[tuple[Backbone, bool], InferenceSession] = {}
         self._names = {*self._base, "head.weight", "head.bias", *self._recipe.backbone.norm_buffers()}
         self._kept: dict[str, _Kept] = {}
 
@@ -69,7 +72,8 @@ class DeltaPredictor:
         files = read_folder(folder)
         config = settings_of(files, folder, DELTA)
         check_base(str(folder), config.initialization, self._name, self._sha256)
-        kept = _Kept(config=config, delta=from_bytes(files[STEP], str(folder / STEP)))
+        centre = from_bytes(files[CENTRE], str(folder / CENTRE)).get("centre") if CENTRE in files else None
+        kept = _Kept(config=config, delta=from_bytes(files[STEP], str(folder / STEP)), centre=centre)
         size = config.preprocessing
         blank = np.zeros((1, size.height, size.width, size.channels), np.uint8)
         try:
@@ -112,11 +116,11 @@ class DeltaPredictor:
             raise ConfigError(f"no delta {name!r} was added; there are {len(self._kept)}, see `names`")
         return self._kept[name]
 
-    def _session(self, backbone: Backbone) -> InferenceSession:
-        if backbone not in self._sessions:
-            graph = network_graph(None, backbone, self._recipe.preprocessing)
-            self._sessions[backbone] = opened(graph.SerializeToString(), self._threads).session
-        return self._sessions[backbone]
+    def _session(self, backbone: Backbone, from_cosine: bool) -> InferenceSession:
+        if (backbone, from_cosine) not in self._sessions:
+            graph = network_graph(None, backbone, self._recipe.preprocessing, from_cosine=from_cosine)
+            self._sessions[backbone, from_cosine] = opened(graph.SerializeToString(), self._threads).session
+        return self._sessions[backbone, from_cosine]
 
     def _run(self, kept: _Kept, pixels: Pixels, what: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         found = restored(kept.delta, self._base, kept.config.precision, what)
@@ -128,7 +132,14 @@ class DeltaPredictor:
             tensors[part] = tensors[part] / np.float32(kept.config.temperature)
         feed = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
         config, feed[PIXELS] = kept.config, normalized(pixels, self._recipe.preprocessing)
-        least = np.finfo(np.float32).min if config.least_logit is None else config.least_logit / config.temperature
-        feed[LEAST_LOGIT] = np.asarray(least, np.float32)
-        rows, high = self._session(config.backbone).run([OUTPUT, KNOWN], feed)
+        least = np.finfo(np.float32).min if config.least_score is None else config.least_score
+        from_cosine = config.least_score is not None and config.score == "cosine"
+        if from_cosine:
+            if kept.centre is None or kept.centre.shape != found["head.weight"].shape[1:]:
+                raise ParamsMismatch(f"{what}: {CENTRE} is missing or does not fit; adapt again")
+            feed |= vars(Cosine.of(found["head.weight"], found["head.bias"], kept.centre, config.temperature))
+        elif config.least_score is not None:
+            least /= config.temperature
+        feed[LEAST_SCORE] = np.asarray(least, np.float32)
+        rows, high = self._session(config.backbone, from_cosine).run([OUTPUT, KNOWN], feed)
         return np.asarray(rows, np.float32), np.asarray(high, np.bool_) & (rows.max(1) >= config.threshold)

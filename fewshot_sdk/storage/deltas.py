@@ -22,6 +22,7 @@ from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 Arrays = dict[str, NDArray[Any]]
 Base = Mapping[str, NDArray[np.float32]]
 STEP = "delta.safetensors"  # the file with the differences
+CENTRE = "centre.safetensors"  # the file with the centre of the classes, see `nets.score`
 HEAD, SCALE = "head.", ".scale"
 STEPS = 127
 

@@ -46,8 +46,8 @@ class HeldOutAnswers:
 class Report:
     """What the page shows.
 
-    findings: (severity, text); notes: sentences, for example what was chosen and why; guessing: the accuracy of always
-    naming the commonest class; no_curve: why there is no curve.
+    findings: (severity, text); notes: sentences, for example what was chosen and why; rejection: what `unknown` costs
+    and gives; guessing: the accuracy of always naming the commonest class.
     """
 
     title: str
@@ -58,7 +58,7 @@ class Report:
     held_out: HeldOutAnswers | None = None
     verdict: Verdict | None = None
     curve: Sequence[CurvePoint] = ()
-    no_curve: str = ""
+    rejection: str = ""
     guessing: float | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     commands: Sequence[str] = ()
@@ -104,7 +104,7 @@ def render(report: Report) -> str:
         more_classes=max(len(support.labels) - SHOWN_CLASSES, 0),
         matrix=matrix.tolist() if matrix is not None and len(matrix) <= MATRIX_CLASSES else None,
         most=MATRIX_CLASSES,
-        pairs=most_confused(report, matrix) if matrix is not None else [],
+        pairs=most_confused(answers, support) if answers else [],
         bins=reliability(answers) if answers else [],
         curve=on_page(report.curve),
     )
@@ -132,16 +132,16 @@ def confusion(answers: HeldOutAnswers, n_way: int) -> NDArray[np.int64]:
     return counts
 
 
-def most_confused(report: Report, matrix: NDArray[np.int64]) -> list[Pair]:
-    """The pairs of classes most often taken for one another, with an example of each."""
-    answers, support = report.held_out, report.support
-    assert answers is not None
-    errors = matrix * (1 - np.eye(len(matrix), dtype=np.int64))
-    predicted = answers.probabilities.argmax(1)
+def most_confused(answers: HeldOutAnswers, support: SupportSet) -> list[Pair]:
+    """The classes whose pictures were most often taken for another one's, with an example of each."""
+    predicted, n_way = answers.probabilities.argmax(1), len(support.labels)
+    wrong = predicted != answers.targets
+    each = np.unique(np.stack([answers.targets, predicted, answers.rows])[:, wrong], axis=1)  # once in all repeats
+    pictures = np.bincount(each[0] * n_way + each[1])
     pairs = []
-    for flat in np.argsort(-errors, axis=None, kind="stable")[:SHOWN_PAIRS]:
-        truth, other = divmod(int(flat), len(matrix))
-        if errors[truth, other] == 0:
+    for flat in np.argsort(-pictures, kind="stable")[:SHOWN_PAIRS]:
+        truth, other = divmod(int(flat), n_way)
+        if pictures[flat] == 0:
             break
         rows = np.unique(answers.rows[(answers.targets == truth) & (predicted == other)])
         reference = int(np.flatnonzero(support.targets == other)[0])

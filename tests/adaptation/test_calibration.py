@@ -81,7 +81,7 @@ def test_over_many_draws_no_more_known_pictures_are_lost_than_asked(n: int, rate
 @pytest.mark.parametrize(("rate", "rank"), [(0.05, 5), (0.29, 29), (0.99, 99)])
 def test_with_enough_pictures_the_limit_is_as_high_as_the_rate_allows(rate: float, rank: int) -> None:
     scores = np.random.default_rng(1).permutation(np.linspace(-2, 7, 99))
-    assert reject_limit(scores, rate) == np.sort(scores)[rank - 1]
+    assert reject_limit(scores, rate) == pytest.approx(np.sort(scores)[rank - 1])
 
 
 def test_nothing_is_promised_from_a_few_pictures_or_for_a_rate_of_zero() -> None:
@@ -94,7 +94,7 @@ def test_a_limit_does_not_saturate_where_classes_are_easy_to_tell_apart() -> Non
     scores = 40 + np.random.default_rng(2).random(50)  # probabilities of 1 in float32
     limit = reject_limit(scores, 0.05)
     assert limit is not None
-    assert (scores < limit).sum() == 1
+    assert (scores < limit).sum() == 2
 
 
 def test_what_is_lost_at_most_is_bounded_by_the_number_of_pictures() -> None:

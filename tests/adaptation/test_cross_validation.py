@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_sdk import Predictor, adapt, export_onnx
+from fewshot_sdk import Delta, DeltaPredictor, Predictor, adapt, export_onnx, load_classifier, save
 from fewshot_sdk.adaptation.adaptation import compare_and_adapt, suitable
 from fewshot_sdk.adaptation.cross_validation import (
     Candidate,
@@ -23,9 +23,9 @@ from fewshot_sdk.adaptation.cross_validation import (
 from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.presets import with_algorithm
-from fewshot_sdk.config.recipe import DataSource, Preprocessing, Pretraining, Residual
-from fewshot_sdk.config.records import ClassifierConfig, Trial
-from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.config.recipe import Conv4, DataSource, Preprocessing, Pretraining, Residual
+from fewshot_sdk.config.records import ClassifierConfig, Method, Trial
+from fewshot_sdk.errors import BundleError, ConfigError
 from fewshot_sdk.export.checks import TOLERANCE
 from fewshot_sdk.images.examination import Examined
 from fewshot_sdk.images.preprocessing import preprocess
@@ -94,7 +94,7 @@ def test_the_log_loss_does_not_depend_on_how_large_the_logits_are() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.5], [0.0, 0.2]] * 25)
     targets, rows = np.array([0, 1, 0, 0] * 25), np.arange(100)
     found = [
-        log_losses(HeldOut(logits=scale * logits, targets=targets, rows=rows, folds=rows)).mean()
+        log_losses(HeldOut(logits=scale * logits, scores=logits[:, 0], targets=targets, rows=rows, folds=rows)).mean()
         for scale in (1.0, 3.0, 10.0)
     ]
     assert found == pytest.approx([found[0]] * 3, rel=0.02)
@@ -105,7 +105,11 @@ def test_the_standard_error_counts_each_picture_once() -> None:
     logits = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]] * 2)
     rows = np.arange(4).repeat(1)
     held = HeldOut(
-        logits=logits, targets=np.zeros(8, np.int64), rows=np.concatenate([rows, rows]), folds=np.zeros(8, np.int64)
+        logits=logits,
+        scores=logits[:, 0],
+        targets=np.zeros(8, np.int64),
+        rows=np.concatenate([rows, rows]),
+        folds=np.zeros(8, np.int64),
     )
     assert accuracy_of(held) == pytest.approx((0.75, np.std([1, 1, 0, 1], ddof=1) / 2))
 
@@ -188,11 +192,11 @@ def test_calibration_is_recorded_and_identical_in_the_exported_file(init: Initia
     assert (record.pictures, record.folds) == (20, 5)
     assert made.config.threshold == 0
     assert record.known_lost < (record.known_lost_most or 0) < 1
-    assert made.config.least_logit is not None
+    assert made.config.least_score is not None
     assert made.config.temperature != 1
     assert record.auroc is not None
     predictor = Predictor(export_onnx(made, tmp_path / "m.onnx").path)
-    assert predictor.metadata.least_logit == made.config.least_logit
+    assert predictor.metadata.least_score == made.config.least_score
     images = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 1), np.uint8)
     pixels = np.stack([preprocess(image, made.config.preprocessing) for image in images])
     np.testing.assert_allclose(predictor.probabilities(images), made.probabilities(pixels), atol=TOLERANCE)
@@ -211,9 +215,34 @@ def test_the_accuracy_of_the_comparison_is_the_accuracy_of_the_record(init: Init
     assert config.calibration.standard_error == trial.standard_error
 
 
+@pytest.mark.parametrize("method", ["prototypes", "probe"])
+def test_where_each_picture_is_judged_alone_a_cosine_decides_the_same_everywhere(
+    init: Initialization, tmp_path: Path, method: Method
+) -> None:
+    alone = fresh(tiny_recipe(backbone=Conv4(filters=8, norm="group")), 0, init.provenance)
+    made = adapt(alone, draw_folder(tmp_path / "in", shots=5), method=method, reject_rate=0.3)
+    assert made.config.score == "cosine"
+    assert -1 < (made.config.least_score or -1) < 1
+    new = sorted(draw_folder(tmp_path / "new", ("ant", "bee", "cat", "elk", "fox"), first=5).glob("*/*.png"))
+    said = [answer.label for answer in made.predict(new)]
+    assert {label is None for label in said} == {True, False}
+    folder = save(made, tmp_path / "m")
+    assert [answer.label for answer in load_classifier(folder).predict(new)] == said
+    for precision in ("fp32", "fp16"):
+        path = export_onnx(made, tmp_path / f"{precision}.onnx", precision=precision, max_drop=1).path
+        found = [answer.label for answer in Predictor(path).predict(new)]
+        assert sum(a != b for a, b in zip(found, said, strict=True)) <= (precision == "fp16")
+    predictor = DeltaPredictor(save(alone, tmp_path / "init"))
+    predictor.add("it", save(Delta(classifier=made, base=alone, precision="float32"), tmp_path / "delta"))
+    assert [answer.label for answer in predictor.predict("it", new)] == said
+    (folder / "centre.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"centre\.safetensors"):
+        load_classifier(folder)
+
+
 def test_a_reject_rate_of_zero_never_rejects(init: Initialization, drawings: Path, tmp_path: Path) -> None:
     made = adapt(init, drawings, method="prototypes", reject_rate=0)
-    assert (made.config.threshold, made.config.least_logit) == (0, None)
+    assert (made.config.threshold, made.config.least_score) == (0, None)
     strangers = sorted(draw_folder(tmp_path / "new", ("elk", "fox")).glob("*/*.png"))
     assert all(answer.label == answer.nearest for answer in made.predict(strangers))
 

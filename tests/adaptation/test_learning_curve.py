@@ -39,7 +39,7 @@ def outcome(made: Candidate) -> Outcome:
 
 @pytest.fixture
 def noisy(init: Initialization) -> Outcome:
-    return outcome(candidate(init, 20, noise=9))
+    return outcome(candidate(init, 20, noise=5))
 
 
 def test_the_last_point_is_the_accuracy_of_the_comparison(noisy: Outcome) -> None:

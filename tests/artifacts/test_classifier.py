@@ -14,6 +14,7 @@ from fewshot_sdk import Classifier, adapt, load_classifier, save
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.errors import BundleError, ParamsMismatch, SupportError
+from fewshot_sdk.images.preprocessing import preprocess
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.storage.files import manifest_of
 from tests.conftest import draw_folder, tiny_recipe
@@ -100,6 +101,17 @@ def test_a_folder_from_before_there_were_methods_is_loaded(classifier: Classifie
     (folder / "config.json").write_bytes(old["config.json"])
     (folder / "manifest.json").write_bytes(manifest_of(old))
     assert load_classifier(folder).config == classifier.config
+
+
+def test_a_classifier_from_before_limits_on_logits_still_judges_by_its_threshold(classifier: Classifier) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 1), np.uint8)
+    pixels = np.stack([preprocess(image, classifier.config.preprocessing) for image in images])
+    best = classifier.probabilities(pixels).max(1)
+    threshold = float(np.median(best))
+    old = replace(classifier, config=classifier.config.replace(threshold=threshold))
+    assert "least_score" not in json.loads(old.files()["config.json"])
+    assert (old.answers(pixels)[1] == (best >= threshold)).all()
+    assert [answer.label is None for answer in old.predict(list(images))] == (best < threshold).tolist()
 
 
 def test_it_names_its_origin(classifier: Classifier, init: Initialization) -> None:

@@ -77,7 +77,7 @@ def test_a_broken_support_folder_is_reported_before_torch_is_loaded(tmp_path: Pa
 
 def test_adapting_imports_neither_pytorchs_compiler_nor_onnx(saved: Path, drawings: Path, tmp_path: Path) -> None:
     """Summing tensors on the meta device, or an optimizer, imports torch._dynamo, which imports sympy and onnx."""
-    words = ["adapt", "--support", str(drawings), "--init", str(saved), "--output", str(tmp_path / "o")]
+    words = ["adapt", "--support", str(drawings), "--init", str(saved), "--output", str(tmp_path / "o"), "--verbose"]
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words)
     assert done.returncode == 0, done.stderr
     assert "probe " in done.stderr

@@ -91,7 +91,7 @@ def test_label_and_known_are_those_of_pytorch(classifier: Classifier, tmp_path: 
     with torch.no_grad():
         least = float(warm.network()(torch.from_numpy(pixels)).max(1).values.median()) + 1e-4
     threshold = float(np.median(warm.probabilities(pixels).max(1)))
-    limit = {"least_logit": least} if score == "logit" else {"threshold": threshold}
+    limit = {"least_score": least} if score == "logit" else {"threshold": threshold}
     strict = replace(warm, config=warm.config.replace(**limit))
     exported = export_onnx(strict, tmp_path / "m.onnx").path
     session = opened(exported, 1).session

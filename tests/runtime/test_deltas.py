@@ -206,6 +206,24 @@ def test_a_delta_whose_tensors_do_not_fit_is_refused_by_name(
     assert predictor.names == ()
 
 
+@pytest.mark.parametrize("limit", ["least_score", "threshold"])
+def test_a_delta_calls_the_same_pictures_unknown_as_its_classifier(
+    init: Initialization, classifier: Classifier, tmp_path: Path, limit: str
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 1), np.uint8)
+    warm = classifier.config.replace(temperature=2.0)
+    with torch.no_grad():
+        logits = classifier.network()(torch.from_numpy(images))
+    scores = (logits if limit == "least_score" else (logits / 2).softmax(1)).max(1).values
+    middle = float(scores.sort().values[14:16].mean())  # between two of them, so that rounding decides nothing
+    strict = replace(classifier, config=warm.replace(**{limit: middle}))
+    predictor = DeltaPredictor(save(init, tmp_path / "init"))
+    predictor.add("it", save(Delta(classifier=strict, base=init, precision="float32"), tmp_path / "delta"))
+    found = [answer.label is not None for answer in predictor.predict("it", list(images))]
+    assert found == [answer.label is not None for answer in strict.predict(list(images))]
+    assert sum(found) == 15
+
+
 def test_a_difference_too_large_for_float16_is_refused(init: Initialization, classifier: Classifier) -> None:
     params = {**classifier.params, "head.bias": torch.full((3,), 1e6)}
     with pytest.raises(ConfigError, match=r"head\.bias: a difference of 1e\+06 is too large for float16; use int8"):

@@ -102,7 +102,7 @@ def test_a_perfect_cross_validation_confuses_nothing(report: Report) -> None:
 def test_the_matrix_counts_each_answer_once(report: Report) -> None:
     matrix = confusion(answers(), 3)
     assert matrix.tolist() == [[3, 1, 0], [0, 4, 0], [0, 0, 4]]
-    (pair,) = most_confused(report, matrix)
+    (pair,) = most_confused(answers(), report.support)
     assert (pair.truth, pair.predicted, pair.count) == ("cat", "dog", 1)
 
 

@@ -16,7 +16,6 @@ from fewshot_cli.group import app
 from fewshot_cli.options import INIT_HELP, LEARNING, RUNNING, WRITING, Json, Labels, Seed, Trainable, options
 from fewshot_cli.output import emit_json, say
 from fewshot_cli.watching import cross_validated, warn, watched
-from fewshot_sdk.config.verdict import verdict_of
 from fewshot_sdk.errors import ConfigError, MissingExtra
 from fewshot_sdk.storage.files import check_free, write_folder
 
@@ -181,6 +180,8 @@ def _opened(given: AdaptOptions) -> Inits | NumberInitialization:
 
 
 def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
+    from fewshot_sdk.config.verdict import verdict_of
+
     made, warnings = _adapted(given, inits) if given.extend is None else _extended(given, given.extend, inits)
     classifier, config = made.classifier, made.classifier.config
     n = len(classifier.support.targets)
@@ -196,11 +197,12 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
         page = report_of(made, warnings, given.output, time.perf_counter() - began, base)
         files["report.html"] = page.encode()
     write_folder(given.output, files)
-    say(str(verdict_of(config.calibration, len(config.labels), n)))
+    verdict = verdict_of(config.calibration, len(config.labels), n)
+    say(str(verdict))
     say(made.reason)
     if given.verbose:
         say(details(made, right))
-    result = record(made, right, warnings, given.output)
+    result = record(made, verdict, right, warnings, given.output)
     if delta:
         from fewshot_sdk.artifacts.opening import load_classifier
         from fewshot_sdk.storage.deltas import STEP
