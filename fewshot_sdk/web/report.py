@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,12 @@ from PIL import Image
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.storage import rendering
+from fewshot_sdk.web.mistakes import cards
 
-SHOWN_CLASSES, SHOWN_IMAGES, MATRIX_CLASSES, SHOWN_PAIRS, BINS = 60, 12, 30, 6, 10
+if TYPE_CHECKING:
+    from fewshot_sdk.adaptation.mistakes import Mistake
+
+SHOWN_CLASSES, SHOWN_IMAGES, MATRIX_CLASSES, SHOWN_PAIRS, BINS, THUMBNAIL = 60, 12, 30, 6, 10, 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,7 @@ class Report:
     threshold: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)
     commands: Sequence[str] = ()
+    mistakes: Sequence[Mistake] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +102,17 @@ def render(report: Report) -> str:
         most=MATRIX_CLASSES,
         pairs=most_confused(report, matrix) if matrix is not None else [],
         bins=reliability(answers) if answers else [],
+        mistakes=cards(report.mistakes, support),
     )
 
 
 def picture(image: Pixels) -> str:
-    """A data URI of an image as the network sees it, uint8 (height, width, channels)."""
-    data = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(data, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    """A data URI of an image as the network sees it, uint8 (height, width, channels); a large one is made smaller."""
+    data, shown = io.BytesIO(), Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    kind = "jpeg" if max(shown.size) > THUMBNAIL else "png"
+    shown.thumbnail((THUMBNAIL, THUMBNAIL))
+    shown.save(data, format=kind, optimize=True)
+    return f"data:image/{kind};base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def confusion(answers: HeldOutAnswers, n_way: int) -> NDArray[np.int64]:
