@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fewshot_sdk.adaptation import mistakes
 from fewshot_sdk.adaptation.adaptation import compare_and_adapt
+from fewshot_sdk.adaptation.methods import Adapter, Strategy
 from fewshot_sdk.adaptation.mistakes import find_mistakes
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Residual
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.images.support import SupportSet
+from fewshot_sdk.nets.heat_maps import heat_maps
+from fewshot_sdk.nets.network import Network
+from fewshot_sdk.nets.params import Params
 from tests.conftest import tiny_recipe
 
 SIDES = 24
@@ -33,12 +41,12 @@ def test_a_mistake_is_explained_by_the_classifier_that_made_it(
     start = fresh(tiny_recipe(backbone=backbone, preprocessing=preprocessing), 0, init.provenance)
     support = noise()
     (outcome,) = compare_and_adapt({"i": start}, support, method=method, seed=3).outcomes
-    seen: list[torch.Tensor] = []
-    true_maps = mistakes.heat_maps
+    seen: list[Tensor] = []
 
-    def recorded(*given: object) -> object:
-        seen.append(true_maps(*given)[1])  # type: ignore[arg-type]
-        return true_maps(*given)  # type: ignore[arg-type]
+    def recorded(network: Network, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        maps, logits = heat_maps(network, images, classes)
+        seen.append(logits)
+        return maps, logits
 
     monkeypatch.setattr(mistakes, "heat_maps", recorded)
     found = find_mistakes(outcome, seed=3)
@@ -51,7 +59,7 @@ def test_a_mistake_is_explained_by_the_classifier_that_made_it(
         assert (one.truth, one.predicted) == (answers.targets[i], answers.logits[i].argmax())
         assert np.abs(again - answers.logits[i]).max(1).min() < 1e-3  # the same logits as in cross-validation
         assert one.heat_map is not None
-        assert one.heat_map.shape == ((2, 2) if isinstance(backbone, Conv4) else (6, 6))
+        assert one.heat_map.shape == {"reptile": (2, 2), "prototypes": (12, 12), "probe": (12, 12)}[method]
         assert (support.targets[one.like_predicted], support.targets[one.like_truth]) == (one.predicted, one.truth)
         together = answers.rows[answers.folds == answers.folds[i]]
         assert not {one.row, one.like_predicted, one.like_truth} - {one.row} & set(together.tolist())
@@ -87,9 +95,14 @@ def test_it_adapts_again_at_most_three_times(init: Initialization, monkeypatch: 
     start = fresh(tiny_recipe(preprocessing=preprocessing), 0, init.provenance)
     made = compare_and_adapt({"i": start}, noise(), method="auto")
     assert len(made.outcomes) > 1
-    calls = []
-    learn = mistakes.Adapter.learn
-    monkeypatch.setattr(mistakes.Adapter, "learn", lambda *given: calls.append(1) or learn(*given))
+    calls: list[int] = []
+    learn = Adapter.learn
+
+    def counted(adapter: Adapter, *given: Any) -> Iterator[tuple[Strategy, Params]]:
+        calls.append(1)
+        return learn(adapter, *given)
+
+    monkeypatch.setattr(Adapter, "learn", counted)
     for outcome in made.outcomes:
         calls.clear()
         find_mistakes(outcome)
