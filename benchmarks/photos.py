@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -93,7 +94,7 @@ def measure(source: Path, names: Sequence[str], shots: int, splits: int, queries
     with tempfile.TemporaryDirectory() as folder:
         files, small = pictures_of(source, Path(folder), shots)
         if small:
-            print(f"{source.name}: left out, with at most {shots} pictures: {', '.join(small)}")
+            print(f"{source.name}: left out, with at most {shots} pictures: {', '.join(small)}", file=sys.stderr)
         drawn = [split([label for _, label in files], shots, queries, (seed, i)) for i in range(splits)]
         questions: list[Question] = [
             ([files[i] for i in known], [files[i] for i in others], seed) for known, others in drawn
