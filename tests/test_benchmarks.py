@@ -7,16 +7,21 @@ import json
 import re
 import shlex
 import signal
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks import photos
+from benchmarks.adapt_command import photographs
 from benchmarks.algorithms import NAMES, recipe_of
 from benchmarks.processes import Child, ProcessFailed, finish
 from benchmarks.scaling import Network, efficiency, most_machines
+from fewshot_sdk.errors import SupportError
 from tests.conftest import REPOSITORY
 
 Found = dict[str, Any]
@@ -30,6 +35,7 @@ TOYS = {
     "inference": "--rounds 1 --threads 1 --side 40 --no-compile",
     "learner": "--rounds 1 --steps 2",
     "meta_training": "--rounds 1 --steps 1 --workers 1 --threads 1",
+    "photos": "--shots 2 --splits 2 --queries 2",
     "scaling": "--seconds 0.01 --workers 1 --bandwidth 10 --latency 50",
 }
 SLOW = (  # over 3 CPU seconds each, or similar to a quick one
@@ -38,12 +44,14 @@ SLOW = (  # over 3 CPU seconds each, or similar to a quick one
     "honest_choice",
     "inference --no-compile --preset mini-imagenet-residual",
     "meta_training",
+    "photos",
 )
 
 
 def options(words: str) -> dict[str, list[str]]:
     """The options of a command, each with its values."""
     found: dict[str, list[str]] = {}
+    values: list[str] = []  # of no option: the names of folders
     for word in shlex.split(words):
         if word.startswith("--"):
             values = found.setdefault(word, [])
@@ -101,13 +109,22 @@ def measures_and_models(found: Found) -> None:
     assert found["machines"]["Conv4"] >= 1
 
 
+def compares_on_the_same_splits(found: list[dict[str, Any]]) -> None:
+    assert [row["method"] for row in found] == list(photos.NAMES)
+    for row in found:
+        assert len(row["accuracies"]) == 2
+        assert row["lead"] == pytest.approx(found[0]["accuracy"] - row["accuracy"])
+        assert min(row["seconds"], row["model_megabytes"], row["peak_megabytes"]) > 0
+    assert sum(found[0]["chosen"].values()) == 2
+
+
 def gives_each_its_cost(found: Found) -> None:
     assert found.keys() == {"reptile", "protonet"}
     assert found["reptile"]["times_reptile"] == 1
     assert all(figures["memory_mb"] > 50 for figures in found.values())
 
 
-LAWS: dict[str, Callable[[Found], None]] = {
+LAWS: dict[str, Callable[[Any], None]] = {
     "adapt_command": measures_both_commands,
     "adaptation": agree,
     "algorithms": gives_each_its_cost,
@@ -116,6 +133,7 @@ LAWS: dict[str, Callable[[Found], None]] = {
     "inference": compares_exports,
     "learner": agree,
     "meta_training": has_ratios,
+    "photos": compares_on_the_same_splits,
     "scaling": measures_and_models,
 }
 
@@ -142,8 +160,9 @@ def once(function: Callable[..., object]) -> Callable[..., object]:
     ],
 )
 def test_a_command_of_the_pages_gives_its_figures(
-    module: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folders = [str(photographs(tmp_path / "photos", 3, 12, 60))] if module == "photos" else []
     benchmark = importlib.import_module(f"benchmarks.{module}")
     for name in {"measure", "cold"} & vars(benchmark).keys():
         monkeypatch.setattr(benchmark, name, once(getattr(benchmark, name)))
@@ -152,7 +171,7 @@ def test_a_command_of_the_pages_gives_its_figures(
     torch.set_num_threads(1)
     try:
         for more in ([], ["--json"]):
-            monkeypatch.setattr("sys.argv", [module, *shlex.split(words), *more])
+            monkeypatch.setattr("sys.argv", [module, *folders, *shlex.split(words), *more])
             benchmark.main()
     finally:
         torch.set_num_threads(threads)
@@ -206,3 +225,33 @@ def test_with_the_same_loop_every_algorithm_that_takes_steps_takes_five() -> Non
     steps = {name: recipe_of(name, same_loop=True).inner.steps for name in NAMES}
     assert steps.pop("protonet") == 1  # one batch of all images, and no step
     assert set(steps.values()) == {5}
+
+
+def test_a_split_has_its_shots_of_each_class_and_nothing_twice() -> None:
+    labels = ["a"] * 7 + ["b"] * 4 + ["c"] * 20
+    known, others = photos.split(labels, 3, 5, (0, 1))
+    assert Counter(labels[i] for i in known) == {"a": 3, "b": 3, "c": 3}
+    assert Counter(labels[i] for i in others) == {"a": 4, "b": 1, "c": 5}
+    assert len({*known, *others}) == len(known) + len(others)
+    assert photos.split(labels, 3, 5, (0, 1)) == (known, others) != photos.split(labels, 3, 5, (0, 2))
+
+
+def test_classes_with_too_few_photographs_are_left_out_and_named(tmp_path: Path) -> None:
+    source = photographs(tmp_path / "in", 3, 9, 40)
+    next((source / "class1").iterdir()).unlink()
+    (tmp_path / "out").mkdir()
+    files, small = photos.pictures_of(source, tmp_path / "out", 2)
+    assert small == ["class1"]
+    assert Counter(label for _, label in files) == {"class0": 3, "class2": 3}
+    with pytest.raises(SupportError, match=r"two classes with more than 3 pictures; take fewer --shots"):
+        photos.pictures_of(source, tmp_path / "out", 3)
+
+
+def test_the_table_of_photographs_is_markdown() -> None:
+    row = photos.Row(
+        pictures="p", method=photos.NAMES[1], accuracy=50, accuracy_error=4, lead=12.34, lead_error=3, seconds=0.25,
+        model_megabytes=1.5, peak_megabytes=300, chosen={}, accuracies=[50.0],
+    )  # fmt: skip
+    assert (
+        photos.table([row]).splitlines()[2] == f"| p | {photos.NAMES[1]} | 50.0 ± 4.0 | +12.3 ± 3.0 | 0.2 | 1.5 | 300 |"
+    )

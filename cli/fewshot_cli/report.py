@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fewshot_cli.adapted import calibration, rejection
 from fewshot_sdk.adaptation.calibration import softmax
 from fewshot_sdk.adaptation.cross_validation import described
+from fewshot_sdk.adaptation.mistakes import find_mistakes
 from fewshot_sdk.config.verdict import verdict_of
 from fewshot_sdk.images.doctor import Finding
 from fewshot_sdk.web.report import HeldOutAnswers, Report, Row, render
@@ -46,8 +47,9 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         )
         for outcome in made.outcomes
     ]
-    held_out = None
+    held_out, mistakes = None, []
     if chosen is not None:
+        mistakes = find_mistakes(chosen, temperature=config.temperature, seed=config.seed)
         answers = chosen.held_out
         probabilities = softmax(answers.logits, config.temperature)
         held_out = HeldOutAnswers(probabilities=probabilities, targets=answers.targets, rows=answers.rows)
@@ -69,6 +71,7 @@ def report_of(made: Adaptation, findings: Sequence[Finding], output: Path, secon
         rejection=rejection(found, config.least_score) if found else "",
         guessing=found.guessing if found else None,
         timings={"reading, comparing and adapting": seconds},
+        mistakes=mistakes,
         commands=[f"fewshot export {folder}{base} --output {file}", f"fewshot predict {file} photo.jpg"],
     )
     return render(page)

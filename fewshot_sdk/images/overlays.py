@@ -15,12 +15,12 @@ LEGEND = "red speaks for this label, blue against it"
 _STRENGTH, _MARGIN, _LINE = 0.75, 12, 24
 
 
-def overlay(image: Image.Image, heat: NDArray[np.float32], settings: Preprocessing) -> Image.Image:
+def overlay(image: Image.Image, heat: NDArray[np.float32], box: tuple[int, int, int, int] | None = None) -> Image.Image:
     """The picture in grey under its heat map, (h, w), in mode RGB; the strongest cell has the strongest colour.
 
-    What the network does not see of the picture stays grey.
+    box: the part that the network sees, see `seen_box`; the rest stays grey. None: all of it.
     """
-    left, top, right, bottom = seen_box(image.size, settings)
+    left, top, right, bottom = box or (0, 0, *image.size)
     most = float(np.abs(heat).max())
     even = Image.fromarray((heat / most if most > 0 else np.zeros_like(heat)).astype(np.float32))
     whole = Image.new("F", image.size)
@@ -43,7 +43,7 @@ def explanation(image: Image.Image, heat: NDArray[np.float32], settings: Preproc
     width = 3 * _MARGIN + max(2 * size[0], SIDE)
     page = Image.new("RGB", (width, 2 * _MARGIN + size[1] + _LINE * len(lines)), "white")
     page.paste(shown, (_MARGIN, _MARGIN))
-    page.paste(overlay(shown, heat, settings), (2 * _MARGIN + size[0], _MARGIN))
+    page.paste(overlay(shown, heat, seen_box(size, settings)), (2 * _MARGIN + size[0], _MARGIN))
     pen = ImageDraw.Draw(page)
     for i, line in enumerate(lines):
         ink = "black" if i < len(lines) - 1 else (90, 90, 90)

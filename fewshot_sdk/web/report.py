@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,12 @@ from fewshot_sdk.config.verdict import Verdict
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.storage import rendering
+from fewshot_sdk.web.mistakes import cards
 
-SHOWN_CLASSES, SHOWN_IMAGES, MATRIX_CLASSES, SHOWN_PAIRS, BINS = 60, 12, 30, 6, 10
+if TYPE_CHECKING:
+    from fewshot_sdk.adaptation.mistakes import Mistake
+
+SHOWN_CLASSES, SHOWN_IMAGES, MATRIX_CLASSES, SHOWN_PAIRS, BINS, THUMBNAIL = 60, 12, 30, 6, 10, 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,7 @@ class Report:
     guessing: float | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     commands: Sequence[str] = ()
+    mistakes: Sequence[Mistake] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +113,7 @@ def render(report: Report) -> str:
         pairs=most_confused(answers, support) if answers else [],
         bins=reliability(answers) if answers else [],
         curve=on_page(report.curve),
+        mistakes=cards(report.mistakes, support),
     )
 
 
@@ -119,10 +126,12 @@ def on_page(points: Sequence[CurvePoint]) -> list[tuple[float, CurvePoint]]:
 
 
 def picture(image: Pixels) -> str:
-    """A data URI of an image as the network sees it, uint8 (height, width, channels)."""
-    data = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(data, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    """A data URI of an image as the network sees it, uint8 (height, width, channels); a large one is made smaller."""
+    data, shown = io.BytesIO(), Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    kind = "jpeg" if max(shown.size) > THUMBNAIL else "png"
+    shown.thumbnail((THUMBNAIL, THUMBNAIL))
+    shown.save(data, format=kind, optimize=True)
+    return f"data:image/{kind};base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def confusion(answers: HeldOutAnswers, n_way: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ STRETCH = Preprocessing(height=32, width=32, channels=3, resize="bilinear", fit=
 
 def test_what_speaks_for_the_label_is_red_what_speaks_against_it_blue_and_the_rest_grey() -> None:
     heat = np.array([[2, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]], np.float32)
-    found = np.asarray(overlay(Image.new("RGB", (80, 80), "white"), heat, STRETCH), np.int64)
+    found = np.asarray(overlay(Image.new("RGB", (80, 80), "white"), heat), np.int64)
     assert found[5, 5, 0] > found[5, 5, 2] + 100
     assert found[75, 75, 2] > found[75, 75, 0] + 50
     assert np.ptp(found[70, 10]) < 10
@@ -45,5 +45,5 @@ def test_an_explanation_has_a_readable_size_whatever_the_pictures(size: tuple[in
 
 
 def test_a_map_of_zeros_leaves_the_picture_grey() -> None:
-    found = np.asarray(overlay(Image.new("RGB", (8, 8), "red"), np.zeros((2, 2), np.float32), STRETCH))
+    found = np.asarray(overlay(Image.new("RGB", (8, 8), "red"), np.zeros((2, 2), np.float32)))
     assert np.ptp(found) == 0
