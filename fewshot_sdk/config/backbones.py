@@ -106,3 +106,8 @@ def _of_its_kind(value: object) -> BackboneSettings:
 
 
 Backbone = Annotated[SerializeAsAny[BackboneSettings], PlainValidator(_of_its_kind)]
+
+
+def spread(n_features: int, kind: str) -> float:
+    """The divisor that turns squared feature distances into logits: 4 n_features / the kind's sharpness."""
+    return 4 * n_features / BACKBONES[kind].settings.sharpness

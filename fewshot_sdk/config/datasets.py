@@ -53,6 +53,15 @@ DATASETS: dict[str, DatasetRow] = {
         about="procedural glyphs, drawn by the library itself",
         suits=_DRAWN,
     ),
+    "photo-domains": DatasetRow(
+        splits=("training",),
+        closed="photo-domains is made of several data sets: examples/meta_train_photo.py trains on your copies of "
+        "them; name other data (--data)",
+        about="photographs of 90 kinds of objects in several styles (Caltech-101 less ten classes: Li, Andreeto, "
+        "Ranzato, Perona 2022, CC BY 4.0), Omniglot (Lake, Salakhutdinov, Tenenbaum 2015, MIT licence) and made-up "
+        "textures",
+        suits="expect it to tell apart photographs of things as people take them, and\nmost drawings and surfaces",
+    ),
     "imagenet": DatasetRow(
         splits=("pretrained",),
         closed="ImageNet is not available; name other data (--data), or, to train on from published weights, give "

@@ -72,15 +72,25 @@ PRESETS: dict[str, Recipe] = {
     # of four sets) 20 steps gave 78.7, 80.4, 81.2 and 80.2 % at rates of 0.001, 0.003, 0.01 and 0.03, a probe 81.6 %.
     "photo": Recipe(
         preset="photo",
-        data=DataSource(name="imagenet", split="pretrained"),
+        data=DataSource(name="photo-domains", split="training"),
         preprocessing=Preprocessing(
             height=224, width=224, channels=3, resize="bicubic", fit="stretch", mean=(0.5,), std=(0.5,)
         ),
-        backbone=EfficientNet(),
-        head="zero",
-        inner=InnerLoop(optimizer="sgd", learning_rate=1e-3, batch_size=25, steps=5),
+        backbone=EfficientNet(summary="statistics"),
+        head="prototype",
+        inner=_NO_STEPS.replace(steps=1),
         adaptation=InnerLoop(optimizer="sgd", learning_rate=1e-2, batch_size=25, steps=20, trainable="head"),
-        meta=MetaLoop(meta_steps=0, tasks_per_step=2, n_way=5, k_shot=10, step_size=0.5),
+        meta=MetaLoop(
+            algorithm="protonet",
+            tail_shots=5,
+            meta_steps=300,
+            tasks_per_step=2,
+            n_way=10,
+            k_shot=10,
+            optimizer="adam",
+            step_size=2e-5,
+            final_step_size=1e-6,
+        ),
     ),
     # Our own, for research: supervised pre-training on photographs, then Reptile at a low rate. Mean and standard
     # deviation are those of the training classes' pixels.

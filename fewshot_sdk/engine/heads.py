@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot_sdk.config.backbones import BACKBONES
+from fewshot_sdk.config.backbones import spread
 from fewshot_sdk.engine.features import features
 from fewshot_sdk.engine.optimizers import light
 from fewshot_sdk.errors import ConfigError
@@ -126,11 +126,6 @@ def prototype_head(sums: Tensor, counts: Tensor, kind: str) -> Params:
         "head.weight": (2 * (means - centre) / scale).float().contiguous(),
         "head.bias": ((centre.square().sum() - means.square().sum(1)) / scale).float(),
     }
-
-
-def spread(n_features: int, kind: str) -> float:
-    """The divisor that turns squared feature distances into logits: 4 n_features / the kind's sharpness."""
-    return 4 * n_features / BACKBONES[kind].settings.sharpness
 
 
 def probe(support: Tensor, targets: Tensor, n_way: int) -> Params:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot_sdk.algorithms import ALGORITHMS
+from fewshot_sdk.config.backbones import spread
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.engine.compiled import CompiledConv4, compiled
-from fewshot_sdk.engine.heads import Head, open_head, spread
+from fewshot_sdk.engine.heads import Head, open_head
 from fewshot_sdk.engine.inner_loop import Loss, cross_entropy, moving, summed, update
 from fewshot_sdk.engine.processors import multiplies_bfloat16
 from fewshot_sdk.meta.first_order import check_grouped, split_batches

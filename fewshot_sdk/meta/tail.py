@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_sdk.artifacts.initialization import Initialization, from_weights
-from fewshot_sdk.config.backbones import EfficientNet
+from fewshot_sdk.config.backbones import EfficientNet, spread
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.data.domains import DomainTasks
 from fewshot_sdk.engine.compiler import made_with
-from fewshot_sdk.engine.heads import spread
 from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.meta.own_networks import meta_train_network
@@ -74,7 +73,8 @@ def meta_train_tail(
             meta_steps_done=step.done,
             data_sha256=tasks.digest,
             seconds=round(seconds, 1),
-            versions=made_with(None),
+            versions=made_with("cpu"),
+            weights=start.provenance.weights,
         )
         state = from_weights(recipe, {**body, **moved}, made)
         yield MetaStep(done=step.done, meta_steps=recipe.meta.meta_steps, loss=step.loss, initialization=state)

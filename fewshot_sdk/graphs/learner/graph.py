@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fewshot_sdk.algorithms import ALGORITHMS
-from fewshot_sdk.config.backbones import BACKBONES, Backbone
+from fewshot_sdk.config.backbones import BACKBONES, Backbone, spread
 from fewshot_sdk.config.recipe import InnerLoop, Preprocessing, Recipe
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.learner.frozen import FrozenForm
@@ -71,7 +71,8 @@ def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
     g = Nodes()
     x = form.images(g, "support")
     n_way = g("Unsqueeze", g("Add", g("ReduceMax", "labels", keepdims=0), g.constant(1, np.int64)), g.integers(0))
-    ends = _inner_loop(g, form, recipe.adaptation, x, n_way, _start(g, form, recipe, state, n_way))
+    prepared = form.prepared(g, x)
+    ends = _inner_loop(g, form, recipe.adaptation, prepared, n_way, _start(g, form, recipe, state, prepared, n_way))
     n_body = len(form.states(params))
     queries = form.images(g, "queries")
     logits, tensors = form.classify(g, x, queries, ends[:n_body], ends[n_body], params)
@@ -100,13 +101,13 @@ def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
 def _form(recipe: Recipe, state: LearnerState) -> Form:
     """The form of the recipe's network. Raises ExportError if it cannot be a learner."""
     advice = "adapt it with PyTorch, and export the classifier"
-    if recipe.head == "prototype":
+    row, backbone, trainable = BACKBONES[recipe.backbone.kind], recipe.backbone, recipe.adaptation.trainable
+    frozen = trainable == "head" and backbone.judges_alone and row.graph
+    if recipe.head == "prototype" and not frozen:
         raise ExportError(
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: class means need no "
             f"inner steps; {advice}"
         )
-    row, backbone, trainable = BACKBONES[recipe.backbone.kind], recipe.backbone, recipe.adaptation.trainable
-    frozen = trainable == "head" and backbone.judges_alone and row.graph
     if ALGORITHMS[recipe.meta.algorithm].learns_rates or not (trainable == "all" or frozen):
         raise ExportError(
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner, which moves all "
@@ -126,9 +127,8 @@ def _form(recipe: Recipe, state: LearnerState) -> Form:
     return cast("NewForm", referred(row.learner))(backbone, recipe.preprocessing)
 
 
-def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, x: str, n_way: str, start: Sequence[str]) -> list[str]:
+def _inner_loop(g: Nodes, form: Form, inner: InnerLoop, prepared: str, n_way: str, start: Sequence[str]) -> list[str]:
     """The final states, in the order of `_start`."""
-    prepared = form.prepared(g, x)
     targets = g("OneHot", "labels", n_way, g.constant([0, 1]), axis=-1)
     schedule, n_rows, size = _schedule(g)
     b = Nodes(g)
@@ -181,9 +181,11 @@ def _update(b: Nodes, states: Sequence[str], gradients: Sequence[str], inner: In
     return [*params, *moments, correction]
 
 
-def _start(g: Nodes, form: Form, recipe: Recipe, state: LearnerState, n_way: str) -> list[str]:
+def _start(g: Nodes, form: Form, recipe: Recipe, state: LearnerState, prepared: str, n_way: str) -> list[str]:
     """The states before the first step: the body's, then the head's; for Adam also moments and bias correction."""
     inner, opened = recipe.adaptation, recipe.head == "zero"
+    if recipe.head == "prototype":
+        return [_prototypes(g, prepared, n_way, form.n_features, recipe.backbone.kind)]
     wide = g("Concat", g.integers(form.n_features + 1), n_way, axis=0)
     found = [g.constant(matrix) for matrix in form.states(state.params)]
     found.append(g("Expand", g.scalar(0), wide) if opened else g.constant(form.head(state.params)))
@@ -193,3 +195,15 @@ def _start(g: Nodes, form: Form, recipe: Recipe, state: LearnerState, n_way: str
     found += [g.constant(matrix * scale) for matrix in form.states(state.second_moments)]
     row = g.constant(form.head(state.second_moments) * scale)
     return [*found, g("Expand", row, wide) if opened else row, g.scalar(1 - inner.beta2**state.updates)]
+
+
+def _prototypes(g: Nodes, prepared: str, n_way: str, n_features: int, kind: str) -> str:
+    """The head of class means as a state, (features + 1, n_way): see `engine.heads.prototype_head`."""
+    targets = g("Transpose", g("OneHot", "labels", n_way, g.constant([0, 1]), axis=-1), perm=[1, 0])
+    sums, counts = g.several("Split", 2, g("MatMul", targets, prepared), g.integers(n_features, 1), axis=1)
+    means, scale = g("Div", sums, counts), spread(n_features, kind)
+    centre = g("ReduceMean", means, g.integers(0), keepdims=1)
+    rows = g("Mul", g("Sub", means, centre), g.scalar(2 / scale))
+    lengths = (g("ReduceSumSquare", each, g.integers(1), keepdims=1) for each in (centre, means))
+    bias = g("Div", g("Sub", *lengths), g.scalar(scale))
+    return g("Transpose", g("Concat", rows, bias, axis=1), perm=[1, 0])
