@@ -12,7 +12,7 @@ from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.tables import row_of
 
 Algorithm: TypeAlias = str  # a name in ALGORITHMS
-Part = Literal["all", "head", "body", "norm"]
+Part = Literal["all", "head", "body", "norm", "tail"]
 Outer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "adamax", "radam", "rmsprop", "adagrad"]
 OUTER_NAMES: dict[Outer, str] = {
     "sgd": "plain SGD",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fewshot_cli.adapted import calibration, rejection
 from fewshot_sdk.adaptation.calibration import softmax
-from fewshot_sdk.adaptation.cross_validation import described
+from fewshot_sdk.adaptation.choice import described
 from fewshot_sdk.adaptation.mistakes import find_mistakes
 from fewshot_sdk.config.verdict import verdict_of
 from fewshot_sdk.images.doctor import Finding

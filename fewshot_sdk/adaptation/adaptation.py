@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from fewshot_sdk.adaptation.choice import choose
 from fewshot_sdk.adaptation.cross_validation import (
     Candidate,
     Outcome,
     Watch,
-    choose,
     cross_validate,
     folds_and_repeats,
 )
@@ -125,7 +125,7 @@ def adapt_candidates(
         candidate = next((c for c in candidates if c.name == preferred), candidates[0])
         reptile = candidate.strategies[-1] if candidate.strategies[-1].method == "reptile" else None
         default = reptile or Strategy(method=made_for(candidate.init.recipe))
-        strategy = default if method == "auto" else candidate.strategies[-1]
+        strategy = default if method == "auto" else candidate.strategies[0]
         one_each = len(candidates[0].support.targets) == len(candidates[0].support.labels)
         shortage = "one picture a class" if one_each else "a second picture in only one class"
         reason = (
@@ -203,10 +203,14 @@ def strategies_of(
 ) -> tuple[Strategy, ...]:
     """The strategies to try with one initialization, simplest first.
 
+    With `trainable="tail"` reptile's steps are tried at several rates.
     `auto` tries reptile with a quarter, half and all of the recipe's steps; with over 500 pictures, only with all.
     From a pre-trained network or a ProtoNet it tries reptile only if `steps` are given: that takes as long as all else.
     """
     most = _steps(init, steps)
+    if method == "reptile" and init.recipe.adaptation.trainable == "tail":
+        rates = init.recipe.backbone.tail_rates or (None,)
+        return tuple(Strategy(method=method, steps=most, rate=rate) for rate in rates)
     if method == "reptile":
         return (Strategy(method=method, steps=most),)
     if method != "auto":

@@ -1,4 +1,4 @@
-"""Choosing how to adapt: by cross-validation on the support set, then log loss within one standard error."""
+"""The results of ways to adapt in cross-validation on the support set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from fewshot_sdk.adaptation.calibration import Floats, Ints, fit_temperature, softmax
-from fewshot_sdk.adaptation.methods import Adapter, Strategy, simplicity
+from fewshot_sdk.adaptation.methods import Adapter, Strategy
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.records import Trial
 from fewshot_sdk.engine.features import feature_backbones
@@ -25,17 +25,20 @@ from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.intervals import standard_error
 from fewshot_sdk.nets.score import Cosine
 
-_FITTED = {"crop": "cropped", "stretch": "stretched", "pad": "padded"}
 LEAST = 1e-12  # a floor for probabilities, so that their logarithm is finite
 Watch = Callable[[Iterator[str], int], Iterable[str]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-    """Features of pictures, by each summary (views, n, n_features), and the seconds that each picture took."""
+    """Features of pictures, by each summary (views, n, n_features), and the seconds that each picture took.
+
+    outputs: what steps on the tail need, see `engine.tail`; empty where no strategy takes any.
+    """
 
     values: tuple[Tensor, ...]
     seconds: float
+    outputs: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,8 +58,12 @@ class Candidate:
             return None
         with one_thread():
             started = time.perf_counter()
-            values = tuple(adapter.features(torch.from_numpy(self.support.images)))
-        return Features(values=values, seconds=(time.perf_counter() - started) / len(self.support.targets))
+            images, outputs = torch.from_numpy(self.support.images), tuple[Tensor, ...]()
+            values = tuple(adapter.features(images))
+            if self.init.recipe.adaptation.trainable == "tail" and any(s.method == "reptile" for s in self.strategies):
+                outputs = tuple(adapter.before_tail(images))
+        spent = time.perf_counter() - started
+        return Features(values=values, seconds=spent / len(self.support.targets), outputs=outputs)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,6 +179,7 @@ def cross_validate(candidates: Sequence[Candidate], *, seed: int, watch: Watch) 
             standard_error=error,
             log_loss=float(log_losses(held_out).mean()),
             features=_features_of(candidates[i], strategy),
+            rate=strategy.rate,
             fit=candidates[i].init.recipe.preprocessing.fit if candidates[i].init.recipe.backbone.fits else "",
         )
         mean = seconds[i, strategy] / len(splits)
@@ -206,9 +214,10 @@ def predict_held_out(
     with one_thread():  # indexing as well: on a busy machine a second thread would delay it by a tenth of a second
         train, queries = images[train_rows], images[query_rows]
         known = None if features is None else [values[:, train_rows] for values in features.values]
+        outputs = [] if features is None else [output[:, train_rows] for output in features.outputs]
         extraction = 0.0 if features is None else features.seconds * len(train)
         spent, started = {True: 0.0, False: extraction}, time.perf_counter()
-        for strategy, params in adapter.learn(train, targets[train_rows], strategies, seed, known, cores):
+        for strategy, params in adapter.learn(train, targets[train_rows], strategies, seed, known, cores, outputs):
             takes_steps = strategy.method == "reptile"  # a longer run continues a shorter one, and includes its time
             spent[takes_steps] += time.perf_counter() - started
             if features is None or takes_steps:
@@ -231,7 +240,7 @@ def predict_held_out(
 
 def accuracy_of(held_out: HeldOut) -> tuple[float, float]:
     """The share of right predictions, and its standard error over the different pictures."""
-    per_picture = _by_picture(held_out.logits.argmax(1) == held_out.targets, held_out.rows)
+    per_picture = by_picture(held_out.logits.argmax(1) == held_out.targets, held_out.rows)
     return float(per_picture.mean()), standard_error(per_picture)
 
 
@@ -251,64 +260,8 @@ def log_losses(held_out: HeldOut) -> Floats:
     return losses
 
 
-def representatives(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Of strategies that differ in features or fit only: the default, or what has a clearly lower log loss.
-
-    Clearly: by more than one standard error of the mean difference over pictures. On the development folders the
-    choices are equally good on average, so that taking the lowest log loss was worse than the default alone.
-    """
-    groups: dict[tuple[str, str, int], list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault((outcome.trial.init, outcome.trial.method, outcome.trial.steps), []).append(outcome)
-    return [_clearly_best(group) for group in groups.values()]
-
-
-def _clearly_best(group: Sequence[Outcome]) -> Outcome:
-    default, *others = group
-    if not others:
-        return default
-    before, better = log_losses(default.held_out), [default]
-    for other in others:
-        gain = _by_picture(before - log_losses(other.held_out), default.held_out.rows)
-        if gain.mean() > standard_error(gain):
-            better.append(other)
-    return min(better, key=lambda outcome: outcome.trial.log_loss or 0.0)
-
-
-def _by_picture(values: Floats, rows: Ints) -> Floats:
+def by_picture(values: Floats, rows: Ints) -> Floats:
     """The mean of each picture's values, over repeats."""
     counts = np.bincount(rows)
     means: Floats = np.bincount(rows, values)[counts > 0] / counts[counts > 0]
     return means
-
-
-def choose(outcomes: Sequence[Outcome]) -> tuple[Outcome, str]:
-    """The outcome with the lowest log loss within one standard error of the best accuracy, and why, in one sentence.
-
-    With few pictures most strategies are within the standard error. Among them the log loss decides, as it also counts
-    how near a wrong prediction was to the right one; on a tie, the simpler strategy: prototypes before a probe before
-    gradient steps, and fewer steps before more. Taking the simplest at once (the 1 SE rule: Breiman et al. 1984,
-    section 3.4.3) costs accuracy on pictures unlike the initialization's data; see benchmarks/README.md.
-    """
-    compared = representatives(outcomes)
-    best = min(compared, key=lambda o: (-o.trial.accuracy, simplicity(o.strategy)))
-    near = [o for o in compared if o.trial.accuracy >= best.trial.accuracy - best.trial.standard_error - 1e-12]
-    chosen = min(near, key=lambda o: (o.trial.log_loss or 0.0, simplicity(o.strategy)))
-    about = f"{described(chosen.trial)}: {chosen.trial.accuracy:.1%} in cross-validation"
-    if len(outcomes) == 1:
-        return chosen, f"{about}; nothing else was compared"
-    if chosen is best:
-        return chosen, f"chose {about}, the best, and nothing within its standard error has a lower log loss"
-    return chosen, (
-        f"chose {about}, the lowest log loss within one standard error ({best.trial.standard_error:.1%}) of the best, "
-        f"{described(best.trial)} with {best.trial.accuracy:.1%}"
-    )
-
-
-def described(trial: Trial) -> str:
-    """The method, steps and initialization of a trial, in words."""
-    if trial.method == "reptile":
-        return f"{trial.steps} reptile step{'' if trial.steps == 1 else 's'} from {trial.init}"
-    details = ", ".join(part for part in (trial.features, _FITTED.get(trial.fit, "")) if part)
-    of = f"{trial.init} ({details})" if details else trial.init
-    return f"{'prototypes' if trial.method == 'prototypes' else 'a linear probe'} on {of}"

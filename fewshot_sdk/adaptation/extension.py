@@ -14,7 +14,7 @@ from fewshot_sdk.adaptation.cross_validation import Candidate, Watch
 from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.engine.features import feature_backbones, frozen_features, seen_as
+from fewshot_sdk.engine.features import feature_backbones, frozen_features, seen_as, views_of
 from fewshot_sdk.engine.heads import class_sums, prototype_head
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import SupportError
@@ -54,15 +54,16 @@ def extend(
         recipe = init.recipe.replace(adaptation=loop, preprocessing=config.preprocessing)
         backbones = feature_backbones(recipe)
         features = backbones.index(config.backbone) if config.backbone in backbones else 0
-        strategy = Strategy(method=config.method, steps=config.adaptation.steps, features=features)
+        rate = config.adaptation.learning_rate if config.adaptation.trainable == "tail" else None
+        strategy = Strategy(method=config.method, steps=config.adaptation.steps, features=features, rate=rate)
         candidate = Candidate(
             name=config.initialization.name,
             init=replace(init, recipe=recipe),
             support=union(classifier.support, more),
             strategies=(strategy,),
         )
-        rate = calibration.reject_rate if calibration else reject_rate
-        made = adapt_candidates([candidate], config.method, reject_rate=rate, seed=config.seed, watch=watch)
+        share = calibration.reject_rate if calibration else reject_rate
+        made = adapt_candidates([candidate], config.method, reject_rate=share, seed=config.seed, watch=watch)
         return replace(made, reason="adapted again to the old pictures and the new")
     if classifier.class_sums is None:
         missing = (
@@ -97,7 +98,7 @@ def _extended_sums(classifier: Classifier, more: SupportSet) -> Classifier:
     targets = torch.tensor([labels.index(more.labels[target]) for target in more.targets])
     with one_thread():
         network, images = classifier.network(), torch.from_numpy(more.images)
-        views = [frozen_features(network, seen_as(images, view)) for view in config.backbone.views]
+        views = [frozen_features(network, seen_as(images, view)) for view in views_of(config.backbone, len(images))]
         features = torch.stack(views).mean(0)
     sums, counts = class_sums(features, targets, len(labels))
     sums.index_add_(0, positions, old["sums"])

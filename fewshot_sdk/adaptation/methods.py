@@ -20,6 +20,7 @@ from fewshot_sdk.data.tasks import mini_batches
 from fewshot_sdk.engine.features import feature_backbones, features_of_views
 from fewshot_sdk.engine.heads import begin, fits, new_head, open_any_head
 from fewshot_sdk.engine.inner_loop import fine_tune
+from fewshot_sdk.engine.tail import before_tail, tune_tail
 from fewshot_sdk.errors import TrainingDiverged
 from fewshot_sdk.nets.network import Network, build_network
 from fewshot_sdk.nets.params import Params
@@ -29,12 +30,14 @@ from fewshot_sdk.nets.params import Params
 class Strategy:
     """A method, its number of gradient steps, 0 for all but reptile, and which of the features the others use.
 
-    features: a position in the `feature_backbones` of the recipe.
+    features: a position in the `feature_backbones` of the recipe. rate: the learning rate of the steps; None: the
+    recipe's.
     """
 
     method: Method
     steps: int = 0
     features: int = 0
+    rate: float | None = None
 
 
 def simplicity(strategy: Strategy) -> tuple[int, int, int]:
@@ -66,24 +69,32 @@ class Adapter:
         """The features of a support set that prototypes and probes can use, each (views, n, n_features)."""
         return features_of_views(self._feature_networks, self._start.params, images)
 
+    def before_tail(self, images: Tensor) -> list[Tensor]:
+        """What steps on the tail need of a support set: see `engine.tail`."""
+        return before_tail(self.network, self._start.params, images)
+
     def network_of(self, strategy: Strategy) -> Network:
         """The network that a strategy's weights belong to."""
         return self.network if strategy.method == "reptile" else self._feature_networks[strategy.features]
 
     def learn(
         self, images: Tensor, targets: Tensor, strategies: Sequence[Strategy], seed: int,
-        known_features: Sequence[Tensor] | None = None, cores: int = 1,
+        known_features: Sequence[Tensor] | None = None, cores: int = 1, known_outputs: Sequence[Tensor] = (),
     ) -> Iterator[tuple[Strategy, Params]]:  # fmt: skip
         """Yields each strategy and its weights, simplest first; a longer reptile run continues a shorter one.
 
         images: uint8 (n, height, width, channels); targets: int64 (n,), each class at least once.
-        seed: for the order of mini-batches. known_features: the images' `features`, if they are already computed.
+        seed: for the order of mini-batches. known_features: the images' `features`, if they are already computed;
+        known_outputs: their `before_tail`.
         cores: for the gradient steps, see `fine_tune`.
         Raises TrainingDiverged if a loss is not finite.
         """
         strategies, known = sorted(strategies, key=simplicity), known_features
         if known is None and any(strategy.method != "reptile" for strategy in strategies):
             known = self.features(images)
+        if self._inner.trainable == "tail" and any(strategy.method == "reptile" for strategy in strategies):
+            yield from self._tails(images, targets, strategies, seed, known, known_outputs)
+            return
         batches = mini_batches(
             len(targets), self._inner.batch_size, max(strategy.steps for strategy in strategies), (seed,)
         )
@@ -104,6 +115,27 @@ class Adapter:
             done = strategy.steps
             yield strategy, state.params
 
+    def _tails(
+        self, images: Tensor, targets: Tensor, strategies: Sequence[Strategy], seed: int,
+        known: Sequence[Tensor] | None, outputs: Sequence[Tensor],
+    ) -> Iterator[tuple[Strategy, Params]]:  # fmt: skip
+        """As `learn`, but steps move the tail, from the head of a probe, and see each picture in several views."""
+        found = self.features(images) if known is None else known
+        outputs = outputs or self.before_tail(images)
+        examples, labels = found[0].flatten(0, 1), targets.repeat(len(found[0]))
+        start = {**self._start.params, **new_head("probe", self.network, examples, labels)}
+        for strategy in strategies:
+            if strategy.method != "reptile":
+                yield from self.learn(images, targets, [strategy], seed, found)
+                continue
+            inner = self.inner(strategy)
+            batches = mini_batches(len(targets), inner.batch_size, strategy.steps, (seed,))
+            params, losses = tune_tail(self.network, start, outputs, targets, batches, inner, seed)
+            if not torch.isfinite(losses).all():
+                raise TrainingDiverged("the loss is not finite after adapting to this support set; try fewer --steps")
+            yield strategy, params
+
     def inner(self, strategy: Strategy) -> InnerLoop:
-        """The recipe's adaptation loop with the strategy's number of steps."""
-        return self._inner.replace(steps=strategy.steps)
+        """The recipe's adaptation loop with the strategy's number of steps, and its rate if it has one."""
+        rate = self._inner.learning_rate if strategy.rate is None else strategy.rate
+        return self._inner.replace(steps=strategy.steps, learning_rate=rate)

@@ -7,7 +7,9 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 from fewshot_sdk.config.settings import Config
 
-View = Literal["whole", "mirrored", "centre"]  # see `engine.features.seen_as`
+View = Literal[
+    "whole", "mirrored", "top left", "top right", "bottom left", "bottom right"
+]  # see `engine.features.seen_as`
 Fit = Literal["pad", "crop", "stretch"]
 
 
@@ -28,6 +30,9 @@ class BackboneSettings(Config):
     many_threads: whether pre-training is faster with a second thread, which it is not for small networks.
     comes_trained: whether its weights come trained, from another library.
     has_positions: whether the features are sums over the positions of a picture, of which `nets.heat_maps` makes maps.
+    summarized: how many of the last layers the features can summarize. tail: the last layers, which steps move with
+    `trainable="tail"`; empty: it has none. tail_rates: the learning rates that cross-validation compares for them, the
+    default first.
     views: what prototypes and probes learn from each picture of a support set; more than one only for networks that
     judge each picture alone. fits: ways to make pictures of other proportions fit that `auto` compares; empty: only the
     recipe's.
@@ -38,6 +43,9 @@ class BackboneSettings(Config):
     many_threads: ClassVar[bool] = False
     comes_trained: ClassVar[bool] = False
     has_positions: ClassVar[bool] = False
+    summarized: ClassVar[int] = 1
+    tail: ClassVar[tuple[str, ...]] = ()
+    tail_rates: ClassVar[tuple[float, ...]] = ()
     views: ClassVar[tuple[View, ...]] = ("whole",)
     fits: ClassVar[tuple[Fit, ...]] = ()
 

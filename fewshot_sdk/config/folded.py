@@ -71,7 +71,9 @@ class EfficientNet(BackboneSettings):
     many_threads: ClassVar[bool] = True
     has_positions: ClassVar[bool] = True
     comes_trained: ClassVar[bool] = True
-    views: ClassVar[tuple[View, ...]] = ("whole", "mirrored")
+    tail: ClassVar[tuple[str, ...]] = ("stage7", "top")
+    tail_rates: ClassVar[tuple[float, ...]] = (3.0, 1.0, 10.0)
+    views: ClassVar[tuple[View, ...]] = ("whole", "mirrored", "top left", "top right", "bottom left", "bottom right")
     fits: ClassVar[tuple[Fit, ...]] = ("stretch", "crop")
     stem: ClassVar[int] = 32
     top: ClassVar[int] = 1280

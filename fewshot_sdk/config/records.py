@@ -186,8 +186,8 @@ class Trial(Config):
 
     init: the name of the initialization; steps: gradient steps on the whole network;
     standard_error: of the accuracy, over the pictures. log_loss: the mean cross-entropy, in nats, at
-    the fitted temperature; None in files written before this field existed. features, fit: the summary of the features
-    and how pictures were made to fit, where several were compared.
+    the fitted temperature; None in files written before this field existed. features, fit, rate: the summary of the
+    features, how pictures were made to fit, and the learning rate, where several were compared.
     """
 
     method: Method
@@ -198,6 +198,7 @@ class Trial(Config):
     log_loss: Annotated[float | None, Field(ge=0), _optional] = None
     features: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
     fit: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
+    rate: Annotated[float | None, Field(gt=0, exclude_if=lambda found: found is None)] = None
 
 
 class CurvePoint(Config):

@@ -17,8 +17,9 @@ from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.nets.network import HEAD, Network, norm_statistics
 from fewshot_sdk.nets.params import Params
 
+MANY_PICTURES = 100
 AT_ONCE = 64  # images at a time, where each is judged alone: bounds the memory
-_FEW = 8  # images at a time of a large network, so that even 25 pictures are shared among the cores
+FEW = 8  # images at a time of a large network, so that even 25 pictures are shared among the cores
 
 
 def feature_backbones(recipe: Recipe) -> tuple[Backbone, ...]:
@@ -43,12 +44,12 @@ def features_of_views(networks: Sequence[Network], params: Params, images: Tenso
     networks: of one backbone, with different summaries; the layers that they share run once. The work is shared among
     the cores, with the bits of a single thread. Call it under `one_thread`.
     """
-    first, views = networks[0], networks[0].backbone.views
+    first, views = networks[0], views_of(networks[0].backbone, len(images))
     if len(networks) == 1 and views == ("whole",):
         return [features(first, params, images).unsqueeze(0)]
     body = _Body(networks)
     weights = {f"first.{name}": tensor for name, tensor in params.items() if name not in HEAD}
-    batches = [batch for view in views for batch in torch.split(seen_as(images, view), _FEW)]
+    batches = [batch for view in views for batch in torch.split(seen_as(images, view), FEW)]
 
     def found(batch: Tensor, cores: int) -> list[Tensor]:  # noqa: ARG001
         with torch.no_grad():
@@ -57,6 +58,11 @@ def features_of_views(networks: Sequence[Network], params: Params, images: Tenso
 
     parts = zip(*side_by_side([partial(found, batch) for batch in batches]), strict=True)
     return [torch.cat(part).view(len(views), len(images), -1) for part in parts]
+
+
+def views_of(backbone: Backbone, n_images: int) -> tuple[View, ...]:
+    """The views of a support set of that size: the first two for one of more than 100 pictures."""
+    return backbone.views if n_images <= MANY_PICTURES else backbone.views[:2]
 
 
 class _Body(nn.Module):
@@ -73,16 +79,21 @@ class _Body(nn.Module):
 
 
 def seen_as(images: Tensor, view: View) -> Tensor:
-    """uint8 (n, height, width, channels): the whole pictures, mirrored, or the middle at 8/7 of its size."""
+    """uint8 (n, height, width, channels): the whole pictures, mirrored, or one of their corners, enlarged.
+
+    A corner is 6/7 of the picture in height and width.
+    """
     if view == "whole":
         return images
     if view == "mirrored":
         return images.flip(2)
     height, width = images.shape[1:3]
-    rows, columns = height // 16, width // 16
-    middle = images[:, rows : height - rows, columns : width - columns].permute(0, 3, 1, 2).float()
-    scaled = F.interpolate(middle, (height, width), mode="bilinear", antialias=False)
-    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    down, right = height // 7, width // 7
+    rows = slice(down, None) if view.startswith("bottom") else slice(None, height - down)
+    columns = slice(right, None) if view.endswith("right") else slice(None, width - right)
+    corner = images[:, rows, columns].permute(0, 3, 1, 2).float()
+    scaled = F.interpolate(corner, (height, width), mode="bilinear")
+    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def frozen_features(network: Network, images: Tensor) -> Tensor:

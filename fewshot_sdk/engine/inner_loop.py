@@ -14,6 +14,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from fewshot_sdk.algorithms import Part
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.engine.compiled import compiled
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.nets.network import Network
 from fewshot_sdk.nets.params import LearnerState, Params, flatten, unflatten
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (network output, labels) -> scalar
@@ -157,7 +159,15 @@ def loss_and_grads(
 
 
 def moving(network: nn.Module, params: Params, trainable: Part) -> list[str]:
-    """Names of the tensors that inner steps move; a norm is any module whose class name contains `Norm`."""
+    """Names of the tensors that inner steps move; a norm is any module whose class name contains `Norm`.
+
+    Raises ConfigError for the tail of a network that has none.
+    """
+    if trainable == "tail":
+        tail = network.backbone.tail if isinstance(network, Network) else ()
+        if not tail:
+            raise ConfigError("trainable: only an efficientnet network has a tail; take all, head, body or norm")
+        return [name for name in params if name.partition(".")[0] in (*tail, "head")]
     if trainable == "norm":
         norms = {name for name, module in network.named_modules() if "Norm" in type(module).__name__}
         return [name for name in params if name.startswith("head.") or name.rpartition(".")[0] in norms]

@@ -10,12 +10,12 @@ import torch
 
 from fewshot_sdk import Delta, DeltaPredictor, Predictor, adapt, export_onnx, load_classifier, save
 from fewshot_sdk.adaptation.adaptation import compare_and_adapt, suitable
+from fewshot_sdk.adaptation.choice import choose
 from fewshot_sdk.adaptation.cross_validation import (
     Candidate,
     HeldOut,
     Outcome,
     accuracy_of,
-    choose,
     folds_and_repeats,
     log_losses,
     stratified_splits,

@@ -144,7 +144,7 @@ def test_a_data_set_has_its_splits_and_parts_and_no_others(name: str) -> None:
         assert data_source(name).split == row.splits[0]
         assert held_out(data_source(name)) in row.parts
     if "val" not in row.parts:
-        with pytest.raises(DataError, match=r"no validation classes|not available"):
+        with pytest.raises(DataError, match=r"no validation classes|not available|several data sets"):
             open_dataset(DataSource(name=name, split=row.splits[0]), tiny_recipe().preprocessing, "val")
 
 
