@@ -25,8 +25,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fewshot_sdk.adaptation.adaptation import compare_and_adapt, suitable
+from fewshot_sdk.adaptation.adaptation import compare_and_adapt, settings_of, suitable
 from fewshot_sdk.artifacts.opening import load, load_bundled
+from fewshot_sdk.config.records import ClassifierConfig
 from fewshot_sdk.engine.features import features
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.images.examination import read_examined
@@ -66,9 +67,12 @@ class Learned:
 Learn = Callable[[Labelled, int], Learned]
 
 
-def method(name: str) -> Callable[[tuple[Labelled, Labelled, int]], Answer]:
-    """The method of this name in `METHODS`, as a function from support, queries and seed."""
-    learn = METHODS[name]()
+def method(name: str, features_of: str) -> Callable[[tuple[Labelled, Labelled, int]], Answer]:
+    """The method of this name in `METHODS`, as a function from support, queries and seed.
+
+    features_of: the initialization whose frozen features are compared.
+    """
+    learn = METHODS[name](features_of)
 
     def answer(question: tuple[Labelled, Labelled, int]) -> Answer:
         support, queries, seed = question
@@ -87,10 +91,10 @@ def method(name: str) -> Callable[[tuple[Labelled, Labelled, int]], Answer]:
     return answer
 
 
-def ours() -> Learn:
+def ours(features_of: str) -> Learn:  # noqa: ARG001
     """What `fewshot adapt` does with its defaults; a picture called unknown counts by its nearest label."""
     inits = suitable(load_bundled())
-    preprocessings = [init.recipe.preprocessing for init in inits.values()]
+    preprocessings = settings_of(inits, "auto")
 
     def learn(support: Labelled, seed: int) -> Learned:
         with tempfile.TemporaryDirectory() as folder:
@@ -105,20 +109,27 @@ def ours() -> Learn:
         return Learned(
             labels_of=lambda files: [found.nearest for found in classifier.predict(files)],
             size=len(classifier.files()["model.safetensors"]),
-            chosen=f"{config.method}{steps} from {config.initialization.name}",
+            chosen=f"{config.method}{steps} from {config.initialization.name}{_details(config)}",
         )
 
     return learn
 
 
-def hog_and_colour() -> Learn:
+def _details(config: ClassifierConfig) -> str:
+    """The summary of the features and the fit, where they were chosen."""
+    if not config.backbone.fits:
+        return ""
+    return f" ({getattr(config.backbone, 'summary', 'mean')}, {config.preprocessing.fit})"
+
+
+def hog_and_colour(features_of: str) -> Learn:  # noqa: ARG001
     """Logistic regression on histograms of oriented gradients and of colours."""
     return _regression(lambda files: np.stack([_descriptors(read_image(file, HOG_SIDE)) for file in files]), 0)
 
 
-def frozen_features() -> Learn:
-    """Logistic regression on the features of `photo`, as a notebook does it."""
-    init = load("photo")
+def frozen_features(features_of: str) -> Learn:
+    """Logistic regression on the features of an initialization, as a notebook does it."""
+    init = load(features_of)
     recipe = init.recipe
     network = build_network(recipe.backbone, recipe.preprocessing, 2)
     body: Params = {name: tensor for name, tensor in init.state.params.items() if not name.startswith("head.")}
@@ -132,10 +143,10 @@ def frozen_features() -> Learn:
     return _regression(extract, len(to_safetensors(body)))
 
 
-METHODS: dict[str, Callable[[], Learn]] = {
+METHODS: dict[str, Callable[[str], Learn]] = {
     "fewshot adapt": ours,
     "HOG and colour, logistic regression": hog_and_colour,
-    "features of photo, logistic regression": frozen_features,
+    "frozen features, logistic regression": frozen_features,
 }
 
 

@@ -1,6 +1,7 @@
 """`fewshot adapt` beside what one would otherwise do with a few photographs, on any folders of class folders.
 
-    python -m benchmarks.photos FOLDER... [--shots N] [--splits N] [--queries N] [--seed N] [--json]
+    python -m benchmarks.photos FOLDER... [--shots N] [--splits N] [--queries N] [--seed N]
+        [--features INIT] [--json]
 
 FOLDER: a folder of class folders, or a zip of one. In each split, `--shots` pictures of each class are drawn to learn
 from, and the others (at most `--queries` of each class) are classified. All methods get the same splits. Prints, for
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 Labelled = list[tuple[Path, str]]
 Question = tuple[Labelled, Labelled, int]
 OURS = "fewshot adapt"
-NAMES = (OURS, "HOG and colour, logistic regression", "features of photo, logistic regression")
+NAMES = (OURS, "HOG and colour, logistic regression", "frozen features, logistic regression")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,9 @@ def pictures_of(source: Path, folder: Path, shots: int) -> tuple[Labelled, list[
     return files, small
 
 
-def measure(source: Path, names: Sequence[str], shots: int, splits: int, queries: int, seed: int) -> list[Row]:
+def measure(
+    source: Path, names: Sequence[str], shots: int, splits: int, queries: int, seed: int, features_of: str = "photo"
+) -> list[Row]:
     """A row for each method, on one folder or zip."""
     with tempfile.TemporaryDirectory() as folder:
         files, small = pictures_of(source, Path(folder), shots)
@@ -101,7 +104,7 @@ def measure(source: Path, names: Sequence[str], shots: int, splits: int, queries
         ]
         answers = {}
         for name in names:
-            child: Child[Question, Answer] = Child(name, _method, name)
+            child: Child[Question, Answer] = Child(name, _method, name, features_of)
             answers[name] = [child.ask(question) for question in questions]
             child.end()
     accuracies = {name: [100 * statistics.fmean(one.right) for one in found] for name, found in answers.items()}
@@ -145,11 +148,11 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     return interval_of_few(values) if len(values) <= 30 else interval(values)
 
 
-def _method(name: str) -> Callable[[Question], Answer]:
+def _method(name: str, features_of: str) -> Callable[[Question], Answer]:
     """The method, in a process of its own, where alone scikit-learn and PyTorch are imported."""
     from benchmarks.photo_methods import method
 
-    return method(name)
+    return method(name, features_of)
 
 
 def main() -> None:
@@ -160,13 +163,16 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--queries", type=int, default=1000, help="at most so many other pictures of each class")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--features", default="photo", help="the initialization whose frozen features are compared")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     rows = [
         row
         for folder in options.folders
-        for row in measure(folder, NAMES, options.shots, options.splits, options.queries, options.seed)
+        for row in measure(
+            folder, NAMES, options.shots, options.splits, options.queries, options.seed, options.features
+        )
     ]
     if options.json:
         print(json.dumps([vars(row) for row in rows]))
