@@ -72,7 +72,7 @@ class EfficientNet(BackboneSettings):
     has_positions: ClassVar[bool] = True
     comes_trained: ClassVar[bool] = True
     tail: ClassVar[tuple[str, ...]] = ("stage7", "top")
-    tail_rates: ClassVar[tuple[float, ...]] = (3.0, 1.0, 10.0)
+    tail_rates: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3)
     views: ClassVar[tuple[View, ...]] = ("whole", "mirrored", "top left", "top right", "bottom left", "bottom right")
     fits: ClassVar[tuple[Fit, ...]] = ("stretch", "crop")
     stem: ClassVar[int] = 32
