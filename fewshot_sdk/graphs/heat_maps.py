@@ -60,9 +60,9 @@ def _part(g: Nodes, x: str, rows: str, kind: str, factor: float) -> str:
         rows = g("Div", rows, part)
     elif kind == "deviation":
         apart = g("Sub", x, mean)
-        x = g("Mul", apart, apart)
-        part = g("Sqrt", g("ReduceMean", x, g.integers(2, 3), keepdims=1))
-        rows = g("Div", rows, g("Max", part, g.scalar(_TINY)))
+        squares = g("Mul", apart, apart)
+        part = g("Sqrt", g("ReduceMean", squares, g.integers(2, 3), keepdims=1))
+        x = g("Div", squares, g("Max", part, g.scalar(_TINY)))  # not the rows, which could become infinite
     length = g("Max", g("ReduceL2", part, g.integers(1), keepdims=1), g.scalar(_SHORTEST))
     rows = g("Div", g("Mul", rows, g.scalar(factor)), length)
     return g("ReduceSum", g("Mul", x, rows), g.integers(1), keepdims=0)
