@@ -70,7 +70,7 @@ class _Body(nn.Module):
 
     def __init__(self, networks: Sequence[Network]) -> None:
         super().__init__()
-        self.first = networks[0].body()
+        self.first = networks[0].before_summary()
         self._networks = networks
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -58,7 +58,7 @@ class Network(nn.Sequential):
                 outputs.append(input)
         return input
 
-    def body(self) -> Network:
+    def before_summary(self) -> Network:
         """The layers up to the last `Summarized` one, which networks that differ in the summary share."""
         children = list(self.named_children())
         last = max(i for i, (_, layer) in enumerate(children) if isinstance(layer, Summarized))
@@ -76,7 +76,7 @@ class Network(nn.Sequential):
     def summarize(self, outputs: list[Tensor]) -> Tensor:
         """Features (n, n_features) from the `outputs` of the body."""
         x = outputs[-1]
-        for name, layer in list(self.named_children())[len(self.body()) :]:
+        for name, layer in list(self.named_children())[len(self.before_summary()) :]:
             if name != "head":
                 x = layer(outputs[-layer.last :] if isinstance(layer, Statistics) else x)
         return x
