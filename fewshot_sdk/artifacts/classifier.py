@@ -26,6 +26,7 @@ from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, settings_of
 from fewshot_sdk.storage.deltas import CENTRE, STEP, check_base, difference, restored
 from fewshot_sdk.storage.tensors import from_safetensors, to_bytes, to_safetensors
 
+LARGE = 128 * 128  # pixels
 AT_ONCE, FEW = 256, 16  # pictures in a batch, where memory is kept for the layers too: bounds the memory
 SUMS = "class_sums.safetensors"
 
@@ -91,7 +92,8 @@ class Classifier:
     def answers(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Probabilities (n, n_way) of preprocessed images, and whether each seems to show a known class, (n,)."""
         network = self.network()
-        batches = torch.split(torch.from_numpy(np.array(pixels)), AT_ONCE)
+        images = torch.from_numpy(np.array(pixels))
+        batches = torch.split(images, FEW if images.shape[1] * images.shape[2] > LARGE else AT_ONCE)
         cosine, body = self.cosine(), network.before_head()
         features = [body(batch) for batch in batches]
         logits = torch.cat([network.get_submodule("head")(rows) for rows in features])
