@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.class_images import ClassImages
-from fewshot_sdk.data.styles import styled
+from fewshot_sdk.data.styles import STYLES, styled
 from fewshot_sdk.data.tasks import Task
 from fewshot_sdk.data.textures import drawn_texture, textured
 from fewshot_sdk.errors import DataError
@@ -41,7 +41,8 @@ class DomainTasks:
     photographs: classes of colour images, square, of the network's size. drawings: classes of grey images of any size,
     dark on light, which are scaled, turned by a few degrees and, three times in ten, inverted.
     shares: of the tasks, by domain: a style of `styles.STYLES` for photographs, `drawings` or `textures`.
-    Each task has k_shot images of n_way classes, grouped by class. Raises DataError for too few classes or images.
+    Each task has k_shot images of n_way classes, grouped by class. Raises DataError for too few classes or images, and
+    for domains that do not exist.
     """
 
     photographs: ClassImages
@@ -59,6 +60,12 @@ class DomainTasks:
                     f"{data.name}: expected {self.n_way} classes of {self.k_shot} images, found {data.n_classes} "
                     f"of at least {fewest}"
                 )
+        unknown = self.shares.keys() - {*STYLES, "drawings", "textures"}
+        if unknown or not self.shares or min(self.shares.values()) <= 0:
+            raise DataError(
+                f"shares: expected numbers above 0 for some of {', '.join(STYLES)}, drawings and textures, found "
+                f"{self.shares}"
+            )
         height, width, channels = self.photographs.images.shape[1:]
         if height != width or channels != 3:
             raise DataError(f"photographs: expected square images in colour, found {height} x {width} x {channels}")

@@ -54,10 +54,11 @@ def textured(texture: Texture, side: int, rng: np.random.Generator) -> Pixels:
 
 
 def surface(texture: Texture, side: int, rng: np.random.Generator) -> Floats:
-    """Heights of mean 0 and deviation 1, (side, side): noise with a spectrum that differs from kind to kind.
+    """Heights about 0, (side, side): noise with a spectrum that differs from kind to kind.
 
     0: a power law, as of clouds; 1: a ring, as of grains of one size; 2: a peak, as of stripes; 3: a power law cut at a
-    height, as of scales; 4: a power law with light and dark spots.
+    height, as of scales; 4: a power law with light and dark spots. Kinds 0 to 2 have mean 0 and deviation 1; 3 is
+    within -1 and 1.
     Source: Galerne, Gousseau and Morel 2011: a texture as noise of a given spectrum.
     """
     angle = texture.angle + 0.05 * rng.normal()

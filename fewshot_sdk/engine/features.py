@@ -47,17 +47,35 @@ def features_of_views(networks: Sequence[Network], params: Params, images: Tenso
     first, views = networks[0], views_of(networks[0].backbone, len(images))
     if len(networks) == 1 and views == ("whole",):
         return [features(first, params, images).unsqueeze(0)]
-    body = _Body(networks)
     weights = {f"first.{name}": tensor for name, tensor in params.items() if name not in HEAD}
+    return outputs_of_views(_Body(networks), weights, images, views)
+
+
+def outputs_of_views(module: nn.Module, weights: Params, images: Tensor, views: Sequence[View]) -> list[Tensor]:
+    """The outputs, each (views, n, ...), of a module that judges each image alone and gives a list for a batch of them.
+
+    Shared among the cores, a few images at a time: same bits for any number. Call it under `one_thread`.
+    """
     batches = [batch for view in views for batch in torch.split(seen_as(images, view), FEW)]
+    named = {f"module.{name}": tensor for name, tensor in weights.items()}
+    parts: list[list[Tensor]] = functional_call(_SideBySide(module), named, (batches,))
+    return [torch.cat(part).view(len(views), len(images), *part[0].shape[1:]) for part in zip(*parts, strict=True)]
 
-    def found(batch: Tensor, cores: int) -> list[Tensor]:  # noqa: ARG001
+
+class _SideBySide(nn.Module):
+    """A module on several batches at once. `functional_call` is outside: it changes the module for all threads."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batches: Sequence[Tensor]) -> list[list[Tensor]]:
+        return list(side_by_side([partial(self._found, batch) for batch in batches]))
+
+    def _found(self, batch: Tensor, cores: int) -> list[Tensor]:  # noqa: ARG002
         with torch.no_grad():
-            made: list[Tensor] = functional_call(body, weights, (batch,))
-        return made
-
-    parts = zip(*side_by_side([partial(found, batch) for batch in batches]), strict=True)
-    return [torch.cat(part).view(len(views), len(images), -1) for part in parts]
+            found: list[Tensor] = self.module(batch)
+        return found
 
 
 def views_of(backbone: Backbone, n_images: int) -> tuple[View, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot_sdk.config.recipe import InnerLoop
-from fewshot_sdk.engine.features import FEW, seen_as, views_of
+from fewshot_sdk.engine.features import outputs_of_views, views_of
 from fewshot_sdk.engine.inner_loop import moving, update
-from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.nets.network import Network
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.nets.summaries import Summarized
@@ -63,18 +61,8 @@ def before_tail(network: Network, params: Params, images: Tensor) -> list[Tensor
     """
     before = _Before(network)
     weights = {name: params[name] for name, _ in before.named_parameters()}
-    batches = [
-        batch for view in views_of(network.backbone, len(images)) for batch in torch.split(seen_as(images, view), FEW)
-    ]
-
-    def found(batch: Tensor, cores: int) -> list[Tensor]:  # noqa: ARG001
-        with torch.no_grad():
-            made: list[Tensor] = functional_call(before, weights, (batch,))
-        return made
-
     n_kept = max(1, network.backbone.summarized - len(network.backbone.tail))
-    parts = list(zip(*side_by_side([partial(found, batch) for batch in batches]), strict=True))[-n_kept:]
-    return [torch.cat(part).view(-1, len(images), *part[0].shape[1:]) for part in parts]
+    return outputs_of_views(before, weights, images, views_of(network.backbone, len(images)))[-n_kept:]
 
 
 def tune_tail(
