@@ -47,6 +47,9 @@ def test_the_command_of_a_bundled_initialization_gives_its_recipe(name: str) -> 
     if not init.provenance.meta_steps_done:
         assert init.recipe == presets.preset(name)  # published weights, converted
         return
+    if not init.provenance.command.startswith("fewshot "):
+        assert init.recipe == presets.preset(name)  # by a script in examples/
+        return
     given = parsed(init.provenance.command)
     assert given.command == init.provenance.command
     assert given.recipe() == init.recipe
