@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_sdk import load, preset
+from fewshot_sdk import load, preset, save
 from fewshot_sdk.algorithms import ALGORITHMS
+from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config import presets
+from fewshot_sdk.config.recipe import EfficientNet
 from fewshot_sdk.data import glyphs
+from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.meta import curve
 from fewshot_sdk.meta.events import Event
 from fewshot_sdk.meta.run import train_to_folder
 from fewshot_sdk.meta.training import MetaStep
-from tests.conftest import REPOSITORY, tiny_recipe
+from tests.conftest import REPOSITORY, draw_folder, tiny_recipe
+from tests.meta.test_tail import recipe_of, start_of
 
 EXAMPLES = REPOSITORY / "examples"
 
@@ -26,6 +30,7 @@ def test_every_example_is_short_and_tested_here() -> None:
     assert scripts.keys() == {
         "adapt_and_predict.py",
         "make_drawings.py",
+        "meta_train_photo.py",
         "own_network.py",
         "train_to_folder.py",
         "whole_line.py",
@@ -82,6 +87,25 @@ def test_training_to_a_folder_goes_on_where_it_was_interrupted(
     run("train_to_folder.py", monkeypatch=monkeypatch)
     assert capsys.readouterr().out.endswith("% on new classes\n")
     assert load("init").provenance.meta_steps_done == 4
+
+
+def test_meta_training_the_last_stages_on_several_domains(
+    init: Initialization, omniglot_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With tiny pictures and two outer steps, in this process."""
+    small = recipe_of("protonet")
+    start = save(start_of(recipe_of("reptile", EfficientNet()), init), tmp_path / "start")
+    monkeypatch.setitem(presets.PRESETS, "photo", small)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "omniglot").symlink_to(omniglot_root)
+    monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path / "data"))
+    pictures = draw_folder(tmp_path / "pictures", shots=2)
+    train = runpy.run_path(str(EXAMPLES / "meta_train_photo.py"), run_name="example")["train"]
+    train(Workers(), str(start), str(pictures), str(tmp_path / "made"))
+    made = load(tmp_path / "made")
+    assert made.recipe == small
+    assert made.provenance.meta_steps_done == 2
+    assert made.provenance.command == f"python examples/meta_train_photo.py {start} {pictures} {tmp_path / 'made'}"
 
 
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "protonet"])

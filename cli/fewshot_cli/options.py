@@ -88,7 +88,8 @@ Trainable = Annotated[
     Part | None,
     typer.Option(
         help="Parameters that gradient steps change; norm: scales and shifts of the normalization layers, and the "
-        "head. Default: all, or what the initialization or the algorithm prescribes.",
+        "head; tail: the last layers of an EfficientNet such as photo, and the head. "
+        "Default: all, or what the initialization or the algorithm prescribes.",
         show_default=False,
         rich_help_panel=LEARNING,
     ),

@@ -123,8 +123,9 @@ def adapt_candidates(
     if not folds_and_repeats(candidates[0].support.targets, 1)[0]:
         preferred = PHOTOGRAPHS if _in_colour(candidates) else DRAWINGS
         candidate = next((c for c in candidates if c.name == preferred), candidates[0])
-        reptile = candidate.strategies[-1] if candidate.strategies[-1].method == "reptile" else None
-        default = reptile or Strategy(method=made_for(candidate.init.recipe))
+        steps = [each for each in candidate.strategies if each.method == "reptile"]
+        made = Strategy(method=made_for(candidate.init.recipe))
+        default = max(steps, key=lambda each: each.steps, default=made)  # of several rates, the first
         strategy = default if method == "auto" else candidate.strategies[0]
         one_each = len(candidates[0].support.targets) == len(candidates[0].support.labels)
         shortage = "one picture a class" if one_each else "a second picture in only one class"
@@ -203,23 +204,24 @@ def strategies_of(
 ) -> tuple[Strategy, ...]:
     """The strategies to try with one initialization, simplest first.
 
-    With `trainable="tail"` reptile's steps are tried at several rates.
+    With `trainable="tail"` reptile's steps of SGD are tried at several rates.
     `auto` tries reptile with a quarter, half and all of the recipe's steps; with over 500 pictures, only with all.
     From a pre-trained network or a ProtoNet it tries reptile only if `steps` are given: that takes as long as all else.
     """
     most = _steps(init, steps)
-    if method == "reptile" and init.recipe.adaptation.trainable == "tail":
-        rates = init.recipe.backbone.tail_rates or (None,)
-        return tuple(Strategy(method=method, steps=most, rate=rate) for rate in rates)
+    loop = init.recipe.adaptation
+    at_rates = loop.trainable == "tail" and loop.optimizer == "sgd"
+    rates = (at_rates and init.recipe.backbone.tail_rates) or (None,)
     if method == "reptile":
-        return (Strategy(method=method, steps=most),)
+        return tuple(Strategy(method=method, steps=most, rate=rate) for rate in rates)
     if method != "auto":
         return (Strategy(method=method),)
     if steps is None and made_for(init.recipe) != "reptile":
         several = range(len(feature_backbones(init.recipe)))
         return (Strategy(method="prototypes"), *(Strategy(method="probe", features=i) for i in several))
     counts = (most,) if steps is not None or n_pictures > MANY_PICTURES else (most // 4, most // 2, most)
-    reptile = [Strategy(method="reptile", steps=count) for count in sorted({count for count in counts if count})]
+    each = sorted({count for count in counts if count})
+    reptile = [Strategy(method="reptile", steps=count, rate=rate) for count in each for rate in rates]
     return (Strategy(method="prototypes"), Strategy(method="probe"), *reptile)
 
 

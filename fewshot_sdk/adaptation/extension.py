@@ -14,7 +14,7 @@ from fewshot_sdk.adaptation.cross_validation import Candidate, Watch
 from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.engine.features import feature_backbones, frozen_features, seen_as, views_of
+from fewshot_sdk.engine.features import feature_backbones, features_of_views, frozen_features
 from fewshot_sdk.engine.heads import class_sums, prototype_head
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import SupportError
@@ -98,8 +98,10 @@ def _extended_sums(classifier: Classifier, more: SupportSet) -> Classifier:
     targets = torch.tensor([labels.index(more.labels[target]) for target in more.targets])
     with one_thread():
         network, images = classifier.network(), torch.from_numpy(more.images)
-        views = [frozen_features(network, seen_as(images, view)) for view in views_of(config.backbone, len(images))]
-        features = torch.stack(views).mean(0)
+        if config.backbone.judges_alone:  # a few at a time
+            features = features_of_views([network], dict(network.named_parameters()), images)[0].mean(0)
+        else:
+            features = frozen_features(network, images)
     sums, counts = class_sums(features, targets, len(labels))
     sums.index_add_(0, positions, old["sums"])
     counts.index_add_(0, positions, old["counts"])

@@ -8,7 +8,7 @@ reptile     gradient steps on the whole network, as in meta-training
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -122,18 +122,22 @@ class Adapter:
         """As `learn`, but steps move the tail, from the head of a probe, and see each picture in several views."""
         found = self.features(images) if known is None else known
         outputs = outputs or self.before_tail(images)
-        examples, labels = found[0].flatten(0, 1), targets.repeat(len(found[0]))
-        start = {**self._start.params, **new_head("probe", self.network, examples, labels)}
+        if self.network in self._feature_networks:
+            seen = found[self._feature_networks.index(self.network)]
+        else:  # its summary is one that prototypes and probes do not use
+            (seen,) = features_of_views([self.network], self._start.params, images)
+        head = new_head("probe", self.network, seen.flatten(0, 1), targets.repeat(len(seen)))
+        start = replace(self._start, params={**self._start.params, **head})
         for strategy in strategies:
             if strategy.method != "reptile":
                 yield from self.learn(images, targets, [strategy], seed, found)
                 continue
             inner = self.inner(strategy)
             batches = mini_batches(len(targets), inner.batch_size, strategy.steps, (seed,))
-            params, losses = tune_tail(self.network, start, outputs, targets, batches, inner, seed)
+            state, losses = tune_tail(self.network, start, outputs, targets, batches, inner, seed)
             if not torch.isfinite(losses).all():
                 raise TrainingDiverged("the loss is not finite after adapting to this support set; try fewer --steps")
-            yield strategy, params
+            yield strategy, state.params
 
     def inner(self, strategy: Strategy) -> InnerLoop:
         """The recipe's adaptation loop with the strategy's number of steps, and its rate if it has one."""

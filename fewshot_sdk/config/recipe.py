@@ -69,8 +69,9 @@ class InnerLoop(Config):
     loss_divisor: the number that the sum of a mini-batch's losses is divided by; None: its number of pictures, for the
     mean. The reference implementation adapts on sums: Adam ignores a constant factor, but its second moments come
     from meta-training's mini-batches; the summed loss of a smaller mini-batch must be divided by the same number.
-    trainable: the part that the steps move: `all`, the last layer (`head`), all but the last layer (`body`), or the
-    last layer and the scales and shifts of the normalization layers (`norm`).
+    trainable: the part that the steps move: `all`, the last layer (`head`), all but the last layer (`body`), the
+    last layer and the scales and shifts of the normalization layers (`norm`), or the last layers of an EfficientNet
+    (`tail`), see `fewshot_sdk.engine.tail`.
     precision: `bfloat16` rounds the operands of the convolutions and of their gradients to 8 significant bits if the
     processor multiplies these faster; sums and everything else stay float32.
     """
@@ -231,6 +232,11 @@ class Recipe(Config):
         if not (self.meta.meta_steps or self.pretraining or self.backbone.comes_trained):
             raise ConfigError("meta.meta_steps: expected 1 or more without pretraining, found 0")
         check_fits(self.meta.algorithm, self.inner.optimizer, self.inner.trainable)
+        if not self.backbone.tail and "tail" in (self.inner.trainable, self.adaptation.trainable):
+            raise ConfigError(
+                f"trainable: a {self.backbone.kind} network has no tail, expected all, head, body or norm; an "
+                "efficientnet network, such as that of `photo`, has one"
+            )
         if self.head == "zero" and "body" in (self.inner.trainable, self.adaptation.trainable):
             raise ConfigError("head: a head of zeros that does not learn gives the body no gradient; take dense")
         return self

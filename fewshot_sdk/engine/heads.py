@@ -90,7 +90,8 @@ def begin(network: Network, opened: LearnerState, head: Head, images: Tensor, ta
         return opened
     support = features(network, opened.params, images)
     head_params = prototypes(support, targets, network.n_way, network.backbone.kind)
-    return replace(opened, params={**opened.params, **head_params})
+    rows = {name: tensor.to(support.dtype) for name, tensor in head_params.items()}
+    return replace(opened, params={**opened.params, **rows})
 
 
 def prototypes(support: Tensor, targets: Tensor, n_way: int, kind: str) -> Params:

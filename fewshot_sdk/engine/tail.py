@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.func import functional_call
 
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.engine.features import outputs_of_views, views_of
-from fewshot_sdk.engine.inner_loop import moving, update
+from fewshot_sdk.engine.inner_loop import moving, summed, update
 from fewshot_sdk.nets.network import Network
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.nets.summaries import Summarized
@@ -66,19 +67,19 @@ def before_tail(network: Network, params: Params, images: Tensor) -> list[Tensor
 
 
 def tune_tail(
-    network: Network, start: Params, outputs: Sequence[Tensor], labels: Tensor, batches: Tensor, inner: InnerLoop,
-    seed: int,
-) -> tuple[Params, Tensor]:  # fmt: skip
-    """The weights after one gradient step for each mini-batch, and the losses before each, (steps,).
+    network: Network, start: LearnerState, outputs: Sequence[Tensor], labels: Tensor, batches: Tensor,
+    inner: InnerLoop, seed: int,
+) -> tuple[LearnerState, Tensor]:  # fmt: skip
+    """The state after one gradient step for each mini-batch, and the losses before each, (steps,).
 
     Only the layers of `backbone.tail` and the head move; each image of a mini-batch is taken in a view drawn by `seed`.
     outputs: of `before_tail`; labels: int64 (n,); batches: int64 (steps, batch_size), rows of both.
-    start: the weights, with a head. Call it under `one_thread`, for the same bits everywhere.
+    start: with a head for the task. Call it under `one_thread`, for the same bits everywhere.
     """
     tail = _Tail(network)
-    state = LearnerState(
-        params={name: start[name] for name in moving(network, start, "tail")}, second_moments={}, updates=0
-    )
+    names = moving(network, start.params, "tail")
+    moments = {} if inner.optimizer == "sgd" else {name: start.second_moments[name] for name in names}
+    state = replace(start, params={name: start.params[name] for name in names}, second_moments=moments)
     rng, losses = np.random.default_rng((seed, 4)), []
     for rows in batches:
         view = torch.from_numpy(rng.integers(0, len(outputs[0]), len(rows)))
@@ -87,6 +88,8 @@ def tune_tail(
             logits = functional_call(tail, leaves, ([output[view, rows] for output in outputs],))
             loss = F.cross_entropy(logits, labels[rows])
         grads = torch.autograd.grad(loss, list(leaves.values()))
-        state = update(state, dict(zip(leaves, grads, strict=True)), inner)
+        state = update(state, summed(dict(zip(leaves, grads, strict=True)), len(rows), inner), inner)
         losses.append(loss.detach())
-    return {**start, **state.params}, torch.stack(losses) if losses else torch.zeros(0)
+    moments = {} if inner.optimizer == "sgd" else {**start.second_moments, **state.second_moments}
+    end = replace(state, params={**start.params, **state.params}, second_moments=moments)
+    return end, torch.stack(losses) if losses else torch.zeros(0)

@@ -18,7 +18,7 @@ from fewshot_sdk.config.onnx_file import METADATA_KEY, LearnerMetadata, Parity
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.tasks import mini_batches
 from fewshot_sdk.engine.features import features
-from fewshot_sdk.engine.heads import open_head
+from fewshot_sdk.engine.heads import begin, open_head
 from fewshot_sdk.engine.inner_loop import loss_and_grads, one_thread, summed, update
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.learner.graph import learner_graph
@@ -177,6 +177,7 @@ def in_pytorch(
     batches = mini_batches(len(images), recipe.adaptation.batch_size, steps, (0,))
     trainable = recipe.adaptation.trainable
     with one_thread():
+        state = begin(built, state, recipe.head, support, labels)
         if trainable == "head" and built.backbone.judges_alone:  # then features stay the same from step to step
             support, query = (features(built, state.params, pictures) for pictures in (support, query))
             network = nn.Sequential(OrderedDict(head=built.get_submodule("head")))

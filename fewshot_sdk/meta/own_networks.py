@@ -12,6 +12,7 @@ from fewshot_sdk.algorithms import ALGORITHMS, check_fits
 from fewshot_sdk.artifacts.states import initial_state
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop
 from fewshot_sdk.data.tasks import Seed, Task, mini_batches
+from fewshot_sdk.engine.heads import Head, close_head
 from fewshot_sdk.engine.inner_loop import Loss, cross_entropy, fine_tune, moving, one_thread
 from fewshot_sdk.engine.optimizers import initial_memory
 from fewshot_sdk.engine.workers import Workers
@@ -60,6 +61,7 @@ def meta_train_network(
     inner: InnerLoop,
     meta: MetaLoop,
     loss: Loss = cross_entropy,
+    head: Head | None = None,
     start: NetworkStep | None = None,
     workers: Workers | None = None,
 ) -> Iterator[NetworkStep]:
@@ -70,6 +72,8 @@ def meta_train_network(
     must be named `head`; for protonet its output is the features.
     task: task number i, a pure function of i; each with the same number of examples, grouped by class.
     loss: a scalar from the network's output and the labels; protonet has its own. start: an earlier step to continue.
+    head: `zero`: each task starts from rows of zeros in `head`, which are then no part of the weights; None: the layer
+    is like the others.
     workers: the processes that all run this function and share the tasks.
     Same arguments, same bits: so the network must not draw random numbers (dropout) or change its state (running
     averages) when called. Raises ConfigError, naming step, tasks and what to try, if it does, and for loops that do
@@ -87,8 +91,9 @@ def meta_train_network(
         raise ConfigError("the network has no weight with requires_grad=True; expected at least one")
     if not moving(network, params, inner.trainable):
         raise ConfigError(f"{meta.algorithm}: the inner steps move nothing; expected a last layer named `head`")
-    setup = Setup(network=network, task=task, inner=inner, meta=meta, loss=loss)
+    setup = Setup(network=network, task=task, inner=inner, meta=meta, head=head, loss=loss)
     state = initial_state(params, inner, meta)
+    state = state if head is None else close_head(state, head)
     done, at = 0, Position(state=state, memory=initial_memory(learned(state), meta.optimizer))
     if start is not None:
         done, at = start.done, start.position

@@ -15,6 +15,7 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.data.domains import DomainTasks
 from fewshot_sdk.engine.compiler import made_with
+from fewshot_sdk.engine.heads import Head
 from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.meta.own_networks import meta_train_network
@@ -64,7 +65,10 @@ def meta_train_tail(
         n_features = network.get_parameter(HEAD[0]).shape[1]
         trained, prefix = Scaled(network.before_head(), spread(n_features, backbone.kind) ** -0.5), "body."
     seconds, began = 0.0, time.monotonic()
-    for step in meta_train_network(trained, tasks.task, inner=recipe.inner, meta=recipe.meta, workers=workers):
+    head: Head | None = "zero" if recipe.head == "zero" else None
+    for step in meta_train_network(
+        trained, tasks.task, inner=recipe.inner, meta=recipe.meta, head=head, workers=workers
+    ):
         seconds += time.monotonic() - began
         moved = {name.removeprefix(prefix): tensor for name, tensor in step.params.items()}
         made = Provenance(

@@ -9,10 +9,13 @@ import torch
 from fewshot_sdk import Classifier, adapt, load_classifier, save
 from fewshot_sdk.adaptation.extension import extend, union
 from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.recipe import EfficientNet
+from fewshot_sdk.config.records import Method
 from fewshot_sdk.engine.features import frozen_features
 from fewshot_sdk.engine.heads import prototypes
 from fewshot_sdk.errors import SupportError
 from fewshot_sdk.images.support import SupportSet, read_support
+from tests.adaptation.test_methods import of_tails
 from tests.conftest import draw_folder
 
 
@@ -55,6 +58,46 @@ def test_prototypes_without_pictures_are_the_means_of_the_union(
     again = extend(load_classifier(save(found, tmp_path / "found")), more, {}).classifier
     assert again.class_sums is not None
     assert again.class_sums["counts"].tolist() == [4, 4, 8, 4]
+
+
+def photographs(labels: str, first: int = 0, n: int = 2) -> SupportSet:
+    """Noise, of one colour for each class."""
+    images = [
+        np.random.default_rng((ord(label), shot)).integers(0, 120, (32, 32, 3), np.uint8)
+        + (np.uint8(ord(label) % 5 * 25) * np.array([1, 0, 1], np.uint8))
+        for label in labels
+        for shot in range(first, first + n)
+    ]
+    return SupportSet(images=np.stack(images), targets=np.repeat(np.arange(len(labels)), n), labels=tuple(labels))
+
+
+@pytest.mark.parametrize("method", ["prototypes", "probe", "reptile"])
+def test_a_classifier_of_photographs_equals_adapting_to_the_union(
+    init: Initialization, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`reptile` moves the tail, at the rate that was chosen."""
+    photo, steps = of_tails(init, "statistics"), 2 if method == "reptile" else None
+    monkeypatch.setattr(EfficientNet, "tail_rates", (0.02,))
+    first = adapt(photo, photographs("ac"), method=method, steps=steps, reject_rate=None)
+    assert first.config.adaptation.learning_rate == (0.02 if steps else 0.01)
+    more = photographs("bc", first=2)
+    wanted = adapt(photo, union(first.support, more), method=method, steps=steps, reject_rate=None)
+    monkeypatch.setattr(EfficientNet, "tail_rates", (0.5, 0.1))
+    found = extend(first, more, {"x": photo}, reject_rate=None).classifier
+    assert found.labels == ("a", "b", "c")
+    assert found.files() == wanted.files()
+
+
+def test_sums_of_photographs_without_pictures_are_those_of_the_union_in_every_view(
+    init: Initialization, tmp_path: Path
+) -> None:
+    photo = of_tails(init, "statistics")
+    first = adapt(photo, photographs("ac"), method="prototypes", reject_rate=None)
+    lean = load_classifier(save(first.without_pictures(), tmp_path / "lean"))
+    found = extend(lean, photographs("bc", first=2), {}).classifier
+    wanted = adapt(photo, union(first.support, photographs("bc", first=2)), method="prototypes", reject_rate=None)
+    for name in ("head.weight", "head.bias"):
+        torch.testing.assert_close(found.params[name], wanted.params[name], rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_extended_says_what_to_do(init: Initialization, drawings: Path, more: Path) -> None:

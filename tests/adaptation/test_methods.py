@@ -6,12 +6,16 @@ import torch
 from torch import Tensor
 
 from fewshot_sdk.adaptation.methods import Adapter, Strategy
-from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.artifacts.initialization import Initialization, from_weights
+from fewshot_sdk.config.recipe import EfficientNet
 from fewshot_sdk.data.tasks import TaskSampler, mini_batches
-from fewshot_sdk.engine.features import features
+from fewshot_sdk.engine.features import features, features_of_views
 from fewshot_sdk.engine.forward import Forward
 from fewshot_sdk.engine.heads import PENALTY, probe, prototypes
-from fewshot_sdk.engine.inner_loop import fine_tune
+from fewshot_sdk.engine.inner_loop import fine_tune, one_thread
+from fewshot_sdk.nets.network import build_network
+from tests.conftest import tiny_recipe
+from tests.nets.test_efficientnet import PHOTO, even_weights
 
 PROTOTYPES, PROBE = Strategy(method="prototypes"), Strategy(method="probe")
 STEPS = tuple(Strategy(method="reptile", steps=steps) for steps in (2, 5, 9))
@@ -85,3 +89,44 @@ def test_the_order_of_the_pictures_moves_no_prototype() -> None:
     order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
     for name, tensor in prototypes(seen, targets, 4, "conv4").items():
         torch.testing.assert_close(prototypes(seen[order], targets[order], 4, "conv4")[name], tensor)
+
+
+@pytest.mark.parametrize("summary", ["mean", "statistics"])
+def test_steps_on_the_tail_begin_at_the_head_of_a_probe(init: Initialization, summary: str) -> None:
+    """By the network's own summary, whether or not probes prefer another one."""
+    photo = of_tails(init, summary)
+    adapter = Adapter(photo, 3)
+    images = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(3).repeat_interleave(2)
+    none, some = Strategy(method="reptile", rate=0.1), Strategy(method="reptile", steps=2, rate=0.1)
+    with one_thread():
+        start, end = (dict(adapter.learn(images, targets, [each], 0))[each] for each in (none, some))
+        (seen,) = features_of_views([adapter.network], photo.state.params, images)
+        known, outputs = adapter.features(images), adapter.before_tail(images)
+        ((_, again),) = adapter.learn(images, targets, [some], 0, known, 1, outputs)
+        head = probe(seen.flatten(0, 1), targets.repeat(6), 3)
+    assert all(torch.equal(start[name], tensor) for name, tensor in head.items())
+    moved = {name.partition(".")[0] for name, tensor in end.items() if not torch.equal(tensor, start[name])}
+    assert moved == {"stage7", "top", "head"}
+    assert all(torch.equal(again[name], tensor) for name, tensor in end.items())
+
+
+def test_class_means_and_probes_beside_steps_on_the_tail_are_those_without_them(init: Initialization) -> None:
+    photo = of_tails(init, "statistics")
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    targets, steps = torch.arange(2).repeat(2), Strategy(method="reptile", steps=1, rate=0.1)
+    with one_thread():
+        together = dict(Adapter(photo, 2).learn(images, targets, [steps, PROBE, PROTOTYPES], 0))
+        apart = dict(Adapter(photo, 2).learn(images, targets, [PROTOTYPES, PROBE], 0))
+    assert list(together) == [PROTOTYPES, PROBE, steps]
+    for strategy, params in apart.items():
+        assert all(torch.equal(together[strategy][name], tensor) for name, tensor in params.items())
+
+
+def of_tails(init: Initialization, summary: str) -> Initialization:
+    """An untrained EfficientNet of 32 pixels whose steps move the tail."""
+    recipe = tiny_recipe(preprocessing=PHOTO, backbone=EfficientNet.model_validate({"summary": summary}))
+    sgd = recipe.adaptation.replace(optimizer="sgd", learning_rate=0.01, batch_size=3, trainable="tail")
+    recipe = recipe.replace(inner=recipe.inner.replace(optimizer="sgd"), adaptation=sgd)
+    network = build_network(recipe.backbone, PHOTO, 3)
+    return from_weights(recipe, even_weights(network), init.provenance)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_sdk import adapt, load
+from fewshot_sdk import adapt, load, load_classifier, save
+from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.recipe import EfficientNet
 from fewshot_sdk.storage.repositories import Opened, open_named
+from tests.adaptation.test_methods import of_tails
 from tests.conftest import Run, draw_folder
 
 
@@ -152,3 +155,31 @@ def test_an_initialization_is_opened_once(
     table.write_text("path,label\n" + "".join(f"{p},{p.parent.name}\n" for p in sorted(drawings.glob("*/*.png"))))
     assert run("adapt", "--support", table, *words, "--output", tmp_path / "n")[0] == 0
     assert opened == [str(saved), str(saved)]
+
+
+def test_the_tail_of_a_network_without_one_is_refused_in_one_sentence(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
+    for words in (("--method", "reptile"), ("--steps", 3), ()):
+        command = ("adapt", "--support", drawings, "--init", saved, "--trainable", "tail", *words)
+        code, out, err = run(*command, "--output", tmp_path / "m")
+        assert (code, out) == (1, "")
+        assert err.startswith("error: trainable: a conv4 network has no tail, expected all, head, body or norm; ")
+        assert len(err.splitlines()) == 1
+        assert not (tmp_path / "m").exists()
+    code, _, err = run("meta-train", "--preset", "glyphs", "--trainable", "tail", "--output", tmp_path / "m")
+    assert code == 1
+    assert "a conv4 network has no tail" in err
+
+
+def test_steps_on_the_tail_of_photographs(run: Run, init: Initialization, drawings: Path, tmp_path: Path) -> None:
+    start = save(of_tails(init, "mean"), tmp_path / "photo")
+    words = ("--trainable", "tail", "--method", "reptile", "--steps", 1, "--reject-rate", 0)
+    code, out, err = run("adapt", "--support", drawings, "--init", start, *words, "--output", tmp_path / "m", "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert [trial["rate"] for trial in said["comparison"]] == list(EfficientNet.tail_rates)
+    config = load_classifier(tmp_path / "m").config
+    assert (config.adaptation.trainable, config.method, config.adaptation.steps) == ("tail", "reptile", 1)
+    assert config.adaptation.learning_rate in EfficientNet.tail_rates
+    assert run("export", tmp_path / "m", "--output", tmp_path / "m.onnx")[0] == 0

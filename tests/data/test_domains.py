@@ -108,7 +108,8 @@ def test_photographs_of_a_folder_are_classes_of_images(tmp_path: Path) -> None:
             pixels = np.random.default_rng(shot).integers(0, 56, (40, 50, 3), np.uint8) + np.array(colour, np.uint8)
             Image.fromarray(pixels).save(tmp_path / "in" / label / f"{shot}.png")
     found = photographs(tmp_path / "in", PHOTO)
-    assert (found.names, found.images.shape, found.images.dtype) == (("grass", "sky"), (6, 32, 32, 3), np.uint8)
+    assert (found.names, found.images.shape) == (("grass", "sky"), (6, 32, 32, 3))
+    assert found.images.dtype == np.uint8
     assert [found.n_images(c) for c in range(2)] == [3, 3]
     assert found.take(0, [0, 1, 2])[..., 1].mean() > found.take(1, [0, 1, 2])[..., 1].mean()
     assert found.digest == photographs(tmp_path / "in", PHOTO).digest

@@ -19,7 +19,8 @@ def photograph() -> Pixels:
 def test_a_style_keeps_shape_and_type_and_is_a_pure_function_of_the_generator(photograph: Pixels, style: str) -> None:
     held = photograph.copy()
     made, again, other = (styled(photograph, style, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert (made.shape, made.dtype) == (photograph.shape, np.uint8)
+    assert made.shape == photograph.shape
+    assert made.dtype == np.uint8
     np.testing.assert_array_equal(made, again)
     assert (made != other).any()
     assert np.ptp(made) > 20

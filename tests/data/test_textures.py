@@ -30,7 +30,8 @@ def test_images_are_grey_and_their_mean_is_near_the_level(kind: int) -> None:
     rng = np.random.default_rng(kind)
     texture = replace(drawn_texture(rng, kind), level=128.0, contrast=30.0, threshold=0.0)
     images = np.stack([textured(texture, 96, rng) for _ in range(20)])
-    assert (images.shape, images.dtype) == ((20, 96, 96, 3), np.uint8)
+    assert images.shape == (20, 96, 96, 3)
+    assert images.dtype == np.uint8
     assert (np.ptp(images, axis=3) == 0).all()
     assert images.mean() == pytest.approx(128, abs=15)
     assert all(image.std() > 3 for image in images)

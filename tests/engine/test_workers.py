@@ -29,6 +29,7 @@ from fewshot_sdk.errors import ConfigError, TrainingDiverged, WorkersError
 from fewshot_sdk.meta.training import meta_train
 from tests.conftest import drawn_glyphs, tiny_recipe
 from tests.meta.test_own_networks import weights_at_the_end
+from tests.meta.test_tail import weights_of_each_step
 
 SUMS = [(5, 7), (4, 10), (3, 2)]  # numbers of vectors, and their lengths
 
@@ -40,6 +41,7 @@ class Done:
     sums: list[list[float]]
     trained: dict[str, list[str]]
     own_network: list[list[float]]
+    tail: list[str]
     evaluated: list[Evaluation]
     death_signal: int
 
@@ -53,6 +55,7 @@ def everything(workers: Workers, job: EvaluateOptions) -> Done:
             "meta-sgd": trained(workers, "meta-sgd"),
         },
         own_network=weights_at_the_end(workers),
+        tail=weights_of_each_step(workers),
         evaluated=measure(workers, job),
         death_signal=death_signal(),
     )
@@ -143,6 +146,11 @@ def test_the_bits_do_not_depend_on_the_number_of_workers(alone: Done, together: 
 
 def test_nor_do_those_of_a_network_of_ones_own(alone: Done, together: Done) -> None:
     assert together.own_network == alone.own_network
+
+
+def test_nor_do_those_of_last_stages_on_several_domains(alone: Done, together: Done) -> None:
+    assert len(set(alone.tail)) == 2
+    assert together.tail == alone.tail
 
 
 def test_nor_does_an_evaluation(alone: Done, together: Done) -> None:

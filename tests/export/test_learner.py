@@ -11,9 +11,10 @@ import torch
 
 from fewshot_sdk import Learner, Predictor, adapt, adapt_to_onnx, export_learner, export_onnx, save
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
+from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import Conv4, EfficientNet, Mlp, Preprocessing, Recipe, Residual, Timm
-from fewshot_sdk.engine.heads import open_head
-from fewshot_sdk.engine.inner_loop import loss_and_grads
+from fewshot_sdk.engine.heads import begin, open_head
+from fewshot_sdk.engine.inner_loop import fine_tune, loss_and_grads
 from fewshot_sdk.errors import BundleError, ConfigError, ExportError, OutputExists, SupportError
 from fewshot_sdk.export import learner as learner_export
 from fewshot_sdk.export.learner import in_pytorch, made_up_task
@@ -82,6 +83,15 @@ RECIPES: dict[str, Recipe] = {
         inner=TINY.inner.replace(optimizer="sgd"),
         adaptation=SGD.replace(batch_size=4, learning_rate=0.01, trainable="head"),
     ),
+    "EfficientNet, class means, SGD on the head": with_algorithm(
+        tiny_recipe(
+            preprocessing=COLOUR.replace(height=32, width=32),
+            backbone=EfficientNet(summary="statistics"),
+            inner=TINY.inner.replace(optimizer="sgd"),
+            adaptation=SGD.replace(learning_rate=0.01),
+        ),
+        "protonet",
+    ).replace(adaptation=SGD.replace(learning_rate=0.01, trainable="head")),
     "residual, dense head, Adam on the head": tiny_recipe(
         preprocessing=COLOUR,
         backbone=Residual(widths=(4, 5)),
@@ -153,6 +163,22 @@ def test_one_step_of_sgd_is_the_rate_times_the_gradient(init: Initialization) ->
     _, gradients = loss_and_grads(network, start, torch.from_numpy(task[0]), torch.from_numpy(task[1]))
     for name, gradient in gradients.items():
         np.testing.assert_allclose(end[name], start[name] - 0.1 * gradient, rtol=0, atol=2e-6, err_msg=name)
+
+
+def test_steps_of_a_protonet_begin_at_class_means(init: Initialization) -> None:
+    """As `begin` and `fine_tune` do."""
+    made = learned(RECIPES["EfficientNet, class means, SGD on the head"], init)
+    learner, recipe = Learner(learner_export.learner_bytes(made)), made.recipe
+    images, targets, queries = made_up_task(recipe.preprocessing, 3, 2, 1, seed=1)
+    network = build_network(recipe.backbone, recipe.preprocessing, 3)
+    support, labels = torch.from_numpy(images), torch.from_numpy(targets)
+    start = begin(network, open_head(made.state, "prototype", network), "prototype", support, labels)
+    batches = torch.arange(6).expand(4, 6)
+    for steps in (0, 4):
+        end, _ = fine_tune(network, start, support, labels, batches[:steps], recipe.adaptation)
+        found = learner.adapt(images, targets, queries, steps=steps).tensors
+        for name in ("head.weight", "head.bias"):
+            np.testing.assert_allclose(found[name], end.params[name], rtol=0, atol=1e-5, err_msg=name)
 
 
 def test_the_file_is_plain_onnx_and_names_its_origin(file: Path, init: Initialization) -> None:
