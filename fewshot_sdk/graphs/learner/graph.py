@@ -204,6 +204,6 @@ def _prototypes(g: Nodes, prepared: str, n_way: str, n_features: int, kind: str)
     means, scale = g("Div", sums, counts), spread(n_features, kind)
     centre = g("ReduceMean", means, g.integers(0), keepdims=1)
     rows = g("Mul", g("Sub", means, centre), g.scalar(2 / scale))
-    lengths = (g("ReduceSumSquare", each, g.integers(1), keepdims=1) for each in (centre, means))
-    bias = g("Div", g("Sub", *lengths), g.scalar(scale))
+    products = g("Mul", rows, g("Add", means, centre))  # |c|^2 - |m|^2 would lose digits
+    bias = g("Mul", g("ReduceSum", products, g.integers(1), keepdims=1), g.scalar(-0.5))
     return g("Transpose", g("Concat", rows, bias, axis=1), perm=[1, 0])
