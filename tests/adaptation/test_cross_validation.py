@@ -162,7 +162,7 @@ def test_what_is_for_research_only_is_not_tried_unless_it_is_named(init: Initial
     assert suitable({"research": replace(init, recipe=recipe), "zero": init}).keys() == {"zero"}
 
 
-def test_with_one_picture_a_class_its_colours_decide(init: Initialization, tmp_path: Path) -> None:
+def test_with_one_picture_a_class_photo_is_taken(init: Initialization, tmp_path: Path) -> None:
     recipe = tiny_recipe(backbone=Residual(widths=(4,)), pretraining=Pretraining(epochs=1))
     seeing = recipe.preprocessing.replace(channels=3, mean=(0.5,) * 3, std=(0.3,) * 3)
     photo = fresh(recipe.replace(preprocessing=seeing), 0, init.provenance)
@@ -181,7 +181,7 @@ def test_with_one_picture_a_class_its_colours_decide(init: Initialization, tmp_p
     assert {trial.method for trial in adapt(photo, folder).config.comparison} == {"prototypes", "probe"}
     assert adapt(photo, folder, steps=1, reject_rate=None).config.method == "reptile"
     assert (chosen(200).initialization.sha256, chosen(200).method) == (photo.sha256, "probe")
-    assert (chosen(0).initialization.sha256, chosen(0).method) == (init.sha256, "reptile")
+    assert (chosen(0).initialization.sha256, chosen(0).method) == (photo.sha256, "probe")
 
 
 def test_calibration_is_recorded_and_identical_in_the_exported_file(init: Initialization, tmp_path: Path) -> None:
@@ -256,10 +256,10 @@ def test_two_classes_have_no_auroc_and_a_reject_rate_is_a_share(init: Initializa
 
 
 def test_one_picture_of_each_class_falls_back(init: Initialization, few_support: SupportSet) -> None:
-    made = compare_and_adapt({"other": init, "omniglot": init}, few_support)
+    made = compare_and_adapt({"other": init, "photo": init}, few_support)
     config = made.classifier.config
     assert (config.method, config.adaptation.steps, config.temperature, config.threshold) == ("reptile", 20, 1, 0)
-    assert "from omniglot, temperature 1, and nothing will be called unknown" in made.reason
+    assert "from photo, temperature 1, and nothing will be called unknown" in made.reason
 
 
 def test_a_protonet_is_adapted_by_class_means_by_default(
