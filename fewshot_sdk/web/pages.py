@@ -104,9 +104,10 @@ def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str
 def demo_site(learner: bytes, vendor: Path | None = None) -> dict[str, bytes]:
     """The demo's files by name, for any web host; index.html is the page.
 
-    learner: the bytes of a file by `export_learner`; its head sets the number of characters, three if it takes any
-    number. vendor: the folder `dist` of the npm package onnxruntime-web, to copy beside the page; None: the page
-    fetches onnxruntime-web from a public content delivery network and checks its hash.
+    learner: the bytes of a file by `export_learner`; its head sets the number of classes, three if it takes any
+    number; for a network that sees colours the page takes photographs, else drawings. vendor: the folder `dist` of the
+    npm package onnxruntime-web, to copy beside the page; None: the page fetches onnxruntime-web from a public content
+    delivery network and checks its hash.
     Raises BundleError if learner or vendor are not as expected, ExportError if the head has too many classes.
     """
     metadata = Learner(learner).metadata
@@ -115,6 +116,7 @@ def demo_site(learner: bytes, vendor: Path | None = None) -> dict[str, bytes]:
         raise ExportError(
             f"a demo has at most {len(ascii_uppercase)} classes, this initialization has {n_way}; take another one"
         )
+    photographs = metadata.preprocessing.channels == 3  # a pen has no colours
     settings: Mapping[str, object] = {
         "runtime": runtime_settings(local=vendor is not None),
         "model": {"name": LEARNER, "integrity": integrity(learner)},
@@ -122,9 +124,11 @@ def demo_site(learner: bytes, vendor: Path | None = None) -> dict[str, bytes]:
         "steps": metadata.adaptation.steps,
         "learning_rate": metadata.adaptation.learning_rate,
         "all_classes": metadata.n_way is not None,
+        "photographs": photographs,
     }
     values = {
         "settings": settings,
+        "photographs": photographs,
         "names": ascii_uppercase[:n_way],
         "origin": metadata.initialization.source or metadata.initialization.name,
         "policy": policy(local=vendor is not None),

@@ -1,9 +1,10 @@
-// The page of `fewshot demo`: pads to draw on, and the answers of the learner, which runs in a worker.
+// The page of `fewshot demo`: pads to draw on or for photographs, and the answers of the learner, which runs in a worker.
 "use strict";
 const at = (id) => document.getElementById(id);
 const settings = JSON.parse(at("settings").textContent);
 const preprocessing = settings.preprocessing;
 
+const photographs = settings.photographs; // instead of drawings
 const STROKE = 0.03; // of the pad's side, about as in Omniglot
 const EXAMPLES = [ // strokes as points in percent of the side
   [[[34, 20], [66, 19], [62, 26], [38, 48], [40, 53], [64, 52], [62, 60], [36, 82]]],
@@ -12,7 +13,10 @@ const EXAMPLES = [ // strokes as points in percent of the side
 ];
 const AGAIN = [[[66, 34], [54, 22], [40, 26], [34, 42], [40, 57], [56, 56], [67, 46], [68, 32], [70, 60], [67, 88]]];
 
-/** A square to draw on, or to drop a picture on; a stroke on an example or a picture starts a new drawing. */
+/**
+ * A square to draw on, or to drop a picture on; a stroke on an example or a picture starts a new drawing.
+ * One for photographs has no pen: a click on it chooses a file.
+ */
 class Pad {
   constructor(figure, changed) {
     this.figure = figure;
@@ -83,7 +87,15 @@ class Pad {
   }
 
   listen() {
-    const { canvas, figure } = this;
+    const { canvas, figure } = this, input = figure.querySelector("input");
+    if (photographs) canvas.addEventListener("click", () => input.click());
+    else this.draw();
+    figure.querySelector(".clear").addEventListener("click", () => { this.clear(); this.changed(); });
+    takePictures(figure, input, (file) => this.picture(file));
+  }
+
+  draw() {
+    const { canvas } = this;
     let last = null;
     const place = (event) => {
       const box = canvas.getBoundingClientRect();
@@ -114,8 +126,6 @@ class Pad {
       for (const each of events.length ? events : [event]) line(place(each));
     });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => { if (event.isPrimary) last = null; });
-    figure.querySelector(".clear").addEventListener("click", () => { this.clear(); this.changed(); });
-    takePictures(figure, figure.querySelector("input"), (file) => this.picture(file));
   }
 }
 
@@ -131,7 +141,10 @@ function ask() {
   const filled = classes.filter((pad) => pad.filled);
   const enough = settings.all_classes ? classes.length : 2;
   if (filled.length < enough || !query.filled) {
-    show([], filled.length < enough ? `Draw a character in ${settings.all_classes ? "each" : "at least two"} of the boxes.` : "Now draw one of them again.");
+    const boxes = `in ${settings.all_classes ? "each" : "at least two"} of the boxes.`;
+    const first = photographs ? `Add a photograph ${boxes}` : `Draw a character ${boxes}`;
+    const second = photographs ? "Now add another photograph of one of them." : "Now draw one of them again.";
+    show([], filled.length < enough ? first : second);
     return;
   }
   classified = filled;
@@ -163,7 +176,8 @@ worker.onmessage = ({ data }) => {
   const name = names[data.probabilities.indexOf(confidence)];
   const text = confidence < 1.2 / names.length ? "It has no idea yet." : `${confidence < 0.6 ? "Perhaps" : confidence < 0.9 ? "Probably" : "It is"} ${name}.`;
   show(data.probabilities, text);
-  at("time").textContent = `${at("steps").value} steps on ${classified.length} drawings and an answer in ${Math.round(data.milliseconds)} ms`;
+  const learned = `${classified.length} ${photographs ? "photographs" : "drawings"}`, steps = at("steps").value;
+  at("time").textContent = `${settings.steps ? `${steps} steps on ` : ""}${learned} and an answer in ${Math.round(data.milliseconds)} ms`;
   Object.assign(document.body.dataset, { answers: id, milliseconds: data.milliseconds });
   if (stale) ask();
 };
@@ -195,7 +209,7 @@ at("steps").addEventListener("input", () => { at("shown").value = at("steps").va
 at("empty").addEventListener("click", () => { for (const pad of [...classes, query]) pad.clear(); ask(); });
 
 worker.postMessage({ settings });
-if (classes.length >= EXAMPLES.length) {
+if (!photographs && classes.length >= EXAMPLES.length) {
   EXAMPLES.forEach((strokes, i) => classes[i].example(strokes));
   query.example(AGAIN);
 }
