@@ -212,10 +212,11 @@ def predict_held_out(
     images, targets = torch.from_numpy(support.images), torch.from_numpy(support.targets)
     train_rows, query_rows = torch.from_numpy(split.train), torch.from_numpy(split.held_out)
     with one_thread():  # indexing as well: on a busy machine a second thread would delay it by a tenth of a second
-        train, queries = images[train_rows], images[query_rows]
+        needed = features is None or any(strategy.method == "reptile" for strategy in strategies)
+        train, queries = (images[rows if needed else rows[:0]] for rows in (train_rows, query_rows))
         known = None if features is None else [values[:, train_rows] for values in features.values]
         outputs = [] if features is None else [output[:, train_rows] for output in features.outputs]
-        extraction = 0.0 if features is None else features.seconds * len(train)
+        extraction = 0.0 if features is None else features.seconds * len(train_rows)
         spent, started = {True: 0.0, False: extraction}, time.perf_counter()
         for strategy, params in adapter.learn(train, targets[train_rows], strategies, seed, known, cores, outputs):
             takes_steps = strategy.method == "reptile"  # a longer run continues a shorter one, and includes its time

@@ -56,7 +56,7 @@ def outputs_of_views(module: nn.Module, weights: Params, images: Tensor, views: 
 
     Shared among the cores, a few images at a time: same bits for any number. Call it under `one_thread`.
     """
-    batches = [batch for view in views for batch in torch.split(seen_as(images, view), FEW)]
+    batches = [(batch, view) for view in views for batch in torch.split(images, FEW)]
     named = {f"module.{name}": tensor for name, tensor in weights.items()}
     parts: list[list[Tensor]] = functional_call(_SideBySide(module), named, (batches,))
     return [torch.cat(part).view(len(views), len(images), *part[0].shape[1:]) for part in zip(*parts, strict=True)]
@@ -69,12 +69,12 @@ class _SideBySide(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, batches: Sequence[Tensor]) -> list[list[Tensor]]:
-        return list(side_by_side([partial(self._found, batch) for batch in batches]))
+    def forward(self, batches: Sequence[tuple[Tensor, View]]) -> list[list[Tensor]]:
+        return list(side_by_side([partial(self._found, batch, view) for batch, view in batches]))
 
-    def _found(self, batch: Tensor, cores: int) -> list[Tensor]:  # noqa: ARG002
+    def _found(self, batch: Tensor, view: View, cores: int) -> list[Tensor]:  # noqa: ARG002
         with torch.no_grad():
-            found: list[Tensor] = self.module(batch)
+            found: list[Tensor] = self.module(seen_as(batch, view))
         return found
 
 
