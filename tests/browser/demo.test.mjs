@@ -143,6 +143,32 @@ test("pictures can be chosen and dropped; another file is refused", { timeout: 2
   await page.context().close();
 });
 
+test("from `photo` it learns from one photograph of each thing, and takes no strokes", { timeout: 240_000 }, async () => {
+  const site = path.join(scratch, "photo");
+  fewshot("demo", "--init", "photo", "--output", site, "--vendor", vendor);
+  const page = await openPage(browser, { viewport: { width: 390, height: 844 } });
+  await page.goto(await hosting(site));
+  await page.waitForFunction(() => ready);
+  assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 390);
+  await draw(page, pad(page, "A"), cross);
+  assert.equal(await page.evaluate("classes[0].filled"), false);
+  const add = async (box, picture) => {
+    const before = await page.evaluate("id");
+    await box.setInputFiles(path.join(here, "..", "..", "examples", "new_drawings", `${picture}.png`));
+    return before;
+  };
+  for (const [name, picture] of [["A", "fish1"], ["B", "star1"], ["C", "house1"]]) await add(page.locator(`.pad[data-name="${name}"] input`), picture);
+  await page.waitForFunction(() => classes.every((each) => each.filled));
+  for (const [picture, name] of [["star2", "B"], ["fish2", "A"], ["house2", "C"]]) {
+    const before = await add(page.locator("#query input"), picture);
+    await page.waitForFunction((earlier) => Number(document.body.dataset.answers) > earlier && !busy, before);
+    assert.equal(await best(page), name);
+  }
+  assert.match(await page.locator("#time").textContent(), /^3 photographs and an answer in \d+ ms$/);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
 test("from a content delivery network the runtime is taken only with its hash", { timeout: 240_000 }, async () => {
   const site = path.join(scratch, "site");
   fewshot("demo", "--init", learner, "--output", site);

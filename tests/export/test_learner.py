@@ -181,6 +181,14 @@ def test_steps_of_a_protonet_begin_at_class_means(init: Initialization) -> None:
             np.testing.assert_allclose(found[name], end.params[name], rtol=0, atol=1e-5, err_msg=name)
 
 
+def test_a_protonet_takes_no_steps_by_default_and_is_exported_however_large_its_rate(init: Initialization) -> None:
+    recipe = RECIPES["EfficientNet, class means, SGD on the head"]
+    made = learned(recipe.replace(adaptation=recipe.adaptation.replace(learning_rate=1.0)), init)
+    learner = Learner(learner_export.learner_bytes(made))
+    task = made_up_task(recipe.preprocessing, 3, 2, 4, seed=1)
+    np.testing.assert_array_equal(learner.adapt(*task).probabilities, learner.adapt(*task, steps=0).probabilities)
+
+
 def test_the_file_is_plain_onnx_and_names_its_origin(file: Path, init: Initialization) -> None:
     model = onnx.load(str(file), load_external_data=False)
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": OPSET}

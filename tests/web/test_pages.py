@@ -19,7 +19,8 @@ from PIL import Image
 
 from fewshot_cli.main import app
 from fewshot_sdk import Learner, Predictor, adapt, export_learner, export_onnx, save
-from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.artifacts.initialization import Initialization, fresh
+from fewshot_sdk.config.onnx_file import Parity
 from fewshot_sdk.errors import BundleError
 from fewshot_sdk.web.pages import CDN, INTEGRITY, VERSION, demo_site, deployment, integrity, vendored
 from tests.conftest import REPOSITORY, draw_folder
@@ -103,6 +104,20 @@ def test_the_settings_are_the_learners(site: dict[str, bytes], learner: Path) ->
 def test_the_version_is_the_one_that_the_browser_tests_install() -> None:
     package = json.loads((REPOSITORY / "tests" / "browser" / "package.json").read_text())
     assert package["devDependencies"]["onnxruntime-web"] == VERSION
+
+
+def test_the_page_takes_photographs_where_the_network_sees_colours(
+    init: Initialization, site: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreed = Parity(images=1, max_difference=0)  # of an untrained network it is chance, and not what is tested
+    monkeypatch.setattr("fewshot_sdk.export.learner._parity", lambda *_: (agreed, 0.0))
+    sees = init.recipe.preprocessing.replace(channels=3, mean=(0.5,), std=(0.5,))
+    recipe = init.recipe.replace(preprocessing=sees)
+    colours = demo_site(export_learner(fresh(recipe, 0, init.provenance), tmp_path / "colours.onnx").path.read_bytes())
+    assert settings(colours)["photographs"]
+    assert b"draw" not in colours["index.html"].lower()
+    assert not settings(site)["photographs"]
+    assert b"photograph" not in site["index.html"].replace(b'"photographs"', b"")
 
 
 def test_a_vendored_runtime_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: Path) -> None:

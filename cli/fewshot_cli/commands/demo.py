@@ -29,7 +29,8 @@ def demo(
 ) -> None:
     """Draw characters on a page that learns as you draw.
 
-    The page is served on this machine, or written as a static site.
+    From `photo` or another network that sees colours it takes photographs instead. The page is served on this machine,
+    or written as a static site.
     """
     if output is not None:
         check_free(output)
@@ -68,7 +69,7 @@ def _serve(site: Mapping[str, bytes], port: int, browser: bool) -> None:
         except OSError as error:
             raise ConfigError(f"port {port}: {(error.strerror or str(error)).lower()}; name another --port") from None
         address = f"http://127.0.0.1:{server.server_port}/"
-        say(f"draw at {address} (Ctrl-C stops)")
+        say(f"open {address} (Ctrl-C stops)")
         if browser:
             import webbrowser
 
