@@ -27,7 +27,7 @@ from fewshot_sdk.storage.deltas import CENTRE, STEP, check_base, difference, res
 from fewshot_sdk.storage.tensors import from_safetensors, to_bytes, to_safetensors
 
 LARGE = 128 * 128  # pixels
-AT_ONCE, FEW = 256, 16  # pictures in a batch, where memory is kept for the layers too: bounds the memory
+AT_ONCE, FEW = 256, 8  # pictures in a batch, where memory is kept for the layers too: bounds the memory
 SUMS = "class_sums.safetensors"
 
 

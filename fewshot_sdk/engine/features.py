@@ -19,7 +19,7 @@ from fewshot_sdk.nets.params import Params
 
 MANY_PICTURES = 100
 AT_ONCE = 64  # images at a time, where each is judged alone: bounds the memory
-FEW = 8  # images at a time of a large network, so that even 25 pictures are shared among the cores
+FEW = 4  # images at a time of a large network, so that even 25 pictures are shared among the cores
 
 
 def feature_backbones(recipe: Recipe) -> tuple[Backbone, ...]:

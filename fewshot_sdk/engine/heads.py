@@ -24,6 +24,7 @@ from fewshot_sdk.nets.params import LearnerState, Params
 Head = Literal["dense", "zero", "prototype"]
 PENALTY = 1.0
 PROBE_ITERATIONS = 50
+PROBE_MEMORY = 2**22  # numbers in half of L-BFGS's history: bounds the memory with many classes
 
 
 def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerState:
@@ -139,7 +140,10 @@ def probe(support: Tensor, targets: Tensor, n_way: int) -> Params:
     centred = support - centre
     weight = torch.zeros(n_way, support.shape[1], requires_grad=True)
     bias = torch.zeros(n_way, requires_grad=True)
-    optimizer = light(torch.optim.LBFGS)([weight, bias], max_iter=PROBE_ITERATIONS, line_search_fn="strong_wolfe")
+    history = max(5, min(100, PROBE_MEMORY // weight.numel()))
+    optimizer = light(torch.optim.LBFGS)(
+        [weight, bias], max_iter=PROBE_ITERATIONS, history_size=history, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         logits = torch.addmm(bias, centred, weight.T)
