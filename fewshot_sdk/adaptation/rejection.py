@@ -40,7 +40,8 @@ def calibrate(
 ) -> tuple[float, float | None, Calibration]:
     """The temperature and the least score fitted to the outcome's held-out predictions, and their record.
 
-    reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1; see `reject_limit`.
+    reject_rate: the share of known pictures that may be lost, from 0 (never reject) to under 1; see `reject_limit` and
+    `between`.
     The record measures each fold with the temperature and limit fitted to the others. Of repeated folds
     only the first repeat counts for these, so that a strategy gives the same classifier whether or not it is compared
     with others; the accuracy is that of the comparison.
@@ -54,6 +55,7 @@ def calibrate(
         probabilities[inside] = softmax(held.logits[inside], fitted)
         rejected[inside] = False if limit is None else held.scores[inside] < limit
     known, unknown = _left_out(outcome, seed, watch)
+    least = between(least, unknown)
     pictures = len(np.unique(held.rows))
     record = Calibration(
         reject_rate=reject_rate,
@@ -72,6 +74,17 @@ def calibrate(
         curve=learning_curve(outcome, seed),
     )
     return temperature, least, record
+
+
+def between(limit: float | None, unknown: Floats) -> float | None:
+    """The limit, or half-way down to the highest score of left-out classes if all of these are below it.
+
+    Where classes are easy to tell apart, the few held-out pictures resemble each other more than later ones do: a
+    higher limit would lose these and catch nothing more.
+    """
+    if limit is None or not len(unknown):
+        return limit
+    return min(limit, (limit + float(unknown.max())) / 2)
 
 
 def most_confused(held: HeldOut, labels: Sequence[str]) -> Confusion | None:
