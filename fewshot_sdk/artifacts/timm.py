@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import ConfigDict, Field
 
+from fewshot_sdk.config.backbone import Fit
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import Config, Count, DataSource, Listed, Preprocessing, Recipe, Timm
 from fewshot_sdk.errors import BundleError, ConfigError
@@ -126,7 +127,7 @@ def _preprocessing(repository: _Repository) -> Preprocessing:
         height, width = (size, size) if isinstance(size, int) else size
     if channels != 3:
         raise ConfigError(f"a timm model with {channels} input channels cannot be used; expected 3")
-    fit: dict[str, Literal["pad", "crop", "stretch"]] = {"center": "crop", "squash": "stretch", "border": "pad"}
+    fit: dict[str, Fit] = {"center": "crop", "squash": "stretch", "border": "pad"}
     return Preprocessing(
         height=height,
         width=width,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from fewshot_sdk.algorithms import ALGORITHMS, Algorithm, Outer, Part, check_fits, known
+from fewshot_sdk.config.backbone import Fit
 from fewshot_sdk.config.backbones import Backbone as Backbone
 from fewshot_sdk.config.backbones import Conv4 as Conv4
 from fewshot_sdk.config.backbones import EfficientNet as EfficientNet
@@ -41,7 +42,7 @@ class Preprocessing(Config):
     width: Annotated[int, Field(ge=4, le=1024)]
     channels: Literal[1, 3]
     resize: Literal["nearest", "box", "bilinear", "bicubic"]
-    fit: Literal["pad", "crop", "stretch"] = "pad"
+    fit: Fit = "pad"
     kept: Annotated[float, Field(ge=0.1, le=1, exclude_if=lambda kept: kept == 1)] = 1.0  # absent from older files
     polarity: Literal["keep", "dark_on_light"] = "keep"
     mean: Listed[float] = (0.0,)

@@ -6,7 +6,7 @@ import numpy as np
 
 from fewshot_sdk.config.backbones import Conv4
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.graphs.nodes import Nodes, same_padding
+from fewshot_sdk.graphs.nodes import Nodes, pads
 from fewshot_sdk.graphs.weights import Tensor, normed
 
 
@@ -18,7 +18,7 @@ def features(
     stride = 2 if backbone.downsample == "stride" else 1
     for i in range(1, 5):
         weights = tensor(f"conv{i}.weight", 4), tensor(f"conv{i}.bias")
-        x = g("Conv", x, *weights, strides=[stride, stride], pads=same_padding(sizes, 3, stride))
+        x = g("Conv", x, *weights, strides=[stride, stride], pads=pads(sizes, 3, stride))
         x = g("Relu", normed(g, x, tensor, i, backbone, kind, images=True))
         if backbone.downsample == "pool":
             x = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from fewshot_sdk.config.backbones import EfficientNet
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.graphs.nodes import Nodes, same_padding
+from fewshot_sdk.graphs.nodes import Nodes, pads
 from fewshot_sdk.graphs.summaries import even, statistics
 from fewshot_sdk.graphs.weights import Tensor
 
@@ -19,9 +19,9 @@ def features(
 
     def convolution(x: str, name: str, *, size: int = 1, stride: int = 1, groups: int = 1, linear: bool = False) -> str:
         weights = tensor(f"{name}.conv.weight", 4), tensor(f"{name}.conv.bias")
-        pads = same_padding(sides, size, stride)
+        around = pads(sides, size, stride)
         sides[:] = [-(-side // stride) for side in sides]
-        x = g("Conv", x, *weights, kernel_shape=[size, size], strides=[stride, stride], pads=pads, group=groups)
+        x = g("Conv", x, *weights, kernel_shape=[size, size], strides=[stride, stride], pads=around, group=groups)
         return x if linear else g("Clip", x, g.constant(0, kind), g.constant(6, kind))
 
     channels, outputs = backbone.stem, []

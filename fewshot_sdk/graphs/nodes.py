@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from fewshot_sdk.errors import ExportError
+from fewshot_sdk.nets.padding import same_padding
 
 OPSET = 20
 ROUND, GOING = "round", "going"  # a loop body's inputs: number of the round, int64 from 0; whether to go on
@@ -115,10 +116,10 @@ def value(name: str, kind: type, *sizes: int | str) -> onnx.ValueInfoProto:
     return _value(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), sizes)
 
 
-def same_padding(sides: Sequence[int], size: int, stride: int) -> list[int]:
-    """TensorFlow's "same" padding of images, (height, width), for square kernels: top, left, bottom, right."""
-    missing = [max((-(-side // stride) - 1) * stride + size - side, 0) for side in sides]
-    return [*(more // 2 for more in missing), *(more - more // 2 for more in missing)]
+def pads(sides: Sequence[int], size: int, stride: int) -> list[int]:
+    """The "same" padding of images, (height, width), for square kernels: top, left, bottom, right."""
+    before, after = zip(*(same_padding(side, size, stride) for side in sides), strict=True)
+    return [*before, *after]
 
 
 def _value(name: str, kind: int, sizes: Sequence[int | str] | None) -> onnx.ValueInfoProto:

@@ -22,7 +22,7 @@ from fewshot_sdk.meta.own_networks import meta_train_network
 from fewshot_sdk.meta.training import MetaStep
 from fewshot_sdk.nets.network import HEAD, build_network
 
-FROZEN = ("stem", "stage1", "stage2", "stage3", "stage4")  # 3 % of the weights, and half of the work
+FROZEN = ("stem", "stage1", "stage2", "stage3", "stage4")  # 7 % of the weights, 41 % of a forward pass's products
 
 
 class Scaled(nn.Module):

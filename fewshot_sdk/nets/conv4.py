@@ -11,6 +11,7 @@ from fewshot_sdk.config.backbones import Conv4
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.nets.network import Network, random_params
 from fewshot_sdk.nets.norms import norm_after
+from fewshot_sdk.nets.padding import same_padding
 from fewshot_sdk.nets.params import Params
 
 # Root mean square of the last norm's weights, since features after a batch norm may have any length. With 12, class
@@ -31,9 +32,8 @@ class SameConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, filters, ceil(h / stride), ceil(w / stride))."""
         sides: list[int] = []
-        for size, stride in zip(input.shape[:1:-1], self.stride, strict=True):
-            missing = max((-(-size // stride) - 1) * stride + 3 - size, 0)
-            sides += [missing // 2, missing - missing // 2]
+        for length, stride in zip(input.shape[:1:-1], self.stride, strict=True):
+            sides += same_padding(length, 3, stride)
         return super().forward(F.pad(input, sides))
 
 

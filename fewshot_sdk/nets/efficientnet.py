@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fewshot_sdk.config.backbones import EfficientNet
 from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.nets.padding import same_padding
 from fewshot_sdk.nets.summaries import ROOT_FLOOR, EvenLength, Statistics, Summarized
 
 
@@ -40,12 +41,6 @@ class Convolution(nn.Module):
             input = F.pad(input, sides)
         output: Tensor = self.conv(input)
         return output if self._linear else F.relu6(output)
-
-
-def same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one side of an image. Source: TensorFlow, `tf.nn.conv2d`."""
-    missing = max((-(-length // stride) - 1) * stride + size - length, 0)
-    return missing // 2, missing - missing // 2
 
 
 class Block(nn.Module):
