@@ -137,7 +137,7 @@ def _answers(
     init: Initialization, learner: Learner, trial: Trial, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
     """The queries' probabilities by the learner, by PyTorch in float64, and by PyTorch in float32."""
-    init, n_way = _steady(init), learner.metadata.n_way or trial.n_way
+    n_way = learner.metadata.n_way or trial.n_way
     task = made_up_task(init.recipe.preprocessing, n_way, trial.k_shot, trial.n_query, seed)
     rate = init.recipe.adaptation.learning_rate
     found = learner.adapt(*task, steps=trial.steps, learning_rate=rate, transductive=trial.transductive).probabilities
@@ -145,20 +145,6 @@ def _answers(
         in_pytorch(init, *task, trial.steps, trial.transductive, dtype) for dtype in (torch.float64, torch.float32)
     )
     return found, exact, rounded
-
-
-def _steady(init: Initialization) -> Initialization:
-    """For a head of class means, the initialization with a rate small enough that no step overshoots.
-
-    Its features have a squared length of n_features, so a larger rate may multiply rounding at every step.
-    """
-    recipe = init.recipe
-    if recipe.head != "prototype":
-        return init
-    with torch.device("meta"):
-        network = build_network(recipe.backbone, recipe.preprocessing, recipe.meta.n_way)
-    rate = min(recipe.adaptation.learning_rate, 1 / network.get_parameter(HEAD[0]).shape[1])
-    return replace(init, recipe=recipe.replace(adaptation=recipe.adaptation.replace(learning_rate=rate)))
 
 
 def made_up_task(

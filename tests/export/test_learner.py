@@ -181,9 +181,17 @@ def test_steps_of_a_protonet_begin_at_class_means(init: Initialization) -> None:
             np.testing.assert_allclose(found[name], end.params[name], rtol=0, atol=1e-5, err_msg=name)
 
 
-def test_a_protonet_takes_no_steps_by_default_and_is_exported_however_large_its_rate(init: Initialization) -> None:
+def test_class_means_have_no_moments_for_adam_to_start_with(init: Initialization) -> None:
     recipe = RECIPES["EfficientNet, class means, SGD on the head"]
-    made = learned(recipe.replace(adaptation=recipe.adaptation.replace(learning_rate=1.0)), init)
+    loops = (loop.replace(optimizer="adam") for loop in (recipe.inner, recipe.adaptation))
+    made = learned(recipe.replace(**dict(zip(("inner", "adaptation"), loops, strict=True))), init)
+    with pytest.raises(ExportError, match="cannot be exported as a learner"):
+        learner_graph(made.recipe, made.state)
+
+
+def test_a_protonet_takes_no_steps_by_default(init: Initialization) -> None:
+    recipe = RECIPES["EfficientNet, class means, SGD on the head"]
+    made = learned(recipe, init)
     learner = Learner(learner_export.learner_bytes(made))
     task = made_up_task(recipe.preprocessing, 3, 2, 4, seed=1)
     np.testing.assert_array_equal(learner.adapt(*task).probabilities, learner.adapt(*task, steps=0).probabilities)

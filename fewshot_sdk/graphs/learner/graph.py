@@ -103,10 +103,10 @@ def _form(recipe: Recipe, state: LearnerState) -> Form:
     advice = "adapt it with PyTorch, and export the classifier"
     row, backbone, trainable = BACKBONES[recipe.backbone.kind], recipe.backbone, recipe.adaptation.trainable
     frozen = trainable == "head" and backbone.judges_alone and row.graph
-    if recipe.head == "prototype" and not frozen:
+    if recipe.head == "prototype" and not (frozen and recipe.adaptation.optimizer == "sgd"):
         raise ExportError(
             f"an initialization by {recipe.meta.algorithm} cannot be exported as a learner: class means need no "
-            f"inner steps; {advice}"
+            f"inner steps, but for steps of SGD on the head alone; {advice}"
         )
     if ALGORITHMS[recipe.meta.algorithm].learns_rates or not (trainable == "all" or frozen):
         raise ExportError(
