@@ -1,4 +1,4 @@
-"""How `photo` was meta-trained: `meta_train_photo.py START PHOTOGRAPHS OUTPUT`, in about an hour on two cores.
+"""How `photo` was meta-trained: `meta_train_photo.py START PHOTOGRAPHS OUTPUT`, 40 minutes on two busy cores.
 
 START: pre-trained weights, see `fewshot_sdk.artifacts.efficientnet`; PHOTOGRAPHS: a folder or zip of class folders.
 """
