@@ -22,7 +22,6 @@ from fewshot_sdk.adaptation.methods import Adapter, Strategy
 from fewshot_sdk.adaptation.rejection import calibrate
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.recipe import Preprocessing, Recipe
 from fewshot_sdk.config.records import Calibration, ClassifierConfig, Method
 from fewshot_sdk.engine.compiler import made_with
@@ -192,9 +191,7 @@ def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
     The others are the paper's experiments, for a fixed number, and those trained on pictures for research only.
     """
     return {
-        name: init
-        for name, init in inits.items()
-        if init.recipe.head != "dense" and not DATASETS[init.recipe.data.name].research
+        name: init for name, init in inits.items() if init.recipe.head != "dense" and not init.recipe.data.row.research
     }
 
 

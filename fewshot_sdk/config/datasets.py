@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)

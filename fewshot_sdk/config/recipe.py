@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -15,13 +16,13 @@ from fewshot_sdk.config.backbones import Mlp as Mlp
 from fewshot_sdk.config.backbones import Residual as Residual
 from fewshot_sdk.config.backbones import Timm as Timm
 from fewshot_sdk.config.backbones import check_pretraining
-from fewshot_sdk.config.datasets import DATASETS
+from fewshot_sdk.config.datasets import DATASETS, PARTS, DatasetRow
 from fewshot_sdk.config.settings import Config as Config
 from fewshot_sdk.config.settings import Count as Count
 from fewshot_sdk.config.settings import Fraction as Fraction
 from fewshot_sdk.config.settings import Listed as Listed
 from fewshot_sdk.config.settings import Positive as Positive
-from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.errors import ConfigError, listed
 from fewshot_sdk.tables import row_of
 
 Arithmetic = Literal["float32", "bfloat16"]
@@ -153,24 +154,61 @@ class Pretraining(Config):
     )
 
 
+class OwnClasses(Config):
+    """The classes of one's own data set by part, each in one part only, so that no evaluation meets a training class.
+
+    sha256: of the names of all classes and the contents of their pictures; empty if they are not in files.
+    """
+
+    train: Annotated[Listed[str], Field(min_length=1)]
+    val: Listed[str] = ()
+    test: Listed[str] = ()
+    sha256: str = ""
+
+    @model_validator(mode="after")
+    def _parts_are_apart(self) -> Self:
+        several = [name for name, n in Counter((*self.train, *self.val, *self.test)).items() if n > 1]
+        if several:
+            raise ConfigError(f"OwnClasses: each class belongs to one part, once; found twice: {listed(several)}")
+        return self
+
+
 class DataSource(Config):
     """The classes to train on; the other classes of the same split are for testing.
 
-    split: `paper` or `official` for Omniglot; mini-ImageNet has only `ravi`, the glyphs only `seeded`.
+    split: `paper` or `official` for Omniglot; mini-ImageNet has only `ravi`, the glyphs only `seeded`; how one's own
+    classes were divided.
     name: `timm` stands for the data that a timm model was trained on, `imagenet` for that of published weights; these
     cannot be opened.
     rotations: each training class, turned by 0, 90, 180 and 270 degrees, becomes four classes.
+    own: for one's own data set, of any name: its classes; None for a data set of the table.
     """
 
     name: str
     split: str
     rotations: bool = False
+    own: Annotated[OwnClasses | None, Field(exclude_if=lambda own: own is None)] = None  # absent from older files
 
     def __str__(self) -> str:
         return f"{self.name}, split {self.split}"
 
+    @property
+    def row(self) -> DatasetRow:
+        """What is known of the data set: its row in the table, or, for one's own, what its classes tell."""
+        if self.own is None:
+            return DATASETS[self.name]
+        parts = {"train": self.own.train, "val": self.own.val, "test": self.own.test}
+        return DatasetRow(
+            splits=(self.split,),
+            parts=tuple(part for part in PARTS if parts[part]),
+            about=f"one's own pictures of {len(self.own.train)} classes",
+            suits="expect it to tell apart pictures like these",
+        )
+
     @model_validator(mode="after")
     def _split_exists(self) -> Self:
+        if self.own is not None:
+            return self
         known = row_of(DATASETS, self.name, "data set").splits
         if self.split not in known:
             raise ConfigError(

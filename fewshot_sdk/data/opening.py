@@ -25,7 +25,7 @@ def data_source(name: str) -> DataSource:
 
 def held_out(source: DataSource) -> Part:
     """The part for evaluation during training: validation classes if the split has some, otherwise test classes."""
-    return "val" if "val" in DATASETS[source.name].parts else "test"
+    return "val" if "val" in source.row.parts else "test"
 
 
 def open_dataset(
@@ -40,7 +40,7 @@ def open_dataset(
     Raises DataError if files are missing or corrupt, or if the data set has no such part: only
     mini-ImageNet's split has validation classes.
     """
-    row = DATASETS[source.name]
+    row = source.row
     if not row.read:
         raise DataError(row.closed)
     if part not in row.parts:

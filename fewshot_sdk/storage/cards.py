@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Sequence
 
 from fewshot_sdk.algorithms import ALGORITHMS, OUTER_NAMES
-from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Baseline, ClassifierConfig, DeltaConfig, Evaluation, Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressorConfig
@@ -32,7 +31,7 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
         results=results_table(evaluations),
         baselines=baselines_table(evaluations),
         network=recipe.backbone.described(),
-        data=DATASETS[recipe.data.name],
+        data=recipe.data.row,
         use=use_of(recipe, provenance),
         measured=bool(evaluations),
     )
@@ -40,7 +39,7 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
 
 def use_of(recipe: Recipe, provenance: Provenance) -> str:
     """Whether an initialization may be used in products, as Markdown; empty where nothing restricts it."""
-    if DATASETS[recipe.data.name].research:
+    if recipe.data.row.research:
         return "**For research only**: it was trained on pictures that are for research."
     if provenance.weights is None:
         return ""
