@@ -124,3 +124,5 @@ def check_fits(algorithm: Algorithm, optimizer: str, trainable: Part) -> None:
         raise ConfigError(f"inner.optimizer: expected sgd, which {algorithm} differentiates through, found {optimizer}")
     if row.moves not in (None, trainable):
         raise ConfigError(f"inner.trainable: {algorithm} moves the {row.moves}, found {trainable}")
+    if not row.takes_steps and trainable == "head":
+        raise ConfigError(f"inner.trainable: {algorithm} learns no head; expected all, norm, tail or body, found head")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fewshot_sdk.artifacts.initialization import (
     Initialization,
     NumberInitialization,
@@ -142,7 +144,7 @@ def _made(made: Provenance, memory_mb: float | None = None) -> list[str]:
 
 if __name__ == "__main__":
     for name, folder in bundled().items():
-        replace_folder(folder, load_any(name).files())
+        replace_folder(folder, replace(load_any(name), bundled=name).files())
     (REPOSITORY / "models" / "README.md").write_text(rendered(), encoding="utf-8")
     (REPOSITORY / "docs" / "results.md").write_text(results(), encoding="utf-8")
     if drawn := plot():

@@ -191,7 +191,9 @@ def suitable(inits: Mapping[str, Initialization]) -> dict[str, Initialization]:
     The others are the paper's experiments, for a fixed number, and those trained on pictures for research only.
     """
     return {
-        name: init for name, init in inits.items() if init.recipe.head != "dense" and not init.recipe.data.row.research
+        name: init
+        for name, init in inits.items()
+        if init.recipe.head != "dense" and not (init.recipe.data.row.research or init.provenance.for_research)
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeAlias
 
 import torch
+from torch import Tensor
 from typing_extensions import TypeIs, TypeVar
 
 from fewshot_sdk.algorithms import ALGORITHMS
@@ -16,6 +17,7 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressionConfig
 from fewshot_sdk.engine.heads import close_head
+from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.nets.network import HEAD, build_network, random_params
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.nets.perceptrons import perceptron, shapes, weights_of
@@ -44,6 +46,7 @@ class Initialization(Generic[R, E]):
     evaluations: measured results, shown on the card: accuracies for pictures, errors for numbers.
     metrics: accuracies during training, written to metrics.jsonl.
     source: user/repo@commit if it came from the Hub, else empty; not part of its files.
+    bundled: the name under which it comes with the package, if it does.
     outer: the outer optimizer's state, needed to continue training; written to checkpoints only.
     """
 
@@ -53,6 +56,7 @@ class Initialization(Generic[R, E]):
     evaluations: tuple[E, ...] = ()
     metrics: tuple[Metric, ...] = ()
     source: str = ""
+    bundled: str = ""
     outer: Params = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
@@ -85,7 +89,7 @@ class Initialization(Generic[R, E]):
     def origin(self) -> Origin:
         """The record of this initialization that is written into everything derived from it."""
         return Origin(
-            name=self.recipe.preset,
+            name=self.bundled or self.recipe.preset,
             sha256=self.sha256,
             provenance=self.provenance,
             data=str(self.recipe.data),
@@ -120,6 +124,45 @@ def from_weights(recipe: Recipe, params: Params, provenance: Provenance) -> Init
     return Initialization(recipe=recipe, state=state, provenance=provenance)
 
 
+def continued(start: Initialization, recipe: Recipe, provenance: Provenance) -> Initialization:
+    """The beginning of a training by `recipe` that goes on from `start`, which has the same backbone.
+
+    Kept are the weights and, where the recipe has a use for them, the rows of a dense head, the second moments of the
+    inner optimizer and the learned rates. `provenance` is completed by the chain that leads to `start`.
+    Raises ConfigError for another backbone or pixels of another kind.
+    """
+    was = start.recipe
+    for name, mine, theirs in (
+        ("backbone", recipe.backbone, was.backbone),
+        ("preprocessing", recipe.preprocessing, was.preprocessing),
+    ):
+        if mine != theirs:
+            raise ConfigError(
+                f"{name}: expected that of the initialization to go on from, {theirs}, found {mine}; leave it out of "
+                "the recipe, or start without an initialization"
+            )
+    body = {name: tensor for name, tensor in start.state.params.items() if name not in HEAD}
+    rows = {name: tensor for name, tensor in start.state.params.items() if name in HEAD}
+    if recipe.head == "dense" and rows and len(rows[HEAD[0]]) == recipe.meta.n_way:
+        body |= rows
+    made = provenance.replace(start=start.origin)
+    begun = from_weights(recipe, body, made)
+    memory, rates = (
+        {name: _as_rows(kept[name], like) if name in kept else like for name, like in wanted.items()}
+        for kept, wanted in (
+            (start.state.second_moments, begun.state.second_moments),
+            (start.state.rates, begun.state.rates),
+        )
+    )
+    updates = start.state.updates if start.state.second_moments and memory else 0
+    return replace(begun, state=replace(begun.state, second_moments=memory, rates=rates, updates=updates))
+
+
+def _as_rows(kept: Tensor, like: Tensor) -> Tensor:
+    """What is remembered of a head's rows, for another number of rows: their mean for each."""
+    return kept if kept.shape == like.shape else kept.mean(0, keepdim=True).expand(like.shape).clone()
+
+
 def fresh_for_numbers(recipe: Regression, provenance: Provenance) -> NumberInitialization:
     """An initialization for numbers before any meta-training: random weights, drawn by `provenance.seed`."""
     params = weights_of(perceptron(recipe.network, len(recipe.inputs), provenance.seed))
@@ -152,6 +195,7 @@ def read_initialization(files: Mapping[str, bytes], where: Path) -> Initializati
         provenance=config.provenance,
         evaluations=config.evaluations,
         metrics=tuple(map(Metric.from_json, files.get(METRICS, b"").splitlines())),
+        bundled=config.bundled,
         outer=outer_of(files, where, template, config.recipe.meta),
     )
 
@@ -166,6 +210,7 @@ def read_numbers(files: Mapping[str, bytes], where: Path) -> NumberInitializatio
         state=state_of(files, where, template),
         provenance=config.provenance,
         evaluations=config.evaluations,
+        bundled=config.bundled,
         outer=outer_of(files, where, template, recipe.meta),
     )
 
@@ -173,13 +218,16 @@ def read_numbers(files: Mapping[str, bytes], where: Path) -> NumberInitializatio
 def _config_and_card(init: AnyInitialization) -> tuple[InitializationConfig | RegressionConfig, str]:
     """The settings for config.json, and the card."""
     if of_numbers(init):
-        config = RegressionConfig(
-            format=REGRESSION.name, recipe=init.recipe, provenance=init.provenance, evaluations=init.evaluations
-        )
-        return config, cards.regression_card(init.recipe, init.provenance, init.evaluations)
-    return InitializationConfig(
-        format=INITIALIZATION.name, recipe=init.recipe, provenance=init.provenance, evaluations=init.evaluations
-    ), cards.initialization_card(init.recipe, init.provenance, init.evaluations)
+        numbers = RegressionConfig(
+            format=REGRESSION.name, bundled=init.bundled, recipe=init.recipe, provenance=init.provenance,
+            evaluations=init.evaluations,
+        )  # fmt: skip
+        return numbers, cards.regression_card(numbers)
+    pictures = InitializationConfig(
+        format=INITIALIZATION.name, bundled=init.bundled, recipe=init.recipe, provenance=init.provenance,
+        evaluations=init.evaluations,
+    )  # fmt: skip
+    return pictures, cards.initialization_card(pictures)
 
 
 def _template(recipe: Recipe) -> LearnerState:

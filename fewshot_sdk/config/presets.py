@@ -233,6 +233,11 @@ def pretrained_for(recipe: Recipe, epochs: int) -> Recipe:
     return recipe.replace(pretraining=(recipe.pretraining or usual).replace(epochs=epochs))
 
 
+def on_network(recipe: Recipe, network: Recipe) -> Recipe:
+    """The recipe for a network that is trained already, with its pixels: without pre-training."""
+    return recipe.replace(backbone=network.backbone, preprocessing=network.preprocessing, pretraining=None)
+
+
 def moving_only(recipe: Recipe, trainable: Part) -> Recipe:
     """The recipe whose inner steps, in meta-training and in adaptation, move only one part of the network.
 

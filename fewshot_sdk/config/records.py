@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fewshot_sdk.config.provenance import Origin as Origin
+from fewshot_sdk.config.provenance import Provenance as Provenance
+from fewshot_sdk.config.provenance import Weights as Weights
 from fewshot_sdk.config.recipe import (
     Backbone,
     Config,
@@ -24,6 +27,7 @@ Baseline = Literal["prototypes", "probe", "random"]
 Precision = Literal["float32", "float16", "int8"]
 Score = Literal["logit", "cosine"]
 _optional = Field(exclude_if=lambda found: found is None)  # absent from files written before the field existed
+_if_any = Field(exclude_if=lambda text: not text)
 
 
 class Evaluation(Config):
@@ -123,50 +127,6 @@ class Metric(Config):
     ways: Count
 
 
-class Weights(Config):
-    """Published weights that an initialization began with: where they are from, and whose they are.
-
-    package: the package and its version; file: in the package; sha256: of that file; data: what they were trained on.
-    """
-
-    package: str
-    file: str
-    sha256: str
-    data: str
-    licence: str
-    authors: str
-
-
-class Provenance(Config):
-    """How an initialization was made.
-
-    command: makes it again; data_sha256: of its classes and pixels, or of its first waves; empty for data that cannot
-    be opened. weights: what it began with; None for random weights.
-    """
-
-    command: str
-    seed: int
-    meta_steps_done: Annotated[int, Field(ge=0)]
-    data_sha256: str
-    seconds: Annotated[float, Field(ge=0)]
-    versions: dict[str, str]
-    weights: Annotated[Weights | None, Field(exclude_if=lambda found: found is None)] = None  # absent from older files
-
-
-class Origin(Config):
-    """The initialization that a classifier was adapted from: its name, hash and provenance.
-
-    data: the data set and split that `provenance.data_sha256` is of; source: user/repo@commit if it came
-    from the Hub.
-    """
-
-    name: str
-    sha256: str
-    provenance: Provenance
-    data: str = ""
-    source: str = ""
-
-
 class BundleConfig(Config):
     """A config.json: `format` names the kind of folder that it belongs to."""
 
@@ -174,8 +134,9 @@ class BundleConfig(Config):
 
 
 class InitializationConfig(BundleConfig):
-    """The config.json of an initialization."""
+    """The config.json of an initialization. bundled: the name under which it comes with the package, if it does."""
 
+    bundled: Annotated[str, _if_any] = ""
     recipe: Recipe
     provenance: Provenance
     evaluations: Listed[Evaluation]
@@ -196,8 +157,8 @@ class Trial(Config):
     accuracy: Fraction
     standard_error: Annotated[float, Field(ge=0)]
     log_loss: Annotated[float | None, Field(ge=0), _optional] = None
-    features: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
-    fit: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
+    features: Annotated[str, _if_any] = ""
+    fit: Annotated[str, _if_any] = ""
     rate: Annotated[float | None, Field(gt=0, exclude_if=lambda found: found is None)] = None
 
 

@@ -71,8 +71,9 @@ class Fit(Config):
 
 
 class RegressionConfig(BundleConfig):
-    """The config.json of an initialization for numbers."""
+    """The config.json of an initialization for numbers. bundled: as in `InitializationConfig`."""
 
+    bundled: Annotated[str, Field(exclude_if=lambda text: not text)] = ""
     recipe: Regression
     provenance: Provenance
     evaluations: Listed[Fit]

@@ -17,7 +17,7 @@ from fewshot_sdk.engine.optimizers import descend
 from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError, TrainingDiverged
 from fewshot_sdk.meta.first_order import Result, target, targets
-from fewshot_sdk.meta.second_order import gradient
+from fewshot_sdk.meta.second_order import gradient, moved_by_outer_steps
 from fewshot_sdk.nets.params import (
     LearnerState,
     Params,
@@ -101,10 +101,11 @@ def _down_the_gradient(setup: Setup, at: Position, done: int, workers: Workers) 
         return flatten(_as_state(mean_gradient)), losses
 
     mean, loss = _mean(setup, map(contribution_of, _share(setup, done, workers)), done, workers)
-    now = learned(at.state)
+    everything = learned(at.state)
+    now = {name: everything[name] for name in moved_by_outer_steps(network, at.state, inner, meta)}
     mean_gradient = unflatten(mean, _as_state(now), 0).params
     moved, memory = descend(now, mean_gradient, at.memory, done, meta.optimizer, step_size_at(done, meta))
-    return Position(state=with_learned(at.state, moved), memory=memory), loss
+    return Position(state=with_learned(at.state, everything | moved), memory=at.memory | memory), loss
 
 
 def _share(setup: Setup, done: int, workers: Workers) -> Iterator[Task]:

@@ -12,12 +12,13 @@ from fewshot_sdk.artifacts.initialization import (
     AnyInitialization,
     Initialization,
     NumberInitialization,
-    from_weights,
+    continued,
     load_checkpoint,
     load_checkpoint_of_numbers,
     save_checkpoint,
 )
 from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Regression
 from fewshot_sdk.data.opening import open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
@@ -66,28 +67,39 @@ def pretraining_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.pretraining")
 
 
-def prepare(run: Run, weights: Initialization | None = None, on_event: Listener = ignore) -> None:
+def prepare(run: Run, init: Initialization | None = None, on_event: Listener = ignore) -> None:
     """Do what comes before the outer steps, in one process: read the data, pre-train, and write a first checkpoint.
 
-    There is no checkpoint if the outer steps begin with random weights. Pre-training takes all cores; an interrupted
-    epoch is lost.
+    init: the initialization to go on from. Without one and without pre-training there is no checkpoint. Pre-training
+    takes all cores; an interrupted epoch is lost.
     """
     recipe = run.recipe
-    if weights is not None and (isinstance(recipe, Regression) or recipe.pretraining):
-        raise ConfigError(f"weights: {recipe.preset} starts from random weights; leave this argument out")
+    if init is not None and (isinstance(recipe, Regression) or recipe.pretraining):
+        why = "pre-trains from random weights" if isinstance(recipe, Recipe) else "starts from random weights"
+        raise ConfigError(f"init: {recipe.preset} {why}; name no initialization, or a recipe without pre-training")
     if isinstance(recipe, Regression):
         return
-    if weights is not None and weights.recipe.backbone != recipe.backbone:
-        raise ConfigError(f"weights: expected a backbone {recipe.backbone}, found {weights.recipe.backbone}")
     on_event(Reading(data=recipe.data.name))
     tasks = _tasks(run, recipe)  # decodes them once, for all processes
+    made = origin(tasks, run.command, run.device)
     if run.checkpoint.exists():
-        return
-    if recipe.pretraining is not None:
-        _pretrain(run, recipe, tasks, on_event)
-    elif weights is not None:
-        made = origin(tasks, run.command, run.device)
-        save_checkpoint(from_weights(recipe, weights.state.params, made), run.checkpoint)
+        if init is not None:
+            _check_start(run, init)
+    elif recipe.pretraining is not None:
+        _pretrain(run, recipe, tasks, made, on_event)
+    elif init is not None:
+        save_checkpoint(continued(init, recipe, made), run.checkpoint)
+
+
+def _check_start(run: Run, init: Initialization) -> None:
+    """Raises ConfigError if the unfinished training did not begin with this initialization."""
+    start = load_checkpoint(run.checkpoint).provenance.start
+    if start is None or start.sha256 != init.sha256:
+        began = "random weights" if start is None else f"{start.source or start.name} (sha256 {start.sha256[:16]}...)"
+        raise ConfigError(
+            f"this is not the interrupted training run: it began with {began}, not with {init.origin.name} (sha256 "
+            f"{init.sha256[:16]}...); resume it from what it began with, or start a new one with another --output"
+        )
 
 
 def steps_left(run: Run, workers: Workers) -> tuple[AnyInitialization | None, Iterator[MetaStep | NumberStep]]:
@@ -120,7 +132,7 @@ def _tasks(run: Run, recipe: Recipe) -> TaskSampler:
     return TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=run.seed)
 
 
-def _pretrain(run: Run, recipe: Recipe, tasks: TaskSampler, on_event: Listener) -> None:
+def _pretrain(run: Run, recipe: Recipe, tasks: TaskSampler, made: Provenance, on_event: Listener) -> None:
     assert recipe.pretraining is not None
     start = None
     if run.pretraining.exists():
@@ -134,6 +146,5 @@ def _pretrain(run: Run, recipe: Recipe, tasks: TaskSampler, on_event: Listener) 
         pretraining.save_pretraining(epoch, recipe, run.seed, tasks.data, run.pretraining)
         on_event(epoch)
     assert epoch is not None
-    made = origin(tasks, run.command, run.device)
     save_checkpoint(pretraining.pretrained(recipe, epoch, tasks.data.n_classes, made), run.checkpoint)
     run.pretraining.unlink()

@@ -40,7 +40,7 @@ from fewshot_sdk.storage.locks import alone_at
 @overload
 def train_to_folder(
     recipe: Recipe, output: str | Path, *, root: str | Path | None = None, seed: int = 0,
-    weights: Initialization | None = None, checkpoint_every: int = CHECKPOINT_EVERY, evaluate_every: int | None = None,
+    init: Initialization | None = None, checkpoint_every: int = CHECKPOINT_EVERY, evaluate_every: int | None = None,
     resume: bool = False, workers: int = 1, device: torch.device | None = None, command: str = COMMAND,
     on_event: Listener = ignore,
 ) -> Initialization: ...  # fmt: skip
@@ -55,7 +55,7 @@ def train_to_folder(
     *,
     root: str | Path | None = None,
     seed: int = 0,
-    weights: Initialization | None = None,
+    init: Initialization | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     evaluate_every: int | None = None,
     resume: bool = False,
@@ -66,8 +66,8 @@ def train_to_folder(
 ) -> AnyInitialization:
     """Pre-train and meta-train by a recipe, for pictures or numbers, and save the initialization as a folder.
 
-    root: folder of the data set, as for `open_dataset`. weights: an initialization of the same backbone, such as a timm
-    model, to start from instead of random weights.
+    root: folder of the data set, as for `open_dataset`. init: an initialization of the same backbone, such as a timm
+    model, to go on from; None: random weights.
     Unfinished work is kept beside the folder, in OUTPUT.pretraining after each epoch and in OUTPUT.checkpoint after
     every `checkpoint_every` outer steps and when an exception, such as KeyboardInterrupt, ends the run. `resume`
     continues from there, to the same bits as without the interruption.
@@ -91,7 +91,7 @@ def train_to_folder(
         command=command,
     )
     with reserved(run.output, resume=resume):
-        prepare(run, weights, on_event)
+        prepare(run, init, on_event)
         if workers == 1:
             return train(run, on_event=on_event)
         run_workers(workers, _in_worker, run, on_event)

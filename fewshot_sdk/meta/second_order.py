@@ -35,7 +35,15 @@ class Gradient(Protocol):
         self, network: nn.Module, stored: LearnerState, task: Task, inner: InnerLoop, meta: MetaLoop,
         head: Head | None, loss: Loss,
     ) -> tuple[Params, Tensor]:  # fmt: skip
-        """The gradient of the task's last loss for all that is `learned`, and the losses of its mini-batches, (k,)."""
+        """The gradient of the task's last loss for all that outer steps move, and its mini-batches' losses, (k,)."""
+
+
+def moved_by_outer_steps(network: nn.Module, stored: LearnerState, inner: InnerLoop, meta: MetaLoop) -> list[str]:
+    """Names of what outer steps move: all that is `learned`; without inner steps, `inner.trainable` of it."""
+    if ALGORITHMS[meta.algorithm].takes_steps:
+        return list(learned(stored))
+    ours = isinstance(network, Network)
+    return [name for name in moving(network, stored.params, inner.trainable) if not (ours and name in HEAD)]
 
 
 def gradient(
@@ -138,14 +146,14 @@ def prototype_gradient(
     if isinstance(network, Network):
         body = network.before_head()
         scale = spread(network.get_parameter(HEAD[0]).shape[1], network.backbone.kind)
-    leaves = {
-        name: p.detach().requires_grad_() for name, p in stored.params.items() if name not in HEAD or body is network
-    }
+    names = moved_by_outer_steps(network, stored, inner, meta)
+    leaves = {name: stored.params[name].detach().requires_grad_() for name in names}
+    params = {name: p for name, p in stored.params.items() if name not in HEAD or body is network} | leaves
     body.train()
     with torch.enable_grad():
         rounded = inner.precision == "bfloat16" and multiplies_bfloat16()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=rounded):
-            features = functional_call(body, leaves, (task.support,))
+            features = functional_call(body, params, (task.support,))
         by_class = features.to(next(iter(leaves.values())).dtype).reshape(task.n_way, meta.k_shot, -1)
         means = by_class[:, : -meta.tail_shots].mean(1)
         queries = by_class[:, -meta.tail_shots :].flatten(0, 1)

@@ -63,6 +63,7 @@ def meta_train(
     provenance = origin(tasks, command, device)
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
+    provenance = provenance.replace(weights=start.provenance.weights, start=start.provenance.start)
     check_continues(start, recipe, provenance)
     workers = workers or Workers()
     if device and not ALGORITHMS[meta.algorithm].side_by_side:

@@ -24,8 +24,8 @@ from fewshot_sdk.storage.repositories import Opened, open_named
 class Lineage:
     """The recorded origin of an initialization, a classifier or an exported file.
 
-    initialization: its preset's name; source: user/repo@commit if it is from the Hub; data: the split it was trained
-    on, if known; the hash of that split's classes and pixels is in `provenance`.
+    initialization: its name, that of its recipe unless it is bundled; source: user/repo@commit if it is from the Hub;
+    data: the split it was trained on, if known; the hash of that split's classes and pixels is in `provenance`.
     """
 
     kind: str
@@ -45,8 +45,14 @@ class Lineage:
         made, origin = self.provenance, f"{name} (sha256 {self.sha256[:16]}...)"
         hashed = f", sha256 {made.data_sha256[:16]}..." if made.data_sha256 else ""
         chain = [f"initialization {origin}", f"trained on {self.data or 'data'}{hashed}", f"by {made.command}"]
-        if made.weights:
-            of = made.weights
+        for start in made.chain:
+            named = f"{start.source or start.name} (sha256 {start.sha256[:16]}...)"
+            chain += [
+                f"which went on from {named}",
+                f"trained on {start.data or 'data'}",
+                f"by {start.provenance.command}",
+            ]
+        if of := made.published:
             chain.append(f"from weights {of.file} (sha256 {of.sha256[:16]}...) of {of.package}, {of.licence}")
         if self.adaptation is not None:
             seed = "" if self.seed is None else f", seed {self.seed}"
@@ -79,7 +85,7 @@ def _of_initialization(opened: Opened, config: InitializationConfig | Regression
     weights = opened.files.get("model.safetensors", b"") + opened.files.get("inner_state.safetensors", b"")
     return Lineage(
         kind="initialization",
-        initialization=config.recipe.preset,
+        initialization=config.bundled or config.recipe.preset,
         sha256=sha256(weights),
         source=opened.source,
         provenance=config.provenance,

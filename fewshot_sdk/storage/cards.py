@@ -7,8 +7,15 @@ from collections.abc import Iterable, Sequence
 
 from fewshot_sdk.algorithms import ALGORITHMS, OUTER_NAMES
 from fewshot_sdk.config.recipe import Recipe
-from fewshot_sdk.config.records import Baseline, ClassifierConfig, DeltaConfig, Evaluation, Provenance
-from fewshot_sdk.config.regression import Fit, Regression, RegressorConfig
+from fewshot_sdk.config.records import (
+    Baseline,
+    ClassifierConfig,
+    DeltaConfig,
+    Evaluation,
+    InitializationConfig,
+    Provenance,
+)
+from fewshot_sdk.config.regression import Fit, Regression, RegressionConfig, RegressorConfig
 from fewshot_sdk.config.verdict import verdict_of
 from fewshot_sdk.storage.rendering import render
 
@@ -21,10 +28,12 @@ _WAVES = "waves a sin(x + b) with a from 0.1 to 5, any b, x from -5 to 5"
 _NO_RESULT = "No result recorded yet: `fewshot evaluate DIR --record` adds one."
 
 
-def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Sequence[Evaluation]) -> str:
+def initialization_card(config: InitializationConfig) -> str:
     """The README.md of an initialization; a pure function of its config.json."""
+    recipe, provenance, evaluations = config.recipe, config.provenance, config.evaluations
     return _card(
         "initialization",
+        bundled=config.bundled,
         recipe=recipe,
         provenance=provenance,
         model_index=model_index(recipe.preset, evaluations),
@@ -39,12 +48,18 @@ def initialization_card(recipe: Recipe, provenance: Provenance, evaluations: Seq
 
 def use_of(recipe: Recipe, provenance: Provenance) -> str:
     """Whether an initialization may be used in products, as Markdown; empty where nothing restricts it."""
-    if recipe.data.row.research:
+    if recipe.data.row.research or provenance.for_research:
         return "**For research only**: it was trained on pictures that are for research."
-    if provenance.weights is None:
+    weights = provenance.published
+    if weights is None:
         return ""
+    if provenance.start or recipe.data.own:
+        return (
+            f"**The weights that it began with** may be used in products: they are published under {weights.licence}, "
+            f"by\n{weights.authors}.\nWhether yours may be, depends on the pictures that it was trained on."
+        )
     return (
-        f"**May be used in products**: the weights that it began with are published under {provenance.weights.licence},"
+        f"**May be used in products**: the weights that it began with are published under {weights.licence},"
         "\nwhich asks to pass on the notice of whose they are: see `NOTICE`."
     )
 
@@ -56,14 +71,15 @@ def classifier_card(config: ClassifierConfig, n_support: int) -> str:
     return _card("classifier", config=config, n_support=n_support, precision=precision, verdict=verdict)
 
 
-def regression_card(recipe: Regression, provenance: Provenance, evaluations: Sequence[Fit]) -> str:
+def regression_card(config: RegressionConfig) -> str:
     """The README.md of an initialization for numbers; a pure function of its config.json."""
     return _card(
         "regression",
-        recipe=recipe,
-        provenance=provenance,
-        results=fits_table(evaluations),
-        network=layers(recipe),
+        bundled=config.bundled,
+        recipe=config.recipe,
+        provenance=config.provenance,
+        results=fits_table(config.evaluations),
+        network=layers(config.recipe),
         data=_WAVES,
     )
 

@@ -206,11 +206,11 @@ def test_workers_end_in_the_same_bits(tmp_path: Path) -> None:
 
 def test_it_begins_with_weights_that_are_given(init: Initialization, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train_to_folder(PICTURES, tmp_path / "x", weights=init, on_event=after(1, KeyboardInterrupt()))
+        train_to_folder(PICTURES, tmp_path / "x", init=init, on_event=after(1, KeyboardInterrupt()))
     begun = load_checkpoint(tmp_path / "x.checkpoint")
     assert begun.provenance.meta_steps_done == 0
     assert all(torch.equal(tensor, begun.state.params[name]) for name, tensor in init.state.params.items())
-    with pytest.raises(ConfigError, match="weights: glyphs starts from random weights"):
-        train_to_folder(PRETRAINED, tmp_path / "y", weights=init)
-    with pytest.raises(ConfigError, match=r"weights: expected a backbone .*filters=8.*, found .*filters=4"):
-        train_to_folder(PICTURES.replace(backbone=Conv4(filters=8)), tmp_path / "y", weights=init)
+    with pytest.raises(ConfigError, match="init: glyphs pre-trains from random weights"):
+        train_to_folder(PRETRAINED, tmp_path / "y", init=init)
+    with pytest.raises(ConfigError, match=r"backbone: expected that .*filters=4.*, found .*filters=8"):
+        train_to_folder(PICTURES.replace(backbone=Conv4(filters=8)), tmp_path / "y", init=init)

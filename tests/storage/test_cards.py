@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.records import ClassifierConfig, Origin, Provenance, Trial
-from fewshot_sdk.config.regression import NUMBER_PRESETS, RegressorConfig
+from fewshot_sdk.config.regression import NUMBER_PRESETS, Regression, RegressionConfig, RegressorConfig
 from fewshot_sdk.storage.cards import classifier_card, regression_card, regressor_card
 
 HOSTILE = (
@@ -60,6 +60,10 @@ def regressor(*columns: str) -> RegressorConfig:
     )  # fmt: skip
 
 
+def card_of(recipe: Regression) -> str:
+    return regression_card(RegressionConfig(format="", recipe=recipe, provenance=MADE, evaluations=()))
+
+
 @pytest.mark.parametrize("name", [*HOSTILE, *PLAIN])
 def test_a_label_is_text_whatever_it_holds(name: str) -> None:
     card = classifier_card(classifier(name, "other"), 0)
@@ -76,7 +80,7 @@ def test_a_column_is_text_whatever_it_holds(name: str) -> None:
     recipe = NUMBER_PRESETS["sine"]
     for card, plain in (
         (regressor_card(regressor(name)), regressor_card(regressor("x"))),
-        (regression_card(recipe.replace(output=name), MADE, ()), regression_card(recipe, MADE, ())),
+        (card_of(recipe.replace(output=name)), card_of(recipe)),
     ):
         assert [token.type for token in parsed(card)] == [token.type for token in parsed(plain)]
         assert any(shown(name) in text and set(parts) <= {"text", "softbreak"} for text, parts in texts(card))
@@ -95,5 +99,5 @@ def test_a_command_and_an_initializations_name_stay_in_their_code_spans() -> Non
 
 
 def test_a_command_stays_on_its_line() -> None:
-    card = regression_card(NUMBER_PRESETS["sine"], MADE, ())
+    card = card_of(NUMBER_PRESETS["sine"])
     assert "\n    fewshot x --output 'a`b # c'\n" in card
