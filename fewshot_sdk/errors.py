@@ -7,6 +7,7 @@
     |-- SupportError      a support set that no classifier can be made from
     |-- ParamsMismatch    tensors that do not fit the network
     |-- TrainingDiverged  a loss that is not finite
+    |-- DeviceError       a GPU that ran out of memory
     |-- WorkersError      a worker process that died
     |-- WorkersStopped    workers ended by a signal
     |-- BundleError       a folder or file that is not what it claims to be
@@ -58,6 +59,10 @@ class ParamsMismatch(FewshotError):
 
 class TrainingDiverged(FewshotError):
     """A loss that is not finite."""
+
+
+class DeviceError(FewshotError):
+    """A GPU that ran out of memory."""
 
 
 class WorkersError(FewshotError):

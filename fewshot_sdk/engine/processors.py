@@ -20,8 +20,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def usable_gpu() -> tuple[torch.device | None, str]:
-    """The GPU that PyTorch finds, if a first computation on it succeeds; else None, and why not in one line."""
+def usable_gpu(trial: Callable[[torch.device], object] | None = None) -> tuple[torch.device | None, str]:
+    """The GPU that PyTorch finds, if a first computation on it and `trial` succeed; else None, and why not in one line.
+
+    trial: something that takes as much memory as the work to come; its failure is a reason, too.
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -29,6 +32,8 @@ def usable_gpu() -> tuple[torch.device | None, str]:
     device = torch.device("cuda")
     try:
         (torch.ones(2, device=device) + 1).sum().item()
+        if trial is not None:
+            trial(device)
     except (RuntimeError, AssertionError) as error:  # an old driver, another build of PyTorch, no memory left
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return None, f"PyTorch finds a GPU and cannot use it ({reason})"

@@ -14,11 +14,11 @@ from fewshot_sdk.artifacts.initialization import AnyInitialization, E, Initializ
 from fewshot_sdk.artifacts.states import resumed_outer
 from fewshot_sdk.config.recipe import Config, Recipe
 from fewshot_sdk.config.records import Provenance
-from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.data.tasks import Task, TaskSampler
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.workers import Workers
-from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.errors import ConfigError, DeviceError
 from fewshot_sdk.meta.outer_loop import Position, Setup, outer_step
 from fewshot_sdk.nets.network import build_network
 
@@ -55,7 +55,8 @@ def meta_train(
     bits; None: this process alone. device: a GPU, which computes the tasks of a step side by side, in float32; None:
     the CPU, with the compiled inner loop. command: recorded in the initialization's provenance.
     Raises ConfigError, naming what differs, if `start` is from another training run, or if there are more workers than
-    tasks in a step; TrainingDiverged, naming step and task, if a loss is not finite.
+    tasks in a step; TrainingDiverged, naming step and task, if a loss is not finite; DeviceError if a GPU's memory does
+    not suffice.
     Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.recipe.MetaLoop`.
     """
     meta = recipe.meta
@@ -74,8 +75,15 @@ def meta_train(
     setup = Setup(network=network, task=tasks.task, inner=recipe.inner, meta=meta, head=recipe.head, device=device)
     for done in range(before.meta_steps_done, meta.meta_steps):
         began = time.monotonic()
-        with one_thread():
-            at, loss = outer_step(setup, at, done, workers)
+        try:
+            with one_thread():
+                at, loss = outer_step(setup, at, done, workers)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DeviceError(
+                f"the GPU's memory did not suffice for outer step {done + 1} ({reason}); resume when other programs "
+                "have freed some, or start again with fewer tasks_per_step or on the CPU"
+            ) from None
         seconds += time.monotonic() - began  # the time the caller takes between two steps is not training
         made = provenance.replace(meta_steps_done=done + 1, seconds=round(seconds, 1))
         yield MetaStep(
@@ -84,6 +92,26 @@ def meta_train(
             loss=loss,
             initialization=Initialization(recipe=recipe, state=at.state, provenance=made, outer=at.memory),
         )
+
+
+def trial_step(recipe: Recipe, device: torch.device) -> None:
+    """One outer step of one inner step on blank pictures: what the device cannot do or hold fails here, not later."""
+    meta, pixels = recipe.meta, recipe.preprocessing
+    network = build_network(recipe.backbone, pixels, meta.n_way).to(device)
+    n = meta.n_way * meta.k_shot
+    blank = Task(
+        n_way=meta.n_way,
+        support=torch.zeros(n, pixels.height, pixels.width, pixels.channels, dtype=torch.uint8),
+        support_labels=torch.arange(meta.n_way).repeat_interleave(meta.k_shot),
+        query=torch.zeros(0, pixels.height, pixels.width, pixels.channels, dtype=torch.uint8),
+        query_labels=torch.zeros(0, dtype=torch.int64),
+        seed=(0, 0),
+    )
+    made = Provenance(command="", seed=0, meta_steps_done=0, data_sha256="", seconds=0, versions={})
+    state, inner = fresh(recipe, 0, made).state, recipe.inner.replace(steps=1)
+    setup = Setup(network=network, task=lambda _: blank, inner=inner, meta=meta, head=recipe.head, device=device)
+    with one_thread():
+        outer_step(setup, Position(state=state, memory=resumed_outer({}, state, meta, 0)), 0, Workers())
 
 
 def origin(tasks: TaskSampler, command: str, device: torch.device | None = None) -> Provenance:

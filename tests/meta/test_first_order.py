@@ -9,8 +9,9 @@ from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import InnerLoop, MetaLoop, Recipe
 from fewshot_sdk.data.tasks import TaskSampler
+from fewshot_sdk.engine import inner_loop
 from fewshot_sdk.engine.inner_loop import FineTuner, loss_and_grads
-from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.errors import ConfigError, DeviceError
 from fewshot_sdk.meta.first_order import split_batches, target
 from fewshot_sdk.meta.training import meta_train
 from fewshot_sdk.nets.network import build_network, random_params
@@ -113,3 +114,26 @@ def test_a_prototype_has_no_mini_batches_to_draw() -> None:
 def test_side_by_side_is_for_reptile(sampler: TaskSampler) -> None:
     with pytest.raises(ConfigError, match="fomaml has no side-by-side form"):
         next(meta_train(fomaml(), sampler, device=torch.device("cpu")))
+
+
+def test_meta_training_side_by_side_ends_where_one_task_after_the_other_does(sampler: TaskSampler) -> None:
+    recipe = tiny_recipe()
+    sgd = {"optimizer": "sgd", "precision": "float32"}  # Adam makes steps of rounding errors where a gradient is 0
+    recipe = recipe.replace(inner=recipe.inner.replace(**sgd), adaptation=recipe.adaptation.replace(**sgd))
+    serial, together = (
+        list(meta_train(recipe, sampler, device=device))[-1].initialization.state
+        for device in (None, torch.device("cpu"))
+    )
+    assert serial.updates == together.updates
+    torch.testing.assert_close(together.params, serial.params, rtol=1e-3, atol=1e-5)
+
+
+def test_a_gpu_that_runs_out_of_memory_ends_the_training_with_a_sentence(
+    sampler: TaskSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(inner_loop, "fine_tune_together", full)
+    with pytest.raises(DeviceError, match=r"did not suffice for outer step 1 \(CUDA out of memory"):
+        next(meta_train(tiny_recipe(), sampler, device=torch.device("cpu")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -108,11 +109,14 @@ class MetaTrainOptions(TrainingOptions):
         """The GPU to train on, or None. Raises ConfigError if one is requested but not found."""
         from fewshot_sdk.config.recipe import Recipe
         from fewshot_sdk.engine.processors import usable_gpu
+        from fewshot_sdk.meta.training import trial_step
 
-        side_by_side = isinstance(recipe, Recipe) and ALGORITHMS[recipe.meta.algorithm].side_by_side
-        if self.device == "cpu" or (self.device == "auto" and not side_by_side):
+        trial = None
+        if isinstance(recipe, Recipe) and ALGORITHMS[recipe.meta.algorithm].side_by_side:
+            trial = partial(trial_step, recipe)
+        if self.device == "cpu" or (self.device == "auto" and trial is None):
             return None
-        gpu, reason = usable_gpu()
+        gpu, reason = usable_gpu(trial)
         if gpu is None and self.device == "cuda":
             raise ConfigError(f"--device cuda: {reason}; leave the option out to use the processor")
         if gpu is None and "cannot" in reason:
