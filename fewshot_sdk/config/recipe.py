@@ -67,7 +67,7 @@ class Preprocessing(Config):
     def _one_value_per_channel(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         channels = info.data.get("channels", 1)
         if len(values) not in (1, channels):
-            raise ValueError(f"expected 1 or {channels} values")
+            raise ValueError("expected 1 value" if channels == 1 else f"expected 1 or {channels} values")
         return values
 
 

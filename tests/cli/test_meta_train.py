@@ -62,7 +62,8 @@ def test_a_command_records_the_options_that_determine_the_result_in_a_fixed_orde
     )
     given = parsed(f"{command} --workers 2 --resume --device cpu --checkpoint-every 1 --evaluate-every 0 --root .")
     assert given.command == command
-    assert all(getattr(given, field.name) is not None for field in fields(TrainingOptions))
+    beside = {"recipe_file", "changes"}  # a command with these records no other options
+    assert all(getattr(given, f.name) is not None for f in fields(TrainingOptions) if f.name not in beside)
 
 
 @pytest.mark.usefixtures("_tiny_glyphs")
