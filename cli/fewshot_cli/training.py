@@ -137,7 +137,8 @@ class TrainingOptions:
         own = self.preset is None or bool(self.changes)
         words = "fewshot meta-train" + f" --recipe {RECIPE}" * own
         for field in fields(TrainingOptions):
-            value = getattr(self, field.name) if not own or field.name in BESIDE_THE_RECIPE else None
+            told = field.name in BESIDE_THE_RECIPE if own else field.name not in ("recipe_file", "changes")
+            value = getattr(self, field.name) if told else None
             if value is not None and value is not False:
                 words += f" --{field.name.replace('_', '-')}" + ("" if value is True else f" {value}")
         return words

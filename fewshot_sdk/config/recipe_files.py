@@ -40,20 +40,22 @@ def recipe_schema() -> dict[str, object]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "anyOf": kinds, **found}
 
 
-def value_text(value: object) -> str:
-    """A setting's value in TOML; `none` for one that is absent."""
-    if value is None:
-        return "none"
-    return str(tomlkit.item(list(value) if isinstance(value, tuple) else value).as_string())
-
-
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """What differs between settings by their dotted names, as a file writes them: `meta.n_way was 5, now 20`."""
     return [
-        f"{name} was {shorten(value_text(old.get(name)), _LONGEST)}, now {shorten(value_text(new.get(name)), _LONGEST)}"
+        f"{name} was {shorten(_in_words(old.get(name)), _LONGEST)}, now {shorten(_in_words(new.get(name)), _LONGEST)}"
         for name in dict.fromkeys([*old, *new])
         if old.get(name) != new.get(name)
     ]
+
+
+def _in_words(value: object) -> str:
+    """A setting's value as --set takes it: in TOML, but a word without quotes, and `none` for one that is absent."""
+    return "none" if value is None else value if isinstance(value, str) and value else _in_toml(value)
+
+
+def _in_toml(value: object) -> str:
+    return str(tomlkit.item(list(value) if isinstance(value, tuple) else value).as_string())
 
 
 def _inside(settings: Config, prefix: str) -> Iterator[str]:
@@ -73,7 +75,7 @@ def _setting(kind: type[Config], name: str, value: object, hidden: str = "") -> 
     yield from _comment(f"{info.description or ''} {_range(kind.model_json_schema()['properties'][name])}")
     if value is None:
         value, hidden = next(iter(info.examples or ()), None), "#"
-    yield f"{hidden}{name} = {value_text(value)}"
+    yield f"{hidden}{name} = {_in_toml(value)}"
 
 
 def _table(info: FieldInfo, value: Config | None, group: type[Config], name: str) -> Iterator[str]:
@@ -99,7 +101,7 @@ def _range(schema: Mapping[str, Any]) -> str:
     """The values that a setting may have, and its default, as a sentence; empty if there is nothing to tell."""
     allowed, default = _allowed(schema), schema.get("default")
     if "default" in schema and "const" not in schema:
-        allowed += f"{'; ' if allowed else ''}default {value_text(default)}"
+        allowed += f"{'; ' if allowed else ''}default {_in_words(default)}"
     return f"{allowed[:1].upper()}{allowed[1:]}." if allowed else ""
 
 

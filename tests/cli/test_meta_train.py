@@ -201,7 +201,8 @@ def test_help_lists_each_option_once_and_those_of_the_recipe_in_a_panel(run: Run
     assert code == 0
     first, _, rest = out.partition("\nLearning:\n")
     learning = rest.partition("\nRunning:\n")[0]
+    shown = {"recipe_file": "recipe", "changes": "set"}
     for field in fields(MetaTrainOptions):
-        assert out.count(f"\n  --{field.name.replace('_', '-')} ") == 1
-    assert all(f"  --{name} " in first for name in ("preset", "meta-steps", "output", "resume"))
+        assert out.count(f"\n  --{shown.get(field.name, field.name).replace('_', '-')} ") == 1
+    assert all(f"  --{name} " in first for name in ("preset", "recipe", "set", "meta-steps", "output", "resume"))
     assert all(f"  --{name} " in learning for name in ("algorithm", "backbone", "pretrain", "outer"))
