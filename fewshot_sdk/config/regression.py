@@ -35,7 +35,7 @@ class Regression(Config):
     data: Literal["sine"] = Field(description="Tasks of meta-training: waves a sin(x + b).")
     inputs: Columns = Field(("x",), description="Columns of a table to learn from.")
     output: Column = Field("y", description="Column to predict.")
-    network: Perceptron = Field(description="Fully connected layers with tanh after each, then one output.")
+    network: Perceptron = Field(description="The network, from the inputs to the output.")
     inner: InnerLoop = Field(description="The gradient steps inside each task of meta-training.")
     adaptation: InnerLoop = Field(description="The gradient steps on a new task.")
     meta: MetaLoop = Field(description="The outer loop, across tasks.")
