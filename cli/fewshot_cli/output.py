@@ -15,6 +15,7 @@ from fewshot_cli.streams import Messages, data, messages
 T = TypeVar("T")
 Count = Callable[[int, int, str], None]  # done, total, note
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
+_OTHER = re.compile(r"[^\x00-\x7f]")
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 
 
@@ -26,9 +27,17 @@ def emit(text: str) -> None:
 
 def emit_json(value: object) -> None:
     """Print data as JSON, valid whatever text it holds and whatever stdout's encoding; raises as `emit` does."""
-    utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
-    text = json.dumps(value, indent=2, ensure_ascii=not utf8)
+    text = json.dumps(value, indent=2, ensure_ascii=not _takes_utf8())
     emit(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def emit_toml(text: str) -> None:
+    """Print data in TOML, valid whatever stdout's encoding: else other characters, which strings hold, are escaped."""
+    emit((text if _takes_utf8() else _OTHER.sub(lambda found: f"\\U{ord(found[0]):08x}", text)).rstrip("\n"))
+
+
+def _takes_utf8() -> bool:
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
 
 def say(text: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,15 +12,19 @@ import typer
 from fewshot_cli.options import LEARNING, Seed, Trainable
 from fewshot_sdk.algorithms import ALGORITHMS, Outer
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.storage.files import RECIPE
 
 if TYPE_CHECKING:
     from fewshot_sdk.artifacts.initialization import Initialization
     from fewshot_sdk.config.recipe import MetaLoop, Recipe
+    from fewshot_sdk.config.recipe_settings import AnyRecipe
     from fewshot_sdk.config.regression import Regression
 
     AlgorithmName = str
 else:
     AlgorithmName = Literal[tuple(ALGORITHMS)]
+
+BESIDE_THE_RECIPE = ("backbone", "seed")  # what a command records beside a recipe of one's own, which holds all else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +32,31 @@ class TrainingOptions:
     """Options that determine the initialization, in the order of the recorded command; None: the preset's."""
 
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
+            show_default=False,
             help="omniglot, photo, glyphs, omniglot-5way, omniglot-20way, mini-imagenet-5way, mini-imagenet-residual, "
-            "omniglot-protonet; for numbers: sine."
+            "omniglot-protonet; for numbers: sine.",
         ),
-    ]
+    ] = None
+    recipe_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe",
+            show_default=False,
+            help="Instead of a preset: a TOML file with all settings, such as `fewshot recipe PRESET` prints.",
+        ),
+    ] = None
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            show_default=False,
+            help="Change a setting of the recipe, after all other options, such as inner.learning_rate=0.002; may be "
+            "repeated.",
+        ),
+    ] = None
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -108,28 +133,50 @@ class TrainingOptions:
 
     @property
     def command(self) -> str:
-        """The command that repeats this training: every option that is set."""
-        words = "fewshot meta-train"
+        """The command that repeats this training: every option that is set, or the recipe in the training's folder."""
+        own = self.preset is None or bool(self.changes)
+        words = "fewshot meta-train" + f" --recipe {RECIPE}" * own
         for field in fields(TrainingOptions):
-            value = getattr(self, field.name)
+            told = field.name in BESIDE_THE_RECIPE if own else field.name not in ("recipe_file", "changes")
+            value = getattr(self, field.name) if told else None
             if value is not None and value is not False:
                 words += f" --{field.name.replace('_', '-')}" + ("" if value is True else f" {value}")
         return words
 
-    def recipe(self, network: Initialization | None = None) -> Recipe | Regression:
-        """The preset with these options applied. network: the timm model that --backbone names.
+    @cached_property
+    def base(self) -> AnyRecipe:
+        """The recipe that the other options change: a file's, or a preset's."""
+        return self._base()
 
-        Without outer steps no head is learned for the tasks, so a dense head becomes a zero head.
-        """
-        from fewshot_sdk.config.presets import moving_only, preset, pretrained_for, with_algorithm
-        from fewshot_sdk.config.regression import NUMBER_PRESETS, by_algorithm
+    def _base(self) -> AnyRecipe:
+        from fewshot_sdk.config.presets import preset
+        from fewshot_sdk.config.regression import NUMBER_PRESETS
+        from fewshot_sdk.storage.recipes import read_recipe
 
-        if self.preset in NUMBER_PRESETS:
-            numbers = NUMBER_PRESETS[self.preset]
-            if self.algorithm is not None:
-                numbers = by_algorithm(numbers, self.algorithm)
-            return numbers.replace(meta=self._outer_loop(numbers))
-        recipe = preset(self.preset)
+        if self.recipe_file is not None:
+            return read_recipe(self.recipe_file)
+        assert self.preset is not None
+        return NUMBER_PRESETS[self.preset] if self.preset in NUMBER_PRESETS else preset(self.preset)
+
+    def recipe(self, network: Initialization | None = None) -> AnyRecipe:
+        """The base with these options applied, --set last. network: the timm model that --backbone names."""
+        from fewshot_sdk.config.regression import Regression
+
+        base = self.base
+        made = self._for_numbers(base) if isinstance(base, Regression) else self._for_pictures(base, network)
+        return changed(made, self.changes)
+
+    def _for_numbers(self, numbers: Regression) -> Regression:
+        from fewshot_sdk.config.regression import by_algorithm
+
+        if self.algorithm is not None:
+            numbers = by_algorithm(numbers, self.algorithm)
+        return numbers.replace(meta=self._outer_loop(numbers))
+
+    def _for_pictures(self, recipe: Recipe, network: Initialization | None) -> Recipe:
+        """Without outer steps no head is learned for the tasks, so a dense head becomes a zero head."""
+        from fewshot_sdk.config.presets import moving_only, pretrained_for, with_algorithm
+
         if network is not None:
             recipe = _on(network, recipe)
         if self.algorithm is not None:
@@ -175,7 +222,18 @@ class TrainingOptions:
             )
 
 
+def changed(recipe: AnyRecipe, changes: list[str] | None) -> AnyRecipe:
+    """The recipe after each --set."""
+    from fewshot_sdk.config.recipe_settings import with_settings
+
+    try:
+        return with_settings(recipe, changes or [])
+    except ConfigError as error:
+        raise ConfigError(f"--set: {error}") from None
+
+
 def _on(network: Initialization, recipe: Recipe) -> Recipe:
+    """The recipe on a timm model, unless it is on that one already, as a recorded recipe is."""
     from fewshot_sdk.artifacts.timm import recipe_for
     from fewshot_sdk.config.recipe import Timm
 
@@ -184,5 +242,7 @@ def _on(network: Initialization, recipe: Recipe) -> Recipe:
         raise ConfigError(
             "the checkpoint belongs to a training without --backbone; resume it with the options it was started with"
         )
+    if recipe.backbone == backbone:
+        return recipe
     named = recipe.replace(preset=f"{recipe.preset}-{backbone.name}")
     return recipe_for(named, backbone, network.recipe.preprocessing)

@@ -14,6 +14,7 @@ from typing_extensions import TypeIs, TypeVar
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.states import initial_state, outer_files, outer_of, state_files, state_of
 from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.config.recipe_files import recipe_text
 from fewshot_sdk.config.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressionConfig
 from fewshot_sdk.engine.heads import close_head
@@ -30,7 +31,7 @@ from fewshot_sdk.storage.bundles import (
     settings_of,
     write_archive,
 )
-from fewshot_sdk.storage.files import sha256
+from fewshot_sdk.storage.files import RECIPE, sha256
 
 METRICS = "metrics.jsonl"
 R = TypeVar("R", Recipe, Regression, default=Recipe)
@@ -172,7 +173,12 @@ def fresh_for_numbers(recipe: Regression, provenance: Provenance) -> NumberIniti
 
 def save_checkpoint(init: AnyInitialization, path: Path) -> Path:
     """Write an unfinished training run to one file, replacing an older one. Raises SaveError."""
-    return write_archive(path, {**init.files(), **outer_files(init.outer)})
+    return write_archive(path, {**files_of_run(init), **outer_files(init.outer)})
+
+
+def files_of_run(init: AnyInitialization) -> dict[str, bytes]:
+    """The files of an initialization that a training run made: its own, and the recipe that repeats the run."""
+    return {**init.files(), RECIPE: recipe_text(init.recipe).encode()}
 
 
 def load_checkpoint(path: Path) -> Initialization:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fewshot_sdk.errors import HubError
-from fewshot_sdk.storage.bundles import INITIALIZATION, REGRESSION, Format, format_of, settings_of
+from fewshot_sdk.storage.bundles import settings_of_any
 from fewshot_sdk.storage.files import MANIFEST, SIGNATURE, check_free, manifest_of, read_folder, write_folder
 from fewshot_sdk.storage.hub_client import LIBRARY, Session, endpoint
 from fewshot_sdk.storage.repositories import NAMES, address, bundled, cached, fetch
@@ -96,9 +96,7 @@ def pull(name: str, output: str | Path | None = None) -> Pulled:
     if output is not None:
         check_free(Path(output))
     opened = fetch(address(name))
-    of_numbers = format_of(opened.files.get("config.json", b"")) == REGRESSION.name
-    form: Format[Any] = REGRESSION if of_numbers else INITIALIZATION
-    settings_of(opened.files, opened.folder, form)
+    settings_of_any(opened.files, opened.folder)
     folder = opened.folder if output is None else write_folder(Path(output), opened.files)
     return Pulled(folder=folder, source=opened.source)
 

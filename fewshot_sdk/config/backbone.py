@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar, Literal, NamedTuple, Self
 
+from pydantic import Field
+
 from fewshot_sdk.config.settings import Config
 
 View = Literal[
@@ -38,7 +40,7 @@ class BackboneSettings(Config):
     recipe's.
     """
 
-    kind: str
+    kind: str = Field(description="Kind of network.")
     sharpness: ClassVar[float] = 1.0
     many_threads: ClassVar[bool] = False
     comes_trained: ClassVar[bool] = False

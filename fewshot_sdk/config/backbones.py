@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import PlainValidator, SerializeAsAny
+from pydantic import GetJsonSchemaHandler, PlainValidator, SerializeAsAny
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from fewshot_sdk.config.backbone import BackboneSettings as BackboneSettings
 from fewshot_sdk.config.backbone import FrozenNorm as FrozenNorm
@@ -105,7 +107,16 @@ def _of_its_kind(value: object) -> BackboneSettings:
     return row_of(BACKBONES, kind, "backbone").settings.model_validate(dict(value))
 
 
-Backbone = Annotated[SerializeAsAny[BackboneSettings], PlainValidator(_of_its_kind)]
+class _AnyKind:
+    """The JSON Schema of a backbone: the settings of any one kind, which is named."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        kinds = [handler(row.settings.__pydantic_core_schema__) for row in BACKBONES.values()]
+        return {"anyOf": [{"allOf": [kind], "required": ["kind"]} for kind in kinds]}
+
+
+Backbone = Annotated[SerializeAsAny[BackboneSettings], PlainValidator(_of_its_kind), _AnyKind]
 
 
 def spread(n_features: int, kind: str) -> float:

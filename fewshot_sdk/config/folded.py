@@ -12,15 +12,18 @@ from fewshot_sdk.errors import ConfigError
 
 
 class Residual(BackboneSettings):
-    """A small residual network for photographs, each classified independently: see `fewshot_sdk.nets.residual`.
+    """A small residual network for photographs, each classified independently: see `fewshot_sdk.nets.residual`."""
 
-    widths: filters of each stage; the stem and every stage but the first halve the picture. summary: the head's input:
-    the last stage's `mean` over positions, or `statistics` of the last two stages, as for prototypes and probes.
-    """
-
-    kind: Literal["residual"] = "residual"
-    widths: Annotated[Listed[Count], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
-    summary: Annotated[Literal["mean", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = "mean"
+    kind: Literal["residual"] = Field("residual", description="Kind of network: a small residual one, for photographs.")
+    widths: Annotated[Listed[Count], Field(min_length=1, max_length=6)] = Field(
+        (32, 64, 128, 256),
+        description="Filters of each stage; the stem and every stage but the first halve the picture.",
+    )
+    summary: Annotated[Literal["mean", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = Field(
+        "mean",
+        description="The head's input: the last stage's mean over positions; statistics of the last two stages are for "
+        "prototypes and probes, not for recipes.",
+    )
     sharpness: ClassVar[float] = 25.0
     many_threads: ClassVar[bool] = True
     has_positions: ClassVar[bool] = True
@@ -56,16 +59,19 @@ class Stage(NamedTuple):
 class EfficientNet(BackboneSettings):
     """EfficientNet-Lite for photographs, each classified independently: see `fewshot_sdk.nets.efficientnet`.
 
-    variant: `lite0` (for 224 pixels) or `lite2` (for 260, twice the work). summary: the head's input: the last
-    convolution's `mean` over positions, the square `roots` of these, or `statistics` of the last three stages and of
-    that convolution, as for textures.
     Source: Tan and Le 2019, table 1, for the stages; scaled by 1.1 in width and 1.2 in depth for lite2.
     """
 
-    kind: Literal["efficientnet"] = "efficientnet"
-    variant: Literal["lite0", "lite2"] = "lite0"
+    kind: Literal["efficientnet"] = Field("efficientnet", description="Kind of network: EfficientNet-Lite.")
+    variant: Literal["lite0", "lite2"] = Field(
+        "lite0", description="lite0 is for pictures of 224 pixels, lite2 for 260, at twice the work."
+    )
     summary: Annotated[Literal["mean", "roots", "statistics"], Field(exclude_if=lambda summary: summary == "mean")] = (
-        "mean"
+        Field(
+            "mean",
+            description="The head's input: the last convolution's mean over positions, the square roots of these, or "
+            "statistics of it and of the last three stages, as for textures.",
+        )
     )
     sharpness: ClassVar[float] = 160.0  # four times the scale of 40 that class means learned on the training tasks
     many_threads: ClassVar[bool] = True
@@ -98,13 +104,12 @@ class EfficientNet(BackboneSettings):
 
 
 class Timm(BackboneSettings):
-    """A timm model without its classifier, each picture classified independently: see `fewshot_sdk.nets.timm`.
+    """A timm model without its classifier, each picture classified independently: see `fewshot_sdk.nets.timm`."""
 
-    name: timm's name of the architecture, such as `resnet10t`, without the tag of the weights.
-    """
-
-    kind: Literal["timm"] = "timm"
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]
+    kind: Literal["timm"] = Field("timm", description="Kind of network: a model of the timm library.")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")] = Field(
+        description="timm's name of the architecture, such as resnet10t, without the tag of the weights."
+    )
     sharpness: ClassVar[float] = 25.0  # its features are normalized in length, as a residual network's
     comes_trained: ClassVar[bool] = True
 

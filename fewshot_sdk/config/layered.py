@@ -14,6 +14,11 @@ Norm = Literal["batch", "group", "none"]
 GROUP = 8  # channels that group norm normalizes together
 Layered = TypeVar("Layered", "Conv4", "Mlp")
 _NORMS: dict[Norm, str] = {"batch": "", "group": ", group norm", "none": ", no norm"}
+_NORM = (
+    "What normalizes each layer: the statistics of the current batch, as in the paper; each picture's own, over groups "
+    "of eight channels; or nothing."
+)
+_EPSILON = "What the norms add to a variance."
 
 
 def _check_groups(backbone: Layered) -> Layered:
@@ -33,19 +38,20 @@ def _batch_norms(backbone: Layered, layer: str) -> tuple[FrozenNorm, ...]:
 class Conv4(BackboneSettings):
     """The paper's network: four 3x3 convolutions, each with a norm and ReLU, then a linear layer.
 
-    downsample: `stride` halves the picture by strided convolutions (Omniglot), `pool` by 2x2 max-pooling
-    (mini-ImageNet).
-    norm: `batch`, with the statistics of the current batch, as in the paper; `group`, over each picture's own
-    channels in groups of eight (Source: Wu and He 2018); or `none`.
+    Source for group norm: Wu and He 2018.
     """
 
-    kind: Literal["conv4"] = "conv4"
-    filters: Annotated[int, Field(ge=1, le=4096)] = 64
-    downsample: Literal["stride", "pool"] = "stride"
-    norm_epsilon: Positive = 1e-3
+    kind: Literal["conv4"] = Field("conv4", description="Kind of network: four convolutions, the paper's.")
+    filters: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="Filters of each convolution.")
+    downsample: Literal["stride", "pool"] = Field(
+        "stride",
+        description="What halves the picture: strided convolutions (the paper's for Omniglot), or 2x2 max-pooling "
+        "(for mini-ImageNet).",
+    )
+    norm_epsilon: Positive = Field(1e-3, description=_EPSILON)
     has_positions: ClassVar[bool] = True
     # absent from files written before this field existed
-    norm: Annotated[Norm, Field(exclude_if=lambda norm: norm == "batch")] = "batch"
+    norm: Annotated[Norm, Field(exclude_if=lambda norm: norm == "batch")] = Field("batch", description=_NORM)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -71,13 +77,15 @@ class Conv4(BackboneSettings):
 class Mlp(BackboneSettings):
     """Fully connected layers on the pixels, each with a norm (see `Conv4`) and ReLU, then a linear layer.
 
-    widths: units of each layer; the default is Finn et al.'s for Omniglot. Source: Finn et al. 2017, A.1.
+    The default widths are Finn et al.'s for Omniglot. Source: Finn et al. 2017, A.1.
     """
 
-    kind: Literal["mlp"] = "mlp"
-    widths: Annotated[Listed[Count], Field(min_length=1, max_length=16)] = (256, 128, 64, 64)
-    norm_epsilon: Positive = 1e-3
-    norm: Norm = "batch"
+    kind: Literal["mlp"] = Field("mlp", description="Kind of network: fully connected layers on the pixels.")
+    widths: Annotated[Listed[Count], Field(min_length=1, max_length=16)] = Field(
+        (256, 128, 64, 64), description="Units of each layer."
+    )
+    norm_epsilon: Positive = Field(1e-3, description=_EPSILON)
+    norm: Norm = Field("batch", description=_NORM)
 
     def described(self) -> str:
         """The backbone in words."""

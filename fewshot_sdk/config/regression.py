@@ -18,27 +18,27 @@ SquaredError = Annotated[float, Field(ge=0)]
 
 
 class Perceptron(Config):
-    """Fully connected layers of these widths with tanh after each, then one output."""
+    """Fully connected layers with tanh after each, then one output."""
 
-    widths: Annotated[Listed[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1, max_length=8)] = (64, 64)
+    widths: Annotated[Listed[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1, max_length=8)] = Field(
+        (64, 64), description="Units of each layer."
+    )
 
 
 class Regression(Config):
     """All settings of a preset for numbers: enough to train an initialization again, and to use it.
 
-    data: the tasks of meta-training: `sine`, waves a sin(x + b), see `data.waves`.
-    inputs, output: the columns of a table to learn from, and the column to predict.
-    inner, adaptation, meta: as in a `Recipe`; the loss is the mean squared error.
+    The loss is the mean squared error; for the tasks see `data.waves`.
     """
 
-    preset: str
-    data: Literal["sine"]
-    inputs: Columns = ("x",)
-    output: Column = "y"
-    network: Perceptron
-    inner: InnerLoop
-    adaptation: InnerLoop
-    meta: MetaLoop
+    preset: str = Field(description="Name of the recipe, by which cards call what it makes.")
+    data: Literal["sine"] = Field(description="Tasks of meta-training: waves a sin(x + b).")
+    inputs: Columns = Field(("x",), description="Columns of a table to learn from.")
+    output: Column = Field("y", description="Column to predict.")
+    network: Perceptron = Field(description="The network, from the inputs to the output.")
+    inner: InnerLoop = Field(description="The gradient steps inside each task of meta-training.")
+    adaptation: InnerLoop = Field(description="The gradient steps on a new task.")
+    meta: MetaLoop = Field(description="The outer loop, across tasks.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -52,7 +52,8 @@ class Config(BaseModel):
         setting = ".".join(map(str, detail["loc"]))[:100] or "value"
         if detail["type"] == "extra_forbidden":
             return f"{setting}: no such setting{did_you_mean(setting, cls.model_fields)}"
-        found = f", found {_shortened.repr(detail['input'])}" if detail["type"] != "missing" else ""
+        told = detail["type"] == "missing" or isinstance(detail["input"], BaseModel)  # a group of settings is long
+        found = "" if told else f", found {_shortened.repr(detail['input'])}"
         return f"{setting}: {_first_lower(detail['msg'].removeprefix('Value error, '))}{found}"
 
     @classmethod

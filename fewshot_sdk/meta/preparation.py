@@ -18,6 +18,7 @@ from fewshot_sdk.artifacts.initialization import (
     save_checkpoint,
 )
 from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.config.recipe_settings import AnyRecipe
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Regression
 from fewshot_sdk.data.opening import open_dataset
@@ -29,6 +30,7 @@ from fewshot_sdk.meta import curve, pretraining
 from fewshot_sdk.meta.events import Began, Listener, Reading, ignore
 from fewshot_sdk.meta.regression import NumberStep, meta_train_on_numbers
 from fewshot_sdk.meta.training import MetaStep, meta_train, origin
+from fewshot_sdk.storage.bundles import read_archive, settings_of_any
 
 COMMAND, CHECKPOINT_EVERY = "train_to_folder(...)", 200
 
@@ -55,6 +57,24 @@ class Run:
     def pretraining(self) -> Path:
         """The file of unfinished pre-training."""
         return pretraining_of(self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """The recipe and the seed of an unfinished training run."""
+
+    recipe: AnyRecipe
+    seed: int
+
+
+def unfinished(output: Path) -> Unfinished:
+    """The unfinished training run beside the output folder. Raises BundleError if there is none, or it is damaged."""
+    path = checkpoint_of(output)
+    if path.exists() or not pretraining_of(output).exists():
+        found = settings_of_any(read_archive(path), path)
+        return Unfinished(recipe=found.recipe, seed=found.provenance.seed)
+    settings = pretraining.settings_in(pretraining_of(output))
+    return Unfinished(recipe=settings.recipe, seed=settings.seed)
 
 
 def checkpoint_of(output: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.recipe import Config, Pretraining, Recipe
+from fewshot_sdk.config.recipe_files import differences
+from fewshot_sdk.config.recipe_settings import flat, table_of
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.data.augmentation import photographed, redrawn
 from fewshot_sdk.data.class_images import ClassImages
@@ -135,17 +137,31 @@ def save_pretraining(epoch: Epoch, recipe: Recipe, seed: int, data: ClassImages,
     return write_archive(path, contents)
 
 
+def settings_in(path: Path) -> Settings:
+    """The settings of the unfinished pre-training in a file. Raises BundleError."""
+    return _settings(read_archive(path), path)
+
+
+def _settings(files: Mapping[str, bytes], path: Path) -> Settings:
+    if not {SETTINGS, TENSORS} <= files.keys():
+        raise BundleError(f"{path} does not hold unfinished pre-training; remove it and start again")
+    return Settings.from_json(files[SETTINGS])
+
+
 def load_pretraining(path: Path, recipe: Recipe, seed: int, data: ClassImages) -> Epoch:
     """The unfinished pre-training in a file.
 
     Raises BundleError, ParamsMismatch, or ConfigError if its recipe, seed or data are others.
     """
     files = read_archive(path)
-    if not {SETTINGS, TENSORS} <= files.keys() or recipe.pretraining is None:
-        raise BundleError(f"{path} does not hold unfinished pre-training; remove it and start again")
-    found = Settings.from_json(files[SETTINGS])
-    if (found.recipe, found.seed, found.data_sha256) != (recipe, seed, data.digest):
-        raise ConfigError(f"{path} holds pre-training with other settings, seed or data; remove it and start again")
+    found = _settings(files, path)
+    was = {**flat(table_of(found.recipe)), "seed": found.seed, "data_sha256": found.data_sha256}
+    if differing := differences(was, {**flat(table_of(recipe)), "seed": seed, "data_sha256": data.digest}):
+        raise ConfigError(
+            f"{path} holds pre-training with other settings: {'; '.join(differing)}; resume it with the same settings, "
+            "or remove it and start again"
+        )
+    assert recipe.pretraining is not None  # as it was in the file's
     with torch.device("meta"):
         network = build_network(recipe.backbone, recipe.preprocessing, data.n_classes, norm=True)
     expected = network.state_dict() | {_MOMENTUM + name: t.detach() for name, t in network.named_parameters()}

@@ -14,6 +14,7 @@ from fewshot_sdk.artifacts.initialization import (
     AnyInitialization,
     Initialization,
     NumberInitialization,
+    files_of_run,
     save_checkpoint,
 )
 from fewshot_sdk.artifacts.opening import load_any
@@ -174,7 +175,7 @@ def _keep(run: Run, init: AnyInitialization, notify: Listener) -> None:
 
 def _save_or_rescue(run: Run, init: AnyInitialization, notify: Listener) -> None:
     """Save the folder; if the disk refuses, save it to the temporary folder, so that no training is lost, and raise."""
-    files = init.files()
+    files = files_of_run(init)
     if init.metrics:
         try:
             files["curve.png"] = plots.curve({init.recipe.preset: init.metrics})

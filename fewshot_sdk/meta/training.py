@@ -12,7 +12,9 @@ import torch
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.initialization import AnyInitialization, E, Initialization, R, fresh
 from fewshot_sdk.artifacts.states import resumed_outer
-from fewshot_sdk.config.recipe import Config, Recipe
+from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.config.recipe_files import differences
+from fewshot_sdk.config.recipe_settings import AnyRecipe, flat, table_of
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.data.tasks import Task, TaskSampler
 from fewshot_sdk.engine.compiler import made_with
@@ -126,28 +128,19 @@ def origin(tasks: TaskSampler, command: str, device: torch.device | None = None)
     )
 
 
-def check_continues(start: AnyInitialization, recipe: Config, provenance: Provenance) -> None:
+def check_continues(start: AnyInitialization, recipe: AnyRecipe, provenance: Provenance) -> None:
     """Raises ConfigError, naming each difference, unless `start` is a step of the same training run."""
-    old = {**_flat(start.recipe.model_dump()), **_flat(start.provenance.model_dump())}
-    new = {**_flat(recipe.model_dump()), **_flat(provenance.model_dump())}
-    progress = ("command", "meta_steps_done", "seconds")
+    progress = {"command", "meta_steps_done", "seconds"}
+    old, new = flat(start.provenance.model_dump()), flat(provenance.model_dump())
     differing = [
-        f"{name} was {old.get(name)}, now {new.get(name)}"
-        for name in sorted(old.keys() | new.keys())
-        if name not in progress and old.get(name) != new.get(name)
+        *differences(flat(table_of(start.recipe)), flat(table_of(recipe))),
+        *(found for found in differences(old, new) if found.partition(" ")[0] not in progress),
     ]
     if differing:
         raise ConfigError(
             f"this is not the interrupted training run: {'; '.join(differing)}; resume it with the same settings, or "
             "start a new one with another --output"
         )
-
-
-def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _name(device: torch.device | None) -> str | None:

@@ -90,6 +90,13 @@ def settings_of(files: Mapping[str, bytes], where: Path, form: Format[C]) -> C:
     return config
 
 
+def settings_of_any(files: Mapping[str, bytes], where: Path) -> InitializationConfig | RegressionConfig:
+    """The settings of an initialization's folder, for pictures or for numbers. Raises BundleError as `settings_of`."""
+    if format_of(files.get("config.json", b"")) == REGRESSION.name:
+        return settings_of(files, where, REGRESSION)
+    return settings_of(files, where, INITIALIZATION)
+
+
 def _check_format(found: object, form: Format[C], where: Path) -> None:
     if isinstance(found, str) and found != form.name:
         hint = FORMATS[found].hint if found in FORMATS else ""

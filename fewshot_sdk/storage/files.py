@@ -17,6 +17,7 @@ from fewshot_sdk.errors import BundleError, FewshotError, OutputExists, SaveErro
 from fewshot_sdk.storage.drafts import draft_beside, sync_folder, write_durably
 
 MANIFEST = "manifest.json"
+RECIPE = "recipe.toml"  # what a training run was made by, in its folder and its checkpoint
 NEXT = ".fewshot-next"  # inside a folder that is replaced file by file: the new files that have not moved yet
 SIGNATURE = "model.sig"  # of all files but the manifest, which lists it like the others
 MAX_FILE_BYTES = 4 * 2**30

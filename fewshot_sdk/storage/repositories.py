@@ -11,6 +11,7 @@ from fewshot_sdk.storage.files import (
     MANIFEST,
     MAX_FILE_BYTES,
     MAX_TEXT_BYTES,
+    RECIPE,
     SIGNATURE,
     checked,
     listed,
@@ -26,6 +27,7 @@ NAMES = (
     "inner_state.safetensors",
     "metrics.jsonl",
     "model.safetensors",
+    RECIPE,
     SIGNATURE,
 )
 _WORD = r"[A-Za-z0-9][\w.-]*"

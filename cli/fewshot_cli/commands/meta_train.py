@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     import torch
 
     from fewshot_sdk.artifacts.initialization import Initialization
-    from fewshot_sdk.config.recipe import Recipe
-    from fewshot_sdk.config.regression import Regression
+    from fewshot_sdk.config.recipe_settings import AnyRecipe
     from fewshot_sdk.engine.workers import Workers
     from fewshot_sdk.meta.events import Event
-    from fewshot_sdk.meta.preparation import Run
+    from fewshot_sdk.meta.preparation import Run, Unfinished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,11 @@ class MetaTrainOptions(TrainingOptions):
 
     output: Annotated[Path, typer.Option(help="Folder to write the initialization to.")]
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, to the same bits as without a break.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue from OUTPUT.checkpoint, to the same bits as without a break; its recipe is the default.",
+        ),
     ] = False
     workers: WorkerCount = None
     device: Annotated[
@@ -58,6 +61,10 @@ class MetaTrainOptions(TrainingOptions):
     ] = None
 
     def __post_init__(self) -> None:
+        if self.preset is not None and self.recipe_file is not None:
+            raise typer.BadParameter("--preset and --recipe each name a recipe; give one of them")
+        if self.preset is None and self.recipe_file is None and not self.resume:
+            raise typer.BadParameter("missing --preset NAME or --recipe FILE; `fewshot recipe` lists the presets")
         if self.backbone is not None and not self.backbone.startswith("timm:"):
             raise typer.BadParameter("--backbone takes timm:NAME")
         if self.step_size == 0:
@@ -65,20 +72,21 @@ class MetaTrainOptions(TrainingOptions):
 
     def run(self) -> tuple[Run, Initialization | None]:
         """The requested training, and the weights it begins with unless they are random."""
-        from fewshot_sdk.config.regression import NUMBER_PRESETS
+        from fewshot_sdk.config.regression import Regression
         from fewshot_sdk.meta.preparation import Run
 
-        if self.preset in NUMBER_PRESETS:
+        if isinstance(self.base, Regression):
             self._check_for_numbers()
         network = self._network()
         recipe = self.recipe(network)
         source = network.source if network and network.source else self.backbone  # with its commit
-        recorded = replace(self, backbone=source, meta_steps=recipe.meta.meta_steps)
+        seed = self.seed or (self._unfinished.seed if self._unfinished else 0)
+        recorded = replace(self, backbone=source, meta_steps=recipe.meta.meta_steps, seed=seed)
         run = Run(
             recipe=recipe,
             output=self.output,
             root=self.root,
-            seed=self.seed,
+            seed=recorded.seed,
             checkpoint_every=self.checkpoint_every,
             evaluate_every=self.evaluate_every,
             device=self._device(recipe),
@@ -90,9 +98,19 @@ class MetaTrainOptions(TrainingOptions):
         for_pictures = (self.root, self.evaluate_every, self.backbone, self.trainable, self.pretrain)
         if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 request nothing
             raise ConfigError(
-                f"{self.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, --trainable, "
-                "--pretrain"
+                f"{self.base.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, "
+                "--trainable, --pretrain"
             )
+
+    def _base(self) -> AnyRecipe:
+        return self._unfinished.recipe if self._unfinished else super()._base()
+
+    @cached_property
+    def _unfinished(self) -> Unfinished | None:
+        """The training that --resume continues, if nothing else names its recipe."""
+        from fewshot_sdk.meta.preparation import unfinished
+
+        return unfinished(self.output) if self.preset is None and self.recipe_file is None else None
 
     def _network(self) -> Initialization | None:
         """The timm model of --backbone: from the checkpoint if there is one, else from the Hub."""
@@ -105,7 +123,7 @@ class MetaTrainOptions(TrainingOptions):
         checkpoint = checkpoint_of(self.output)
         return load_checkpoint(checkpoint) if checkpoint.exists() else fewshot_sdk.load(self.backbone)
 
-    def _device(self, recipe: Recipe | Regression) -> torch.device | None:
+    def _device(self, recipe: AnyRecipe) -> torch.device | None:
         """The GPU to train on, or None. Raises ConfigError if one is requested but not found."""
         from fewshot_sdk.config.recipe import Recipe
         from fewshot_sdk.engine.processors import usable_gpu
