@@ -13,7 +13,7 @@ from typing_extensions import TypeIs, TypeVar
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.states import initial_state, outer_files, outer_of, state_files, state_of
 from fewshot_sdk.config.recipe import Recipe
-from fewshot_sdk.config.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
+from fewshot_sdk.config.records import Evaluation, InitializationConfig, Metric, Origin, Progress, Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressionConfig
 from fewshot_sdk.engine.heads import close_head
 from fewshot_sdk.nets.network import HEAD, build_network, random_params
@@ -29,8 +29,8 @@ from fewshot_sdk.storage.bundles import (
     write_archive,
 )
 from fewshot_sdk.storage.files import sha256
+from fewshot_sdk.storage.metrics import METRICS, from_lines, to_lines
 
-METRICS = "metrics.jsonl"
 R = TypeVar("R", Recipe, Regression, default=Recipe)
 E = TypeVar("E", Evaluation, Fit, default=Evaluation)
 
@@ -42,7 +42,7 @@ class Initialization(Generic[R, E]):
     For pictures it has a `Recipe`; for numbers it is a `NumberInitialization`, with a `Regression`.
     state: as stored (see `heads.close_head`), float32 on the CPU.
     evaluations: measured results, shown on the card: accuracies for pictures, errors for numbers.
-    metrics: accuracies during training, written to metrics.jsonl.
+    metrics: accuracies during training, and progress: the other lines of metrics.jsonl, without an accuracy.
     source: user/repo@commit if it came from the Hub, else empty; not part of its files.
     outer: the outer optimizer's state, needed to continue training; written to checkpoints only.
     """
@@ -52,21 +52,21 @@ class Initialization(Generic[R, E]):
     provenance: Provenance
     evaluations: tuple[E, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    progress: tuple[Progress, ...] = ()
     source: str = ""
     outer: Params = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
         """The folder's files: config.json, model.safetensors, inner_state.safetensors and README.md, and metrics.jsonl
-        if there are metrics."""
+        if there are lines for it."""
         config, card = _config_and_card(self)  # type: ignore[arg-type]
         files = {
             "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
             **state_files(self.state),
             "README.md": card.encode(),
         }
-        if self.metrics:
-            lines = [metric.model_dump_json(exclude_none=True) + "\n" for metric in self.metrics]
-            files[METRICS] = "".join(lines).encode()
+        if self.metrics or self.progress:
+            files[METRICS] = to_lines((*self.metrics, *self.progress))
         return files
 
     def with_evaluation(self, result: E) -> Initialization[R, E]:
@@ -146,12 +146,14 @@ def read_initialization(files: Mapping[str, bytes], where: Path) -> Initializati
     """The initialization in a folder's files, checked as `load` does. Raises BundleError and ParamsMismatch."""
     config = settings_of(files, where, INITIALIZATION)
     template = _template(config.recipe)
+    metrics, progress = from_lines(files.get(METRICS, b""))
     return Initialization(
         recipe=config.recipe,
         state=state_of(files, where, template),
         provenance=config.provenance,
         evaluations=config.evaluations,
-        metrics=tuple(map(Metric.from_json, files.get(METRICS, b"").splitlines())),
+        metrics=metrics,
+        progress=progress,
         outer=outer_of(files, where, template, config.recipe.meta),
     )
 
@@ -166,6 +168,7 @@ def read_numbers(files: Mapping[str, bytes], where: Path) -> NumberInitializatio
         state=state_of(files, where, template),
         provenance=config.provenance,
         evaluations=config.evaluations,
+        progress=from_lines(files.get(METRICS, b""))[1],
         outer=outer_of(files, where, template, recipe.meta),
     )
 
