@@ -13,7 +13,7 @@ import fewshot_sdk
 # In the order of --help.
 from fewshot_cli.commands import adapt, doctor, export, export_learner, predict, serve, demo  # isort: skip
 from fewshot_cli.commands import push, pull, models, info, verify  # isort: skip
-from fewshot_cli.commands import meta_train, evaluate, compare, reproduce  # isort: skip
+from fewshot_cli.commands import meta_train, runs, evaluate, compare, reproduce  # isort: skip
 from fewshot_cli.group import DEBUG, app
 from fewshot_cli.output import emit
 
@@ -23,7 +23,7 @@ atexit.register(
 
 __all__ = [
     "adapt", "app", "compare", "demo", "doctor", "evaluate", "export", "export_learner", "info",
-    "meta_train", "models", "predict", "pull", "push", "reproduce", "serve", "verify",
+    "meta_train", "models", "predict", "pull", "push", "reproduce", "runs", "serve", "verify",
 ]  # fmt: skip
 
 

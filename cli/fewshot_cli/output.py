@@ -8,14 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar, cast
 
-from fewshot_cli.streams import Messages, data, messages
+from fewshot_cli.streams import Messages, data, forget_stdout, messages
+from fewshot_sdk.errors import SaveError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 T = TypeVar("T")
-Count = Callable[[int, int, str], None]  # done, total, note
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
+
+
+class Count(Protocol):
+    """Shows that `done` of `total` are done, with a note. due: also where lines are apart, this one is printed."""
+
+    def __call__(self, done: int, total: int, note: str, *, due: bool = False) -> None: ...  # noqa: D102
 
 
 def emit(text: str) -> None:
@@ -29,6 +38,18 @@ def emit_json(value: object) -> None:
     utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
     text = json.dumps(value, indent=2, ensure_ascii=not utf8)
     emit(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def emit_line(value: object) -> bool:
+    """Print data as one line of JSON; False if it cannot be written, and then nothing more is tried."""
+    if sys.stdout is None:
+        return False
+    try:
+        emit(json.dumps(value, allow_nan=False))
+    except (SaveError, BrokenPipeError):
+        forget_stdout()
+        return False
+    return True
 
 
 def say(text: str) -> None:
@@ -57,13 +78,14 @@ def progress(
 
 
 @contextmanager
-def counted(title: str, plain_seconds: float | None = None) -> Iterator[Count]:
+def counted(title: str, plain_seconds: float | None = None, *, below: bool = False) -> Iterator[Count]:
     """A function that shows progress; its first call tells how many are done at the start.
 
-    On a terminal this is a bar with the time left; elsewhere lines, at least `plain_seconds` apart.
+    On a terminal this is a bar with the time left, and the note behind it or `below`; elsewhere lines, at least
+    `plain_seconds` apart.
     """
     pause = PLAIN_SECONDS if plain_seconds is None else plain_seconds
-    with _bar(title) if Messages(sys.stderr).isatty() else nullcontext(_lines(title, pause)) as count:
+    with _bar(title, below) if Messages(sys.stderr).isatty() else nullcontext(_lines(title, pause)) as count:
         yield count
 
 
@@ -71,35 +93,37 @@ def _lines(title: str, pause: float) -> Count:
     started = shown = time.monotonic()
     first: int | None = None
 
-    def count(done: int, total: int, note: str) -> None:
+    def count(done: int, total: int, note: str, *, due: bool = False) -> None:
         nonlocal shown, first
         now = time.monotonic()
         if first is None:
             first = done
-        elif now - shown >= pause:
+        elif due or now - shown >= pause:
             shown = now
-            left = (now - started) / (done - first) * (total - done)
-            say(f"{title}: {done} of {total}, {note}, {_clock(left)} left")
+            left = (now - started) / max(done - first, 1) * (total - done)
+            say(f"{title}: {done} of {total}, {note}, {clock(left)} left")
 
     return count
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Count]:
+def _bar(title: str, below: bool) -> Iterator[Count]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
+    class Bar(Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            if below:
+                yield from (Text(task.fields["note"]) for task in self.tasks if task.fields["note"])
+
+    notes = () if below else (TextColumn("{task.fields[note]}"),)
+    columns = (TextColumn(title), BarColumn(None if below else 40), MofNCompleteColumn(), *notes, TimeRemainingColumn())
     task: TaskID | None = None
-    with messages() as stream, Progress(*columns, console=Console(file=cast(TextIO, stream))) as bar:
+    with messages() as stream, Bar(*columns, console=Console(file=cast(TextIO, stream)), expand=below) as bar:
 
-        def count(done: int, total: int, note: str) -> None:
+        def count(done: int, total: int, note: str, *, due: bool = False) -> None:  # noqa: ARG001
             nonlocal task
             if task is None:
                 task = bar.add_task(title, total=total, completed=done, note=note)
@@ -109,7 +133,8 @@ def _bar(title: str) -> Iterator[Count]:
         yield count
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes:seconds, or hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

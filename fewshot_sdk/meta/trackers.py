@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
-from PIL import Image
-
 from fewshot_sdk.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from fewshot_sdk.config.records import Progress
 
 TrackerName = Literal["tensorboard", "trackio", "wandb"]
@@ -40,6 +40,13 @@ class Tracker(ABC):
     @abstractmethod
     def end(self, done: int, *, finished: bool, curve: bytes | None) -> None:
         """Finish after `done` outer steps. curve: the picture of the learning curve, a PNG, if there is one."""
+
+
+def picture(png: bytes) -> Image:
+    """The picture in a PNG."""
+    import PIL.Image
+
+    return PIL.Image.open(io.BytesIO(png))
 
 
 def check_installed(name: TrackerName) -> None:
@@ -105,7 +112,7 @@ class TensorBoard(Tracker):
         from tensorboard.compat.proto import summary_pb2
 
         if curve is not None:
-            width, height = Image.open(io.BytesIO(curve)).size
+            width, height = picture(curve).size
             image = summary_pb2.Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=curve)
             self._summary(done, tag="curve", image=image)
         self._records.close()
@@ -156,7 +163,7 @@ class Wandb(Tracker):
         import wandb
 
         if curve is not None:
-            self._run.log({"curve": wandb.Image(Image.open(io.BytesIO(curve)))}, step=done)
+            self._run.log({"curve": wandb.Image(picture(curve))}, step=done)
         self._run.finish()
         if finished:
             self._id.unlink(missing_ok=True)
@@ -186,7 +193,7 @@ class Trackio(Tracker):
 
         with _unheard():
             if curve is not None:
-                self._run.log({"curve": trackio.Image(Image.open(io.BytesIO(curve)))}, step=done)
+                self._run.log({"curve": trackio.Image(picture(curve))}, step=done)
             self._run.finish()
 
 
