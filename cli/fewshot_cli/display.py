@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from fewshot_cli.output import Count, counted, emit_line, say
 
 if TYPE_CHECKING:
+    from fewshot_sdk.config.recipe import Recipe
     from fewshot_sdk.config.records import Metric
+    from fewshot_sdk.config.regression import Regression
     from fewshot_sdk.meta.events import Event, Listener
     from fewshot_sdk.meta.regression import NumberStep
     from fewshot_sdk.meta.training import MetaStep
@@ -91,7 +93,7 @@ class Display:
         if (speed := self._speed.after(step)) is not None:
             yield f"{speed:.3g} tasks/s"
         if points := step.initialization.metrics:
-            yield f"{_part(step)} accuracy {_percent(points[-1])} at step {points[-1].meta_steps}"
+            yield f"{held_out_part(step.initialization.recipe)} accuracy {at_step(points[-1])}"
 
 
 class Stream:
@@ -140,13 +142,13 @@ class Stream:
             "loss": step.loss,
             "tasks_per_second": speed,
             "seconds": step.initialization.provenance.seconds,
-            "seconds_left": (now - began) / max(step.done - first, 1) * (step.meta_steps - step.done),
+            "seconds_left": round((now - began) / max(step.done - first, 1) * (step.meta_steps - step.done), 1),
         }
         points = step.initialization.metrics
         if points and points[-1].meta_steps == step.done:
             found = points[-1]
             of = {"accuracy": found.accuracy, "ci95": found.ci95, "tasks": found.tasks, "ways": found.ways}
-            send("point", **numbers, part=_part(step), **of)
+            send("point", **numbers, part=held_out_part(step.initialization.recipe), **of)
         elif now - self._sent >= APART or step.done == step.meta_steps:
             send("step", **numbers)
         else:
@@ -163,13 +165,14 @@ def send(event: str, **fields: object) -> None:
         say("warning: standard output takes no more of the JSON stream; training continues without it")
 
 
-def _part(step: MetaStep | NumberStep) -> str:
-    from fewshot_sdk.config.recipe import DataSource
+def held_out_part(recipe: Recipe | Regression) -> str:
+    """The part of the data set that the curve is measured on: val or test; empty for numbers."""
+    from fewshot_sdk.config.recipe import Recipe
     from fewshot_sdk.data.opening import held_out
 
-    data = step.initialization.recipe.data
-    return held_out(data) if isinstance(data, DataSource) else ""
+    return held_out(recipe.data) if isinstance(recipe, Recipe) else ""
 
 
-def _percent(point: Metric) -> str:
-    return f"{100 * point.accuracy:.1f} ± {100 * point.ci95:.1f} %"
+def at_step(point: Metric) -> str:
+    """A point of the curve in words."""
+    return f"{100 * point.accuracy:.1f} ± {100 * point.ci95:.1f} % at step {point.meta_steps}"

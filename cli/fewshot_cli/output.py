@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
+STEADY = 600.0  # seconds over which the time left is estimated: the accuracy is measured now and then
+NARROW = 45  # columns, for which there is a count without a bar
 
 
 class Count(Protocol):
@@ -118,19 +120,23 @@ def _bar(title: str, below: bool) -> Iterator[Count]:
             if below:
                 yield from (Text(task.fields["note"]) for task in self.tasks if task.fields["note"])
 
-    notes = () if below else (TextColumn("{task.fields[note]}"),)
-    columns = (TextColumn(title), BarColumn(None if below else 40), MofNCompleteColumn(), *notes, TimeRemainingColumn())
     task: TaskID | None = None
-    with messages() as stream, Bar(*columns, console=Console(file=cast(TextIO, stream)), expand=below) as bar:
+    with messages() as stream:
+        console = Console(file=cast(TextIO, stream))
+        bar = () if below and console.width < NARROW else (BarColumn(None if below else 40),)
+        note = TextColumn("left" if below else "{task.fields[note]}")
+        left = TimeRemainingColumn()
+        columns = (TextColumn(title), *bar, MofNCompleteColumn(), *((left, note) if below else (note, left)))
+        with Bar(*columns, console=console, expand=below, speed_estimate_period=STEADY) as shown:
 
-        def count(done: int, total: int, note: str, *, due: bool = False) -> None:  # noqa: ARG001
-            nonlocal task
-            if task is None:
-                task = bar.add_task(title, total=total, completed=done, note=note)
-            else:
-                bar.update(task, completed=done, note=note)
+            def count(done: int, total: int, note: str, *, due: bool = False) -> None:  # noqa: ARG001
+                nonlocal task
+                if task is None:
+                    task = shown.add_task(title, total=total, completed=done, note=note)
+                else:
+                    shown.update(task, completed=done, note=note)
 
-        yield count
+            yield count
 
 
 def clock(seconds: float) -> str:

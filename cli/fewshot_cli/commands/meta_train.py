@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fewshot_cli.display import send, watched
+from fewshot_cli.display import at_step, held_out_part, send, watched
 from fewshot_cli.group import app
 from fewshot_cli.jobs import run_job
 from fewshot_cli.options import RUNNING, WRITING, Root, WorkerCount, options
@@ -164,8 +164,11 @@ def meta_train(given: MetaTrainOptions) -> None:
     tell = (lambda _: None) if given.json else say
     with reserved(given.output, resume=given.resume, keep_best=given.keep_best):
         run, weights = given.run()
-        if given.keep_best:
-            _warn_of_test_classes(run)
+        if given.keep_best and held_out_part(run.recipe) == "test":
+            say(
+                f"warning: {run.recipe.preset} has no validation classes, so --keep-best chooses by test classes; "
+                "the accuracy of the chosen initialization on them is too high to report"
+            )
         with watched("pre-training", json=given.json, plain_seconds=0) as listen:
             prepare(run, weights, listen)
         recipe, meta = run.recipe, run.recipe.meta
@@ -174,34 +177,17 @@ def meta_train(given: MetaTrainOptions) -> None:
         workers = 1 if run.device or not meta.meta_steps else given.workers
         worth = 0 if of_numbers else inner_steps  # steps on numbers are too small for workers, however many there are
         best = run_job(_train, Job(run=run, json=given.json), workers, meta.tasks_per_step, worth, tell)
-    if given.keep_best and best is not None:
-        kept = run.best if run.best.exists() else "a folder of the run before: it was not kept"
-        tell(
-            f"best: {best.accuracy:.1%} ± {best.ci95:.1%} on {_held_out(run)} classes at step {best.meta_steps}, {kept}"
-        )
+    if best is not None:
+        kept = f"kept in {run.best}" if run.best.exists() else "not kept: it came before --keep-best"
+        tell(f"best {held_out_part(recipe)} accuracy: {at_step(best)}, {kept}")
     if given.json:
         send("done", step=meta.meta_steps, total=meta.meta_steps, output=str(run.output))
     support = "points.csv" if of_numbers else "DIR"
     tell(f"wrote {run.output}; next: fewshot adapt --init {run.output} --support {support} --output MODEL")
 
 
-def _warn_of_test_classes(run: Run) -> None:
-    if _held_out(run) == "test":
-        say(
-            f"warning: {run.recipe.preset} has no validation classes, so --keep-best chooses by test classes: the "
-            "accuracy of the chosen one on them is too high to report"
-        )
-
-
-def _held_out(run: Run) -> str:
-    from fewshot_sdk.config.recipe import DataSource
-    from fewshot_sdk.data.opening import held_out
-
-    return held_out(run.recipe.data) if isinstance(run.recipe.data, DataSource) else ""
-
-
 def _train(workers: Workers, job: Job) -> Metric | None:
-    """Train, in one of the workers; returns the best point of the curve.
+    """Train, in one of the workers; returns the best point of the curve if that is kept.
 
     Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait for a parent that
     is exiting, too.
@@ -213,4 +199,4 @@ def _train(workers: Workers, job: Job) -> Metric | None:
         last = train(job.run, workers=workers, stop=lambda: bool(signals), on_event=listen)
     if last.provenance.meta_steps_done < job.run.recipe.meta.meta_steps:
         raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
-    return highest(last.metrics)
+    return highest(last.metrics) if job.run.keep_best else None
