@@ -81,51 +81,49 @@ class TensorBoard(Tracker):
     """
 
     def begin(self, output: Path, done: int, config: dict[str, object]) -> str:
-        """Open a new event file; its first records are the configuration, as text."""
+        """Write a new event file; its first records are the configuration, as text."""
         from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder = output.with_name(f"{output.name}.tensorboard")
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"  # they are read in the order of their names
-        self._records = RecordWriter((folder / name).open("xb"))
-        self._write(file_version="brain.Event:2")
-        self._write(step=done + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+        self._path = folder / name
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write({"file_version": "brain.Event:2"}, {"step": done + 1, "session_log": start})
+        metadata = summary_pb2.SummaryMetadata(plugin_data={"plugin_name": "text"})
         for title, value in config.items():
-            text = json.dumps(value, indent=2).replace("\n", "\n    ")
-            self._summary(
-                done,
-                tag=f"{title}/text_summary",
-                metadata=summary_pb2.SummaryMetadata(plugin_data={"plugin_name": "text"}),
-                tensor=tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[f"    {text}".encode()]),
-            )
+            text = "    " + json.dumps(value, indent=2).replace("\n", "\n    ")  # Markdown's code
+            tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[text.encode()])
+            self._summary(done, {"tag": f"{title}/text_summary", "metadata": metadata, "tensor": tensor})
         return f"tensorboard --logdir {folder}"
 
     def add(self, line: Progress, step_size: float) -> None:
         """Write the numbers."""
-        for tag, value in scalars(line, step_size).items():
-            self._summary(line.meta_steps, tag=tag, simple_value=value)
-        self._records.flush()
+        found = scalars(line, step_size).items()
+        self._summary(line.meta_steps, *({"tag": tag, "simple_value": value} for tag, value in found))
 
     def end(self, done: int, *, finished: bool, curve: bytes | None) -> None:  # noqa: ARG002
-        """Write the curve and close the file."""
+        """Write the curve."""
         from tensorboard.compat.proto import summary_pb2
 
         if curve is not None:
             width, height = picture(curve).size
             image = summary_pb2.Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=curve)
-            self._summary(done, tag="curve", image=image)
-        self._records.close()
+            self._summary(done, {"tag": "curve", "image": image})
 
-    def _summary(self, step: int, **value: object) -> None:
+    def _summary(self, step: int, *values: dict[str, object]) -> None:
         from tensorboard.compat.proto import summary_pb2
 
-        self._write(step=step, summary=summary_pb2.Summary(value=[summary_pb2.Summary.Value(**value)]))
+        summary = summary_pb2.Summary(value=[summary_pb2.Summary.Value(**value) for value in values])
+        self._write({"step": step, "summary": summary})
 
-    def _write(self, **event: object) -> None:
+    def _write(self, *events: dict[str, object]) -> None:
         from tensorboard.compat.proto import event_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._records.write(event_pb2.Event(wall_time=time.time(), **event).SerializeToString())
+        with self._path.open("ab") as file:
+            for event in events:
+                RecordWriter(file).write(event_pb2.Event(wall_time=time.time(), **event).SerializeToString())
 
 
 class Wandb(Tracker):
