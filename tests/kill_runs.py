@@ -20,6 +20,7 @@ import fewshot_sdk.meta.curve
 import fewshot_sdk.meta.run
 from fewshot_cli.main import app
 from fewshot_sdk.config.records import Metric
+from fewshot_sdk.storage.metrics import from_lines
 from fewshot_sdk.storage.plots import curve
 from tests.conftest import REPOSITORY, tiny_recipe
 
@@ -61,9 +62,9 @@ def run(output: Path, *, resume: bool, last: int = sys.maxsize) -> tuple[bool, i
 
 
 def weights(output: Path) -> tuple[bytes, bytes, list[Metric]]:
-    """What must not depend on interruptions: weights, inner state, and the metrics without seconds and memory."""
-    lines = (output / "metrics.jsonl").read_bytes().splitlines()
-    metrics = [Metric.from_json(line).replace(seconds=0.0, memory_mb=None) for line in lines]
+    """What must not depend on interruptions: weights, inner state, and the curve without time and memory."""
+    points, _ = from_lines((output / "metrics.jsonl").read_bytes())
+    metrics = [point.replace(seconds=0.0, memory_mb=None, tasks_per_second=None) for point in points]
     return (output / "model.safetensors").read_bytes(), (output / "inner_state.safetensors").read_bytes(), metrics
 
 

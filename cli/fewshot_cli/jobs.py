@@ -16,10 +16,17 @@ R = TypeVar("R")
 WORTH_WORKERS = 40_000  # inner steps; for less, about a minute, starting processes gains nothing
 
 
-def run_job(work: Callable[[Workers, J], R], job: J, workers: int | None, n_tasks: int, inner_steps: int) -> R:
+def run_job(
+    work: Callable[[Workers, J], R],
+    job: J,
+    workers: int | None,
+    n_tasks: int,
+    inner_steps: int,
+    tell: Callable[[str], None] = say,
+) -> R:
     """The result of `work` for a job of `inner_steps` steps in which `n_tasks` can run side by side.
 
-    workers: number of processes; None: one per core, or only this one if the job is short.
+    workers: number of processes; None: one per core, or only this one if the job is short. tell: prints a message.
     Raises what `work` raises, and SystemExit with 128 + the signal if a signal stopped the workers.
     """
     from fewshot_sdk.engine.workers import Workers, keep_freed_memory, run_workers
@@ -28,7 +35,7 @@ def run_job(work: Callable[[Workers, J], R], job: J, workers: int | None, n_task
     if size == 1:
         keep_freed_memory()
         return work(Workers(), job)
-    say(f"starting {size} workers")
+    tell(f"starting {size} workers")
     try:
         return run_workers(size, work, job)
     except WorkersStopped as stop:

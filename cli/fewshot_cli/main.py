@@ -13,7 +13,7 @@ import fewshot_sdk
 # In the order of --help.
 from fewshot_cli.commands import adapt, doctor, export, export_learner, predict, serve, demo  # isort: skip
 from fewshot_cli.commands import push, pull, models, info, verify  # isort: skip
-from fewshot_cli.commands import recipe, meta_train, evaluate, compare, reproduce  # isort: skip
+from fewshot_cli.commands import recipe, meta_train, runs, evaluate, compare, reproduce  # isort: skip
 from fewshot_cli.group import DEBUG, app
 from fewshot_cli.output import emit
 
@@ -23,7 +23,7 @@ atexit.register(
 
 __all__ = [
     "adapt", "app", "compare", "demo", "doctor", "evaluate", "export", "export_learner", "info",
-    "meta_train", "models", "predict", "pull", "push", "recipe", "reproduce", "serve", "verify",
+    "meta_train", "models", "predict", "pull", "push", "recipe", "reproduce", "runs", "serve", "verify",
 ]  # fmt: skip
 
 

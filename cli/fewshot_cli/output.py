@@ -8,15 +8,26 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar, cast
 
-from fewshot_cli.streams import Messages, data, messages
+from fewshot_cli.streams import Messages, data, forget_stdout, messages
+from fewshot_sdk.errors import SaveError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 T = TypeVar("T")
-Count = Callable[[int, int, str], None]  # done, total, note
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
 _OTHER = re.compile(r"[^\x00-\x7f]")
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
+STEADY = 600.0  # seconds over which the time left is estimated: the accuracy is measured now and then
+NARROW = 45  # columns, for which there is a count without a bar
+
+
+class Count(Protocol):
+    """Shows that `done` of `total` are done, with a note. due: also where lines are apart, this one is printed."""
+
+    def __call__(self, done: int, total: int, note: str, *, due: bool = False) -> None: ...  # noqa: D102
 
 
 def emit(text: str) -> None:
@@ -38,6 +49,18 @@ def emit_toml(text: str) -> None:
 
 def _takes_utf8() -> bool:
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+
+
+def emit_line(value: object) -> bool:
+    """Print data as one line of JSON; False if it cannot be written, and then nothing more is tried."""
+    if sys.stdout is None:
+        return False
+    try:
+        emit(json.dumps(value, allow_nan=False))
+    except (SaveError, BrokenPipeError):
+        forget_stdout()
+        return False
+    return True
 
 
 def say(text: str) -> None:
@@ -66,13 +89,14 @@ def progress(
 
 
 @contextmanager
-def counted(title: str, plain_seconds: float | None = None) -> Iterator[Count]:
+def counted(title: str, plain_seconds: float | None = None, *, below: bool = False) -> Iterator[Count]:
     """A function that shows progress; its first call tells how many are done at the start.
 
-    On a terminal this is a bar with the time left; elsewhere lines, at least `plain_seconds` apart.
+    On a terminal this is a bar with the time left, and the note behind it or `below`; elsewhere lines, at least
+    `plain_seconds` apart.
     """
     pause = PLAIN_SECONDS if plain_seconds is None else plain_seconds
-    with _bar(title) if Messages(sys.stderr).isatty() else nullcontext(_lines(title, pause)) as count:
+    with _bar(title, below) if Messages(sys.stderr).isatty() else nullcontext(_lines(title, pause)) as count:
         yield count
 
 
@@ -80,45 +104,52 @@ def _lines(title: str, pause: float) -> Count:
     started = shown = time.monotonic()
     first: int | None = None
 
-    def count(done: int, total: int, note: str) -> None:
+    def count(done: int, total: int, note: str, *, due: bool = False) -> None:
         nonlocal shown, first
         now = time.monotonic()
         if first is None:
             first = done
-        elif now - shown >= pause:
+        elif due or now - shown >= pause:
             shown = now
-            left = (now - started) / (done - first) * (total - done)
-            say(f"{title}: {done} of {total}, {note}, {_clock(left)} left")
+            left = (now - started) / max(done - first, 1) * (total - done)
+            say(f"{title}: {done} of {total}, {note}, {clock(left)} left")
 
     return count
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Count]:
+def _bar(title: str, below: bool) -> Iterator[Count]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
+    class Bar(Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            if below:
+                yield from (Text(task.fields["note"]) for task in self.tasks if task.fields["note"])
+
     task: TaskID | None = None
-    with messages() as stream, Progress(*columns, console=Console(file=cast(TextIO, stream))) as bar:
+    with messages() as stream:
+        console = Console(file=cast(TextIO, stream))
+        bar = () if below and console.width < NARROW else (BarColumn(None if below else 40),)
+        note = TextColumn("left" if below else "{task.fields[note]}")
+        left = TimeRemainingColumn()
+        columns = (TextColumn(title), *bar, MofNCompleteColumn(), *((left, note) if below else (note, left)))
+        with Bar(*columns, console=console, expand=below, speed_estimate_period=STEADY) as shown:
 
-        def count(done: int, total: int, note: str) -> None:
-            nonlocal task
-            if task is None:
-                task = bar.add_task(title, total=total, completed=done, note=note)
-            else:
-                bar.update(task, completed=done, note=note)
+            def count(done: int, total: int, note: str, *, due: bool = False) -> None:  # noqa: ARG001
+                nonlocal task
+                if task is None:
+                    task = shown.add_task(title, total=total, completed=done, note=note)
+                else:
+                    shown.update(task, completed=done, note=note)
 
-        yield count
+            yield count
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes:seconds, or hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

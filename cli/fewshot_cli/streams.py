@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from fewshot_sdk.errors import SaveError
@@ -35,6 +35,15 @@ def data() -> Iterator[TextIO]:
         sys.stdout = None  # otherwise Python tries again at exit, complains, and exits with 120
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise SaveError(f"cannot write to standard output: {reason.lower()}; the output is lost") from None
+
+
+def forget_stdout() -> None:
+    """Write no more to standard output; what is buffered for it goes to the null device, not into an error at exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+    sys.stdout = None
 
 
 class Messages(io.TextIOBase):

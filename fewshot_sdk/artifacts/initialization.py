@@ -15,7 +15,7 @@ from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.states import initial_state, outer_files, outer_of, state_files, state_of
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.recipe_files import recipe_text
-from fewshot_sdk.config.records import Evaluation, InitializationConfig, Metric, Origin, Provenance
+from fewshot_sdk.config.records import Evaluation, InitializationConfig, Metric, Origin, Progress, Provenance
 from fewshot_sdk.config.regression import Fit, Regression, RegressionConfig
 from fewshot_sdk.engine.heads import close_head
 from fewshot_sdk.errors import ConfigError
@@ -32,8 +32,8 @@ from fewshot_sdk.storage.bundles import (
     write_archive,
 )
 from fewshot_sdk.storage.files import RECIPE, sha256
+from fewshot_sdk.storage.metrics import METRICS, from_lines, to_lines
 
-METRICS = "metrics.jsonl"
 R = TypeVar("R", Recipe, Regression, default=Recipe)
 E = TypeVar("E", Evaluation, Fit, default=Evaluation)
 
@@ -45,7 +45,7 @@ class Initialization(Generic[R, E]):
     For pictures it has a `Recipe`; for numbers it is a `NumberInitialization`, with a `Regression`.
     state: as stored (see `heads.close_head`), float32 on the CPU.
     evaluations: measured results, shown on the card: accuracies for pictures, errors for numbers.
-    metrics: accuracies during training, written to metrics.jsonl.
+    metrics: accuracies during training, and progress: the other lines of metrics.jsonl, without an accuracy.
     source: user/repo@commit if it came from the Hub, else empty; not part of its files.
     bundled: the name under which it comes with the package, if it does.
     outer: the outer optimizer's state, needed to continue training; written to checkpoints only.
@@ -56,22 +56,22 @@ class Initialization(Generic[R, E]):
     provenance: Provenance
     evaluations: tuple[E, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    progress: tuple[Progress, ...] = ()
     source: str = ""
     bundled: str = ""
     outer: Params = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
         """The folder's files: config.json, model.safetensors, inner_state.safetensors and README.md, and metrics.jsonl
-        if there are metrics."""
+        if there are lines for it."""
         config, card = _config_and_card(self)  # type: ignore[arg-type]
         files = {
             "config.json": (config.model_dump_json(indent=2) + "\n").encode(),
             **state_files(self.state),
             "README.md": card.encode(),
         }
-        if self.metrics:
-            lines = [metric.model_dump_json(exclude_none=True) + "\n" for metric in self.metrics]
-            files[METRICS] = "".join(lines).encode()
+        if self.metrics or self.progress:
+            files[METRICS] = to_lines((*self.metrics, *self.progress))
         return files
 
     def with_evaluation(self, result: E) -> Initialization[R, E]:
@@ -195,12 +195,14 @@ def read_initialization(files: Mapping[str, bytes], where: Path) -> Initializati
     """The initialization in a folder's files, checked as `load` does. Raises BundleError and ParamsMismatch."""
     config = settings_of(files, where, INITIALIZATION)
     template = _template(config.recipe)
+    metrics, progress = from_lines(files.get(METRICS, b""))
     return Initialization(
         recipe=config.recipe,
         state=state_of(files, where, template),
         provenance=config.provenance,
         evaluations=config.evaluations,
-        metrics=tuple(map(Metric.from_json, files.get(METRICS, b"").splitlines())),
+        metrics=metrics,
+        progress=progress,
         bundled=config.bundled,
         outer=outer_of(files, where, template, config.recipe.meta),
     )
@@ -217,6 +219,7 @@ def read_numbers(files: Mapping[str, bytes], where: Path) -> NumberInitializatio
         provenance=config.provenance,
         evaluations=config.evaluations,
         bundled=config.bundled,
+        progress=from_lines(files.get(METRICS, b""))[1],
         outer=outer_of(files, where, template, recipe.meta),
     )
 

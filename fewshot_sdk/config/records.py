@@ -109,18 +109,27 @@ class Comparison(Config):
     pairs: Listed[Pair]
 
 
-class Metric(Config):
-    """One line of metrics.jsonl: the progress of meta-training, and the accuracy on new classes.
+class Progress(Config):
+    """One line of metrics.jsonl: how far meta-training is after `meta_steps` outer steps.
 
     seconds: spent on meta-training only; memory_mb: the sum of the peak resident sets so far of all processes that
-    shared it, including PyTorch itself; loss: mean cross-entropy of the last inner mini-batch, in nats;
-    accuracy and ci95: transductive, 1-shot, over `tasks` tasks of classes not trained on.
+    shared it, including PyTorch itself; loss: mean loss of the last inner mini-batch, cross-entropy in nats or squared
+    error; tasks_per_second: since the line before; None if it was not measured.
     """
 
     meta_steps: Count
     seconds: Annotated[float, Field(ge=0)]
     memory_mb: Annotated[float, Field(ge=0)] | None = None
     loss: float
+    tasks_per_second: Annotated[float, Field(ge=0)] | None = None
+
+
+class Metric(Progress):
+    """A line of metrics.jsonl with the accuracy on new classes: a point of the learning curve.
+
+    accuracy and ci95: transductive, 1-shot, over `tasks` tasks of classes not trained on.
+    """
+
     accuracy: Fraction
     ci95: Annotated[float, Field(ge=0)]
     tasks: Count

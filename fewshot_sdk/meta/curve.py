@@ -1,13 +1,15 @@
-"""The learning curve of meta-training: accuracy on held-out classes, measured at intervals."""
+"""What is written down during meta-training: loss and speed now and then, and the accuracy on held-out classes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fewshot_sdk.artifacts.initialization import E, Initialization, R
 from fewshot_sdk.config.recipe import Recipe
-from fewshot_sdk.config.records import Metric
+from fewshot_sdk.config.records import Metric, Progress
 from fewshot_sdk.data.opening import held_out, open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.workers import Workers, peak_memory
@@ -15,44 +17,69 @@ from fewshot_sdk.meta.evaluation import evaluate
 from fewshot_sdk.meta.training import MetaStep
 
 POINTS, LEAST_APART, TASKS = 20, 500, 200
+LINES = 500  # of metrics.jsonl, besides those of the curve
+
+
+def spacing(every: int | None, total: int) -> int:
+    """The outer steps between two points of the curve; None: a twentieth of all, but at least 500; 0: no curve."""
+    return max(total // POINTS, LEAST_APART) if every is None else every
+
+
+class Points:
+    """The points of the learning curve: every `every` outer steps and at the end.
+
+    Each is the transductive 1-shot accuracy over the same 200 tasks of held-out classes. root: as for `open_dataset`.
+    """
+
+    def __init__(
+        self, recipe: Recipe, *, every: int, root: Path | None = None, seed: int = 0, workers: Workers | None = None
+    ) -> None:
+        data = open_dataset(recipe.data, recipe.preprocessing, held_out(recipe.data), root)
+        self._tasks = TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=1, n_query=1, seed=seed)
+        self._every, self._workers = every, workers or Workers()
+
+    def due(self, done: int, total: int) -> bool:
+        """Whether the curve has a point after this step."""
+        return done % self._every == 0 or done == total
+
+    def point(self, init: Initialization, line: Progress) -> Metric:
+        """The line with the initialization's accuracy. Every worker must call it."""
+        found = evaluate(init, self._tasks, n_tasks=TASKS, mode="transductive", workers=self._workers)
+        measured = found.model_dump(include={"accuracy", "ci95", "tasks", "ways"})
+        return Metric(**{**line.model_dump(), "memory_mb": peak_memory(self._workers), **measured})
 
 
 def measured(
-    steps: Iterator[MetaStep],
-    recipe: Recipe,
-    *,
-    every: int | None,
-    root: Path | None = None,
-    seed: int = 0,
-    before: tuple[Metric, ...] = (),
-    workers: Workers | None = None,
-) -> Iterator[MetaStep]:
-    """Yields the steps, each initialization with the metrics so far.
+    steps: Iterator[MetaStep[R, E]], start: Initialization[R, E] | None = None, points: Points | None = None
+) -> Iterator[MetaStep[R, E]]:
+    """Yields the steps, each initialization with all lines of metrics.jsonl so far, and the step with its own.
 
-    every: outer steps between two points of the curve, which always has one at the end; 0: no curve; None: a twentieth
-    of all steps, but at least 500. Each point is the transductive 1-shot accuracy over the same 200 tasks.
-    root: as for `open_dataset`. before: the metrics of earlier steps.
+    There is a line for every 500th part of all steps, and for each point of the curve. start: the initialization that
+    the steps go on from, with the lines until there.
     """
-    total = recipe.meta.meta_steps
-    spacing = max(total // POINTS, LEAST_APART) if every is None else every
-    if spacing == 0:
-        yield from steps
-        return
-    data = open_dataset(recipe.data, recipe.preprocessing, held_out(recipe.data), root)
-    tasks = TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=1, n_query=1, seed=seed)
-    metrics, workers = before, workers or Workers()
+    metrics: tuple[Metric, ...] = start.metrics if start else ()
+    progress: tuple[Progress, ...] = start.progress if start else ()
+    seconds, since = 0.0, start.provenance.meta_steps_done if start else 0
+    began = time.monotonic()
     for step in steps:
-        if step.done % spacing == 0 or step.done == total:
-            metrics = (*metrics, _point(step, tasks, workers))
-        yield replace(step, initialization=replace(step.initialization, metrics=metrics))
-
-
-def _point(step: MetaStep, tasks: TaskSampler, workers: Workers) -> Metric:
-    found = evaluate(step.initialization, tasks, n_tasks=TASKS, mode="transductive", workers=workers)
-    return Metric(
-        meta_steps=step.done,
-        seconds=step.initialization.provenance.seconds,
-        memory_mb=peak_memory(workers),
-        loss=step.loss,
-        **found.model_dump(include={"accuracy", "ci95", "tasks", "ways"}),
-    )
+        seconds += time.monotonic() - began
+        line: Progress | None = None
+        point = points is not None and points.due(step.done, step.meta_steps)
+        if point or step.done % max(step.meta_steps // LINES, 1) == 0:
+            n_tasks = (step.done - since) * step.initialization.recipe.meta.tasks_per_step
+            line = Progress(
+                meta_steps=step.done,
+                seconds=step.initialization.provenance.seconds,
+                loss=step.loss,
+                tasks_per_second=float(f"{n_tasks / seconds:.4g}") if seconds else None,
+            )
+            seconds, since = 0.0, step.done
+            if point:
+                assert points is not None
+                line = points.point(step.initialization, line)  # type: ignore[arg-type]
+                metrics = (*metrics, line)
+            else:
+                progress = (*progress, line)
+        lined = replace(step.initialization, metrics=metrics, progress=progress)
+        yield replace(step, initialization=lined, line=line)
+        began = time.monotonic()  # neither measuring nor what the caller does between two steps is training

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from fewshot_sdk.config.records import Metric
 from fewshot_sdk.errors import FewshotError
 from fewshot_sdk.meta.pretraining import Epoch
 from fewshot_sdk.meta.regression import NumberStep
@@ -31,10 +32,26 @@ class Began:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsaved:
-    """A file that could not be written; training goes on without it."""
+    """A file that could not be written, or a tracker that failed; training goes on without it."""
 
     path: Path
     reason: FewshotError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """A tracker has begun; `where` it writes, or how to look at it."""
+
+    tracker: str
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The initialization at this point of the curve is the best so far, and is now in the folder `path`."""
+
+    path: Path
+    metric: Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +63,7 @@ class Kept:
     meta_steps: int
 
 
-Event: TypeAlias = Reading | Began | Epoch | MetaStep | NumberStep | Unsaved | Kept
+Event: TypeAlias = Reading | Began | Epoch | MetaStep | NumberStep | Unsaved | Tracked | Best | Kept
 Listener: TypeAlias = Callable[[Event], object]
 
 

@@ -21,16 +21,19 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.recipe_settings import AnyRecipe
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Regression
-from fewshot_sdk.data.opening import open_dataset
+from fewshot_sdk.data.opening import held_out, open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError
-from fewshot_sdk.meta import curve, pretraining
+from fewshot_sdk.meta import curve, pretraining, trackers
 from fewshot_sdk.meta.events import Began, Listener, Reading, ignore
 from fewshot_sdk.meta.regression import NumberStep, meta_train_on_numbers
 from fewshot_sdk.meta.training import MetaStep, meta_train, origin
 from fewshot_sdk.storage.bundles import read_archive, settings_of_any
+from fewshot_sdk.storage.siblings import best_of
+from fewshot_sdk.storage.siblings import checkpoint_of as checkpoint_of
+from fewshot_sdk.storage.siblings import pretraining_of as pretraining_of
 
 COMMAND, CHECKPOINT_EVERY = "train_to_folder(...)", 200
 
@@ -47,6 +50,14 @@ class Run:
     evaluate_every: int | None = None
     device: torch.device | None = None
     command: str = COMMAND
+    keep_best: bool = False
+    tracker: trackers.TrackerName | None = None
+
+    def __post_init__(self) -> None:
+        if self.tracker is not None:
+            trackers.check_installed(self.tracker)
+        if self.keep_best:
+            _check_has_best(self.recipe, self.evaluate_every)
 
     @property
     def checkpoint(self) -> Path:
@@ -57,6 +68,11 @@ class Run:
     def pretraining(self) -> Path:
         """The file of unfinished pre-training."""
         return pretraining_of(self.output)
+
+    @property
+    def best(self) -> Path:
+        """The folder of the initialization with the best held-out accuracy."""
+        return best_of(self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +93,18 @@ def unfinished(output: Path) -> Unfinished:
     return Unfinished(recipe=settings.recipe, seed=settings.seed)
 
 
-def checkpoint_of(output: Path) -> Path:
-    """The file of unfinished meta-training, beside the output folder."""
-    return output.with_name(f"{output.name}.checkpoint")
-
-
-def pretraining_of(output: Path) -> Path:
-    """The file of unfinished pre-training, beside the output folder."""
-    return output.with_name(f"{output.name}.pretraining")
+def _check_has_best(recipe: Recipe | Regression, evaluate_every: int | None) -> None:
+    reason = ""
+    if isinstance(recipe, Regression):
+        reason = f"{recipe.preset} is for numbers, which have none"
+    elif evaluate_every == 0:
+        reason = "evaluate_every is 0, so that none is measured"
+    elif recipe.meta.meta_steps == 0:
+        reason = "there are no outer steps to choose from"
+    elif held_out(recipe.data) not in recipe.data.row.parts:
+        reason = f"{recipe.data.name} has no held-out classes"
+    if reason:
+        raise ConfigError(f"keep_best: it chooses by the accuracy on held-out classes, but {reason}; leave it out")
 
 
 def prepare(run: Run, init: Initialization | None = None, on_event: Listener = ignore) -> None:
@@ -133,10 +153,10 @@ def _on_pictures(run: Run, recipe: Recipe, workers: Workers) -> tuple[Initializa
     start = load_checkpoint(run.checkpoint) if run.checkpoint.exists() else None
     command = start.provenance.command if start else run.command
     steps = meta_train(recipe, _tasks(run, recipe), start=start, workers=workers, device=run.device, command=command)
-    before = start.metrics if start else ()
-    return start, curve.measured(
-        steps, recipe, every=run.evaluate_every, root=run.root, seed=run.seed, before=before, workers=workers
-    )
+    points = None
+    if spacing := curve.spacing(run.evaluate_every, recipe.meta.meta_steps):
+        points = curve.Points(recipe, every=spacing, root=run.root, seed=run.seed, workers=workers)
+    return start, curve.measured(steps, start, points)
 
 
 def _on_numbers(
@@ -144,7 +164,8 @@ def _on_numbers(
 ) -> tuple[NumberInitialization | None, Iterator[NumberStep]]:
     start = load_checkpoint_of_numbers(run.checkpoint) if run.checkpoint.exists() else None
     command = start.provenance.command if start else run.command
-    return start, meta_train_on_numbers(recipe, seed=run.seed, start=start, workers=workers, command=command)
+    steps = meta_train_on_numbers(recipe, seed=run.seed, start=start, workers=workers, command=command)
+    return start, curve.measured(steps, start)
 
 
 def _tasks(run: Run, recipe: Recipe) -> TaskSampler:

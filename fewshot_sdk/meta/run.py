@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import overload
 
@@ -23,6 +23,7 @@ from fewshot_sdk.config.regression import Regression
 from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
 from fewshot_sdk.meta.events import Began, Kept, Listener, Unsaved, ignore
+from fewshot_sdk.meta.journal import Journal
 from fewshot_sdk.meta.preparation import (
     CHECKPOINT_EVERY,
     COMMAND,
@@ -32,23 +33,26 @@ from fewshot_sdk.meta.preparation import (
     pretraining_of,
     steps_left,
 )
+from fewshot_sdk.meta.trackers import TrackerName
 from fewshot_sdk.storage import plots
 from fewshot_sdk.storage.bundles import read_archive
 from fewshot_sdk.storage.files import check_free, write_folder
 from fewshot_sdk.storage.locks import alone_at
+from fewshot_sdk.storage.siblings import best_of
 
 
 @overload
 def train_to_folder(
     recipe: Recipe, output: str | Path, *, root: str | Path | None = None, seed: int = 0,
     init: Initialization | None = None, checkpoint_every: int = CHECKPOINT_EVERY, evaluate_every: int | None = None,
-    resume: bool = False, workers: int = 1, device: torch.device | None = None, command: str = COMMAND,
-    on_event: Listener = ignore,
+    keep_best: bool = False, tracker: TrackerName | None = None, resume: bool = False, workers: int = 1,
+    device: torch.device | None = None, command: str = COMMAND, on_event: Listener = ignore,
 ) -> Initialization: ...  # fmt: skip
 @overload
 def train_to_folder(
     recipe: Regression, output: str | Path, *, seed: int = 0, checkpoint_every: int = CHECKPOINT_EVERY,
-    resume: bool = False, workers: int = 1, command: str = COMMAND, on_event: Listener = ignore,
+    tracker: TrackerName | None = None, resume: bool = False, workers: int = 1, command: str = COMMAND,
+    on_event: Listener = ignore,
 ) -> NumberInitialization: ...  # fmt: skip
 def train_to_folder(
     recipe: Recipe | Regression,
@@ -59,6 +63,8 @@ def train_to_folder(
     init: Initialization | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     evaluate_every: int | None = None,
+    keep_best: bool = False,
+    tracker: TrackerName | None = None,
     resume: bool = False,
     workers: int = 1,
     device: torch.device | None = None,
@@ -74,12 +80,16 @@ def train_to_folder(
     continues from there, to the same bits as without the interruption.
     evaluate_every: outer steps between two points of the learning curve, the accuracy on held-out classes, which goes
     to `Initialization.metrics` and, with matplotlib, to curve.png; None: a twentieth of all, at least 500; 0: no curve.
+    The lines of metrics.jsonl, of which the curve is a part, are in OUTPUT.metrics.jsonl as long as the work is
+    unfinished. tracker: shows them elsewhere, too, see `fewshot_sdk.meta.trackers`.
+    keep_best: keep the initialization with the best accuracy of the curve, the first of several, in OUTPUT-best.
     workers: processes that share the tasks of an outer step; they are started by `multiprocessing`, so a script needs
     `if __name__ == "__main__"`, and `on_event` must be a function of a module. device: a GPU, with one worker only.
     on_event: called with each of `fewshot_sdk.meta.events`; an exception that it raises ends the run.
-    Raises OutputExists if the folder exists, if there is unfinished work and `resume` is not set, or if another process
-    is writing to the same output; ConfigError if the work to resume is of another training run; SaveError, naming where
-    the result was rescued to, if the disk refuses; and whatever `meta_train` raises.
+    Raises MissingExtra if the tracker is not installed; OutputExists if the folder exists, if there is unfinished work
+    and `resume` is not set, or if another process is writing to the same output; ConfigError if the work to resume is
+    of another training run; SaveError, naming where the result was rescued to, if the disk refuses; and whatever
+    `meta_train` raises.
     """
     run = Run(
         recipe=recipe,
@@ -90,8 +100,10 @@ def train_to_folder(
         evaluate_every=evaluate_every,
         device=device,
         command=command,
+        keep_best=keep_best,
+        tracker=tracker,
     )
-    with reserved(run.output, resume=resume):
+    with reserved(run.output, resume=resume, keep_best=keep_best):
         prepare(run, init, on_event)
         if workers == 1:
             return train(run, on_event=on_event)
@@ -100,7 +112,7 @@ def train_to_folder(
 
 
 @contextmanager
-def reserved(output: Path, *, resume: bool) -> Iterator[None]:
+def reserved(output: Path, *, resume: bool, keep_best: bool = False) -> Iterator[None]:
     """Reserve `output` for this process, and check that unfinished work is there if and only if `resume` is set.
 
     Raises OutputExists if it is taken, BundleError if there is nothing to resume or it is damaged.
@@ -110,6 +122,8 @@ def reserved(output: Path, *, resume: bool) -> Iterator[None]:
         for path in (checkpoint_of(output), pretraining_of(output)):
             if path.exists() and not resume:
                 raise OutputExists(f"{path} holds an unfinished training run; continue it with --resume, or remove it")
+        if keep_best and not resume:
+            check_free(best_of(output))
         if resume and not pretraining_of(output).exists():
             read_archive(checkpoint_of(output))
         yield
@@ -133,30 +147,33 @@ def train(
     start, steps = steps_left(run, workers)
     last = start
     notify(Began(work="meta-training", done=_done(start), total=total))
-    try:
-        for step in steps:
-            last = step.initialization
-            notify(step)
-            if step.done == total or workers.any(stop()):
-                break
-            if first and step.done % run.checkpoint_every == 0:
-                try:
-                    save_checkpoint(last, run.checkpoint)
-                except SaveError as error:
-                    notify(Unsaved(path=run.checkpoint, reason=error))
-        assert last is not None  # a recipe without outer steps has pre-training
-        if first and _done(last) == total:
-            _save_or_rescue(run, last, notify)
-        elif first:
-            _keep(run, last, notify)
-    except BaseException:
-        if first and last is not None and last is not start:
-            with suppress(SaveError):
+    with Journal(run, start, notify) if first else nullcontext() as journal:
+        try:
+            for step in steps:
+                last = step.initialization
+                notify(step)
+                if journal:
+                    journal.add(step)
+                if step.done == total or workers.any(stop()):
+                    break
+                if first and step.done % run.checkpoint_every == 0:
+                    try:
+                        save_checkpoint(last, run.checkpoint)
+                    except SaveError as error:
+                        notify(Unsaved(path=run.checkpoint, reason=error))
+            assert last is not None  # a recipe without outer steps has pre-training
+            if journal and _done(last) == total:
+                journal.finish(_save_or_rescue(run, last, notify))
+            elif first:
                 _keep(run, last, notify)
-        raise
-    if first and _done(last) == total:
-        for path in (run.checkpoint, run.pretraining):
-            path.unlink(missing_ok=True)
+        except BaseException:
+            if first and last is not None and last is not start:
+                with suppress(SaveError):
+                    _keep(run, last, notify)
+            raise
+        if first and _done(last) == total:
+            for path in (run.checkpoint, run.pretraining):
+                path.unlink(missing_ok=True)
     return last
 
 
@@ -173,8 +190,11 @@ def _keep(run: Run, init: AnyInitialization, notify: Listener) -> None:
     notify(Kept(checkpoint=run.checkpoint, done=_done(init), meta_steps=run.recipe.meta.meta_steps))
 
 
-def _save_or_rescue(run: Run, init: AnyInitialization, notify: Listener) -> None:
-    """Save the folder; if the disk refuses, save it to the temporary folder, so that no training is lost, and raise."""
+def _save_or_rescue(run: Run, init: AnyInitialization, notify: Listener) -> bytes | None:
+    """Save the folder; if the disk refuses, save it to the temporary folder, so that no training is lost, and raise.
+
+    Returns the picture of the learning curve, if there is one.
+    """
     files = files_of_run(init)
     if init.metrics:
         try:
@@ -187,3 +207,4 @@ def _save_or_rescue(run: Run, init: AnyInitialization, notify: Listener) -> None
         elsewhere = Path(tempfile.mkdtemp(prefix="fewshot-")) / run.output.name
         write_folder(elsewhere, files)
         raise SaveError(f"{error}; the result is kept in {elsewhere}") from None
+    return files.get("curve.png")

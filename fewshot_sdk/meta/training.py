@@ -15,7 +15,7 @@ from fewshot_sdk.artifacts.states import resumed_outer
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.recipe_files import differences
 from fewshot_sdk.config.recipe_settings import AnyRecipe, flat, table_of
-from fewshot_sdk.config.records import Provenance
+from fewshot_sdk.config.records import Progress, Provenance
 from fewshot_sdk.data.tasks import Task, TaskSampler
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import one_thread
@@ -31,12 +31,14 @@ class MetaStep(Generic[R, E]):
 
     done: outer steps taken so far, 1 to meta_steps.
     loss: mean over the tasks of the last inner mini-batch's loss: cross-entropy in nats, or squared error for numbers.
+    line: the step's line in metrics.jsonl, a `Metric` at a point of the learning curve; None for most steps.
     """
 
     done: int
     meta_steps: int
     loss: float
     initialization: Initialization[R, E]
+    line: Progress | None = None
 
 
 def meta_train(

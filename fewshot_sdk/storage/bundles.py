@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,6 +17,7 @@ from fewshot_sdk.errors import BundleError, ConfigError
 from fewshot_sdk.storage.files import MANIFEST, MAX_FILE_BYTES, checked, manifest_of, overwrite_file, read_bounded
 
 WEIGHTS = ("model.safetensors", "inner_state.safetensors")  # of an initialization
+_EXPECTED = "expected a checkpoint written by `fewshot meta-train`"
 C = TypeVar("C", bound=BundleConfig)
 
 
@@ -128,11 +129,21 @@ def read_archive(path: Path) -> dict[str, bytes]:
 
     Raises BundleError, naming the file, if it is missing, not an archive, damaged or written by another program.
     """
-    data = read_bounded(path, MAX_FILE_BYTES, advice="expected a checkpoint written by `fewshot meta-train`")
+    return _read(path, io.BytesIO(read_bounded(path, MAX_FILE_BYTES, advice=_EXPECTED)), None)
+
+
+def read_members(path: Path, only: Collection[str]) -> dict[str, bytes]:
+    """Those of an archive's files that have these names, without reading the others. Raises as `read_archive` does."""
+    if not path.is_file():
+        raise BundleError(f"{path}: no such file; {_EXPECTED}")
+    return _read(path, path, only)
+
+
+def _read(path: Path, source: Path | io.BytesIO, only: Collection[str] | None) -> dict[str, bytes]:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(source) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise BundleError(f"{path} is compressed; it was not written by `fewshot`")
-            return checked(archive.read(MANIFEST), archive.read, path)
+            return checked(archive.read(MANIFEST), archive.read, path, only)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError, OSError) as error:
         raise BundleError(f"{path} is not a checkpoint, or is damaged ({error}); remove it and start again") from None

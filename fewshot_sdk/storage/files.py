@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -136,8 +136,8 @@ def overwrite_file(path: Path, data: bytes) -> Path:
     return path
 
 
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """Every file in the folder's manifest, each read once and checked against its hash.
+def read_folder(folder: Path, only: Collection[str] | None = None) -> dict[str, bytes]:
+    """Every file in the folder's manifest, each read once and checked against its hash. only: the names of some.
 
     If the folder's replacement was interrupted (see `replace_folder`): all of the old files or all of the new ones.
     Raises BundleError, naming the file, for a missing, oversized or changed one.
@@ -145,29 +145,33 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; expected one written by `fewshot`")
     try:
-        return _read(folder, folder)
+        return _read(folder, folder, only)
     except BundleError:
         if not (folder / NEXT / MANIFEST).is_file():
             raise
-        return _read(folder, folder / NEXT)
+        return _read(folder, folder / NEXT, only)
 
 
-def _read(folder: Path, newer: Path) -> dict[str, bytes]:
+def _read(folder: Path, newer: Path, only: Collection[str] | None) -> dict[str, bytes]:
     """The files in the manifest of `newer`, each from there or, if it has moved already, from `folder`."""
 
     def read(name: str) -> bytes:
         return read_bounded((newer if (newer / name).exists() else folder) / name, MAX_FILE_BYTES)
 
-    return checked(read_bounded(newer / MANIFEST, MAX_TEXT_BYTES), read, folder)
+    return checked(read_bounded(newer / MANIFEST, MAX_TEXT_BYTES), read, folder, only)
 
 
-def checked(manifest: bytes, read: Callable[[str], bytes], where: Path) -> dict[str, bytes]:
+def checked(
+    manifest: bytes, read: Callable[[str], bytes], where: Path, only: Collection[str] | None = None
+) -> dict[str, bytes]:
     """The files in a manifest, by name, each read by `read` and checked against the manifest's size and hash.
 
-    Raises BundleError, naming the file inside `where`, for one that differs.
+    only: the names of those to read; None: all. Raises BundleError, naming the file inside `where`, if one differs.
     """
     contents = {}
     for name, (expected, size) in listed(manifest, where).items():
+        if only is not None and name not in only:
+            continue
         contents[name] = read(name)
         found = sha256(contents[name])
         if found != expected or len(contents[name]) != size:

@@ -10,6 +10,26 @@ from pathlib import Path
 from fewshot_sdk.errors import OutputExists
 
 
+def is_held(checkpoint: Path) -> bool:
+    """Whether a process of this machine makes the output of this checkpoint at the moment."""
+    from filelock import FileLock, Timeout
+
+    path = _lock_of(checkpoint)
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
+
+
+def _lock_of(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.name}.lock")
+
+
 @contextmanager
 def alone_at(output: Path, checkpoint: Path) -> Iterator[None]:
     """While this process is the only one that makes `output`. Raises OutputExists if another one does.
@@ -19,7 +39,7 @@ def alone_at(output: Path, checkpoint: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    path = checkpoint.with_name(f"{checkpoint.name}.lock")
+    path = _lock_of(checkpoint)
     lock = FileLock(path)
     try:
         made = [folder for folder in path.absolute().parents if not folder.exists()]

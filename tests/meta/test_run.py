@@ -12,7 +12,7 @@ import torch
 from fewshot_sdk.artifacts.initialization import AnyInitialization, Initialization, load_checkpoint
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.recipe import Conv4, Pretraining, Recipe
-from fewshot_sdk.config.records import Metric
+from fewshot_sdk.config.records import Progress
 from fewshot_sdk.config.regression import NUMBER_PRESETS, Regression
 from fewshot_sdk.data import glyphs
 from fewshot_sdk.errors import BundleError, ConfigError, OutputExists, SaveError
@@ -68,10 +68,14 @@ def after(n: int, error: BaseException) -> Callable[[Event], None]:
     return listen
 
 
-def bits(init: AnyInitialization) -> tuple[dict[str, bytes], list[Metric]]:
-    """What must not depend on interruptions: weights and inner state, and the metrics without seconds and memory."""
+def bits(init: AnyInitialization) -> tuple[dict[str, bytes], list[Progress]]:
+    """What must not depend on interruptions: weights and inner state, and the metrics without time and memory."""
     tensors = {name: data for name, data in init.files().items() if name.endswith(".safetensors")}
-    return tensors, [metric.replace(seconds=0.0, memory_mb=None) for metric in init.metrics]
+    return tensors, [untimed(line) for line in (*init.metrics, *init.progress)]
+
+
+def untimed(line: Progress) -> Progress:
+    return line.replace(seconds=0.0, memory_mb=None, tasks_per_second=None)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -82,7 +86,7 @@ def test_wherever_it_is_interrupted_it_goes_on_to_the_same_bits(recipe: Recipe |
     with pytest.raises(KeyboardInterrupt):
         trained(recipe, output, on_event=after(1, KeyboardInterrupt()))
     for n in range(2, n_events + 1):  # each time as far as the interruption before, or a little further
-        resume = any(path.name.startswith("parts.") for path in tmp_path.iterdir())
+        resume = any(path.name in ("parts.checkpoint", "parts.pretraining") for path in tmp_path.iterdir())
         try:
             last = trained(recipe, output, resume=resume, on_event=after(n, KeyboardInterrupt()))
             break
@@ -138,7 +142,7 @@ def test_the_curve_is_measured_now_and_then_and_at_the_end(tmp_path: Path) -> No
     assert all(0 <= metric.accuracy <= 1 and metric.tasks == 3 for metric in found)
     assert (tmp_path / "init" / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert train_to_folder(PICTURES, tmp_path / "plain", evaluate_every=0).metrics == ()
-    assert {"metrics.jsonl", "curve.png"}.isdisjoint(path.name for path in (tmp_path / "plain").iterdir())
+    assert not (tmp_path / "plain" / "curve.png").exists()
 
 
 def test_a_second_one_at_the_same_output_is_refused(tmp_path: Path) -> None:
@@ -195,7 +199,7 @@ def test_it_stops_after_the_step_at_which_it_is_told_to(tmp_path: Path) -> None:
     last = train(settings, stop=lambda: len(events) == 3, on_event=events.append)
     assert last.provenance.meta_steps_done == 2
     assert isinstance(events[-1], Kept)
-    assert [path.name for path in tmp_path.iterdir()] == ["init.checkpoint"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["init.checkpoint", "init.metrics.jsonl"]
 
 
 def test_workers_end_in_the_same_bits(tmp_path: Path) -> None:

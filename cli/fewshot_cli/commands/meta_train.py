@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,22 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fewshot_cli.display import at_step, held_out_part, send, watched
 from fewshot_cli.group import app
 from fewshot_cli.jobs import run_job
 from fewshot_cli.options import RUNNING, WRITING, Root, WorkerCount, options
-from fewshot_cli.output import Count, counted, say
+from fewshot_cli.output import say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.training import TrainingOptions
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.meta.trackers import TrackerName, check_installed
 
 if TYPE_CHECKING:
     import torch
 
     from fewshot_sdk.artifacts.initialization import Initialization
     from fewshot_sdk.config.recipe_settings import AnyRecipe
+    from fewshot_sdk.config.records import Metric
     from fewshot_sdk.engine.workers import Workers
-    from fewshot_sdk.meta.events import Event
     from fewshot_sdk.meta.preparation import Run, Unfinished
 
 
@@ -59,6 +60,26 @@ class MetaTrainOptions(TrainingOptions):
             rich_help_panel=WRITING,
         ),
     ] = None
+    keep_best: Annotated[
+        bool,
+        typer.Option(
+            "--keep-best",
+            help="Keep the initialization with the best accuracy of the curve in OUTPUT-best.",
+            rich_help_panel=WRITING,
+        ),
+    ] = False
+    tracker: Annotated[
+        TrackerName | None,
+        typer.Option(
+            help="Where to show recipe, metrics and curve besides metrics.jsonl; needs fewshot-sdk[NAME].",
+            show_default=False,
+            rich_help_panel=WRITING,
+        ),
+    ] = None
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the progress on stdout, a JSON object per line.", rich_help_panel=WRITING),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.preset is not None and self.recipe_file is not None:
@@ -91,6 +112,8 @@ class MetaTrainOptions(TrainingOptions):
             evaluate_every=self.evaluate_every,
             device=self._device(recipe),
             command=recorded.command,
+            keep_best=self.keep_best,
+            tracker=self.tracker,
         )
         return run, network
 
@@ -142,6 +165,14 @@ class MetaTrainOptions(TrainingOptions):
         return gpu
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What each worker is given: the training, and whether it is shown as JSON."""
+
+    run: Run
+    json: bool
+
+
 @app.command("meta-train")
 @options(MetaTrainOptions)
 def meta_train(given: MetaTrainOptions) -> None:
@@ -150,58 +181,44 @@ def meta_train(given: MetaTrainOptions) -> None:
     from fewshot_sdk.meta.preparation import prepare
     from fewshot_sdk.meta.run import reserved
 
-    with reserved(given.output, resume=given.resume):
+    if given.tracker is not None:
+        check_installed(given.tracker)
+    tell = (lambda _: None) if given.json else say
+    with reserved(given.output, resume=given.resume, keep_best=given.keep_best):
         run, weights = given.run()
-        with counted("pre-training", plain_seconds=0) as count:
-            prepare(run, weights, shown(count))
+        if given.keep_best and held_out_part(run.recipe) == "test":
+            say(
+                f"warning: {run.recipe.preset} has no validation classes, so --keep-best chooses by test classes; "
+                "the accuracy of the chosen initialization on them is too high to report"
+            )
+        with watched("pre-training", json=given.json, plain_seconds=0) as listen:
+            prepare(run, weights, listen)
         recipe, meta = run.recipe, run.recipe.meta
         inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
         of_numbers = isinstance(recipe, Regression)
         workers = 1 if run.device or not meta.meta_steps else given.workers
         worth = 0 if of_numbers else inner_steps  # steps on numbers are too small for workers, however many there are
-        run_job(_train, run, workers, meta.tasks_per_step, worth)
+        best = run_job(_train, Job(run=run, json=given.json), workers, meta.tasks_per_step, worth, tell)
+    if best is not None:
+        kept = f"kept in {run.best}" if run.best.exists() else "not kept: it came before --keep-best"
+        tell(f"best {held_out_part(recipe)} accuracy: {at_step(best)}, {kept}")
+    if given.json:
+        send("done", step=meta.meta_steps, total=meta.meta_steps, output=str(run.output))
     support = "points.csv" if of_numbers else "DIR"
-    say(f"wrote {run.output}; next: fewshot adapt --init {run.output} --support {support} --output MODEL")
+    tell(f"wrote {run.output}; next: fewshot adapt --init {run.output} --support {support} --output MODEL")
 
 
-def _train(workers: Workers, run: Run) -> None:
-    """Train, in one of the workers.
+def _train(workers: Workers, job: Job) -> Metric | None:
+    """Train, in one of the workers; returns the best point of the curve if that is kept.
 
     Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait for a parent that
     is exiting, too.
     """
     from fewshot_sdk.meta.run import train
+    from fewshot_sdk.storage.metrics import highest
 
-    with stoppable(patient=workers.size > 1) as signals, counted("meta-training") as count:
-        last = train(run, workers=workers, stop=lambda: bool(signals), on_event=shown(count))
-    if last.provenance.meta_steps_done < run.recipe.meta.meta_steps:
+    with stoppable(patient=workers.size > 1) as signals, watched("meta-training", json=job.json) as listen:
+        last = train(job.run, workers=workers, stop=lambda: bool(signals), on_event=listen)
+    if last.provenance.meta_steps_done < job.run.recipe.meta.meta_steps:
         raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
-
-
-def shown(count: Count) -> Callable[[Event], None]:
-    """A listener that prints a training's events and counts its epochs or steps."""
-    from fewshot_sdk.meta.events import Began, Kept, Reading, Unsaved
-    from fewshot_sdk.meta.pretraining import Epoch
-    from fewshot_sdk.meta.training import MetaStep
-
-    def show(event: Event) -> None:
-        match event:
-            case Reading():
-                say(f"reading {event.data}")
-            case Began():
-                if event.work == "pre-training":
-                    say(f"pre-training for {event.total - event.done} epochs; the time left is known after the first")
-                count(event.done, event.total, "")
-            case Epoch():
-                count(event.done, event.epochs, f"loss {event.loss:.3f}")
-            case MetaStep():
-                count(event.done, event.meta_steps, f"loss {event.loss:.3f}")
-            case Unsaved():
-                say(f"warning: no {event.path.name}: {event.reason}; training continues")
-            case Kept():
-                say(
-                    f"stopped after {event.done} of {event.meta_steps} outer steps, saved in {event.checkpoint}; "
-                    "--resume continues"
-                )
-
-    return show
+    return highest(last.metrics) if job.run.keep_best else None

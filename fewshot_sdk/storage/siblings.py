@@ -1,0 +1,27 @@
+"""The names of what lies beside the output folder of a training, while it runs and after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CHECKPOINT, PRETRAINING, LINES, BEST = ".checkpoint", ".pretraining", ".metrics.jsonl", "-best"
+
+
+def checkpoint_of(output: Path) -> Path:
+    """The file of unfinished meta-training."""
+    return output.with_name(output.name + CHECKPOINT)
+
+
+def pretraining_of(output: Path) -> Path:
+    """The file of unfinished pre-training."""
+    return output.with_name(output.name + PRETRAINING)
+
+
+def metrics_of(output: Path) -> Path:
+    """The metrics.jsonl of unfinished meta-training, which grows with it."""
+    return output.with_name(output.name + LINES)
+
+
+def best_of(output: Path) -> Path:
+    """The folder of the initialization with the best held-out accuracy; it stays."""
+    return output.with_name(output.name + BEST)
