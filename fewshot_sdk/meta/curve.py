@@ -31,20 +31,32 @@ def measured(
 
     every: outer steps between two points of the curve, which always has one at the end; 0: no curve; None: a twentieth
     of all steps, but at least 500. Each point is the transductive 1-shot accuracy over the same 200 tasks.
-    root: as for `open_dataset`. before: the metrics of earlier steps.
+    root: as for `open_dataset`. before: the metrics of earlier steps. There is no curve without classes for it, see
+    `ways`.
     """
-    total = recipe.meta.meta_steps
+    total, part = recipe.meta.meta_steps, held_out(recipe.data)
     spacing = max(total // POINTS, LEAST_APART) if every is None else every
-    if spacing == 0:
+    if spacing == 0 or part is None or not ways(recipe):
         yield from steps
         return
-    data = open_dataset(recipe.data, recipe.preprocessing, held_out(recipe.data), root)
-    tasks = TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=1, n_query=1, seed=seed)
+    data = open_dataset(recipe.data, recipe.preprocessing, part, root)
+    tasks = TaskSampler(data=data, n_way=ways(recipe), k_shot=1, n_query=1, seed=seed)
     metrics, workers = before, workers or Workers()
     for step in steps:
         if step.done % spacing == 0 or step.done == total:
             metrics = (*metrics, _point(step, tasks, workers))
         yield replace(step, initialization=replace(step.initialization, metrics=metrics))
+
+
+def ways(recipe: Recipe) -> int:
+    """Classes in each task of the curve: n_way, or all held-out ones if one's own data have fewer; 0: too few."""
+    own, part = recipe.data.own, held_out(recipe.data)
+    if own is None:
+        return recipe.meta.n_way
+    there = 0 if part is None else len(own.val if part == "val" else own.test)
+    if there < 2 or (recipe.head == "dense" and there < recipe.meta.n_way):
+        return 0
+    return min(there, recipe.meta.n_way)
 
 
 def _point(step: MetaStep, tasks: TaskSampler, workers: Workers) -> Metric:

@@ -12,8 +12,9 @@ import torch
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.initialization import AnyInitialization, E, Initialization, R, fresh
 from fewshot_sdk.artifacts.states import resumed_outer
-from fewshot_sdk.config.recipe import Config, Recipe
+from fewshot_sdk.config.recipe import Config, DataSource, OwnClasses, Recipe
 from fewshot_sdk.config.records import Provenance
+from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import one_thread
@@ -54,10 +55,12 @@ def meta_train(
     workers: the processes that all run this function with the same arguments and share the tasks, again to the same
     bits; None: this process alone. device: a GPU, which computes the tasks of a step side by side, in float32; None:
     the CPU, with the compiled inner loop. command: recorded in the initialization's provenance.
+    The initialization's recipe names the data of `tasks` (see `trained_on`) if these are not the recipe's own.
     Raises ConfigError, naming what differs, if `start` is from another training run, or if there are more workers than
     tasks in a step; TrainingDiverged, naming step and task, if a loss is not finite.
     Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.recipe.MetaLoop`.
     """
+    recipe = recipe.replace(data=trained_on(recipe, tasks.data))
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
     provenance = origin(tasks, command, device)
@@ -85,6 +88,15 @@ def meta_train(
         )
 
 
+def trained_on(recipe: Recipe, data: ClassImages) -> DataSource:
+    """What a config names as the data: the recipe's, or, if these are others, their classes by name."""
+    if data.recorded is not None:
+        return data.recorded
+    if data.name == recipe.data.name:
+        return recipe.data
+    return DataSource(name=data.name, split="own", own=OwnClasses(train=tuple(dict.fromkeys(data.names))))
+
+
 def origin(tasks: TaskSampler, command: str, device: torch.device | None = None) -> Provenance:
     """The provenance of a training run on these tasks before its first step."""
     return Provenance(
@@ -103,7 +115,7 @@ def check_continues(start: AnyInitialization, recipe: Config, provenance: Proven
     new = {**_flat(recipe.model_dump()), **_flat(provenance.model_dump())}
     progress = ("command", "meta_steps_done", "seconds")
     differing = [
-        f"{name} was {old.get(name)}, now {new.get(name)}"
+        f"{name} was {_short(old.get(name))}, now {_short(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
         if name not in progress and old.get(name) != new.get(name)
     ]
@@ -119,6 +131,11 @@ def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
     for name, value in settings.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
+
+
+def _short(value: object) -> str:
+    """A setting in at most 80 characters: one's own data may have thousands of classes."""
+    return f"{str(value)[:77]}..." if len(str(value)) > 80 else str(value)
 
 
 def _name(device: torch.device | None) -> str | None:
