@@ -41,6 +41,8 @@ def named(data: str) -> DataSource | Path:
         return data_source(data)
     if Path(data).exists():
         return Path(data)
+    if Path(data).name != data or Path(data).suffix:
+        raise DataError(f"{data}: there is no such folder, zip or CSV")
     try:
         return data_source(data)
     except DataError as error:
@@ -81,7 +83,7 @@ def open_dataset(
         raise DataError(f"{source.name}: a split and its seed are for a path; leave them out")
     if source.own is not None:
         if root is None:
-            raise DataError(f"{source.name} are one's own pictures: name their folder, zip or CSV (--data PATH)")
+            raise DataError(f"{source.name} is one's own data: name its folder, zip or CSV (--data PATH)")
         return classes_of(read_own(root, settings, watch), source, settings, part)
     row = source.row
     if not row.read:

@@ -14,6 +14,7 @@ from fewshot_sdk.data.own_pictures import OwnPictures, read_own
 from fewshot_sdk.errors import DataError, listed
 from fewshot_sdk.images.doctor import Finding
 from fewshot_sdk.images.support import Watch
+from fewshot_sdk.images.tables import PART_NAMES
 
 Warn = Callable[[Finding], object]
 GIVEN = "given"  # the split of classes that the source has in parts
@@ -128,8 +129,8 @@ def name_of(path: str | Path) -> str:
     """What a config calls the source: its last part without suffix, in letters that serve anywhere."""
     resolved = Path(path).resolve()
     last = resolved.name if resolved.is_dir() else resolved.stem
-    name = re.sub(r"[^\w.-]+", "-", last).strip("-.") or "classes"
-    return f"own-{name}" if name in DATASETS else name
+    name = re.sub(r"[^\w.-]+", "-", last).strip("-.")[:90] or "classes"
+    return f"own-{name}" if name in DATASETS or name in PART_NAMES else name
 
 
 def _recorded(
