@@ -135,8 +135,8 @@ def read_cached(folder: Path, source: str) -> tuple[ClassImages, dict[str, bytes
     texts = {name: read_bounded(folder / name, _MAX_NAMES) for name in {CLASSES, *entries} - {IMAGES}}
     status = (folder / IMAGES).stat()
     pixels = _sha256_of(folder / IMAGES, status.st_ino, status.st_mtime_ns, status.st_size)
-    found = {IMAGES: pixels, **{name: sha256(text) for name, text in texts.items()}}
-    if {name: expected for name, (expected, _) in entries.items()} != found:
+    found = {IMAGES: (pixels, status.st_size), **{name: (sha256(text), len(text)) for name, text in texts.items()}}
+    if entries != found:
         raise ValueError("its files do not match its manifest")
     images, counts = np.load(folder / IMAGES, mmap_mode="r"), json.loads(texts[CLASSES])
     if images.dtype != np.uint8 or images.ndim != 4 or sum(counts.values()) != len(images):
