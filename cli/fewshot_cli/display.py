@@ -170,7 +170,7 @@ def held_out_part(recipe: Recipe | Regression) -> str:
     from fewshot_sdk.config.recipe import Recipe
     from fewshot_sdk.data.opening import held_out
 
-    return held_out(recipe.data) if isinstance(recipe, Recipe) else ""
+    return (held_out(recipe.data) or "") if isinstance(recipe, Recipe) else ""
 
 
 def at_step(point: Metric) -> str:

@@ -73,13 +73,31 @@ Vendor = Annotated[
 ClassesOf = Annotated[
     Literal["test", "val", "train"],
     typer.Option(
-        help="Classes to draw from, by the data set's split; only mini-imagenet has val.", rich_help_panel=DATA
+        help="Classes to draw from, by the data set's split; only mini-imagenet and your own data may have val.",
+        rich_help_panel=DATA,
     ),
 ]
 Root = Annotated[
     Path | None,
     typer.Option(
         help="Folder with the data set's files. Default: its folder in $FEWSHOT_DATA, else a download.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+SkipSmall = Annotated[
+    bool,
+    typer.Option(
+        "--skip-small",
+        help="Leave out those of your own classes that have fewer pictures than a task takes, and name them.",
+        rich_help_panel=DATA,
+    ),
+]
+TestData = Annotated[
+    str | None,
+    typer.Option(
+        help="omniglot, mini-imagenet or glyphs, or the path of your own classes: a folder, zip or CSV. Default: what "
+        "it was trained on, or the first of them was.",
         show_default=False,
         rich_help_panel=DATA,
     ),

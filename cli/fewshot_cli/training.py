@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fewshot_cli.options import LEARNING, Seed, Trainable
+from fewshot_cli.options import DATA, LEARNING, Seed, SkipSmall, Trainable
 from fewshot_sdk.algorithms import ALGORITHMS, Outer
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import RECIPE
@@ -129,16 +130,44 @@ class TrainingOptions:
         int | None,
         typer.Option(min=0, help="Outer steps; 0: pre-training only, as a baseline. Default: the preset's."),
     ] = None
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="omniglot, mini-imagenet or glyphs, or a path: a folder or zip of class folders, or a CSV with the "
+            "columns path, label and, if you like, part. Default: the preset's.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRAIN/VAL/TEST",
+            help="Shares of your own classes to train on, to measure on during training, and to test on, unless they "
+            "are in folders train, val and test. Default: 0.7/0.15/0.15.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    split_seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of that division. Default: 0.", show_default=False, rich_help_panel=DATA),
+    ] = None
+    skip_small: SkipSmall = False
     seed: Seed = 0
 
     @property
     def command(self) -> str:
-        """The command that repeats this training: every option that is set, or the recipe in the training's folder."""
+        """The command that repeats this training: every option that is set, or the recipe in the training's folder.
+
+        Of a path it has the last part only.
+        """
         own = self.preset is None or bool(self.changes)
         words = "fewshot meta-train" + f" --recipe {RECIPE}" * own
         for field in fields(TrainingOptions):
             told = field.name in BESIDE_THE_RECIPE if own else field.name not in ("recipe_file", "changes")
             value = getattr(self, field.name) if told else None
+            if field.name == "data" and value is not None:
+                value = shlex.quote(Path(value).resolve().name)
             if value is not None and value is not False:
                 words += f" --{field.name.replace('_', '-')}" + ("" if value is True else f" {value}")
         return words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Annotated, Literal, Self
 
@@ -28,6 +29,8 @@ from fewshot_sdk.config.settings import Listed as Listed
 from fewshot_sdk.config.settings import Positive as Positive
 from fewshot_sdk.errors import ConfigError, listed
 from fewshot_sdk.tables import row_of
+
+_PLAIN, _PRINTABLE = re.compile(r"[\w.-]{1,100}"), re.compile(r"[\w./, -]{1,100}")  # both are shown on cards
 
 
 class Preprocessing(Config):
@@ -130,6 +133,11 @@ class DataSource(Config):
     @model_validator(mode="after")
     def _split_exists(self) -> Self:
         if self.own is not None:
+            if not _PLAIN.fullmatch(self.name) or not _PRINTABLE.fullmatch(self.split):
+                raise ConfigError(
+                    f"DataSource: name, split: expected up to 100 letters, digits, dots, dashes or underscores for "
+                    f"one's own data, and up to 100 printable characters, found {self.name[:60]!r}, {self.split[:60]!r}"
+                )
             return self
         known = row_of(DATASETS, self.name, "data set").splits
         if self.split not in known:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_sdk.config.recipe import DataSource
 from fewshot_sdk.errors import BundleError, DataError, FewshotError, OutputExists, SaveError
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.storage.files import MANIFEST, MAX_TEXT_BYTES, cache_folder, listed, read_bounded, sha256, write_folder
@@ -21,7 +22,7 @@ from fewshot_sdk.storage.replacement import replace_folder
 
 IMAGES, CLASSES = "images.npy", "classes.json"
 _MAX_NAMES = 64 * 2**20
-_DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, BundleError)
+DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, BundleError)  # of `read_cached`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +35,7 @@ class ClassImages:
     rotations: 1, or 4 so that rotating a class by 0, 90, 180 and 270 degrees gives four classes; class
         `4 * c + r` is then class c rotated by r quarter turns.
     source: full description of the pixels; its first word is the name of the data set.
+    recorded: what the config of a training on exactly these classes names as its data; None: this is not known.
     """
 
     images: Pixels
@@ -41,6 +43,7 @@ class ClassImages:
     names: tuple[str, ...]
     source: str
     rotations: int = 1
+    recorded: DataSource | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.names):
@@ -102,12 +105,12 @@ def cached(source: str, make: Callable[[], dict[str, Pixels]]) -> ClassImages:
     Raises SaveError if the cache cannot be written, DataError if it cannot be read back.
     """
     folder = cache_folder() / f"{source.split()[0]}-{sha256(source.encode())[:32]}"
-    with suppress(*_DAMAGED):
-        return _read(folder, source)
+    with suppress(*DAMAGED):
+        return read_cached(folder, source)[0]
     refusal = _write(folder, make())
     try:
-        return _read(folder, source)
-    except _DAMAGED as error:
+        return read_cached(folder, source)[0]
+    except DAMAGED as error:
         if refusal:
             raise SaveError(f"{refusal}; FEWSHOT_CACHE names another cache folder") from None
         raise DataError(f"{folder} was just written, but reads back damaged ({error}); check the disk") from None
@@ -126,24 +129,26 @@ def _write(folder: Path, classes: dict[str, Pixels]) -> FewshotError | None:
     return None
 
 
-def _read(folder: Path, source: str) -> ClassImages:
-    """The classes in a cache folder. Raises one of `_DAMAGED` if it is not what `_write` wrote."""
+def read_cached(folder: Path, source: str) -> tuple[ClassImages, dict[str, bytes]]:
+    """The classes in a cache folder, and its other files. Raises one of `DAMAGED` if it is not what was written."""
     entries = listed(read_bounded(folder / MANIFEST, MAX_TEXT_BYTES), folder)
-    names = read_bounded(folder / CLASSES, _MAX_NAMES)
+    texts = {name: read_bounded(folder / name, _MAX_NAMES) for name in {CLASSES, *entries} - {IMAGES}}
     status = (folder / IMAGES).stat()
     pixels = _sha256_of(folder / IMAGES, status.st_ino, status.st_mtime_ns, status.st_size)
-    if {name: expected for name, (expected, _) in entries.items()} != {CLASSES: sha256(names), IMAGES: pixels}:
+    found = {IMAGES: (pixels, status.st_size), **{name: (sha256(text), len(text)) for name, text in texts.items()}}
+    if entries != found:
         raise ValueError("its files do not match its manifest")
-    images, counts = np.load(folder / IMAGES, mmap_mode="r"), json.loads(names)
+    images, counts = np.load(folder / IMAGES, mmap_mode="r"), json.loads(texts[CLASSES])
     if images.dtype != np.uint8 or images.ndim != 4 or sum(counts.values()) != len(images):
         raise ValueError(f"expected {sum(counts.values())} uint8 images, found {images.dtype} {images.shape}")
     ends = np.cumsum(list(counts.values()))
-    return ClassImages(
+    classes = ClassImages(
         images=images,
         rows=tuple(np.arange(end - n, end) for n, end in zip(counts.values(), ends, strict=True)),
         names=tuple(counts),
         source=source,
     )
+    return classes, texts
 
 
 @cache

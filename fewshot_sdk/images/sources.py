@@ -16,7 +16,7 @@ from zipfile import ZipFile
 from fewshot_sdk.errors import ImageError, SupportError, listed
 from fewshot_sdk.images.decoding import MAX_BYTES
 from fewshot_sdk.images.preprocessing import read_picture_file
-from fewshot_sdk.images.tables import Row, read_table
+from fewshot_sdk.images.tables import PART_NAMES, Row, read_table
 from fewshot_sdk.images.zips import name_of, open_zip, read_member
 
 LabelFrom: TypeAlias = Literal["folder", "name", "nothing"]
@@ -38,15 +38,22 @@ class SourceFile:
     """A file that should be a picture.
 
     label: its class; name: its name in messages; read: returns its bytes, or raises ImageError.
+    part: `train`, `val` or `test` where the source has parts and is asked for them. mark: returns what changes when the
+    file does, such as its size and time, without reading it.
     """
 
     label: str
     name: str
     read: Callable[[], bytes]
+    part: str = ""
+    mark: Callable[[], str] = str
 
 
 @contextmanager
-def open_source(source: str | Path, label_from: LabelFrom = "folder", least: int = 2) -> Iterator[list[SourceFile]]:
+def open_source(
+    source: str | Path, label_from: LabelFrom = "folder", least: int = 2, *, limit: int = MAX_FILES,
+    parted: bool = False,
+) -> Iterator[list[SourceFile]]:  # fmt: skip
     """The files of a folder, CSV or zip, in alphabetical order of their labels; none is read yet.
 
     A folder holds a folder for each class, with pictures at any depth: the class of cat/siam/1.jpg is cat.
@@ -55,32 +62,39 @@ def open_source(source: str | Path, label_from: LabelFrom = "folder", least: int
     `label_from="name"` all pictures are in one folder, and the class is the part of a file's name before the number:
     cat_001.jpg. With `label_from="nothing"` pictures are at any depth, all with the label "".
     Hidden files and files left behind by desktops are ignored; links to folders are followed only for class folders.
+    limit: the number of files, or of a zip's members. parted: if the class folders are in folders of the names in
+    `PART_NAMES`, or a CSV has a column `part`, these are the files' parts, instead of classes or nothing.
     Raises SupportError if the source is missing or has another layout, fewer than `least` classes,
     a class without a picture, or pictures without a class.
     """
     source = Path(source)
     if source.is_dir():
-        found = _in_folder(source)
-        yield _grouped(_labelled(source, found, _class_folders(source), label_from, least), source, label_from, least)
+        found, folders = _in_folder(source, limit), _class_folders(source)
+        files = _parted(source, found, folders) if parted else []
+        files = files or _labelled(source, found, folders, label_from, least)
+        yield _grouped(files, source, label_from, least)
     elif not source.exists():
         wanted = "expected a folder of pictures" if label_from == "nothing" else _LAYOUT
         raise SupportError(f"{source}: there is no such folder; {wanted}")
     elif source.suffix.lower() == ".csv":
-        yield _grouped(_in_csv(source, label_from), source, label_from, least)
+        yield _grouped(_in_csv(source, label_from, parted), source, label_from, least)
     else:
-        with open_zip(source, f"the file is neither a zip nor a .csv; {_LAYOUT}") as archive:
+        with open_zip(source, f"the file is neither a zip nor a .csv; {_LAYOUT}", limit) as archive:
             found = _in_zip(archive, source)
             least_deep = 1 if label_from == "name" else 2
             wrapped = len({p[0] for p, _ in found}) == 1 and all(len(p) > least_deep for p, _ in found)
-            if wrapped and label_from != "nothing":
+            files = _parted(source, found, set()) if parted else []
+            if wrapped and label_from != "nothing" and not files:
                 found = [(p[1:], file) for p, file in found]
-            yield _grouped(_labelled(source, found, set(), label_from, least), source, label_from, least)
+                files = _parted(source, found, set()) if parted else []
+            files = files or _labelled(source, found, set(), label_from, least)
+            yield _grouped(files, source, label_from, least)
 
 
 _Found: TypeAlias = list[tuple[tuple[str, ...], SourceFile]]  # the parts of a path below the source
 
 
-def _in_folder(folder: Path) -> _Found:
+def _in_folder(folder: Path, limit: int) -> _Found:
     def refuse(error: OSError) -> None:
         reason = (error.strerror or "unreadable").lower()
         raise SupportError(f"{error.filename}: {reason}; make it readable or remove it")
@@ -92,11 +106,14 @@ def _in_folder(folder: Path) -> _Found:
             folders[:] = [] if top == folder else [name for name in folders if not _litter(name)]
             paths = (Path(parent, name) for name in names if not _litter(name))
             found += [
-                (path.relative_to(folder).parts, SourceFile(label="", name=str(path), read=partial(_read, path)))
+                (
+                    path.relative_to(folder).parts,
+                    SourceFile(label="", name=str(path), read=partial(_read, path), mark=partial(_mark, path)),
+                )
                 for path in paths
             ]
-            if len(found) > MAX_FILES:
-                raise SupportError(f"{folder}: it holds more than {MAX_FILES:,} files; name a smaller folder")
+            if len(found) > limit:
+                raise SupportError(f"{folder}: it holds more than {limit:,} files; name a smaller folder")
     return sorted(found, key=lambda pair: pair[0])
 
 
@@ -108,7 +125,8 @@ def _in_zip(archive: ZipFile, source: Path) -> _Found:
         is_file = parts and not name.endswith(("/", "\\"))
         if is_file and not any(_litter(part) for part in parts):
             read = partial(read_member, archive, member, MAX_BYTES)
-            found.append((parts, SourceFile(label="", name="/".join((str(source), *parts)), read=read)))
+            mark = partial("{} {:08x}".format, member.file_size, member.CRC)
+            found.append((parts, SourceFile(label="", name="/".join((str(source), *parts)), read=read, mark=mark)))
     return sorted(found, key=lambda pair: pair[0])
 
 
@@ -121,6 +139,22 @@ def _entries(folder: Path) -> list[Path]:
 
 def _class_folders(folder: Path) -> set[str]:
     return {entry.name for entry in _entries(folder) if entry.is_dir()}
+
+
+def _parted(source: Path, found: _Found, folders: set[str]) -> list[SourceFile]:
+    """The files with their labels and parts, if all class folders are in folders of parts; otherwise none."""
+    tops = {parts[0] for parts, _ in found} | folders
+    if not all(top.lower() in PART_NAMES for top in tops) or not any(len(parts) > 2 for parts, _ in found):
+        return []
+    files = []
+    for top in sorted(tops):
+        inside = [(parts[1:], file) for parts, file in found if parts[0] == top]
+        if not inside:
+            raise SupportError(f"{source}: no picture in the folder {top}; put its classes there, or remove the folder")
+        classes = _class_folders(source / top) if folders else set()
+        labelled = _labelled(source / top, inside, classes, "folder", 1)
+        files += [replace(file, part=PART_NAMES[top.lower()]) for file in labelled]
+    return files
 
 
 def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelFrom, least: int) -> list[SourceFile]:
@@ -160,14 +194,18 @@ def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelF
     return [replace(file, label=parts[0]) for parts, file in found]
 
 
-def _in_csv(path: Path, label_from: LabelFrom) -> list[SourceFile]:
+def _in_csv(path: Path, label_from: LabelFrom, parted: bool) -> list[SourceFile]:
     if label_from == "name":
         raise SupportError(f"{path}: a CSV has its own labels; omit --label-from")
     return [
         SourceFile(
-            label=row.label, name=f"{row.path} ({path.name}, row {row.line})", read=partial(_read_row, row, path.name)
+            label=row.label,
+            name=f"{row.path} ({path.name}, row {row.line})",
+            read=partial(_read_row, row, path.name),
+            part=row.part,
+            mark=partial(_mark, row.path),
         )
-        for row in read_table(path)
+        for row in read_table(path, parted)
     ]
 
 
@@ -204,6 +242,14 @@ def _read_row(row: Row, table: str) -> bytes:
         return _read(row.path)
     except ImageError as error:
         raise ImageError(f"{table}, row {row.line}: {error}") from None
+
+
+def _mark(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "unreadable"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _litter(name: str) -> bool:

@@ -14,17 +14,23 @@ from numpy.typing import NDArray
 from fewshot_sdk.errors import SupportError, first_few
 from fewshot_sdk.storage.files import read_bounded
 
-_MAX_BYTES = 16 * 2**20
+# what people call the parts of a data set
+PART_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_MAX_BYTES, _MAX_DATA_BYTES = 16 * 2**20, 256 * 2**20
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table of pictures: the path, resolved against the table's folder, the label, and the line number."""
+    """A row of a table of pictures: the path, resolved against the table's folder, the label, and the line number.
+
+    part: `train`, `val` or `test`; empty if the table has no such column, or was not asked for it.
+    """
 
     path: Path
     label: str
     line: int
+    part: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +42,14 @@ class Cells:
     delimiter: str
 
 
-def read_cells(table: Path, columns: Sequence[str], advice: str = "") -> Cells:
+def read_cells(table: Path, columns: Sequence[str], advice: str = "", limit: int = _MAX_BYTES) -> Cells:
     """The cells of a UTF-8 CSV whose header contains these columns, in any order.
 
     The delimiter is a comma, a semicolon or a tab, whichever the header uses.
-    Raises SupportError, naming the row; for another header the message ends in `advice`.
+    Raises SupportError, naming the row; for another header the message ends in `advice`. limit: the table's bytes.
     """
     wanted = f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}"
-    data = read_bounded(table, _MAX_BYTES, SupportError, f"expected a CSV with {wanted}")
+    data = read_bounded(table, limit, SupportError, f"expected a CSV with {wanted}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -69,18 +75,25 @@ def read_cells(table: Path, columns: Sequence[str], advice: str = "") -> Cells:
     return Cells(header=header, rows=tuple(row for row in rows if any(row[1])), delimiter=delimiter)
 
 
-def read_table(table: Path) -> list[Row]:
+def read_table(table: Path, parted: bool = False) -> list[Row]:
     """The rows of a table of pictures and labels; other columns and empty lines are ignored.
 
-    Raises SupportError, naming the row, for a row without path or label.
+    parted: for a data set: the table may be larger, and have a column `part`.
+    Raises SupportError, naming the row, for a row without path or label, or of no known part.
     """
-    cells = read_cells(table, ("path", "label"), "; for numbers name an initialization for them, such as --init sine")
+    advice = "; for numbers name an initialization for them, such as --init sine"
+    cells = read_cells(table, ("path", "label"), advice, _MAX_DATA_BYTES if parted else _MAX_BYTES)
+    parted = parted and "part" in cells.header
     found_rows, wrong = [], []
     for line, row in cells.rows:
         named = dict(zip(cells.header, row, strict=False))
         path, label = named.get("path", ""), named.get("label", "")
-        if path and label and "\0" not in path and len(row) <= len(cells.header):
-            found_rows.append(Row(path=table.parent / path.replace("\\", "/"), label=label, line=line))
+        part = named.get("part", "").lower() if parted else ""
+        if parted and part not in PART_NAMES:
+            wrong.append(f"{table}, row {line}: expected the part train, val or test, found {part[:60]!r}")
+        elif path and label and "\0" not in path and len(row) <= len(cells.header):
+            place = table.parent / path.replace("\\", "/")
+            found_rows.append(Row(path=place, label=label, line=line, part=PART_NAMES[part] if parted else ""))
         else:
             found = cells.delimiter.join(row)[:100]
             wrong.append(f"{table}, row {line}: expected a path and a label, found {found!r}; complete the row")

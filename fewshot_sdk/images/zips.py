@@ -19,11 +19,11 @@ _UTF8, _UNICODE_PATH = 0x800, 0x7075  # a flag, and the id of an extra field
 
 
 @contextmanager
-def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
+def open_zip(path: Path, otherwise: str, limit: int = MAX_MEMBERS) -> Iterator[zipfile.ZipFile]:
     """An open zip whose members are safe to read one by one.
 
     Raises SupportError for a file that is not a zip (the message ends in `otherwise`), an encrypted
-    member, a path that leads out of the zip, too many members, or members that together exceed both
+    member, a path that leads out of the zip, more than `limit` members, or members that together exceed both
     64 MiB and 100 times the zip's size.
     """
     try:
@@ -33,7 +33,7 @@ def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
     except OSError as error:
         raise SupportError(f"{path}: {(error.strerror or 'unreadable').lower()}; name a zip that can be read") from None
     with archive:
-        _check(archive, path)
+        _check(archive, path, limit)
         yield archive
 
 
@@ -72,10 +72,10 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -
     return data
 
 
-def _check(archive: zipfile.ZipFile, path: Path) -> None:
+def _check(archive: zipfile.ZipFile, path: Path, limit: int) -> None:
     members = archive.infolist()
-    if len(members) > MAX_MEMBERS:
-        raise SupportError(f"{path}: expected at most {MAX_MEMBERS:,} members, found {len(members):,}; split the zip")
+    if len(members) > limit:
+        raise SupportError(f"{path}: expected at most {limit:,} members, found {len(members):,}; split the zip")
     for member in members:
         for name in (member.orig_filename, name_of(member)):
             if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):

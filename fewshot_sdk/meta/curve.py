@@ -25,6 +25,17 @@ def spacing(every: int | None, total: int) -> int:
     return max(total // POINTS, LEAST_APART) if every is None else every
 
 
+def ways(recipe: Recipe) -> int:
+    """Classes in each task of the curve: n_way, or all held-out ones if one's own data have fewer; 0: too few."""
+    own, part = recipe.data.own, held_out(recipe.data)
+    if own is None:
+        return recipe.meta.n_way
+    there = 0 if part is None else len(own.val if part == "val" else own.test)
+    if there < 2 or (recipe.head == "dense" and there < recipe.meta.n_way):
+        return 0
+    return min(there, recipe.meta.n_way)
+
+
 class Points:
     """The points of the learning curve: every `every` outer steps and at the end.
 
@@ -34,8 +45,10 @@ class Points:
     def __init__(
         self, recipe: Recipe, *, every: int, root: Path | None = None, seed: int = 0, workers: Workers | None = None
     ) -> None:
-        data = open_dataset(recipe.data, recipe.preprocessing, held_out(recipe.data), root)
-        self._tasks = TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=1, n_query=1, seed=seed)
+        part = held_out(recipe.data)
+        assert part is not None  # else there are no `ways`
+        data = open_dataset(recipe.data, recipe.preprocessing, part, root)
+        self._tasks = TaskSampler(data=data, n_way=ways(recipe), k_shot=1, n_query=1, seed=seed)
         self._every, self._workers = every, workers or Workers()
 
     def due(self, done: int, total: int) -> bool:

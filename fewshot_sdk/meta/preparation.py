@@ -21,7 +21,7 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.recipe_settings import AnyRecipe
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Regression
-from fewshot_sdk.data.opening import held_out, open_dataset
+from fewshot_sdk.data.opening import open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.workers import Workers
@@ -101,8 +101,8 @@ def _check_has_best(recipe: Recipe | Regression, evaluate_every: int | None) -> 
         reason = "evaluate_every is 0, so that none is measured"
     elif recipe.meta.meta_steps == 0:
         reason = "there are no outer steps to choose from"
-    elif held_out(recipe.data) not in recipe.data.row.parts:
-        reason = f"{recipe.data.name} has no held-out classes"
+    elif not curve.ways(recipe):
+        reason = f"{recipe.data.name} has too few classes for that, or none"
     if reason:
         raise ConfigError(f"keep_best: it chooses by the accuracy on held-out classes, but {reason}; leave it out")
 
@@ -154,7 +154,7 @@ def _on_pictures(run: Run, recipe: Recipe, workers: Workers) -> tuple[Initializa
     command = start.provenance.command if start else run.command
     steps = meta_train(recipe, _tasks(run, recipe), start=start, workers=workers, device=run.device, command=command)
     points = None
-    if spacing := curve.spacing(run.evaluate_every, recipe.meta.meta_steps):
+    if (spacing := curve.spacing(run.evaluate_every, recipe.meta.meta_steps)) and curve.ways(recipe):
         points = curve.Points(recipe, every=spacing, root=run.root, seed=run.seed, workers=workers)
     return start, curve.measured(steps, start, points)
 

@@ -12,10 +12,11 @@ import torch
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.artifacts.initialization import AnyInitialization, E, Initialization, R, fresh
 from fewshot_sdk.artifacts.states import resumed_outer
-from fewshot_sdk.config.recipe import Recipe
+from fewshot_sdk.config.recipe import DataSource, OwnClasses, Recipe
 from fewshot_sdk.config.recipe_files import differences
 from fewshot_sdk.config.recipe_settings import AnyRecipe, flat, table_of
 from fewshot_sdk.config.records import Progress, Provenance
+from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.tasks import Task, TaskSampler
 from fewshot_sdk.engine.compiler import made_with
 from fewshot_sdk.engine.inner_loop import one_thread
@@ -58,11 +59,13 @@ def meta_train(
     workers: the processes that all run this function with the same arguments and share the tasks, again to the same
     bits; None: this process alone. device: a GPU, which computes the tasks of a step side by side, in float32; None:
     the CPU, with the compiled inner loop. command: recorded in the initialization's provenance.
+    The initialization's recipe names the data of `tasks` (see `trained_on`) if these are not the recipe's own.
     Raises ConfigError, naming what differs, if `start` is from another training run, or if there are more workers than
     tasks in a step; TrainingDiverged, naming step and task, if a loss is not finite; DeviceError if a GPU's memory does
     not suffice.
     Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.recipe.MetaLoop`.
     """
+    recipe = recipe.replace(data=trained_on(recipe, tasks.data))
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
     provenance = origin(tasks, command, device)
@@ -116,6 +119,15 @@ def trial_step(recipe: Recipe, device: torch.device) -> None:
     setup = Setup(network=network, task=lambda _: blank, inner=inner, meta=meta, head=recipe.head, device=device)
     with one_thread():
         outer_step(setup, Position(state=state, memory=resumed_outer({}, state, meta, 0)), 0, Workers())
+
+
+def trained_on(recipe: Recipe, data: ClassImages) -> DataSource:
+    """What a config names as the data: the recipe's, or, if these are others, their classes by name."""
+    if data.recorded is not None:
+        return data.recorded
+    if data.name == recipe.data.name:
+        return recipe.data
+    return DataSource(name=data.name, split="own", own=OwnClasses(train=tuple(dict.fromkeys(data.names))))
 
 
 def origin(tasks: TaskSampler, command: str, device: torch.device | None = None) -> Provenance:

@@ -58,7 +58,8 @@ def test_the_command_of_a_bundled_initialization_gives_its_recipe(name: str) -> 
 def test_a_command_records_the_options_that_determine_the_result_in_a_fixed_order() -> None:
     command = (
         "fewshot meta-train --preset glyphs --backbone timm:x --algorithm maml --trainable head --tail-shots 2 "
-        "--replacement --pretrain 3 --outer adam --step-size 0.2 --tasks-per-step 1 --meta-steps 4 --seed 5"
+        "--replacement --pretrain 3 --outer adam --step-size 0.2 --tasks-per-step 1 --meta-steps 4 --data 'my pic' "
+        "--split 0.8/0.2 --split-seed 3 --skip-small --seed 5"
     )
     given = parsed(f"{command} --workers 2 --resume --device cpu --checkpoint-every 1 --evaluate-every 0 --root .")
     assert given.command == command

@@ -11,8 +11,9 @@ import typer
 
 from fewshot_cli.group import app
 from fewshot_cli.jobs import run_job
-from fewshot_cli.options import DATA, ClassesOf, Json, Root, Seed, WorkerCount, options
+from fewshot_cli.options import ClassesOf, Json, Root, Seed, SkipSmall, TestData, WorkerCount, options
 from fewshot_cli.output import emit, emit_json, progress, say
+from fewshot_cli.own_data import Wanted, classes_to_measure
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free_file, write_file
 
@@ -46,14 +47,10 @@ class CompareOptions:
         Path | None, typer.Option(help="File for a plot of accuracy against inner steps and shots, .png or .svg.")
     ] = None
     json: Json = False
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="omniglot, mini-imagenet or glyphs. Default: what the first was trained on.", rich_help_panel=DATA
-        ),
-    ] = None
+    data: TestData = None
     part: ClassesOf = "test"
     root: Root = None
+    skip_small: SkipSmall = False
     seed: Seed = 0
     workers: WorkerCount = None
 
@@ -104,7 +101,7 @@ def measure(workers: Workers, job: Job) -> list[Comparison]:
 
     given, found_at = job
     inits = {name: load(at) for name, at in found_at.items()}
-    images, found = _data(given, inits), []
+    images, found = _data(given, inits, aloud=False), []
     for shots in _shots(given):
         tasks = {
             name: TaskSampler(data=data, n_way=given.ways, k_shot=shots, n_query=1, seed=given.seed)
@@ -124,14 +121,16 @@ def measure(workers: Workers, job: Job) -> list[Comparison]:
     return found
 
 
-def _data(given: CompareOptions, inits: Mapping[str, Initialization]) -> dict[str, ClassImages]:
+def _data(given: CompareOptions, inits: Mapping[str, Initialization], *, aloud: bool = True) -> dict[str, ClassImages]:
     """The same classes, preprocessed for each initialization."""
-    from fewshot_sdk.data.opening import data_source, open_dataset
-
-    source = data_source(given.data) if given.data else inits[given.inits[0]].recipe.data
-    return {
-        name: open_dataset(source, init.recipe.preprocessing, given.part, given.root) for name, init in inits.items()
-    }
+    wanted = Wanted(
+        data=given.data,
+        part=given.part,
+        root=given.root,
+        skip_small=given.skip_small,
+        least=max(_shots(given)) + 1,
+    )
+    return classes_to_measure(wanted, inits, aloud=aloud)
 
 
 def _table(found: Comparison) -> str:

@@ -11,8 +11,9 @@ import typer
 
 from fewshot_cli.group import app
 from fewshot_cli.jobs import run_job
-from fewshot_cli.options import DATA, ClassesOf, Init, Json, Root, Seed, WorkerCount, options
+from fewshot_cli.options import ClassesOf, Init, Json, Root, Seed, SkipSmall, TestData, WorkerCount, options
 from fewshot_cli.output import emit, emit_json, progress, say
+from fewshot_cli.own_data import Wanted, classes_to_measure
 from fewshot_cli.signals import stoppable
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import SIGNATURE, read_folder
@@ -59,12 +60,10 @@ class EvaluateOptions:
     ] = None
     record: Annotated[bool, typer.Option(help="Add the result to the initialization's card.")] = False
     json: Json = False
-    data: Annotated[
-        str | None,
-        typer.Option(help="omniglot, mini-imagenet or glyphs. Default: what it was trained on.", rich_help_panel=DATA),
-    ] = None
+    data: TestData = None
     part: ClassesOf = "test"
     root: Root = None
+    skip_small: SkipSmall = False
     seed: Seed = 0
     workers: WorkerCount = None
 
@@ -134,6 +133,7 @@ def _on_numbers(given: EvaluateOptions, init: NumberInitialization) -> None:
         given.baselines
         or given.data
         or given.root
+        or given.skip_small
         or given.part != "test"
         or given.modes != ("inductive",)
         or given.ways
@@ -177,7 +177,7 @@ def measure(workers: Workers, given: EvaluateOptions) -> list[Evaluation]:
     from fewshot_sdk.data.tasks import TaskSampler
 
     init = load(given.init)
-    data = _test_data(given, init)
+    data = _test_data(given, init, aloud=False)
     ways, shots = given.ways or WAYS, given.shots or SHOTS
     sampler = TaskSampler(data=data, n_way=ways, k_shot=shots, n_query=1, seed=given.seed)
     return [
@@ -210,9 +210,12 @@ def _measure(
     return [found.replace(part=given.part) for found in summaries(measured, sampler, given.tasks, workers, baseline)]
 
 
-def _test_data(given: EvaluateOptions, init: Initialization) -> ClassImages:
-    from fewshot_sdk.data.opening import data_source, open_dataset
-
-    trained_on = init.recipe.data
-    source = trained_on if given.data in (None, trained_on.name) else data_source(str(given.data))
-    return open_dataset(source, init.recipe.preprocessing, given.part, given.root)
+def _test_data(given: EvaluateOptions, init: Initialization, *, aloud: bool = True) -> ClassImages:
+    wanted = Wanted(
+        data=given.data,
+        part=given.part,
+        root=given.root,
+        skip_small=given.skip_small,
+        least=(given.shots or SHOTS) + 1,
+    )
+    return classes_to_measure(wanted, {given.init: init}, aloud=aloud)[given.init]

@@ -15,6 +15,7 @@ from fewshot_cli.group import app
 from fewshot_cli.jobs import run_job
 from fewshot_cli.options import RUNNING, WRITING, Root, WorkerCount, options
 from fewshot_cli.output import say
+from fewshot_cli.own_data import with_data
 from fewshot_cli.signals import stoppable
 from fewshot_cli.training import TrainingOptions
 from fewshot_sdk.algorithms import ALGORITHMS
@@ -93,20 +94,28 @@ class MetaTrainOptions(TrainingOptions):
 
     def run(self) -> tuple[Run, Initialization | None]:
         """The requested training, and the weights it begins with unless they are random."""
+        from fewshot_sdk.config.recipe import Recipe
         from fewshot_sdk.config.regression import Regression
+        from fewshot_sdk.meta.curve import ways
         from fewshot_sdk.meta.preparation import Run
 
         if isinstance(self.base, Regression):
             self._check_for_numbers()
         network = self._network()
-        recipe = self.recipe(network)
+        recipe, root = self.recipe(network), self.root
+        if isinstance(recipe, Recipe):
+            recipe, root = with_data(
+                recipe, self.data, root, split=self.split, split_seed=self.split_seed, skip_small=self.skip_small
+            )
+            if self.evaluate_every != 0 and not ways(recipe):
+                say("no curve.png: there are too few classes to measure on during training")
         source = network.source if network and network.source else self.backbone  # with its commit
         seed = self.seed or (self._unfinished.seed if self._unfinished else 0)
         recorded = replace(self, backbone=source, meta_steps=recipe.meta.meta_steps, seed=seed)
         run = Run(
             recipe=recipe,
             output=self.output,
-            root=self.root,
+            root=root,
             seed=recorded.seed,
             checkpoint_every=self.checkpoint_every,
             evaluate_every=self.evaluate_every,
@@ -118,10 +127,10 @@ class MetaTrainOptions(TrainingOptions):
         return run, network
 
     def _check_for_numbers(self) -> None:
-        for_pictures = (self.root, self.evaluate_every, self.backbone, self.trainable, self.pretrain)
+        for_pictures = (self.root, self.data, self.evaluate_every, self.backbone, self.trainable, self.pretrain)
         if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 request nothing
             raise ConfigError(
-                f"{self.base.preset} is for numbers: leave out --root, --evaluate-every, --device, --backbone, "
+                f"{self.base.preset} is for numbers: leave out --root, --data, --evaluate-every, --device, --backbone, "
                 "--trainable, --pretrain"
             )
 

@@ -1,0 +1,106 @@
+"""The data that --data names, to train or to measure on: a data set of the table, or one's own classes at a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot_cli.output import say
+from fewshot_cli.watching import warn, watched
+from fewshot_sdk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fewshot_sdk.artifacts.initialization import Initialization
+    from fewshot_sdk.config.datasets import Part
+    from fewshot_sdk.config.recipe import Recipe
+    from fewshot_sdk.data.class_images import ClassImages
+    from fewshot_sdk.data.own_classes import Warn
+    from fewshot_sdk.images.support import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What --data, --part, --root and --skip-small ask for. least: pictures that a task takes of each class."""
+
+    data: str | None
+    part: Part
+    root: Path | None
+    skip_small: bool
+    least: int
+
+
+def with_data(
+    recipe: Recipe, data: str | None, root: Path | None, *, split: str | None, split_seed: int | None, skip_small: bool
+) -> tuple[Recipe, Path | None]:
+    """The recipe on the named data, and the folder or file that holds them; one's own classes are read now."""
+    from fewshot_sdk.data.opening import named
+    from fewshot_sdk.data.own_classes import own_source
+
+    source = recipe.data if data is None else named(data)
+    if not isinstance(source, Path):
+        if split is not None or split_seed is not None or skip_small:
+            raise ConfigError(
+                "--split, --split-seed and --skip-small are for your own classes: name these by --data PATH"
+            )
+        return recipe.replace(data=source), root
+    _check_no_root(root)
+    found = own_source(
+        source,
+        recipe.preprocessing,
+        split=split,
+        seed=split_seed,
+        k_shot=recipe.meta.k_shot,
+        skip_small=skip_small,
+        warn=warn,
+        watch=watched,
+    )
+    if found.own is not None:
+        numbers = {"train": len(found.own.train), "validate": len(found.own.val), "test": len(found.own.test)}
+        say(f"{found}: " + ", ".join(f"{n} classes to {purpose}" for purpose, n in numbers.items() if n))
+    return recipe.replace(data=found), source
+
+
+def classes_to_measure(
+    wanted: Wanted, inits: Mapping[str, Initialization], *, aloud: bool = True
+) -> dict[str, ClassImages]:
+    """The same classes, preprocessed for each initialization; none that one of them was trained on, as far as recorded.
+
+    aloud: show progress and warnings.
+    """
+    from fewshot_sdk.data.opening import named, open_dataset
+    from fewshot_sdk.data.own_classes import check_new, new_classes
+
+    trained_on = {name: init.recipe.data for name, init in inits.items()}
+    first = next(iter(trained_on.values()))
+    same = wanted.data is None or (wanted.data == first.name and first.own is None)
+    source = first if same else named(str(wanted.data))
+    found: dict[str, ClassImages] = {}
+    for name, init in inits.items():
+        settings = init.recipe.preprocessing
+        if isinstance(source, Path):
+            _check_no_root(wanted.root)
+            tell: Warn = warn if aloud and not found else lambda finding: None  # noqa: ARG005
+            watch: Watch = watched if aloud else lambda files, total: files  # noqa: ARG005
+            found[name] = new_classes(
+                source,
+                settings,
+                wanted.part,
+                trained_on,
+                least=wanted.least,
+                skip_small=wanted.skip_small,
+                warn=tell,
+                watch=watch,
+            )
+        else:
+            if wanted.skip_small:
+                raise ConfigError("--skip-small is for your own classes: name them with --data PATH")
+            found[name] = open_dataset(source, settings, wanted.part, wanted.root)
+            check_new(found[name].names, wanted.part, trained_on)
+    return found
+
+
+def _check_no_root(root: Path | None) -> None:
+    if root is not None:
+        raise ConfigError("--root is for the data sets known by name: leave it out, since --data says where yours are")
