@@ -32,9 +32,13 @@ class Wanted:
 
 
 def with_data(
-    recipe: Recipe, data: str | None, root: Path | None, *, split: str | None, split_seed: int | None, skip_small: bool
-) -> tuple[Recipe, Path | None]:
-    """The recipe on the named data, and the folder or file that holds them; one's own classes are read now."""
+    recipe: Recipe, data: str | None, root: Path | None, *, split: str | None, split_seed: int | None,
+    skip_small: bool, rotations: bool,
+) -> tuple[Recipe, Path | None]:  # fmt: skip
+    """The recipe on the named data, and the folder or file that holds them; one's own classes are read now.
+
+    rotations: whether those of the recipe are meant for one's own classes, too.
+    """
     from fewshot_sdk.data.opening import named
     from fewshot_sdk.data.own_classes import own_source
 
@@ -53,9 +57,11 @@ def with_data(
         seed=split_seed,
         k_shot=recipe.meta.k_shot,
         skip_small=skip_small,
+        recorded=recipe.data,
         warn=warn,
         watch=watched,
     )
+    found = found.replace(rotations=rotations and recipe.data.rotations)
     if found.own is not None:
         numbers = {"train": len(found.own.train), "validate": len(found.own.val), "test": len(found.own.test)}
         say(f"{found}: " + ", ".join(f"{n} classes to {purpose}" for purpose, n in numbers.items() if n))
@@ -72,8 +78,9 @@ def classes_to_measure(
     from fewshot_sdk.data.opening import named, open_dataset
     from fewshot_sdk.data.own_classes import check_new, new_classes
 
-    trained_on = {name: init.recipe.data for name, init in inits.items()}
-    first = next(iter(trained_on.values()))
+    recorded = {name: init.recipe.data for name, init in inits.items()}
+    trained_on = {name: init.own_classes for name, init in inits.items()}
+    first = next(iter(recorded.values()))
     same = wanted.data is None or (wanted.data == first.name and first.own is None)
     source = first if same else named(str(wanted.data))
     found: dict[str, ClassImages] = {}
@@ -87,6 +94,7 @@ def classes_to_measure(
                 source,
                 settings,
                 wanted.part,
+                recorded.values(),
                 trained_on,
                 least=wanted.least,
                 skip_small=wanted.skip_small,

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 else:
     AlgorithmName = Literal[tuple(ALGORITHMS)]
 
-BESIDE_THE_RECIPE = ("backbone", "seed")  # what a command records beside a recipe of one's own, which holds all else
+BESIDE_THE_RECIPE = (
+    "init",
+    "backbone",
+    "data",
+    "seed",
+)  # what a command records beside a recipe of one's own, which holds all else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,15 @@ class TrainingOptions:
             show_default=False,
             help="Change a setting of the recipe, after all other options, such as inner.learning_rate=0.002; may be "
             "repeated.",
+        ),
+    ] = None
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Initialization to go on from: a bundled one's name, a folder, user/repo[@revision] on the Hugging "
+            "Face Hub or timm:NAME. Its network, how it reads pictures and what its optimizer remembers stay; its "
+            "recipe is the default. Without it: random weights.",
+            show_default=False,
         ),
     ] = None
     backbone: Annotated[
@@ -207,7 +221,7 @@ class TrainingOptions:
         from fewshot_sdk.config.presets import moving_only, pretrained_for, with_algorithm
 
         if network is not None:
-            recipe = _on(network, recipe)
+            recipe = self._on(network, recipe)
         if self.algorithm is not None:
             recipe = with_algorithm(recipe, self.algorithm)
         if self.trainable is not None:
@@ -250,6 +264,24 @@ class TrainingOptions:
                 "and no --algorithm, --tail-shots, --replacement, --outer, --step-size or --tasks-per-step"
             )
 
+    def _on(self, network: Initialization, recipe: Recipe) -> Recipe:
+        """The recipe on a network that is trained already; a file's must be of that network, a preset's need not."""
+        from fewshot_sdk.artifacts.timm import recipe_for
+        from fewshot_sdk.config.presets import on_network
+        from fewshot_sdk.config.recipe import Timm
+
+        backbone = network.recipe.backbone
+        if self.backbone is not None and not isinstance(backbone, Timm):
+            raise ConfigError(
+                "the checkpoint belongs to a training without --backbone; resume it with the options it began with"
+            )
+        if recipe.backbone == backbone:
+            return recipe.replace(pretraining=None)
+        if isinstance(backbone, Timm):
+            named = recipe.replace(preset=f"{recipe.preset}-{backbone.name}")
+            return recipe_for(named, backbone, network.recipe.preprocessing)
+        return recipe if self.preset is None else on_network(recipe, network.recipe)
+
 
 def changed(recipe: AnyRecipe, changes: list[str] | None) -> AnyRecipe:
     """The recipe after each --set."""
@@ -259,19 +291,3 @@ def changed(recipe: AnyRecipe, changes: list[str] | None) -> AnyRecipe:
         return with_settings(recipe, changes or [])
     except ConfigError as error:
         raise ConfigError(f"--set: {error}") from None
-
-
-def _on(network: Initialization, recipe: Recipe) -> Recipe:
-    """The recipe on a timm model, unless it is on that one already, as a recorded recipe is."""
-    from fewshot_sdk.artifacts.timm import recipe_for
-    from fewshot_sdk.config.recipe import Timm
-
-    backbone = network.recipe.backbone
-    if not isinstance(backbone, Timm):
-        raise ConfigError(
-            "the checkpoint belongs to a training without --backbone; resume it with the options it was started with"
-        )
-    if recipe.backbone == backbone:
-        return recipe
-    named = recipe.replace(preset=f"{recipe.preset}-{backbone.name}")
-    return recipe_for(named, backbone, network.recipe.preprocessing)

@@ -89,13 +89,20 @@ class Initialization(Generic[R, E]):
     @property
     def origin(self) -> Origin:
         """The record of this initialization that is written into everything derived from it."""
+        own = getattr(self.recipe.data, "own", None)  # numbers have no classes
         return Origin(
             name=self.bundled or self.recipe.preset,
             sha256=self.sha256,
             provenance=self.provenance,
             data=str(self.recipe.data),
             source=self.source,
+            classes=own.train if own else (),
         )
+
+    @property
+    def own_classes(self) -> frozenset[str]:
+        """The names of all one's own classes that it, or what it went on from, was trained on."""
+        return frozenset(self.origin.classes).union(*(origin.classes for origin in self.provenance.chain))
 
 
 NumberInitialization: TypeAlias = Initialization[Regression, Fit]

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from fewshot_sdk.config.datasets import DATASETS
-from fewshot_sdk.config.settings import Config
+from fewshot_sdk.config.settings import Config, Listed
 from fewshot_sdk.errors import ConfigError
 
 MAX_CHAIN = 50  # initializations that went on from one another
@@ -76,7 +76,7 @@ class Origin(Config):
     """The initialization that a classifier was adapted from: its name, hash and provenance.
 
     data: the data set and split that `provenance.data_sha256` is of; source: user/repo@commit if it came
-    from the Hub.
+    from the Hub; classes: those that it was trained on, if they are one's own.
     """
 
     name: str
@@ -84,3 +84,4 @@ class Origin(Config):
     provenance: Provenance
     data: str = ""
     source: str = ""
+    classes: Annotated[Listed[str], Field(exclude_if=lambda names: not names)] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from fewshot_sdk.config.datasets import DATASETS, PARTS, Part
 from fewshot_sdk.config.recipe import DataSource, OwnClasses, Preprocessing
@@ -23,14 +24,21 @@ KINDS: dict[Part, str] = {"train": "training", "val": "validation", "test": "tes
 
 def divide(
     pictures: OwnPictures, path: str | Path, *, split: str | None = None, seed: int | None = None, k_shot: int = 1,
-    skip_small: bool = False, warn: Warn = lambda finding: None,  # noqa: ARG005
+    skip_small: bool = False, recorded: DataSource | None = None, warn: Warn = lambda finding: None,  # noqa: ARG005
 ) -> DataSource:  # fmt: skip
     """What a config records of one's own classes: the name of the source, and the classes of each part by name.
 
     split, seed: how to divide the classes if the source has no parts, see `division`; None: 0.7/0.15/0.15 and 0.
     k_shot: how many pictures training takes of a class; classes with fewer are refused by name, or left out and warned
-    of with `skip_small`. Raises DataError for that, if no class is for training, and for a split of given parts.
+    of with `skip_small`. recorded: an earlier division, which is kept if it is of these very pictures and neither split
+    nor seed is given. Raises DataError for that, if no class is for training, and for a split of given parts.
     """
+    if recorded is not None and recorded.own is not None and split is None and seed is None:
+        own = recorded.own
+        everything = (*own.train, *own.val, *own.test)
+        if set(everything) <= pictures.hashes.keys() and pictures.sha256(everything) == own.sha256:
+            _large_enough(pictures, path, dict.fromkeys(own.train, k_shot), False, warn)
+            return recorded
     given = any(pictures.parts.values())
     if given and set(pictures.parts.values()) == {"train"} and split is not None:
         given = False
@@ -56,7 +64,7 @@ def divide(
 
 def own_source(
     path: str | Path, settings: Preprocessing, *, split: str | None = None, seed: int | None = None, k_shot: int = 1,
-    skip_small: bool = False, warn: Warn = lambda finding: None,  # noqa: ARG005
+    skip_small: bool = False, recorded: DataSource | None = None, warn: Warn = lambda finding: None,  # noqa: ARG005
     watch: Watch = lambda files, total: files,  # noqa: ARG005
 ) -> DataSource:  # fmt: skip
     """`divide` for the pictures of a folder, zip or CSV; raises as it and `read_own` do.
@@ -64,7 +72,9 @@ def own_source(
     In a recipe with this source, `open_dataset(recipe.data, recipe.preprocessing, part, root=path)` opens each part.
     """
     pictures = read_own(path, settings, watch)
-    return divide(pictures, path, split=split, seed=seed, k_shot=k_shot, skip_small=skip_small, warn=warn)
+    return divide(
+        pictures, path, split=split, seed=seed, k_shot=k_shot, skip_small=skip_small, recorded=recorded, warn=warn
+    )
 
 
 def classes_of(pictures: OwnPictures, source: DataSource, settings: Preprocessing, part: Part) -> ClassImages:
@@ -87,20 +97,21 @@ def classes_of(pictures: OwnPictures, source: DataSource, settings: Preprocessin
 
 
 def new_classes(
-    path: str | Path, settings: Preprocessing, part: Part, trained_on: Mapping[str, DataSource], *, least: int = 1,
+    path: str | Path, settings: Preprocessing, part: Part, recorded: Iterable[DataSource] = (),
+    trained_on: Mapping[str, Collection[str]] = MappingProxyType({}), *, least: int = 1,
     skip_small: bool = False, warn: Warn = lambda finding: None,  # noqa: ARG005
     watch: Watch = lambda files, total: files,  # noqa: ARG005
 ) -> ClassImages:  # fmt: skip
     """The classes of one part to measure initializations on.
 
-    If the source holds all classes that one of them has recorded, the part is as recorded; otherwise the source's own
-    part; without parts all classes are test classes.
-    trained_on: the initializations' data by their names. least: classes with fewer pictures are refused by name, or
-    left out and warned of with `skip_small`. Raises DataError for that, for a part without classes, and, naming them,
-    for classes that one of the initializations was trained on, unless `part` is train.
+    recorded: the data that they were trained on. If the source holds all classes that one of these names, the part is
+    as recorded; otherwise the source's own part; without parts all classes are test classes.
+    trained_on: the classes that each was trained on, by its name. least: classes with fewer pictures are refused by
+    name, or left out and warned of with `skip_small`. Raises DataError for that, for a part without classes, and, naming
+    them, for classes that one of the initializations was trained on, unless `part` is train.
     """
     pictures, name = read_own(path, settings, watch), name_of(path)
-    parts = _recorded(pictures, part, trained_on, name, warn)
+    parts = _recorded(pictures, part, recorded, name, warn)
     if parts is None:
         found = {each: of or "test" for each, of in pictures.parts.items()}
         parts = {other: tuple(n for n, of in found.items() if of == other) for other in PARTS}
@@ -115,10 +126,10 @@ def new_classes(
     return _chosen(pictures, name, names, settings)
 
 
-def check_new(names: Sequence[str], part: Part, trained_on: Mapping[str, DataSource]) -> None:
+def check_new(names: Sequence[str], part: Part, trained_on: Mapping[str, Collection[str]]) -> None:
     """Raises DataError, naming them, if one of the initializations was trained on some of the classes by its record."""
-    for name, source in trained_on.items():
-        if part != "train" and source.own is not None and (known := sorted(set(names) & set(source.own.train))):
+    for name, classes in trained_on.items():
+        if part != "train" and (known := sorted(set(names) & set(classes))):
             raise DataError(
                 f"{name} was trained on {listed(known)}, and an accuracy on these would say nothing about new classes; "
                 "name data without them, or --part train to measure on training classes"
@@ -134,9 +145,9 @@ def name_of(path: str | Path) -> str:
 
 
 def _recorded(
-    pictures: OwnPictures, part: Part, trained_on: Mapping[str, DataSource], name: str, warn: Warn
+    pictures: OwnPictures, part: Part, recorded: Iterable[DataSource], name: str, warn: Warn
 ) -> dict[Part, tuple[str, ...]] | None:
-    for source in trained_on.values():
+    for source in recorded:
         own = source.own
         if own is None or not getattr(own, part):
             continue

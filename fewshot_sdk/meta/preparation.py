@@ -22,6 +22,7 @@ from fewshot_sdk.config.recipe_settings import AnyRecipe
 from fewshot_sdk.config.records import Provenance
 from fewshot_sdk.config.regression import Regression
 from fewshot_sdk.data.opening import open_dataset
+from fewshot_sdk.data.own_classes import check_new
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.workers import Workers
@@ -119,6 +120,9 @@ def prepare(run: Run, init: Initialization | None = None, on_event: Listener = i
         raise ConfigError(f"init: {recipe.preset} {why}; name no initialization, or a recipe without pre-training")
     if isinstance(recipe, Regression):
         return
+    if init is not None and recipe.data.own is not None:
+        for part in ("val", "test"):
+            check_new(getattr(recipe.data.own, part), part, {init.origin.name: init.own_classes})
     on_event(Reading(data=recipe.data.name))
     tasks = _tasks(run, recipe)  # decodes them once, for all processes
     made = origin(tasks, run.command, run.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 import torch
@@ -65,12 +65,14 @@ def meta_train(
     not suffice.
     Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.recipe.MetaLoop`.
     """
-    recipe = recipe.replace(data=trained_on(recipe, tasks.data))
+    given, recipe = recipe, recipe.replace(data=trained_on(recipe, tasks.data))
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
     provenance = origin(tasks, command, device)
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
+    elif start.recipe == given:
+        start = replace(start, recipe=recipe)
     provenance = provenance.replace(weights=start.provenance.weights, start=start.provenance.start)
     check_continues(start, recipe, provenance)
     workers = workers or Workers()

@@ -19,7 +19,7 @@ from fewshot_sdk.config.settings import Config
 from tests.conftest import tiny_recipe
 
 OWN = DataSource(
-    name='my "pets"',
+    name="my-pets",
     split="a\\b\n#",
     own=OwnClasses(train=("ant", "b'e\"e", "été\x7f\x00", "= 3"), test=("猫", "")),
 )

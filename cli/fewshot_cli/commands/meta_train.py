@@ -85,8 +85,12 @@ class MetaTrainOptions(TrainingOptions):
     def __post_init__(self) -> None:
         if self.preset is not None and self.recipe_file is not None:
             raise typer.BadParameter("--preset and --recipe each name a recipe; give one of them")
-        if self.preset is None and self.recipe_file is None and not self.resume:
-            raise typer.BadParameter("missing --preset NAME or --recipe FILE; `fewshot recipe` lists the presets")
+        if self.preset is None and self.recipe_file is None and self.init is None and not self.resume:
+            raise typer.BadParameter(
+                "missing --preset NAME, --recipe FILE or --init NAME; `fewshot recipe` lists presets"
+            )
+        if self.init is not None and self.backbone is not None:
+            raise typer.BadParameter("--init and --backbone each name a network; give one of them")
         if self.backbone is not None and not self.backbone.startswith("timm:"):
             raise typer.BadParameter("--backbone takes timm:NAME")
         if self.step_size == 0:
@@ -101,17 +105,20 @@ class MetaTrainOptions(TrainingOptions):
 
         if isinstance(self.base, Regression):
             self._check_for_numbers()
-        network = self._network()
+        network = self._network
         recipe, root = self.recipe(network), self.root
         if isinstance(recipe, Recipe):
             recipe, root = with_data(
-                recipe, self.data, root, split=self.split, split_seed=self.split_seed, skip_small=self.skip_small
-            )
+                recipe, self.data, root, split=self.split, split_seed=self.split_seed, skip_small=self.skip_small,
+                rotations=self._asks_for("data.rotations"),
+            )  # fmt: skip
             if self.evaluate_every != 0 and not ways(recipe):
                 say("no curve.png: there are too few classes to measure on during training")
-        source = network.source if network and network.source else self.backbone  # with its commit
+        source = network.source if network else ""  # with its commit
+        backbone = self.backbone and (source or self.backbone)
+        init = self.init and (source or Path(self.init).name)
         seed = self.seed or (self._unfinished.seed if self._unfinished else 0)
-        recorded = replace(self, backbone=source, meta_steps=recipe.meta.meta_steps, seed=seed)
+        recorded = replace(self, init=init, backbone=backbone, meta_steps=recipe.meta.meta_steps, seed=seed)
         run = Run(
             recipe=recipe,
             output=self.output,
@@ -124,36 +131,62 @@ class MetaTrainOptions(TrainingOptions):
             keep_best=self.keep_best,
             tracker=self.tracker,
         )
-        return run, network
+        return run, None if self._from_checkpoint else network
+
+    def _asks_for(self, setting: str) -> bool:
+        """Whether a setting is a wish of the user's and not of a preset for other data."""
+        return self.preset is None or any(change.partition("=")[0].strip() == setting for change in self.changes or [])
 
     def _check_for_numbers(self) -> None:
-        for_pictures = (self.root, self.data, self.evaluate_every, self.backbone, self.trainable, self.pretrain)
+        for_pictures = (
+            self.root,
+            self.data,
+            self.evaluate_every,
+            self.init,
+            self.backbone,
+            self.trainable,
+            self.pretrain,
+        )
         if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 request nothing
             raise ConfigError(
-                f"{self.base.preset} is for numbers: leave out --root, --data, --evaluate-every, --device, --backbone, "
-                "--trainable, --pretrain"
+                f"{self.base.preset} is for numbers: leave out --root, --data, --evaluate-every, --device, --init, "
+                "--backbone, --trainable, --pretrain"
             )
 
     def _base(self) -> AnyRecipe:
-        return self._unfinished.recipe if self._unfinished else super()._base()
+        if self._unfinished:
+            return self._unfinished.recipe
+        if self.preset is None and self.recipe_file is None:
+            assert self._network is not None
+            return self._network.recipe.replace(pretraining=None)
+        return super()._base()
 
     @cached_property
     def _unfinished(self) -> Unfinished | None:
         """The training that --resume continues, if nothing else names its recipe."""
         from fewshot_sdk.meta.preparation import unfinished
 
-        return unfinished(self.output) if self.preset is None and self.recipe_file is None else None
+        named = self.preset is not None or self.recipe_file is not None
+        return unfinished(self.output) if self.resume and not named else None
 
+    @property
+    def _from_checkpoint(self) -> bool:
+        """Whether a checkpoint stands for a timm model that is on the Hub."""
+        from fewshot_sdk.meta.preparation import checkpoint_of
+
+        return (self.init or self.backbone or "").startswith("timm:") and checkpoint_of(self.output).exists()
+
+    @cached_property
     def _network(self) -> Initialization | None:
-        """The timm model of --backbone: from the checkpoint if there is one, else from the Hub."""
-        if self.backbone is None:
+        """What --init or --backbone names."""
+        name = self.init or self.backbone
+        if name is None:
             return None
         import fewshot_sdk
         from fewshot_sdk.artifacts.initialization import load_checkpoint
         from fewshot_sdk.meta.preparation import checkpoint_of
 
-        checkpoint = checkpoint_of(self.output)
-        return load_checkpoint(checkpoint) if checkpoint.exists() else fewshot_sdk.load(self.backbone)
+        return load_checkpoint(checkpoint_of(self.output)) if self._from_checkpoint else fewshot_sdk.load(name)
 
     def _device(self, recipe: AnyRecipe) -> torch.device | None:
         """The GPU to train on, or None. Raises ConfigError if one is requested but not found."""
