@@ -161,7 +161,11 @@ def test_a_recipe_on_a_timm_model_stays_as_it_is_on_that_model(tmp_path: Path) -
 def test_a_training_has_exactly_one_recipe(words: list[str], said: str, run: Run, tmp_path: Path) -> None:
     code, _, err = run("meta-train", *words, "--output", tmp_path / "init")
     assert (code, said in err) == (2, True)
+
+
+def test_what_is_printed_is_one_recipe(run: Run) -> None:
     assert run("recipe", "glyphs", "--init", "omniglot")[0] == 2
+    assert run("recipe", "--set", "head=zero")[0] == 2
 
 
 @pytest.mark.parametrize(
