@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType
-from typing import TypeAlias, get_args
+from typing import TypeAlias, TypeVar, get_args
 
 from pydantic.fields import FieldInfo
 
@@ -19,6 +19,7 @@ from fewshot_sdk.errors import SHOWN, ConfigError
 from fewshot_sdk.tables import row_of
 
 AnyRecipe: TypeAlias = Recipe | Regression
+R = TypeVar("R", bound=Recipe | Regression)
 _QUOTED = ("[", "{", '"', "'")  # what begins with one of these is no bare word
 _KIND = "backbone.kind"
 
@@ -29,10 +30,10 @@ def recipe_from(table: Mapping[str, object]) -> AnyRecipe:
     Raises ConfigError, with the dotted name of each wrong setting, and the nearest name for an unknown one.
     """
     numbers = "backbone" not in table and ("network" in table or isinstance(table.get("data"), str))
-    return _recipe(Regression if numbers else Recipe, table)
+    return _recipe(Regression, table) if numbers else _recipe(Recipe, table)
 
 
-def with_settings(recipe: AnyRecipe, changes: Sequence[str]) -> AnyRecipe:
+def with_settings(recipe: R, changes: Sequence[str]) -> R:
     """The recipe with settings changed, each by NAME=VALUE, such as `inner.learning_rate=0.002`.
 
     VALUE is a TOML value, or a word without quotes; `none` removes what may be absent. The first change inside an
@@ -66,12 +67,12 @@ def group_in(field: FieldInfo) -> type[Config] | None:
     return next((kind for kind in kinds if issubclass(kind, Config)), None)
 
 
-def _recipe(kind: type[AnyRecipe], table: Mapping[str, object]) -> AnyRecipe:
+def _recipe(kind: type[R], table: Mapping[str, object]) -> R:
     if unknown := [*_unknown(kind, table)]:
         known = [*_names(kind, table)]
         raise ConfigError(_in_one([f"no setting {name}{_nearest(name, known)}" for name in unknown]))
     made = _made(kind, table, "")
-    assert isinstance(made, Recipe | Regression)
+    assert isinstance(made, kind)
     return made
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tomllib
 
 import pytest
 
@@ -29,3 +30,12 @@ def test_json_is_json_whatever_its_text_and_the_encoding(encoding: str, monkeypa
     assert json.loads(text) == value
     assert ("été" in text) == (encoding.lower() == "utf-8")
     assert not set(text) & {chr(code) for code in (*range(0x7F, 0xA0), *range(10), *range(11, 32))}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_toml_is_valid_in_utf8_whatever_the_streams_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    output.emit_toml('# a comment\nname = "été 猫 😀"\n')
+    assert tomllib.loads(raw.getvalue().decode()) == {"name": "été 猫 😀"}
+    assert raw.getvalue().endswith(b'"\n')

@@ -15,9 +15,7 @@ GLYPHS = preset("glyphs")
 
 
 def changed(*changes: str) -> Recipe:
-    found = with_settings(GLYPHS, changes)
-    assert isinstance(found, Recipe)
-    return found
+    return with_settings(GLYPHS, changes)
 
 
 def test_no_change_is_no_change() -> None:

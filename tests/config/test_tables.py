@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from fewshot_sdk.config.datasets import DATASETS
 from fewshot_sdk.config.onnx_file import OUTPUT, PIXELS
 from fewshot_sdk.config.presets import preset, with_algorithm
 from fewshot_sdk.config.recipe import DataSource, Recipe
+from fewshot_sdk.config.recipe_files import recipe_text
+from fewshot_sdk.config.recipe_settings import recipe_from
 from fewshot_sdk.config.regression import NUMBER_PRESETS, by_algorithm
 from fewshot_sdk.data.opening import data_source, held_out
 from fewshot_sdk.data.tasks import TaskSampler
@@ -179,6 +182,9 @@ def test_toys_go_down_the_whole_line(toys: None, drawings: Path, tmp_path: Path)
     again = load(folder)
     assert again.files() == trained.files()
     assert again.recipe.backbone == Stamp()
+    text = recipe_text(again.recipe)
+    assert "# Side of a square, in pixels. An integer of 1 or more; default 4.\nside = 4\n" in text
+    assert recipe_from(tomllib.loads(text)) == again.recipe
     classifier = adapt(again, drawings, method="reptile")
     assert classifier.config.backbone == Stamp()
     exported = export_onnx(classifier, tmp_path / "toy.onnx")

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from fewshot_sdk import adapt, load, load_classifier, pull, push, save
-from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.artifacts.initialization import Initialization, files_of_run
 from fewshot_sdk.errors import BundleError, ConfigError, HubError, OutputExists
 from fewshot_sdk.runtime.lineage import lineage
-from fewshot_sdk.storage.files import MANIFEST, manifest_of
+from fewshot_sdk.storage.files import MANIFEST, manifest_of, write_folder
+from fewshot_sdk.storage.recipes import read_recipe
 from fewshot_sdk.storage.repositories import address, bundled, fetch
 from fewshot_sdk.testing.hub import LocalHub
 from tests.conftest import REPOSITORY, Run
@@ -44,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_pushed_from_one_environment_it_is_pulled_byte_for_byte_in_another_and_its_chain_is_kept(
     hub: LocalHub, run: Run, init: Initialization, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = save(init, tmp_path / "init")
+    folder = write_folder(tmp_path / "init", files_of_run(init))
     code, out, err = run("push", folder, "user/repo", "--private", "--message", "first", "--json")
     assert code == 0, err
     source = json.loads(out)["source"]
@@ -58,6 +59,7 @@ def test_pushed_from_one_environment_it_is_pulled_byte_for_byte_in_another_and_i
     assert code == 0, err
     assert json.loads(out) == {"folder": str(tmp_path / "copy"), "source": source}
     assert contents(tmp_path / "copy") == contents(folder)
+    assert read_recipe(tmp_path / "copy" / "recipe.toml") == init.recipe
 
     model, file = tmp_path / "model", tmp_path / "m.onnx"
     assert run("adapt", "--init", source, "--support", drawings, "--steps", 3, "--output", model)[0] == 0

@@ -12,9 +12,9 @@ from fewshot_sdk.config.backbones import BackboneRow, BackboneSettings, FrozenNo
 class Stamp(BackboneSettings):
     """One convolution of squares side by side, batch norm, ReLU, and the mean over the picture."""
 
-    kind: Literal["stamp"] = "stamp"
-    filters: Annotated[int, Field(ge=1)] = 6
-    side: Annotated[int, Field(ge=1)] = 4
+    kind: Literal["stamp"] = Field("stamp", description="Kind of network: one convolution.")
+    filters: Annotated[int, Field(ge=1)] = Field(6, description="Filters of the convolution.")
+    side: Annotated[int, Field(ge=1)] = Field(4, description="Side of a square, in pixels.")
 
     def described(self) -> str:
         return f"stamps of {self.side} x {self.side} pixels, {self.filters} filters"

@@ -44,6 +44,8 @@ def recipe(
 
     if name is not None and init is not None:
         raise typer.BadParameter("a preset and --init each name a recipe; give one of them")
+    if changes and name is None and init is None:
+        raise typer.BadParameter("--set changes a recipe; name a preset, or an initialization with --init")
     if schema:
         emit_json(recipe_schema())
     elif init is not None:
