@@ -107,8 +107,8 @@ def new_classes(
     recorded: the data that they were trained on. If the source holds all classes that one of these names, the part is
     as recorded; otherwise the source's own part; without parts all classes are test classes.
     trained_on: the classes that each was trained on, by its name. least: classes with fewer pictures are refused by
-    name, or left out and warned of with `skip_small`. Raises DataError for that, for a part without classes, and, naming
-    them, for classes that one of the initializations was trained on, unless `part` is train.
+    name, or left out and warned of with `skip_small`. Raises DataError for that, for a part without classes, and,
+    naming them, for classes that one of the initializations was trained on, unless `part` is train.
     """
     pictures, name = read_own(path, settings, watch), name_of(path)
     parts = _recorded(pictures, part, recorded, name, warn)

@@ -192,7 +192,7 @@ class Trackio(Tracker):
         with _unheard():
             if curve is not None:
                 self._run.log({"curve": trackio.Image(picture(curve))}, step=done)
-            self._run.finish()
+            trackio.finish()  # not the run's own: that is finished again, and prints, when Python exits
 
 
 def _unheard() -> contextlib.AbstractContextManager[object]:

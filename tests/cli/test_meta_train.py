@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from fewshot_sdk.artifacts.initialization import save_checkpoint
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config import presets
 from fewshot_sdk.data import glyphs, opening
-from fewshot_sdk.meta import curve
+from fewshot_sdk.meta import curve, trackers
 from fewshot_sdk.meta.pretraining import pretrain
 from fewshot_sdk.storage.locks import alone_at
 from tests.conftest import REPOSITORY, Run, draw_folder, tiny_recipe
@@ -93,9 +96,11 @@ def test_training_writes_metrics_and_a_curve(run: Run, tmp_path: Path) -> None:
     words = ["meta-train", "--preset", "glyphs", "--meta-steps", 5, "--evaluate-every", 2]
     assert run(*words, "--output", tmp_path / "init")[0] == 0
     found = [json.loads(line) for line in (tmp_path / "init" / "metrics.jsonl").read_text().splitlines()]
-    assert [metric["meta_steps"] for metric in found] == [2, 4, 5]
+    assert [metric["meta_steps"] for metric in found] == [1, 2, 3, 4, 5]
     assert all(0 < metric["loss"] < 3 for metric in found)
-    assert all(100 < metric["memory_mb"] < 10_000 for metric in found)  # PyTorch alone takes the first
+    points = [metric for metric in found if "accuracy" in metric]
+    assert [metric["meta_steps"] for metric in points] == [2, 4, 5]
+    assert all(100 < metric["memory_mb"] < 10_000 for metric in points)  # PyTorch alone takes the first
 
     assert run("evaluate", tmp_path / "init", "--tasks", 2, "--record")[0] == 0
     kept = load(tmp_path / "init")
@@ -148,6 +153,8 @@ def test_it_trains_on_numbers(run: Run, tmp_path: Path) -> None:
         (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--replacement"], "--replacement, --outer"),
         (["glyphs", "--meta-steps", "0", "--pretrain", "2", "--step-size", "0.5"], "--step-size or --tasks-per-step"),
         (["glyphs", "--algorithm", "maml", "--replacement"], "changes nothing here: each mini-batch is all"),
+        (["glyphs", "--keep-best", "--evaluate-every", "0"], "keep_best: it chooses by the accuracy on held-out"),
+        (["sine", "--keep-best"], "but sine is for numbers, which have none; leave it out"),
         (["glyphs", "--resume"], "init.checkpoint: no such file or directory; expected a checkpoint"),
         (["sine", "--evaluate-every", "0", "--meta-steps", "0"], "meta_steps: expected 1 or more, found 0"),
         (["sine", "--pretrain", "2"], "sine is for numbers: leave out --root"),
@@ -165,12 +172,73 @@ def test_impossible_options_are_reported_before_anything_is_read(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("_tiny_glyphs")
+def test_the_best_is_kept_and_told(run: Run, tmp_path: Path) -> None:
+    words = ["meta-train", "--preset", "glyphs", "--meta-steps", 4, "--evaluate-every", 1, "--keep-best"]
+    code, out, err = run(*words, "--output", tmp_path / "init")
+    assert (code, out) == (0, "")
+    lines = err.splitlines()
+    assert lines[0] == (
+        "warning: glyphs has no validation classes, so --keep-best chooses by test classes; the accuracy of the chosen "
+        "initialization on them is too high to report"
+    )
+    best = max(load(tmp_path / "init").metrics, key=lambda point: point.accuracy)
+    assert lines[-2] == (
+        f"best test accuracy: {100 * best.accuracy:.1f} ± {100 * best.ci95:.1f} % at step {best.meta_steps}, "
+        f"kept in {tmp_path / 'init-best'}"
+    )
+    assert load(tmp_path / "init-best").provenance.meta_steps_done == best.meta_steps
+    assert "--keep-best" not in load(tmp_path / "init").provenance.command
+    drawings = draw_folder(tmp_path / "drawings")
+    words = ["--init", tmp_path / "init-best", "--support", drawings, "--output", tmp_path / "model"]
+    assert run("adapt", *words)[0] == 0
+
+
+@pytest.mark.usefixtures("_tiny_glyphs")
+def test_as_json_stdout_has_every_event_and_stderr_nothing(run: Run, tmp_path: Path) -> None:
+    words = ["meta-train", "--preset", "glyphs", "--meta-steps", 4, "--evaluate-every", 2, "--pretrain", 1, "--json"]
+    code, out, err = run(*words, "--output", tmp_path / "init")
+    assert (code, err) == (0, "")
+    found = [json.loads(line) for line in out.splitlines()]
+    kinds = [line["event"] for line in found if line["event"] != "step"]
+    assert kinds == ["reading", "began", "epoch", "began", "point", "point", "done"]
+    assert found[-1] == {"event": "done", "step": 4, "total": 4, "output": str(tmp_path / "init")}
+    told = [(line["step"], line["accuracy"]) for line in found if line["event"] == "point"]
+    assert told == [(point.meta_steps, point.accuracy) for point in load(tmp_path / "init").metrics]
+
+
+def test_a_reader_of_the_json_stream_that_goes_away_loses_no_training(tmp_path: Path) -> None:
+    words = ["meta-train", "--preset", "sine", "--meta-steps", "2", "--json", "--output", "init"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}
+    ours, its = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-P", "-m", "fewshot_cli.main", *words]
+    done = subprocess.run(
+        command, stdout=its, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    os.close(its)
+    assert (done.returncode, load_any(tmp_path / "init").provenance.meta_steps_done) == (0, 2)
+    assert done.stderr == "warning: standard output takes no more of the JSON stream; training continues without it\n"
+
+
+def test_a_tracker_that_is_not_installed_is_told_before_anything_is_read(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda _: None)
+    monkeypatch.setattr(opening, "open_dataset", lambda *_: pytest.fail("it went on"))
+    code, _, err = run("meta-train", "--preset", "glyphs", "--tracker", "trackio", "--output", tmp_path / "init")
+    assert code == 1
+    assert err == ("error: the tracker trackio is not installed; pip install 'fewshot-sdk[trackio]', or leave it out\n")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--algorithm", "mmaml"], "'reptile', 'fomaml', 'maml', 'anil', 'boil', 'meta-sgd'"),
         (["--outer", "lion"], "'momentum', 'nesterov'"),
         (["--step-size", "0"], "with 0 nothing is learned"),
+        (["--tracker", "mlflow"], "'tensorboard', 'trackio', 'wandb'"),
         (["--backbone", "resnet"], "--backbone takes timm:NAME"),
         (["--meta-steps", "-1"], "greater than or equal to 0"),
     ],
