@@ -59,6 +59,11 @@ def parted(folder: Path) -> Path:
     return folder
 
 
+def emptied(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 def decoding_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_pictures, "_decode", None)
 
@@ -192,8 +197,8 @@ def test_a_class_in_two_parts_is_refused_by_name(tmp_path: Path, own_cache: Path
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda f: shutil.rmtree(f / "test" / "fox") or (f / "test" / "fox").mkdir(), "no picture in the class folder"),
-        (lambda f: shutil.rmtree(f / "val") or (f / "val").mkdir(), "no picture in the folder val; put its classes"),
+        (lambda f: emptied(f / "test" / "fox"), "no picture in the class folder"),
+        (lambda f: emptied(f / "val"), "no picture in the folder val; put its classes"),
         (lambda f: (f / "train" / "notes.txt").write_text("x"), r"notes\.txt is in no class folder"),
         (lambda f: (f / "notes.txt").write_text("x"), r"notes\.txt is in no class folder"),
     ],
