@@ -154,7 +154,7 @@ def test_a_recipe_on_a_timm_model_stays_as_it_is_on_that_model(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "missing --preset NAME or --recipe FILE; `fewshot recipe` lists the presets"),
+        ([], "missing --preset NAME, --recipe FILE or --init NAME; `fewshot recipe` lists presets"),
         (["--preset", "glyphs", "--recipe", "mine.toml"], "--preset and --recipe each name a recipe"),
     ],
 )

@@ -20,7 +20,7 @@ from tests.conftest import tiny_recipe
 
 OWN = DataSource(
     name="my-pets",
-    split="a\\b\n#",
+    split="0.7/0.3, seed 0",
     own=OwnClasses(train=("ant", "b'e\"e", "été\x7f\x00", "= 3"), test=("猫", "")),
 )
 

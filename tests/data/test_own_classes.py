@@ -126,17 +126,17 @@ def test_a_part_without_classes_is_refused(animals: Path) -> None:
 def test_evaluation_takes_the_recorded_part(animals: Path) -> None:
     source = own_source(animals, PIXELS)
     assert source.own is not None
-    assert new_classes(animals, PIXELS, "test", {"init": source}).names == source.own.test
-    assert new_classes(animals, PIXELS, "train", {"init": source}).names == source.own.train
+    assert new_classes(animals, PIXELS, "test", [source]).names == source.own.test
+    assert new_classes(animals, PIXELS, "train", [source]).names == source.own.train
     told: list[Finding] = []
     shutil.copy(animals / "ant" / "0.png", animals / "bee" / "9.png")
-    found = new_classes(animals, PIXELS, "test", {"init": source}, warn=told.append)
+    found = new_classes(animals, PIXELS, "test", [source], warn=told.append)
     assert found.names == source.own.test
     assert [finding.code for finding in told] == ["changed", "overlap"]
 
 
 def test_without_a_record_all_classes_are_new_ones(animals: Path, parted: Path) -> None:
-    glyphs = {"init": RECIPE.data}
+    glyphs = [RECIPE.data]
     assert new_classes(animals, PIXELS, "test", glyphs).names == LABELS
     assert new_classes(parted, PIXELS, "test", glyphs).names == LABELS[6:]
     with pytest.raises(DataError, match="it has no validation classes; --part takes train or test here"):
@@ -151,10 +151,12 @@ def test_an_evaluation_never_meets_a_training_class(animals: Path, tmp_path: Pat
     others = draw_folder(tmp_path / "others", (source.own.train[0], "zebra", "yak"))
     said = rf"init was trained on {source.own.train[0]}, and an accuracy .* name data without them, or --part train"
     with pytest.raises(DataError, match=said):
-        new_classes(others, PIXELS, "test", {"photo": RECIPE.data, "init": source})
-    several = {"init": source, "other": own_source(animals, PIXELS, seed=1)}
+        new_classes(others, PIXELS, "test", [], {"photo": (), "init": source.own.train})
+    other = own_source(animals, PIXELS, seed=1)
+    assert other.own is not None
+    several = {"init": source.own.train, "other": other.own.train}
     with pytest.raises(DataError, match="other was trained on"):
-        new_classes(animals, PIXELS, "test", several)
+        new_classes(animals, PIXELS, "test", [source, other], several)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_what_was_trained_from_python_names_its_own_data(animals: Path) -> None:
     init = trained_on_animals(animals)
     assert init.recipe.data == own_source(animals, PIXELS, split="0.6/0.2/0.2")
     card = init.files()["README.md"].decode()
-    assert "| data | one's own pictures of 6 classes, split `0.6/0.2/0.2, seed 0` |" in card
+    assert "| data | `my-animals`, one's own pictures of 6 classes, split `0.6/0.2/0.2, seed 0` |" in card
     assert "datasets: [" not in card
 
 
