@@ -30,7 +30,7 @@ OURS = (str(REPOSITORY / "fewshot_sdk"), str(REPOSITORY / "cli"))
 def run(output: Path, *, resume: bool, last: int = sys.maxsize) -> tuple[bool, int]:
     """Trains in a process that kills itself at its call number `last`; whether it did, or else how many it made."""
     words = ["meta-train", "--preset", "glyphs", "--output", str(output), "--checkpoint-every", "2"]
-    words += ["--evaluate-every", "5"]
+    words += ["--evaluate-every", "5", "--keep-best"]
     ours, its = os.pipe()
     child = os.fork()
     if child == 0:
@@ -80,7 +80,7 @@ def main(folder: Path, runs: int, seed: int) -> None:
     run(folder / "first", resume=False)  # draws the glyphs, too
     curve({"glyphs": weights(folder / "first")[2]})  # loads matplotlib once
     _, calls = run(folder / "whole", resume=False)
-    expected = weights(folder / "whole")
+    expected, best = weights(folder / "whole"), weights(folder / "whole-best")
     assert [metric.meta_steps for metric in expected[2]] == [5, 10, 15, 20]
     kills = resumed = 0
     for number in range(runs):
@@ -93,6 +93,7 @@ def main(folder: Path, runs: int, seed: int) -> None:
             if not killed or output.exists():
                 break
         assert weights(output) == expected, f"run {number} ended in other bits"
+        assert weights(Path(f"{output}-best")) == best, f"run {number} kept another best"
     sys.stdout.write(f"{runs} runs, {kills} kills, {resumed} resumed, all bit-identical\n")
 
 

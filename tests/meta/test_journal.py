@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_sdk import load
-from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.artifacts.initialization import Initialization, load_checkpoint
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import Metric, Progress
 from fewshot_sdk.errors import ConfigError, OutputExists, SaveError
@@ -144,6 +144,19 @@ def test_a_best_that_was_saved_in_the_checkpoint_only_is_kept_when_it_goes_on(
     assert load(tmp_path / "init-best").provenance.meta_steps_done == 1
     kept(tmp_path / "init", resume=True)
     assert load(tmp_path / "init-best").provenance.meta_steps_done == 2
+
+
+@pytest.mark.usefixtures("_known_accuracies")
+def test_the_checkpoint_is_written_before_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a process that is killed between the two has something to go on from, which is the best."""
+    saved: list[int] = []
+
+    def look(*_: object) -> None:
+        saved.append(load_checkpoint(tmp_path / "init.checkpoint").provenance.meta_steps_done)
+
+    monkeypatch.setattr(journal, "write_folder", look)
+    kept(tmp_path / "init")
+    assert saved == [1, 2]
 
 
 def tensors(folder: Path) -> dict[str, bytes]:
