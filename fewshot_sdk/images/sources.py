@@ -69,7 +69,8 @@ def open_source(
     """
     source = Path(source)
     if source.is_dir():
-        found, folders = _in_folder(source, limit), _class_folders(source)
+        folders = _class_folders(source)
+        found = _in_folder(source, limit, parted and _name_parts(folders))
         files = _parted(source, found, folders) if parted else []
         files = files or _labelled(source, found, folders, label_from, least)
         yield _grouped(files, source, label_from, least)
@@ -94,13 +95,15 @@ def open_source(
 _Found: TypeAlias = list[tuple[tuple[str, ...], SourceFile]]  # the parts of a path below the source
 
 
-def _in_folder(folder: Path, limit: int) -> _Found:
+def _in_folder(folder: Path, limit: int, parted: bool) -> _Found:
     def refuse(error: OSError) -> None:
         reason = (error.strerror or "unreadable").lower()
         raise SupportError(f"{error.filename}: {reason}; make it readable or remove it")
 
     found = []
     tops = [entry for entry in _entries(folder) if entry.is_dir()]
+    if parted:  # their class folders may be links, too
+        tops += [entry for top in tops for entry in _entries(top) if entry.is_symlink() and entry.is_dir()]
     for top in (folder, *tops):
         for parent, folders, names in os.walk(top, onerror=refuse):
             folders[:] = [] if top == folder else [name for name in folders if not _litter(name)]
@@ -144,7 +147,7 @@ def _class_folders(folder: Path) -> set[str]:
 def _parted(source: Path, found: _Found, folders: set[str]) -> list[SourceFile]:
     """The files with their labels and parts, if all class folders are in folders of parts; otherwise none."""
     tops = {parts[0] for parts, _ in found} | folders
-    if not all(top.lower() in PART_NAMES for top in tops) or not any(len(parts) > 2 for parts, _ in found):
+    if not _name_parts(tops) or not any(len(parts) > 2 for parts, _ in found):
         return []
     files = []
     for top in sorted(tops):
@@ -155,6 +158,10 @@ def _parted(source: Path, found: _Found, folders: set[str]) -> list[SourceFile]:
         labelled = _labelled(source / top, inside, classes, "folder", 1)
         files += [replace(file, part=PART_NAMES[top.lower()]) for file in labelled]
     return files
+
+
+def _name_parts(tops: set[str]) -> bool:
+    return all(top.lower() in PART_NAMES for top in tops)
 
 
 def _labelled(source: Path, found: _Found, folders: set[str], label_from: LabelFrom, least: int) -> list[SourceFile]:

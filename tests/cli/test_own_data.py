@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_sdk import load
+from fewshot_sdk import TaskSampler, load, meta_train, open_dataset, save
 from fewshot_sdk.artifacts.initialization import load_checkpoint, save_checkpoint
+from fewshot_sdk.config.recipe import DataSource
 from fewshot_sdk.meta import curve
-from tests.conftest import Run, draw_folder
+from tests.conftest import Run, draw_folder, tiny_recipe
 
 LABELS = tuple(f"class{i}" for i in range(12))
 TRAIN = ("meta-train", "--preset", "glyphs", "--data")
@@ -132,6 +133,16 @@ def test_evaluate_refuses_training_classes_by_name(run: Run, trained: Path, tmp_
     others = draw_folder(tmp_path / "others", (own.train[0], "yak", "zebra"))
     code, _, err = run("evaluate", trained, "--data", others, "--ways", 2, "--tasks", 3)
     assert (code, f"was trained on {own.train[0]}, and an accuracy" in err) == (1, True)
+
+
+def test_evaluate_refuses_training_classes_in_a_data_set_of_the_table(run: Run, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data=DataSource(name="omniglot", split="paper"))
+    data = open_dataset("glyphs", recipe.preprocessing, "test")
+    *_, last = meta_train(recipe, TaskSampler(data=data, n_way=5, k_shot=3))
+    save(last.initialization, tmp_path / "init")
+    code, _, err = run("evaluate", tmp_path / "init", "--data", "glyphs", "--tasks", 3)
+    assert (code, "was trained on glyph40, glyph41," in err) == (1, True)
+    assert run("evaluate", tmp_path / "init", "--data", "glyphs", "--part", "train", "--tasks", 3)[0] == 0
 
 
 def test_evaluate_leaves_out_small_classes_if_asked(run: Run, saved: Path, mine: Path) -> None:

@@ -170,6 +170,14 @@ def test_other_words_for_validation_and_capitals_are_understood(tmp_path: Path) 
     assert given_parts(read_own(folder, PIXELS)) == EXPECTED
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_class_folders_in_parts_may_be_links(tmp_path: Path) -> None:
+    folder = parted(tmp_path / "data")
+    (folder / "test" / "fox").rename(tmp_path / "elsewhere")
+    (folder / "test" / "fox").symlink_to(tmp_path / "elsewhere")
+    assert given_parts(read_own(folder, PIXELS)) == EXPECTED
+
+
 def test_a_table_may_have_a_column_of_parts(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "data", tuple(name for names in EXPECTED.values() for name in names))
     where = {name: part for part, names in EXPECTED.items() for name in names}
