@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -18,8 +19,19 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but 
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 
 
+def launched() -> bool:
+    """Whether torchrun started this process; then the first of its ranks prints, and all of them their failures."""
+    return {"TORCHELASTIC_RUN_ID", "RANK"} <= os.environ.keys()
+
+
+def _silent() -> bool:
+    return launched() and os.environ["RANK"] != "0"
+
+
 def emit(text: str) -> None:
     """Print data. Raises SaveError if it cannot be written, BrokenPipeError if its reader has gone."""
+    if _silent():
+        return
     with data() as stream:
         _write(stream, text)
 
@@ -31,8 +43,10 @@ def emit_json(value: object) -> None:
     emit(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
-def say(text: str) -> None:
+def say(text: str, *, failure: bool = False) -> None:
     """Print a message; it is dropped if it cannot be shown."""
+    if _silent() and not failure:
+        return
     with messages() as stream:
         _write(stream, text)
 
@@ -63,6 +77,9 @@ def counted(title: str, plain_seconds: float | None = None) -> Iterator[Count]:
     On a terminal this is a bar with the time left; elsewhere lines, at least `plain_seconds` apart.
     """
     pause = PLAIN_SECONDS if plain_seconds is None else plain_seconds
+    if _silent():
+        yield lambda *_: None
+        return
     with _bar(title) if Messages(sys.stderr).isatty() else nullcontext(_lines(title, pause)) as count:
         yield count
 

@@ -80,7 +80,7 @@ def prepare(run: Run, weights: Initialization | None = None, on_event: Listener 
     if weights is not None and weights.recipe.backbone != recipe.backbone:
         raise ConfigError(f"weights: expected a backbone {recipe.backbone}, found {weights.recipe.backbone}")
     on_event(Reading(data=recipe.data.name))
-    tasks = _tasks(run, recipe)  # decodes them once, for all processes
+    tasks = tasks_of(run, recipe)  # decodes them once, for all processes
     if run.checkpoint.exists():
         return
     if recipe.pretraining is not None:
@@ -100,7 +100,7 @@ def steps_left(run: Run, workers: Workers) -> tuple[AnyInitialization | None, It
 def _on_pictures(run: Run, recipe: Recipe, workers: Workers) -> tuple[Initialization | None, Iterator[MetaStep]]:
     start = load_checkpoint(run.checkpoint) if run.checkpoint.exists() else None
     command = start.provenance.command if start else run.command
-    steps = meta_train(recipe, _tasks(run, recipe), start=start, workers=workers, device=run.device, command=command)
+    steps = meta_train(recipe, tasks_of(run, recipe), start=start, workers=workers, device=run.device, command=command)
     before = start.metrics if start else ()
     return start, curve.measured(
         steps, recipe, every=run.evaluate_every, root=run.root, seed=run.seed, before=before, workers=workers
@@ -115,7 +115,8 @@ def _on_numbers(
     return start, meta_train_on_numbers(recipe, seed=run.seed, start=start, workers=workers, command=command)
 
 
-def _tasks(run: Run, recipe: Recipe) -> TaskSampler:
+def tasks_of(run: Run, recipe: Recipe) -> TaskSampler:
+    """The tasks of a run; its data set is decoded into the cache if it is not there yet."""
     data = open_dataset(recipe.data, recipe.preprocessing, "train", run.root)
     return TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=run.seed)
 

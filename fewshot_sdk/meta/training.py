@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic
 
@@ -99,8 +99,8 @@ def origin(tasks: TaskSampler, command: str, device: torch.device | None = None)
 
 def check_continues(start: AnyInitialization, recipe: Config, provenance: Provenance) -> None:
     """Raises ConfigError, naming each difference, unless `start` is a step of the same training run."""
-    old = {**_flat(start.recipe.model_dump()), **_flat(start.provenance.model_dump())}
-    new = {**_flat(recipe.model_dump()), **_flat(provenance.model_dump())}
+    old = {**flat(start.recipe.model_dump()), **flat(start.provenance.model_dump())}
+    new = {**flat(recipe.model_dump()), **flat(provenance.model_dump())}
     progress = ("command", "meta_steps_done", "seconds")
     differing = [
         f"{name} was {old.get(name)}, now {new.get(name)}"
@@ -114,11 +114,12 @@ def check_continues(start: AnyInitialization, recipe: Config, provenance: Proven
         )
 
 
-def _flat(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
+def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """The settings without nesting: `inner.steps` for `steps` in `inner`."""
+    found: dict[str, object] = {}
     for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def _name(device: torch.device | None) -> str | None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fewshot_cli.group import app
-from fewshot_cli.jobs import run_job
+from fewshot_cli.jobs import only_the_first, ranks, run_job
 from fewshot_cli.options import RUNNING, WRITING, Root, WorkerCount, options
-from fewshot_cli.output import Count, counted, say
+from fewshot_cli.output import Count, counted, launched, say
 from fewshot_cli.signals import stoppable
 from fewshot_cli.training import TrainingOptions
 from fewshot_sdk.algorithms import ALGORITHMS
@@ -22,7 +22,7 @@ from fewshot_sdk.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from fewshot_sdk.artifacts.initialization import Initialization
+    from fewshot_sdk.artifacts.initialization import AnyInitialization, Initialization
     from fewshot_sdk.config.recipe import Recipe
     from fewshot_sdk.config.regression import Regression
     from fewshot_sdk.engine.workers import Workers
@@ -128,6 +128,10 @@ def meta_train(given: MetaTrainOptions) -> None:
     from fewshot_sdk.meta.preparation import prepare
     from fewshot_sdk.meta.run import reserved
 
+    if launched():
+        _train_in_ranks(given)
+        say(f"wrote {given.output}; next: fewshot adapt --init {given.output} --support DIR --output MODEL")
+        return
     with reserved(given.output, resume=given.resume):
         run, weights = given.run()
         with counted("pre-training", plain_seconds=0) as count:
@@ -152,7 +156,31 @@ def _train(workers: Workers, run: Run) -> None:
 
     with stoppable(patient=workers.size > 1) as signals, counted("meta-training") as count:
         last = train(run, workers=workers, stop=lambda: bool(signals), on_event=shown(count))
-    if last.provenance.meta_steps_done < run.recipe.meta.meta_steps:
+    _check_finished(last, signals)
+
+
+def _train_in_ranks(given: MetaTrainOptions) -> None:
+    """Train as one of the ranks that torchrun started; only the first returns."""
+    from fewshot_sdk.engine.torchrun import job, restarted
+    from fewshot_sdk.meta.together import train_together
+
+    with ranks(given.workers) as workers:
+        with stoppable(patient=True) as signals, counted("training") as count:
+            last = train_together(
+                workers,
+                given.output,
+                given.run,
+                job=job(),
+                resume=given.resume or restarted(),
+                stop=lambda: bool(signals),
+                on_event=shown(count),
+            )
+        _check_finished(last, signals)
+    only_the_first(workers)
+
+
+def _check_finished(last: AnyInitialization, signals: list[int]) -> None:
+    if last.provenance.meta_steps_done < last.recipe.meta.meta_steps:
         raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
 
 
