@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.distributed import DistError, DistStoreError, PrefixStore, Store, TCPStore
 
 from fewshot_sdk.engine import processors
+from fewshot_sdk.engine.orphans import stop_with_parent
 from fewshot_sdk.engine.workers import Workers
 from fewshot_sdk.errors import ConfigError, WorkersError
 
@@ -55,6 +56,7 @@ def joined() -> Iterator[Workers]:
     Raises ConfigError if FEWSHOT_LOST_AFTER is not a number of seconds; WorkersError if the others cannot be reached,
     or once the connection to one of them breaks, or none has come for that long.
     """
+    stop_with_parent()  # else it would go on, with the others, when its torchrun is killed
     patience = _patience()
     local, ranks = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     gpu = torch.cuda.is_available() and dist.is_nccl_available() and ranks <= torch.cuda.device_count()

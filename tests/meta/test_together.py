@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import GLYPHS, WORDS, Hosts, alone, bits, ended, errors, namespaces_work, two_hosts, two_ranks
+from tests.hosts import BOUND, GLYPHS, WORDS, Hosts, alone, bits, errors, namespaces_work, two_hosts, two_ranks
 
 pytestmark = pytest.mark.timeout(600)
 needs_namespaces = pytest.mark.skipif(not namespaces_work(), reason="network namespaces need root and iproute2")
@@ -74,7 +73,7 @@ def test_unfinished_work_is_continued_by_the_same_job_or_on_request_and_by_no_ot
 ) -> None:
     unfinished = two_ranks(tmp_path, *GLYPHS, job="first", KILLED="1:7")
     assert unfinished.returncode == 1
-    assert inside(tmp_path) == ["init.checkpoint", "init.checkpoint.lock", "init.job"]
+    assert inside(tmp_path) == ["init.checkpoint", "init.job"]
     refused = two_ranks(tmp_path, *GLYPHS, job="second")
     assert [error.partition(";")[0] for error in errors(refused.stderr)] == 2 * [
         "error: rank 0: init.checkpoint holds an unfinished training run"
@@ -94,11 +93,15 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 
 
 def wait_until(happened: Callable[[], bool], processes: dict[int, subprocess.Popen[bytes]]) -> None:
-    until = time.monotonic() + 200
+    until = time.monotonic() + BOUND
     while not happened():
         assert time.monotonic() < until, "it did not happen"
         assert all(process.poll() is None for process in processes.values()), "a host gave up"
         time.sleep(0.05)
+
+
+def ended(processes: dict[int, subprocess.Popen[bytes]]) -> list[int]:
+    return [process.wait(timeout=BOUND) for process in processes.values()]
 
 
 def held(hosts: Hosts, **more: str) -> tuple[dict[int, subprocess.Popen[bytes]], Path]:
@@ -144,3 +147,20 @@ def test_a_host_that_is_lost_and_comes_back_ends_in_the_same_bits(hosts: Hosts, 
     hosts.cable(plugged=True)
     assert ended(started) == [0, 0], hosts.said()
     assert bits(hosts.folder_of(0)) == expected
+
+
+@needs_namespaces
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", ["2", "1:2"])
+def test_a_host_that_dies_is_replaced_by_an_empty_one(hosts: Hosts, expected: dict[str, bytes], nodes: str) -> None:
+    more = {"HELD": str(hosts.folder / "go"), "HELD_AT": "7", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    started = {n: hosts.start(n, *GLYPHS, nodes=nodes, **more) for n in (0, 1)}
+    wait_until(lambda: all((hosts.folder / f"go.{rank}").exists() for rank in (0, 1)), started)
+    hosts.kill(1)
+    started[1].wait()
+    shutil.rmtree(hosts.folder_of(1))
+    (hosts.folder / "go").touch()
+    started[1] = hosts.start(1, *GLYPHS, nodes=nodes, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+    assert ended(started) == [0, 0], hosts.said()
+    found = [bits(hosts.folder_of(number)) for number in (0, 1)]
+    assert expected in found
