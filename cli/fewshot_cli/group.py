@@ -60,7 +60,7 @@ class Group(TyperGroup):
         except fewshot_sdk.FewshotError as error:
             if debug:
                 raise
-            say("\n".join(f"error: {message}" for message in error.args))
+            say("\n".join(f"error: {message}" for message in error.args), failure=True)
             sys.exit(3 if isinstance(error, ParityError) else 1)
         except ModuleNotFoundError as error:
             if debug or error.name not in (*OPTIONAL, *EXTRAS):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from fewshot_cli.output import say
-from fewshot_sdk.errors import WorkersStopped
+from fewshot_cli.output import launched, say
+from fewshot_sdk.errors import ConfigError, WorkersStopped
 
 if TYPE_CHECKING:
     from fewshot_sdk.engine.workers import Workers
@@ -27,8 +28,15 @@ def run_job(
     """The result of `work` for a job of `inner_steps` steps in which `n_tasks` can run side by side.
 
     workers: number of processes; None: one per core, or only this one if the job is short. tell: prints a message.
+    A process that torchrun started does its share of the job as one of torchrun's ranks; only the first one returns.
     Raises what `work` raises, and SystemExit with 128 + the signal if a signal stopped the workers.
     """
+    if launched():
+        with ranks(workers) as joined:
+            _check_ranks(joined, job, n_tasks)
+            found = work(joined, job)
+        only_the_first(joined)
+        return found
     from fewshot_sdk.engine.workers import Workers, keep_freed_memory, run_workers
 
     size = min(workers or n_workers(n_tasks, inner_steps), n_tasks)
@@ -40,6 +48,34 @@ def run_job(
         return run_workers(size, work, job)
     except WorkersStopped as stop:
         raise SystemExit(128 + stop.number) from None
+
+
+@contextmanager
+def ranks(workers: int | None) -> Iterator[Workers]:
+    """The ranks that torchrun started, this one connected with the others. workers: what --workers says."""
+    from fewshot_sdk.engine.torchrun import joined
+    from fewshot_sdk.engine.workers import keep_freed_memory
+
+    if workers is not None:
+        raise ConfigError("--workers: torchrun has started the processes that share the tasks; leave this option out")
+    keep_freed_memory()
+    with joined() as found:
+        yield found
+
+
+def only_the_first(workers: Workers) -> None:
+    """Ends all ranks but the first, which goes on alone. Raises SystemExit in the others."""
+    if workers.rank > 0:
+        raise SystemExit(0)
+
+
+def _check_ranks(workers: Workers, job: object, n_tasks: int) -> None:
+    from fewshot_sdk.engine.compiler import made_with
+    from fewshot_sdk.engine.exchange import check_alike
+
+    if workers.size > n_tasks:
+        raise ConfigError(f"{workers.size} ranks cannot share {n_tasks} tasks; start at most {n_tasks}")
+    check_alike(workers, {"options": job, **made_with()})
 
 
 def n_workers(n_tasks: int, inner_steps: int) -> int:

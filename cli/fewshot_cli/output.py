@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -30,8 +31,19 @@ class Count(Protocol):
     def __call__(self, done: int, total: int, note: str, *, due: bool = False) -> None: ...  # noqa: D102
 
 
+def launched() -> bool:
+    """Whether torchrun started this process; then the first of its ranks prints, and all of them their failures."""
+    return {"TORCHELASTIC_RUN_ID", "RANK"} <= os.environ.keys()
+
+
+def _silent() -> bool:
+    return launched() and os.environ["RANK"] != "0"
+
+
 def emit(text: str) -> None:
     """Print data. Raises SaveError if it cannot be written, BrokenPipeError if its reader has gone."""
+    if _silent():
+        return
     with data() as stream:
         _write(stream, text)
 
@@ -63,8 +75,10 @@ def emit_line(value: object) -> bool:
     return True
 
 
-def say(text: str) -> None:
+def say(text: str, *, failure: bool = False) -> None:
     """Print a message; it is dropped if it cannot be shown."""
+    if _silent() and not failure:
+        return
     with messages() as stream:
         _write(stream, text)
 
@@ -96,6 +110,9 @@ def counted(title: str, plain_seconds: float | None = None, *, below: bool = Fal
     `plain_seconds` apart.
     """
     pause = PLAIN_SECONDS if plain_seconds is None else plain_seconds
+    if _silent():
+        yield lambda *_, **__: None
+        return
     with _bar(title, below) if Messages(sys.stderr).isatty() else nullcontext(_lines(title, pause)) as count:
         yield count
 

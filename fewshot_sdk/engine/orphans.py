@@ -1,4 +1,4 @@
-"""Worker processes end when their parent does, however it ends."""
+"""Worker processes end when their parent does, however it ends; so do ranks with their torchrun."""
 
 from __future__ import annotations
 
@@ -31,3 +31,9 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=exit_with_parent, daemon=True).start()
+
+
+def stop_with_parent() -> None:
+    """Have Linux send SIGTERM to this process, whoever started it, as soon as its parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)

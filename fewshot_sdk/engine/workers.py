@@ -33,10 +33,17 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """This process's rank among `size` workers; alone by default."""
+    """This process's rank among `size` workers; alone by default.
+
+    leads: whether it is the first on its machine. threads: how many each of its tasks may take at least.
+    device: a GPU through which `total` exchanges, by NCCL; None: the CPU, by gloo.
+    """
 
     rank: int = 0
     size: int = 1
+    leads: bool = True
+    threads: int = 1
+    device: torch.device | None = None
 
     def share(self, n: int) -> range:
         """The numbers of those of n tasks that this process does."""
@@ -44,7 +51,7 @@ class Workers:
 
     def cores(self, n: int) -> Iterator[int]:
         """The number of cores for each of this process's tasks."""
-        return (cores_of(i, n, self.size) for i in self.share(n))
+        return (max(cores_of(i, n, self.size), self.threads) for i in self.share(n))
 
     def gather(self, mine: list[Tensor], n: int) -> list[Tensor]:
         """All workers' results in task order; `mine`: the results of `share(n)`, all of the same shape (length,)."""
@@ -71,17 +78,17 @@ class Workers:
             if counts[self.rank]:
                 result = next(results)
                 length, part = len(result), -(-len(result) // self.size)
-                sent.append(F.pad(result, (0, part * self.size - length)).view(self.size, part))
+                sent.append(F.pad(result.to(self.device), (0, part * self.size - length)).view(self.size, part))
             else:
-                sent.append(torch.empty(0, part))
-            received.append(torch.empty(sum(counts), part))
+                sent.append(torch.empty(0, part, device=self.device))
+            received.append(torch.empty(sum(counts), part, device=self.device))
             shares = counts, [counts[self.rank]] * self.size
             pending.append(dist.all_to_all_single(received[-1], sent[-1], *shares, async_op=True))
         for exchange in pending:
             exchange.wait()
-        sums = torch.empty(self.size * part)
+        sums = torch.empty(self.size * part, device=self.device)
         dist.all_to_all_single(sums, _added(torch.cat(received)).repeat(self.size))
-        whole: Tensor = sums[:length]
+        whole: Tensor = sums[:length].cpu()
         return whole
 
     def any(self, flag: bool) -> bool:
@@ -206,7 +213,8 @@ def _run_worker(work: Callable[..., R], arguments: tuple[object, ...]) -> tuple[
     dist.init_process_group("gloo")
     try:
         dist.barrier()  # a worker that left at once would close connections that others are still making
-        return work(Workers(rank=dist.get_rank(), size=dist.get_world_size()), *arguments), None
+        rank = dist.get_rank()
+        return work(Workers(rank=rank, size=dist.get_world_size(), leads=rank == 0), *arguments), None
     except FewshotError as error:
         return None, error
     finally:

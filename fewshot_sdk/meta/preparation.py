@@ -124,7 +124,7 @@ def prepare(run: Run, init: Initialization | None = None, on_event: Listener = i
         for part in ("val", "test"):
             check_new(getattr(recipe.data.own, part), part, {init.origin.name: init.own_classes})
     on_event(Reading(data=recipe.data.name))
-    tasks = _tasks(run, recipe)  # decodes them once, for all processes
+    tasks = tasks_of(run, recipe)  # decodes them once, for all processes
     made = origin(tasks, run.command, run.device)
     if run.checkpoint.exists():
         if init is not None:
@@ -156,7 +156,7 @@ def steps_left(run: Run, workers: Workers) -> tuple[AnyInitialization | None, It
 def _on_pictures(run: Run, recipe: Recipe, workers: Workers) -> tuple[Initialization | None, Iterator[MetaStep]]:
     start = load_checkpoint(run.checkpoint) if run.checkpoint.exists() else None
     command = start.provenance.command if start else run.command
-    steps = meta_train(recipe, _tasks(run, recipe), start=start, workers=workers, device=run.device, command=command)
+    steps = meta_train(recipe, tasks_of(run, recipe), start=start, workers=workers, device=run.device, command=command)
     points = None
     if (spacing := curve.spacing(run.evaluate_every, recipe.meta.meta_steps)) and curve.ways(recipe):
         points = curve.Points(recipe, every=spacing, root=run.root, seed=run.seed, workers=workers)
@@ -172,7 +172,8 @@ def _on_numbers(
     return start, curve.measured(steps, start)
 
 
-def _tasks(run: Run, recipe: Recipe) -> TaskSampler:
+def tasks_of(run: Run, recipe: Recipe) -> TaskSampler:
+    """The tasks of a run; its data set is decoded into the cache if it is not there yet."""
     data = open_dataset(recipe.data, recipe.preprocessing, "train", run.root)
     return TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=run.seed)
 

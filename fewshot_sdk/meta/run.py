@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import overload
 
@@ -20,6 +21,7 @@ from fewshot_sdk.artifacts.initialization import (
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.regression import Regression
+from fewshot_sdk.engine.exchange import agreed
 from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
 from fewshot_sdk.meta.events import Began, Kept, Listener, Unsaved, ignore
@@ -133,16 +135,19 @@ def train(
     run: Run,
     *,
     workers: Workers | None = None,
+    keeps: bool | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_event: Listener = ignore,
 ) -> AnyInitialization:
     """Take the outer steps after `prepare`, from the checkpoint if there is one, and save the result.
 
     Returns the initialization after the last step taken. stop: called after each step; True in any worker ends the run
-    there and keeps it in the checkpoint. Only the first worker writes files and calls `on_event`.
+    there and keeps it in the checkpoint. Only the first worker writes the folder and calls `on_event`.
+    keeps: whether this process writes the checkpoint; None: if it is the first.
     """
     workers = workers or Workers()
     first, total = workers.rank == 0, run.recipe.meta.meta_steps
+    keeps = first if keeps is None else keeps
     notify = on_event if first else ignore
     start, steps = steps_left(run, workers)
     last = start
@@ -156,25 +161,31 @@ def train(
                     journal.add(step)
                 if step.done == total or workers.any(stop()):
                     break
-                if first and step.done % run.checkpoint_every == 0:
+                if keeps and step.done % run.checkpoint_every == 0:
                     try:
                         save_checkpoint(last, run.checkpoint)
                     except SaveError as error:
                         notify(Unsaved(path=run.checkpoint, reason=error))
             assert last is not None  # a recipe without outer steps has pre-training
-            if journal and _done(last) == total:
-                journal.finish(_save_or_rescue(run, last, notify))
-            elif first:
+            if _done(last) == total:  # once the folder is there, no checkpoint is needed on any machine
+                picture = agreed(workers, partial(_save_or_rescue, run, last, notify) if first else _nothing)
+                if journal:
+                    journal.finish(picture)
+            elif keeps:
                 _keep(run, last, notify)
         except BaseException:
-            if first and last is not None and last is not start:
+            if keeps and last is not None and last is not start:
                 with suppress(SaveError):
                     _keep(run, last, notify)
             raise
-        if first and _done(last) == total:
+        if keeps and _done(last) == total:
             for path in (run.checkpoint, run.pretraining):
                 path.unlink(missing_ok=True)
     return last
+
+
+def _nothing() -> None:
+    pass
 
 
 def _in_worker(workers: Workers, run: Run, on_event: Listener) -> None:

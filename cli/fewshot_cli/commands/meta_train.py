@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,13 +13,14 @@ from fewshot_cli.display import at_step, held_out_part, send, watched
 from fewshot_cli.group import app
 from fewshot_cli.jobs import run_job
 from fewshot_cli.options import RUNNING, WRITING, Root, WorkerCount, options
-from fewshot_cli.output import say
+from fewshot_cli.output import launched, say
 from fewshot_cli.own_data import with_data
-from fewshot_cli.signals import stoppable
+from fewshot_cli.processes import Job, train_alone, train_in_ranks
 from fewshot_cli.training import TrainingOptions
 from fewshot_sdk.algorithms import ALGORITHMS
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.meta.trackers import TrackerName, check_installed
+from fewshot_sdk.storage.siblings import best_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from fewshot_sdk.artifacts.initialization import Initialization
     from fewshot_sdk.config.recipe_settings import AnyRecipe
     from fewshot_sdk.config.records import Metric
-    from fewshot_sdk.engine.workers import Workers
     from fewshot_sdk.meta.preparation import Run, Unfinished
 
 
@@ -131,6 +130,11 @@ class MetaTrainOptions(TrainingOptions):
             keep_best=self.keep_best,
             tracker=self.tracker,
         )
+        if self.keep_best and held_out_part(recipe) == "test":
+            say(
+                f"warning: {recipe.preset} has no validation classes, so --keep-best chooses by test classes; the "
+                "accuracy of the chosen initialization on them is too high to report"
+            )
         return run, None if self._from_checkpoint else network
 
     def _asks_for(self, setting: str) -> bool:
@@ -207,14 +211,6 @@ class MetaTrainOptions(TrainingOptions):
         return gpu
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What each worker is given: the training, and whether it is shown as JSON."""
-
-    run: Run
-    json: bool
-
-
 @app.command("meta-train")
 @options(MetaTrainOptions)
 def meta_train(given: MetaTrainOptions) -> None:
@@ -222,45 +218,38 @@ def meta_train(given: MetaTrainOptions) -> None:
     from fewshot_sdk.config.regression import Regression
     from fewshot_sdk.meta.preparation import prepare
     from fewshot_sdk.meta.run import reserved
+    from fewshot_sdk.storage.metrics import highest
 
     if given.tracker is not None:
         check_installed(given.tracker)
-    tell = (lambda _: None) if given.json else say
+    if launched():
+        last = train_in_ranks(given.output, given.run, given.workers, json=given.json, resume=given.resume)
+        _tell_end(given, last.recipe, highest(last.metrics) if given.keep_best else None)
+        return
     with reserved(given.output, resume=given.resume, keep_best=given.keep_best):
-        run, weights = given.run()
-        if given.keep_best and held_out_part(run.recipe) == "test":
-            say(
-                f"warning: {run.recipe.preset} has no validation classes, so --keep-best chooses by test classes; "
-                "the accuracy of the chosen initialization on them is too high to report"
-            )
+        run, init = given.run()
         with watched("pre-training", json=given.json, plain_seconds=0) as listen:
-            prepare(run, weights, listen)
+            prepare(run, init, listen)
         recipe, meta = run.recipe, run.recipe.meta
         inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
-        of_numbers = isinstance(recipe, Regression)
         workers = 1 if run.device or not meta.meta_steps else given.workers
-        worth = 0 if of_numbers else inner_steps  # steps on numbers are too small for workers, however many there are
-        best = run_job(_train, Job(run=run, json=given.json), workers, meta.tasks_per_step, worth, tell)
-    if best is not None:
-        kept = f"kept in {run.best}" if run.best.exists() else "not kept: it came before --keep-best"
-        tell(f"best {held_out_part(recipe)} accuracy: {at_step(best)}, {kept}")
+        # steps on numbers are too small for workers, however many there are
+        worth = 0 if isinstance(recipe, Regression) else inner_steps
+        tell = (lambda _: None) if given.json else say
+        best = run_job(train_alone, Job(run=run, json=given.json), workers, meta.tasks_per_step, worth, tell)
+    _tell_end(given, recipe, best)
+
+
+def _tell_end(given: MetaTrainOptions, recipe: AnyRecipe, best: Metric | None) -> None:
+    """Say what was written. best: the best point of the curve, if that is kept."""
+    from fewshot_sdk.config.regression import Regression
+
     if given.json:
-        send("done", step=meta.meta_steps, total=meta.meta_steps, output=str(run.output))
-    support = "points.csv" if of_numbers else "DIR"
-    tell(f"wrote {run.output}; next: fewshot adapt --init {run.output} --support {support} --output MODEL")
-
-
-def _train(workers: Workers, job: Job) -> Metric | None:
-    """Train, in one of the workers; returns the best point of the curve if that is kept.
-
-    Raises SystemExit with 128 + the signal if one came before the end: a result would have to wait for a parent that
-    is exiting, too.
-    """
-    from fewshot_sdk.meta.run import train
-    from fewshot_sdk.storage.metrics import highest
-
-    with stoppable(patient=workers.size > 1) as signals, watched("meta-training", json=job.json) as listen:
-        last = train(job.run, workers=workers, stop=lambda: bool(signals), on_event=listen)
-    if last.provenance.meta_steps_done < job.run.recipe.meta.meta_steps:
-        raise SystemExit(128 + (signals or [signal.SIGTERM])[0])
-    return highest(last.metrics) if job.run.keep_best else None
+        send("done", step=recipe.meta.meta_steps, total=recipe.meta.meta_steps, output=str(given.output))
+        return
+    if best is not None:
+        folder = best_of(given.output)
+        kept = f"kept in {folder}" if folder.exists() else "not kept: it came before --keep-best"
+        say(f"best {held_out_part(recipe)} accuracy: {at_step(best)}, {kept}")
+    support = "points.csv" if isinstance(recipe, Regression) else "DIR"
+    say(f"wrote {given.output}; next: fewshot adapt --init {given.output} --support {support} --output MODEL")
