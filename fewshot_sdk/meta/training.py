@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 import torch
@@ -60,7 +60,9 @@ def meta_train(
     tasks in a step; TrainingDiverged, naming step and task, if a loss is not finite.
     Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.recipe.MetaLoop`.
     """
-    recipe = recipe.replace(data=trained_on(recipe, tasks.data))
+    named, recipe = recipe, recipe.replace(data=trained_on(recipe, tasks.data))
+    if start is not None and start.recipe == named:  # the same data by their hash, which is compared below
+        start = replace(start, recipe=recipe)
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
     provenance = origin(tasks, command, device)
