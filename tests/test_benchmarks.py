@@ -35,6 +35,7 @@ TOYS = {
     "inference": "--rounds 1 --threads 1 --side 40 --no-compile",
     "learner": "--rounds 1 --steps 2",
     "meta_training": "--rounds 1 --steps 1 --workers 1 --threads 1",
+    "own_data": "--pictures 8 --per-class 4",
     "photos": "--shots 2 --splits 2 --queries 2",
     "scaling": "--seconds 0.01 --workers 1 --bandwidth 10 --latency 50",
 }
@@ -126,6 +127,11 @@ def gives_each_its_cost(found: Found) -> None:
     assert all(figures["memory_mb"] > 50 for figures in found.values())
 
 
+def opens_twice(found: Found) -> None:
+    assert found["pictures"] == 8
+    assert min(found["first"]["megabytes"], found["again"]["seconds"]) > 0
+
+
 LAWS: dict[str, Callable[[Any], None]] = {
     "adapt_command": measures_both_commands,
     "adaptation": agree,
@@ -135,6 +141,7 @@ LAWS: dict[str, Callable[[Any], None]] = {
     "inference": compares_exports,
     "learner": agree,
     "meta_training": has_ratios,
+    "own_data": opens_twice,
     "photos": compares_on_the_same_splits,
     "scaling": measures_and_models,
 }

@@ -10,9 +10,11 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import TypeAlias
 
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.class_images import CLASSES, DAMAGED, IMAGES, ClassImages, read_cached
@@ -26,6 +28,8 @@ from fewshot_sdk.images.support import Watch
 from fewshot_sdk.images.thumbnails import is_blank, thumbnail
 from fewshot_sdk.storage.drafts import sync_folder, write_durably
 from fewshot_sdk.storage.files import MANIFEST, beside, cache_folder, sha256
+
+Guard: TypeAlias = AbstractContextManager[object]  # a lock for a zip, whose members are read by one thread at a time
 
 MAX_PICTURES = 2_000_000
 FINDINGS = "findings.txt"
@@ -87,7 +91,8 @@ def read_own(
             return _read(folder, source, parts)
         refusal = None
         try:
-            _write(folder, files, settings, watch)
+            is_zip = Path(path).is_file() and Path(path).suffix.lower() != ".csv"
+            _write(folder, files, settings, watch, Lock() if is_zip else nullcontext())
         except SaveError as error:  # which does not matter if another process has written them meanwhile
             refusal = error
     try:
@@ -133,7 +138,7 @@ def _read(folder: Path, source: str, parts: dict[str, str]) -> OwnPictures:
     )
 
 
-def _write(folder: Path, files: Sequence[SourceFile], settings: Preprocessing, watch: Watch) -> None:
+def _write(folder: Path, files: Sequence[SourceFile], settings: Preprocessing, watch: Watch, reading: Guard) -> None:
     """Decode the files into a new cache folder, picture by picture, so that memory does not grow with their number."""
     counts = dict.fromkeys((file.label for file in files), 0)
     hashes = {label: hashlib.sha256() for label in counts}
@@ -143,7 +148,7 @@ def _write(folder: Path, files: Sequence[SourceFile], settings: Preprocessing, w
         made.mkdir()
         with (made / IMAGES).open("xb") as array:
             array.write(_header(len(files), settings))
-            for file, read in _decoded(watch(iter(files), len(files)), settings):
+            for file, read in _decoded(watch(iter(files), len(files)), settings, reading):
                 examiner.hear(file, read.sha256, read.blank, read.wrong)
                 if read.pixels is not None:
                     array.write(read.pixels.tobytes())
@@ -184,15 +189,17 @@ def _header(n: int, settings: Preprocessing) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
-def _decoded(files: Iterable[SourceFile], settings: Preprocessing) -> Iterator[tuple[SourceFile, _Read]]:
-    """The files, read by one thread per core, in their order."""
+def _decoded(
+    files: Iterable[SourceFile], settings: Preprocessing, reading: Guard
+) -> Iterator[tuple[SourceFile, _Read]]:
+    """The files, read by one thread per core, in their order. reading: held while a file's bytes are read."""
     pool = ThreadPoolExecutor(cores())
     ahead: deque[tuple[SourceFile, Future[_Read]]] = deque()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `decode` does the same, which is no use to threads that do it in turns
             for file in files:
-                ahead.append((file, pool.submit(_decode, file, settings)))
+                ahead.append((file, pool.submit(_decode, file, settings, reading)))
                 if len(ahead) > _AHEAD * cores():
                     done, read = ahead.popleft()
                     yield done, read.result()
@@ -203,9 +210,10 @@ def _decoded(files: Iterable[SourceFile], settings: Preprocessing) -> Iterator[t
         pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing new begins
 
 
-def _decode(file: SourceFile, settings: Preprocessing) -> _Read:
+def _decode(file: SourceFile, settings: Preprocessing, reading: Guard) -> _Read:
     try:
-        data = file.read()
+        with reading:
+            data = file.read()
         image = decode(data, file.name, enough_pixels(settings)).image
     except ImageError as error:
         return _Read(wrong=str(error))

@@ -65,14 +65,14 @@ def meta_train(
     not suffice.
     Source: Reptile, Algorithm 2; for the others see `fewshot_sdk.config.recipe.MetaLoop`.
     """
-    given, recipe = recipe, recipe.replace(data=trained_on(recipe, tasks.data))
+    named, recipe = recipe, recipe.replace(data=trained_on(recipe, tasks.data))
+    if start is not None and start.recipe == named:  # the same data by their hash, which is compared below
+        start = replace(start, recipe=recipe)
     meta = recipe.meta
     network = build_network(recipe.backbone, recipe.preprocessing, tasks.n_way).to(device)
     provenance = origin(tasks, command, device)
     if start is None:
         start = fresh(recipe, tasks.seed, provenance)
-    elif start.recipe == given:
-        start = replace(start, recipe=recipe)
     provenance = provenance.replace(weights=start.provenance.weights, start=start.provenance.start)
     check_continues(start, recipe, provenance)
     workers = workers or Workers()

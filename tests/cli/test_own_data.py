@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fewshot_sdk import TaskSampler, load, meta_train, open_dataset, save
-from fewshot_sdk.artifacts.initialization import load_checkpoint, save_checkpoint
 from fewshot_sdk.config.recipe import DataSource
 from fewshot_sdk.meta import curve
+from fewshot_sdk.meta.events import Event
+from fewshot_sdk.meta.run import train_to_folder
+from fewshot_sdk.meta.training import MetaStep
 from tests.conftest import Run, draw_folder, tiny_recipe
 
 LABELS = tuple(f"class{i}" for i in range(12))
@@ -101,15 +102,21 @@ def test_small_classes_are_named_before_training_and_left_out_if_asked(run: Run,
     assert "--data mine --skip-small --seed 0" in init.provenance.command
 
 
-def test_resuming_on_changed_pictures_is_refused(run: Run, mine: Path, trained: Path, tmp_path: Path) -> None:
-    init = load(trained)
-    made = init.provenance.replace(meta_steps_done=1)
-    save_checkpoint(replace(init, provenance=made), tmp_path / "again.checkpoint")
-    words = (mine, "--split", "0.5/0.25/0.25", "--resume", "--output", tmp_path / "again")
+def test_a_training_resumes_on_the_same_pictures_only(run: Run, mine: Path, trained: Path, tmp_path: Path) -> None:
+    def interrupted(event: Event) -> None:
+        if isinstance(event, MetaStep):
+            raise KeyboardInterrupt
+
+    recipe, words = load(trained).recipe, (mine, "--split", "0.5/0.25/0.25", "--resume", "--output", tmp_path / "again")
+    with pytest.raises(KeyboardInterrupt):
+        train_to_folder(recipe, tmp_path / "again", root=mine, on_event=interrupted)
+    before = (mine / "class5" / "0.png").read_bytes()
     (mine / "class5" / "0.png").write_bytes((mine / "class6" / "0.png").read_bytes())
     code, _, err = run(*TRAIN, *words)
     assert (code, "data.own.sha256 was " in err) == (1, True)
-    assert load_checkpoint(tmp_path / "again.checkpoint").provenance.meta_steps_done == 1
+    (mine / "class5" / "0.png").write_bytes(before)  # at another time, so that it is decoded again
+    assert run(*TRAIN, *words)[0] == 0
+    assert load(tmp_path / "again").sha256 == load(trained).sha256
 
 
 def test_evaluate_measures_on_the_recorded_test_classes(run: Run, mine: Path, trained: Path) -> None:

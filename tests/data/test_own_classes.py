@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,19 @@ def test_other_classes_than_the_recipes_are_recorded_by_name() -> None:
     )
     found = last.initialization.recipe.data
     assert (found.name, found.split, found.own) == ("glyphs", "own", OwnClasses(train=mine.names))
+
+
+def test_a_start_with_the_recipes_own_words_for_the_data_continues(animals: Path) -> None:
+    data = open_dataset(animals, PIXELS, "train", split="0.6/0.2/0.2")
+    tasks = TaskSampler(data=data, n_way=5, k_shot=3)
+    first, second = meta_train(RECIPE, tasks)
+    start = replace(first.initialization, recipe=RECIPE)
+    (again,) = meta_train(RECIPE, tasks, start=start)
+    assert again.initialization.sha256 == second.initialization.sha256
+    assert again.initialization.recipe == second.initialization.recipe
+    other = TaskSampler(data=open_dataset(animals, PIXELS, "train"), n_way=5, k_shot=3)
+    with pytest.raises(ConfigError, match="not the interrupted training run: data_sha256 was"):
+        next(meta_train(RECIPE, other, start=start))
 
 
 def test_the_config_holds_no_path(animals: Path) -> None:
