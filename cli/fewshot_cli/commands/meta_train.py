@@ -129,8 +129,8 @@ def meta_train(given: MetaTrainOptions) -> None:
     from fewshot_sdk.meta.run import reserved
 
     if launched():
-        _train_in_ranks(given)
-        say(f"wrote {given.output}; next: fewshot adapt --init {given.output} --support DIR --output MODEL")
+        support = "points.csv" if isinstance(_train_in_ranks(given).recipe, Regression) else "DIR"
+        say(f"wrote {given.output}; next: fewshot adapt --init {given.output} --support {support} --output MODEL")
         return
     with reserved(given.output, resume=given.resume):
         run, weights = given.run()
@@ -159,7 +159,7 @@ def _train(workers: Workers, run: Run) -> None:
     _check_finished(last, signals)
 
 
-def _train_in_ranks(given: MetaTrainOptions) -> None:
+def _train_in_ranks(given: MetaTrainOptions) -> AnyInitialization:
     """Train as one of the ranks that torchrun started; only the first returns."""
     from fewshot_sdk.engine.torchrun import job, restarted
     from fewshot_sdk.meta.together import train_together
@@ -177,6 +177,7 @@ def _train_in_ranks(given: MetaTrainOptions) -> None:
             )
         _check_finished(last, signals)
     only_the_first(workers)
+    return last
 
 
 def _check_finished(last: AnyInitialization, signals: list[int]) -> None:
