@@ -5,17 +5,17 @@
 Measured: N workers on N cores, for N from 1 on; each process may use these cores only. `apart` is the rate of as many
 processes on the same cores that exchange nothing: what the machine can do at most. `busy` is the number of cores that
 the workers kept busy, by their processor time.
-The model: an outer step costs each machine the compute time C of its t tasks, and the exchange of their vectors, each of
-P parameters and P second moments, 4 bytes each. A machine sends its slice of every vector to the one that adds it up, and
-each its sum to all:
+The model: an outer step costs each machine the compute time C of its t tasks, and the exchange of their vectors, each
+of P parameters and P second moments, 4 bytes each. A machine sends a slice of every vector to each other one, which
+adds it up, and the sum of its own slices to all:
 
-    T(M) = C + (M - 1) ((t + 1) latency + 8 P (t + 1) / M / bandwidth)        efficiency(M) = C / T(M)
+    T(M) = C + (M - 1) (t + 1) (latency + 8 P / M / bandwidth)        efficiency(M) = C / T(M)
 
 Every machine does the same number of tasks, so the tasks of a step grow with M. What the exchange overlaps with
-computing is not subtracted. C is measured for Conv4 (omniglot-5way, the tasks of one step on one machine). The network of
-25 million parameters is not run: its C is that of a ResNet-50 at 84 x 84 pixels, 1.2 GFLOP an image forward and three
-times that with backward, at the FLOP/s measured for Conv4, for 5 tasks of 5 steps of 10 images. latency and bandwidth
-are measured between two processes over the loopback, unless they are given for a network between machines. No
+computing is not subtracted. C is measured for Conv4 (omniglot-5way, the tasks of one step on one machine). The network
+of 25 million parameters is not run: its C is that of a ResNet-50 at 84 x 84 pixels, 1.2 GFLOP an image forward and
+three times that with backward, at the FLOP/s measured for Conv4, for 5 tasks of 5 steps of 10 images. latency and
+bandwidth are measured between two processes over the loopback, unless they are given for a network between machines. No
 efficiency on several machines has been measured.
 """
 
@@ -157,8 +157,8 @@ def main() -> None:
     print(f"measured on this machine of {CORES} cores:")
     for n, each in found.items():
         print(
-            f"  {n} workers on {n} cores: {each.together:.1f} tasks/s, {each.together / found[1].together / n:.0%} of {n} "
-            f"times one; {each.busy:.2f} cores busy; {each.apart:.1f} tasks/s by {n} processes that exchange nothing"
+            f"  {n} workers on {n} cores: {each.together:.1f} tasks/s, {each.together / found[1].together / n:.0%} of "
+            f"{n} times one; {each.busy:.2f} cores busy; {each.apart:.1f} tasks/s by {n} that exchange nothing"
         )
     print(f"by the model, with a message of {1e6 * net.latency:.0f} us and {net.bandwidth / 1e9:.2f} GB/s:")
     for name, (c, p) in cases.items():

@@ -30,12 +30,11 @@ def train(settings: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     output, processes, steps = [*sys.argv[1:], *("init", "2", "500")[len(sys.argv) - 1 :]]
+    folder = str(Path(output).absolute())
     TorchTrainer(
         train,
-        train_loop_config={"output": str(Path(output).absolute()), "steps": steps},
+        train_loop_config={"output": folder, "steps": steps},
         torch_config=TorchConfig(backend="gloo", timeout_s=300),
         scaling_config=ScalingConfig(num_workers=int(processes)),
-        run_config=RunConfig(
-            storage_path=f"{Path(output).absolute()}.ray", failure_config=FailureConfig(max_failures=3)
-        ),
+        run_config=RunConfig(storage_path=f"{folder}.ray", failure_config=FailureConfig(max_failures=3)),
     ).fit()

@@ -74,9 +74,9 @@ class Hosts:
         """torchrun with one rank on host 0 or 1, the first of which holds the rendezvous; it writes HOST.log."""
         its = self.folder_of(number)
         its.mkdir(exist_ok=True)
-        network = ("--nnodes", nodes, "--rdzv-backend", "c10d", "--rdzv-endpoint", "10.231.7.1:29400")
-        network += ("--rdzv-conf", f"is_host={1 - number},join_timeout=100,last_call_timeout=2")
-        network += ("--rdzv-id", "job", "--local-addr", f"10.231.7.{number + 1}", "--max-restarts", "3")
+        network = ["--nnodes", nodes, "--rdzv-backend", "c10d", "--rdzv-endpoint", "10.231.7.1:29400"]
+        network += ["--rdzv-conf", f"is_host={1 - number},join_timeout=100,last_call_timeout=2"]
+        network += ["--rdzv-id", "job", "--local-addr", f"10.231.7.{number + 1}", "--max-restarts", "3"]
         with self.log(number).open("ab") as log:
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.names[number], *TORCHRUN, "1", *network, "-m", "tests.rank", *words],

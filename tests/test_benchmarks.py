@@ -109,7 +109,8 @@ def measures_and_models(found: Found) -> None:
     assert found["tasks_per_second"].keys() == found["apart"].keys() == found["busy"].keys() == {"1"}
     assert min(*found["tasks_per_second"].values(), *found["apart"].values()) > 0
     assert 0 < found["busy"]["1"] < 1.2  # one worker uses one core
-    assert found["model"]["machines"]["25M parameters"] >= 1
+    assert found["model"]["bandwidth"] == 1.25e9
+    assert found["model"]["machines"]["Conv4"] >= 1
 
 
 def compares_on_the_same_splits(found: list[dict[str, Any]]) -> None:

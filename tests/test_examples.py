@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +34,7 @@ def test_every_example_is_short_and_tested_here() -> None:
         "make_drawings.py",
         "meta_train_photo.py",
         "own_network.py",
+        "ray_train.py",
         "train_to_folder.py",
         "whole_line.py",
     }
@@ -151,3 +154,18 @@ def test_the_pages_link_to_what_is_there() -> None:
     for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ray_trains_to_the_bits_of_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs fewshot-sdk[ray]")
+    command = [sys.executable, str(EXAMPLES / "ray_train.py"), str(tmp_path / "ray"), "2", "30"]
+    own = {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")]), "RAY_USAGE_STATS_ENABLED": "0"}
+    with (tmp_path / "log").open("w") as log:  # not a pipe, which Ray's own processes would hold open
+        done = subprocess.run(command, env={**os.environ, **own}, stdout=log, stderr=log, check=False, timeout=500)
+    assert done.returncode == 0, (tmp_path / "log").read_text()
+    recipe = preset("glyphs")
+    recipe = recipe.replace(meta=recipe.meta.replace(meta_steps=30))
+    alone = train_to_folder(recipe, tmp_path / "alone", evaluate_every=0)
+    assert load(str(tmp_path / "ray")).sha256 == alone.sha256

@@ -14,7 +14,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed import DistError, DistStoreError, PrefixStore, Store, TCPStore
+from torch.distributed import DistError, DistStoreError
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.orphans import stop_with_parent
@@ -100,7 +101,7 @@ def _store(patience: timedelta) -> Store:
     once the first one has found those of all that live now.
     """
     mine, size = rank(), int(os.environ["WORLD_SIZE"])
-    store = TCPStore(
+    store = dist.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=mine == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
