@@ -33,7 +33,10 @@ def kinds_in(kind: type[Config]) -> Iterator[type[Config]]:
             yield from kinds_in(group)
 
 
-KINDS = {*kinds_in(Recipe), *kinds_in(Regression), *(row.settings for row in BACKBONES.values())}
+KINDS = sorted(
+    {*kinds_in(Recipe), *kinds_in(Regression), *(row.settings for row in BACKBONES.values())},
+    key=lambda kind: kind.__name__,
+)  # the same order in every process
 
 
 def some_recipe(kind: str) -> Recipe:
