@@ -241,10 +241,12 @@ def on_network(recipe: Recipe, network: Recipe) -> Recipe:
 def moving_only(recipe: Recipe, trainable: Part) -> Recipe:
     """The recipe whose inner steps, in meta-training and in adaptation, move only one part of the network.
 
+    Where there are no inner steps, it is the outer steps that move only this part, and adaptation stays as it is.
     `body` makes the head dense, because a head of zeros that does not learn gives the body no gradient.
     """
+    takes_steps = ALGORITHMS[recipe.meta.algorithm].takes_steps
     return recipe.replace(
-        head="dense" if trainable == "body" else recipe.head,
+        head="dense" if trainable == "body" and takes_steps else recipe.head,
         inner=recipe.inner.replace(trainable=trainable),
-        adaptation=recipe.adaptation.replace(trainable=trainable),
+        adaptation=recipe.adaptation.replace(trainable=trainable) if takes_steps else recipe.adaptation,
     )

@@ -63,7 +63,7 @@ def train_together(
         n_tasks = run.recipe.meta.tasks_per_step
         if workers.size > n_tasks:
             raise ConfigError(f"{workers.size} ranks cannot share {n_tasks} tasks; start at most {n_tasks}")
-        check_alike(workers, _settings(run))
+        check_alike(workers, {**_settings(run), "goes on from:": init.sha256 if init else "random weights"})
         if isinstance(run.recipe, Recipe):
             notify(Reading(data=run.recipe.data.name))
         digest = _first_on_each_machine(workers, partial(_digest, run))

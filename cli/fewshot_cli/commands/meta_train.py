@@ -233,8 +233,8 @@ def meta_train(given: MetaTrainOptions) -> None:
         recipe, meta = run.recipe, run.recipe.meta
         inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
         workers = 1 if run.device or not meta.meta_steps else given.workers
-        # steps on numbers are too small for workers, however many there are
-        worth = 0 if isinstance(recipe, Regression) else inner_steps
+        # steps on numbers are too small for workers, however many there are; those of a large network take a second
+        worth = 0 if isinstance(recipe, Regression) else inner_steps * (1000 if recipe.backbone.many_threads else 1)
         tell = (lambda _: None) if given.json else say
         best = run_job(train_alone, Job(run=run, json=given.json), workers, meta.tasks_per_step, worth, tell)
     _tell_end(given, recipe, best)
