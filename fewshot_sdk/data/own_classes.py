@@ -181,12 +181,14 @@ def _large_enough(
 def _chosen(
     pictures: OwnPictures, name: str, names: Sequence[str], settings: Preprocessing, recorded: DataSource | None = None
 ) -> ClassImages:
+    """These classes; for training, as `recorded`, turned if that says so."""
     index = {each: i for i, each in enumerate(pictures.classes.names)}
     return ClassImages(
         images=pictures.classes.images,
         rows=tuple(pictures.classes.rows[index[each]] for each in names),
         names=tuple(names),
         source=f"{name} {pictures.sha256(names)}, {settings.model_dump_json()}",
+        rotations=4 if recorded is not None and recorded.rotations else 1,
         recorded=recorded,
     )
 

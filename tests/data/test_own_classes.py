@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fewshot_sdk import TaskSampler, meta_train, open_dataset
@@ -99,6 +100,15 @@ def test_left_out_files_are_told_as_python_warnings(animals: Path) -> None:
     (animals / "bee" / "0.png").write_bytes(b"no picture")
     with pytest.warns(UserWarning, match="1 of 40 files could not be read, left out"):
         open_dataset(animals, PIXELS, "train")
+
+
+def test_a_record_with_rotations_turns_the_training_classes_only(animals: Path) -> None:
+    source = own_source(animals, PIXELS).replace(rotations=True)
+    upright, turned = (open_dataset(each, PIXELS, "train", animals) for each in (source.replace(rotations=False), source))
+    assert turned.n_classes == 4 * upright.n_classes
+    assert (turned.take(1, [0]) == np.rot90(upright.take(0, [0]), axes=(1, 2))).all()
+    assert turned.digest != upright.digest
+    assert open_dataset(source, PIXELS, "test", animals).rotations == 1
 
 
 def test_changed_data_are_not_taken_for_the_recorded_ones(animals: Path) -> None:
