@@ -111,6 +111,34 @@ def test_a_record_with_rotations_turns_the_training_classes_only(animals: Path) 
     assert open_dataset(source, PIXELS, "test", animals).rotations == 1
 
 
+def test_a_division_written_by_hand_without_a_hash_is_kept(animals: Path) -> None:
+    by_hand = DataSource(name="x", split="mine", own=OwnClasses(train=LABELS[5:], val=LABELS[:2], test=LABELS[2:5]))
+    source = own_source(animals, PIXELS, recorded=by_hand)
+    assert source.own is not None
+    assert source.own.sha256
+    assert source == by_hand.replace(own=source.own)
+    assert (source.own.train, source.own.val, source.own.test) == (LABELS[5:], LABELS[:2], LABELS[2:5])
+
+
+def test_other_pictures_than_the_recorded_ones_are_divided_anew_and_it_is_told(animals: Path, tmp_path: Path) -> None:
+    told: list[Finding] = []
+    recorded = own_source(animals, PIXELS, split="0.5/0.5")
+    (animals / "ant" / "0.png").write_bytes((animals / "bee" / "0.png").read_bytes())
+    assert own_source(animals, PIXELS, recorded=recorded, warn=told.append).split == "0.7/0.15/0.15, seed 0"
+    assert "the recipe records, so they are divided anew" in told[0].message
+    told.clear()
+    own_source(draw_folder(tmp_path / "others", ("one", "two", "three")), PIXELS, recorded=recorded, warn=told.append)
+    assert told == []
+
+
+def test_a_class_moved_into_another_given_part_is_no_longer_of_the_recorded_one(parted: Path) -> None:
+    recorded = own_source(parted, PIXELS)
+    (parted / "train" / "ant").rename(parted / "test" / "ant")
+    source = own_source(parted, PIXELS, recorded=recorded)
+    assert source.own is not None
+    assert "ant" in source.own.test
+
+
 def test_changed_data_are_not_taken_for_the_recorded_ones(animals: Path) -> None:
     source = own_source(animals, PIXELS)
     draw_folder(animals, ("zebra",))
