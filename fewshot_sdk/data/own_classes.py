@@ -30,8 +30,9 @@ def divide(
 
     split, seed: how to divide the classes if the source has no parts, see `division`; None: 0.7/0.15/0.15 and 0.
     k_shot: how many pictures training takes of a class; classes with fewer are refused by name, or left out and warned
-    of with `skip_small`. recorded: an earlier division, which is kept if it is of these very pictures, or has no hash of
-    them, and neither split nor seed is given. Raises DataError for that, if no class is for training, and for a split of given parts.
+    of with `skip_small`. recorded: an earlier division, which is kept if it is of these very pictures, or has no hash
+    of them, and neither split nor seed is given. Raises DataError for that, if no class is for training, and for a
+    split of given parts.
     """
     if recorded is not None and recorded.own is not None and split is None and seed is None:
         own = recorded.own

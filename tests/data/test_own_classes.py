@@ -104,7 +104,9 @@ def test_left_out_files_are_told_as_python_warnings(animals: Path) -> None:
 
 def test_a_record_with_rotations_turns_the_training_classes_only(animals: Path) -> None:
     source = own_source(animals, PIXELS).replace(rotations=True)
-    upright, turned = (open_dataset(each, PIXELS, "train", animals) for each in (source.replace(rotations=False), source))
+    upright, turned = (
+        open_dataset(each, PIXELS, "train", animals) for each in (source.replace(rotations=False), source)
+    )
     assert turned.n_classes == 4 * upright.n_classes
     assert (turned.take(1, [0]) == np.rot90(upright.take(0, [0]), axes=(1, 2))).all()
     assert turned.digest != upright.digest
