@@ -64,11 +64,11 @@ def on_data(recipe: Recipe, data: str | None, changes: Sequence[str]) -> Recipe:
 
 def with_data(
     recipe: Recipe, data: str | None, root: Path | None, *, split: str | None, split_seed: int | None,
-    skip_small: bool, rotations: bool,
+    skip_small: bool, rotations: bool, aloud: bool,
 ) -> tuple[Recipe, Path | None]:  # fmt: skip
     """A recipe after `on_data`, and the folder or file that holds the data; one's own classes are read now.
 
-    rotations: whether those of the recipe are meant for one's own classes, too.
+    rotations: whether those of the recipe are meant for one's own classes, too. aloud: show more than warnings.
     """
     from fewshot_sdk.data.opening import named
     from fewshot_sdk.data.own_classes import own_source
@@ -90,10 +90,10 @@ def with_data(
         skip_small=skip_small,
         recorded=recipe.data,
         warn=warn,
-        watch=watched,
+        watch=watched if aloud else lambda files, total: files,  # noqa: ARG005
     )
     found = found.replace(rotations=rotations and recipe.data.rotations)
-    if found.own is not None:
+    if found.own is not None and aloud:
         numbers = {"train": len(found.own.train), "validate": len(found.own.val), "test": len(found.own.test)}
         say(f"{found}: " + ", ".join(f"{n} classes to {purpose}" for purpose, n in numbers.items() if n))
     return recipe.replace(data=found), source

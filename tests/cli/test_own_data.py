@@ -53,6 +53,13 @@ def test_it_trains_on_a_folder_and_measures_on_held_out_classes(run: Run, mine: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["init", "mine"]
 
 
+def test_as_json_nothing_but_warnings_is_on_stderr(run: Run, mine: Path, tmp_path: Path) -> None:
+    assert run(*TRAIN, mine, "--json", "--output", tmp_path / "init")[2] == ""
+    (mine / "class3" / "note.txt").write_text("no picture")
+    err = run(*TRAIN, mine, "--json", "--output", tmp_path / "again")[2]
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+
+
 def test_workers_share_what_was_decoded_once(run: Run, mine: Path, trained: Path, tmp_path: Path) -> None:
     words = (mine, "--split", "0.5/0.25/0.25", "--workers", 2, "--output", tmp_path / "two")
     assert run(*TRAIN, *words)[0] == 0

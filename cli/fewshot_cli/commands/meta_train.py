@@ -109,10 +109,10 @@ class MetaTrainOptions(TrainingOptions):
         if isinstance(recipe, Recipe):
             recipe, root = with_data(
                 recipe, self.data, root, split=self.split, split_seed=self.split_seed, skip_small=self.skip_small,
-                rotations=self._asks_for("data.rotations"),
+                rotations=self._asks_for("data.rotations"), aloud=not self.json,
             )  # fmt: skip
             if self.evaluate_every != 0 and not ways(recipe):
-                say("no curve.png: there are too few classes to measure on during training")
+                say("warning: no curve.png: there are too few classes to measure on during training")
         source = network.source if network else ""  # with its commit
         backbone = self.backbone and (source or self.backbone)
         init = self.init and (source or Path(self.init).name)
