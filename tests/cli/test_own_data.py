@@ -60,6 +60,15 @@ def test_as_json_nothing_but_warnings_is_on_stderr(run: Run, mine: Path, tmp_pat
     assert all(line.startswith("warning: ") for line in err.splitlines())
 
 
+def test_too_few_training_classes_say_what_to_do(run: Run, mine: Path, tmp_path: Path) -> None:
+    code, _, err = run(*TRAIN, mine, "--set", "meta.n_way=9", "--output", tmp_path / "init")
+    assert (code, err.splitlines()[-1]) == (
+        1,
+        "error: mine: a task takes 9 training classes, and there are 8; add some, divide them by another --split, or "
+        "set meta.n_way to fewer, from 2",
+    )
+
+
 def test_workers_share_what_was_decoded_once(run: Run, mine: Path, trained: Path, tmp_path: Path) -> None:
     words = (mine, "--split", "0.5/0.25/0.25", "--workers", 2, "--output", tmp_path / "two")
     assert run(*TRAIN, *words)[0] == 0
