@@ -145,6 +145,9 @@ class MetaTrainOptions(TrainingOptions):
         for_pictures = (
             self.root,
             self.data,
+            self.split,
+            self.split_seed is not None,
+            self.skip_small,
             self.evaluate_every,
             self.init,
             self.backbone,
@@ -153,8 +156,8 @@ class MetaTrainOptions(TrainingOptions):
         )
         if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 request nothing
             raise ConfigError(
-                f"{self.base.preset} is for numbers: leave out --root, --data, --evaluate-every, --device, --init, "
-                "--backbone, --trainable, --pretrain"
+                f"{self.base.preset} is for numbers: leave out --root, --data, --split, --split-seed, --skip-small, "
+                "--evaluate-every, --device, --init, --backbone, --trainable, --pretrain"
             )
 
     def _base(self) -> AnyRecipe:
