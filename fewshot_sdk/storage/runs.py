@@ -93,7 +93,7 @@ def _run(output: Path) -> TrainingRun | None:
             run = _of_epochs(run, read_members(pretraining, (_CONFIG,)))
         elif not running:
             return None  # a lock that a killed process left behind
-    except (FewshotError, LookupError, TypeError, ValueError) as error:
+    except (OSError, FewshotError, LookupError, TypeError, ValueError) as error:
         return replace(run, state="damaged", reason=" ".join(str(error).split()))
     line = last_line(siblings.metrics_of(output)) if running else None
     if line is not None and line.meta_steps > run.done:
