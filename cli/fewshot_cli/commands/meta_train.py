@@ -231,8 +231,13 @@ def meta_train(given: MetaTrainOptions) -> None:
         return
     with reserved(given.output, resume=given.resume, keep_best=given.keep_best):
         run, init = given.run()
-        with watched("pre-training", json=given.json, plain_seconds=0) as listen:
-            prepare(run, init, listen)
+        try:
+            with watched("pre-training", json=given.json, plain_seconds=0) as listen:
+                prepare(run, init, listen)
+        except KeyboardInterrupt:
+            if run.pretraining.exists():
+                say(f"the epochs done are saved in {run.pretraining}; --resume continues")
+            raise
         recipe, meta = run.recipe, run.recipe.meta
         inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
         workers = 1 if run.device or not meta.meta_steps else given.workers
