@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,13 +31,44 @@ class Wanted:
     least: int
 
 
+def last_part(data: str) -> str:
+    """What names the data in a recorded command, without the path; with ./ where it could be a data set's name."""
+    from fewshot_sdk.config.datasets import DATASETS
+
+    if data in DATASETS:
+        return data
+    name = Path(data).resolve().name
+    return f"./{name}" if name in DATASETS else name
+
+
+def on_data(recipe: Recipe, data: str | None, changes: Sequence[str]) -> Recipe:
+    """The recipe on the data set of the table that --data names, as it is if it is on that already.
+
+    changes: those of --set, which may change what is said of such a data set, but not which classes a path has.
+    """
+    from fewshot_sdk.config.recipe import DataSource
+    from fewshot_sdk.data.opening import named
+
+    source = recipe.data if data is None else named(data)
+    if isinstance(source, DataSource):
+        same = source.name == recipe.data.name and recipe.data.own is None
+        return recipe if same else recipe.replace(data=source)
+    names = [change.partition("=")[0].strip() for change in changes]
+    if fixed := [name for name in names if name.split(".")[0] == "data" and name != "data.rotations"]:
+        raise ConfigError(
+            f"--set {fixed[0]}: --data PATH tells which classes there are; leave one of them out, or write the classes "
+            "of each part into a recipe file"
+        )
+    return recipe
+
+
 def with_data(
     recipe: Recipe, data: str | None, root: Path | None, *, split: str | None, split_seed: int | None,
-    skip_small: bool, rotations: bool,
+    skip_small: bool, rotations: bool, aloud: bool,
 ) -> tuple[Recipe, Path | None]:  # fmt: skip
-    """The recipe on the named data, and the folder or file that holds them; one's own classes are read now.
+    """A recipe after `on_data`, and the folder or file that holds the data; one's own classes are read now.
 
-    rotations: whether those of the recipe are meant for one's own classes, too.
+    rotations: whether those of the recipe are meant for one's own classes, too. aloud: show more than warnings.
     """
     from fewshot_sdk.data.opening import named
     from fewshot_sdk.data.own_classes import own_source
@@ -48,7 +79,7 @@ def with_data(
             raise ConfigError(
                 "--split, --split-seed and --skip-small are for your own classes: name these by --data PATH"
             )
-        return recipe.replace(data=source), root
+        return recipe, root
     _check_no_root(root)
     found = own_source(
         source,
@@ -59,12 +90,12 @@ def with_data(
         skip_small=skip_small,
         recorded=recipe.data,
         warn=warn,
-        watch=watched,
+        watch=watched if aloud else lambda files, total: files,  # noqa: ARG005
     )
     found = found.replace(rotations=rotations and recipe.data.rotations)
-    if found.own is not None:
+    if found.own is not None and aloud:
         numbers = {"train": len(found.own.train), "validate": len(found.own.val), "test": len(found.own.test)}
-        say(f"{found}: " + ", ".join(f"{n} classes to {purpose}" for purpose, n in numbers.items() if n))
+        say(f"{found}: " + ", ".join(f"{n} class{'es' * (n > 1)} to {purpose}" for purpose, n in numbers.items() if n))
     return recipe.replace(data=found), source
 
 

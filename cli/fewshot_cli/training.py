@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fewshot_cli.options import DATA, LEARNING, Seed, SkipSmall, Trainable
+from fewshot_cli.own_data import last_part, on_data
 from fewshot_sdk.algorithms import ALGORITHMS, Outer
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import RECIPE
@@ -181,9 +182,10 @@ class TrainingOptions:
             told = field.name in BESIDE_THE_RECIPE if own else field.name not in ("recipe_file", "changes")
             value = getattr(self, field.name) if told else None
             if field.name == "data" and value is not None:
-                value = shlex.quote(Path(value).resolve().name)
+                value = last_part(value)
             if value is not None and value is not False:
-                words += f" --{field.name.replace('_', '-')}" + ("" if value is True else f" {value}")
+                option, text = f"--{field.name.replace('_', '-')}", shlex.quote(str(value))
+                words += f" {option}" + ("" if value is True else f"={text}" if text[0] == "-" else f" {text}")
         return words
 
     @cached_property
@@ -222,6 +224,7 @@ class TrainingOptions:
 
         if network is not None:
             recipe = self._on(network, recipe)
+        recipe = on_data(recipe, self.data, self.changes or [])
         if self.algorithm is not None:
             recipe = with_algorithm(recipe, self.algorithm)
         if self.trainable is not None:

@@ -30,15 +30,19 @@ def divide(
 
     split, seed: how to divide the classes if the source has no parts, see `division`; None: 0.7/0.15/0.15 and 0.
     k_shot: how many pictures training takes of a class; classes with fewer are refused by name, or left out and warned
-    of with `skip_small`. recorded: an earlier division, which is kept if it is of these very pictures and neither split
-    nor seed is given. Raises DataError for that, if no class is for training, and for a split of given parts.
+    of with `skip_small`. recorded: an earlier division, which is kept if it is of these very pictures, or has no hash
+    of them, and neither split nor seed is given. Raises DataError for that, if no class is for training, and for a
+    split of given parts.
     """
     if recorded is not None and recorded.own is not None and split is None and seed is None:
         own = recorded.own
         everything = (*own.train, *own.val, *own.test)
-        if set(everything) <= pictures.hashes.keys() and pictures.sha256(everything) == own.sha256:
+        if _is_of(recorded, pictures):
             _large_enough(pictures, path, dict.fromkeys(own.train, k_shot), False, warn)
-            return recorded
+            return recorded.replace(own=own.replace(sha256=pictures.sha256(everything)))
+        if pictures.hashes.keys() & set(everything):
+            again = f"{path}: its classes or pictures are not those that the recipe records, so they are divided anew"
+            warn(Finding(severity="warning", code="changed", message=again))
     given = any(pictures.parts.values())
     if given and set(pictures.parts.values()) == {"train"} and split is not None:
         given = False
@@ -144,6 +148,15 @@ def name_of(path: str | Path) -> str:
     return f"own-{name}" if name in DATASETS or name in PART_NAMES else name
 
 
+def _is_of(recorded: DataSource, pictures: OwnPictures) -> bool:
+    """Whether a recorded division is of these classes, pictures and, where they have some, parts."""
+    assert recorded.own is not None
+    parts = {name: part for part in PARTS for name in getattr(recorded.own, part)}
+    if not parts.keys() <= pictures.hashes.keys() or recorded.own.sha256 not in ("", pictures.sha256(parts)):
+        return False
+    return recorded.split != GIVEN or all(pictures.parts[name] in ("", part) for name, part in parts.items())
+
+
 def _recorded(
     pictures: OwnPictures, part: Part, recorded: Iterable[DataSource], name: str, warn: Warn
 ) -> dict[Part, tuple[str, ...]] | None:
@@ -181,12 +194,14 @@ def _large_enough(
 def _chosen(
     pictures: OwnPictures, name: str, names: Sequence[str], settings: Preprocessing, recorded: DataSource | None = None
 ) -> ClassImages:
+    """These classes; for training, as `recorded`, turned if that says so."""
     index = {each: i for i, each in enumerate(pictures.classes.names)}
     return ClassImages(
         images=pictures.classes.images,
         rows=tuple(pictures.classes.rows[index[each]] for each in names),
         names=tuple(names),
         source=f"{name} {pictures.sha256(names)}, {settings.model_dump_json()}",
+        rotations=4 if recorded is not None and recorded.rotations else 1,
         recorded=recorded,
     )
 

@@ -26,7 +26,7 @@ from fewshot_sdk.data.own_classes import check_new
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine import processors
 from fewshot_sdk.engine.workers import Workers
-from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.errors import ConfigError, DataError
 from fewshot_sdk.meta import curve, pretraining, trackers
 from fewshot_sdk.meta.events import Began, Listener, Reading, ignore
 from fewshot_sdk.meta.regression import NumberStep, meta_train_on_numbers
@@ -173,8 +173,16 @@ def _on_numbers(
 
 
 def tasks_of(run: Run, recipe: Recipe) -> TaskSampler:
-    """The tasks of a run; its data set is decoded into the cache if it is not there yet."""
-    data = open_dataset(recipe.data, recipe.preprocessing, "train", run.root)
+    """The tasks of a run; its data set is decoded into the cache if it is not there yet.
+
+    Raises DataError if it has fewer training classes than a task takes.
+    """
+    data, n_way = open_dataset(recipe.data, recipe.preprocessing, "train", run.root), recipe.meta.n_way
+    if data.n_classes < n_way:
+        raise DataError(
+            f"{recipe.data.name}: a task takes {n_way} training classes, and there are {data.n_classes}; add some, "
+            "divide them by another --split, or set meta.n_way to fewer, from 2"
+        )
     return TaskSampler(data=data, n_way=recipe.meta.n_way, k_shot=recipe.meta.k_shot, seed=run.seed)
 
 

@@ -15,9 +15,9 @@ def is_held(checkpoint: Path) -> bool:
     from filelock import FileLock, Timeout
 
     path = _lock_of(checkpoint)
-    if not path.is_file():
-        return False
     try:
+        if not path.is_file():
+            return False
         with FileLock(path).acquire(timeout=0):
             return False
     except Timeout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fewshot_sdk.storage.bundles import settings_of_any
 from fewshot_sdk.storage.files import read_bounded
 from fewshot_sdk.storage.repositories import open_named
 
+MAX_PARTS, _PART = 50, re.compile(r"\s*[\"']?[\w-]*[\"']?\s*")
 MAX_RECIPE_BYTES = 4 * 2**20  # one's own data may have many classes, each with its name
 
 
@@ -24,6 +26,7 @@ def read_recipe(path: str | Path) -> AnyRecipe:
     advice = "expected a recipe, such as `fewshot recipe PRESET` prints"
     data = read_bounded(path, MAX_RECIPE_BYTES, error=ConfigError, advice=advice)
     text = _decoded(data, path)
+    _check_keys(text, path)
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError tells line and column
@@ -41,6 +44,17 @@ def recipe_of(name: str | Path) -> AnyRecipe:
     """
     opened = open_named(name)
     return settings_of_any(opened.files, opened.folder).recipe
+
+
+def _check_keys(text: str, path: Path) -> None:
+    """Raises ConfigError for a key of many parts, such as a.b.c: the parser's time grows with their number squared."""
+    parts = 0
+    for piece in text.split("."):
+        parts = parts + 1 if len(piece) < 100 and _PART.fullmatch(piece) else 0
+        if parts > MAX_PARTS:
+            raise ConfigError(
+                f"{path}: a key has more than {MAX_PARTS} parts between dots; a recipe's have at most three"
+            )
 
 
 def _decoded(data: bytes, path: Path) -> str:

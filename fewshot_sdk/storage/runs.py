@@ -87,13 +87,13 @@ def _run(output: Path) -> TrainingRun | None:
     try:
         if _is_initialization(output):
             return _of_files(replace(run, state="finished"), read_folder(output, (_CONFIG, METRICS)))
-        if checkpoint.exists():
+        if checkpoint.is_file():
             run = _of_files(run, read_members(checkpoint, (_CONFIG, METRICS)))
-        elif pretraining.exists():
+        elif pretraining.is_file():
             run = _of_epochs(run, read_members(pretraining, (_CONFIG,)))
         elif not running:
             return None  # a lock that a killed process left behind
-    except (FewshotError, LookupError, TypeError, ValueError) as error:
+    except (OSError, FewshotError, LookupError, TypeError, ValueError) as error:
         return replace(run, state="damaged", reason=" ".join(str(error).split()))
     line = last_line(siblings.metrics_of(output)) if running else None
     if line is not None and line.meta_steps > run.done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ def test_it_trains_on_a_folder_and_measures_on_held_out_classes(run: Run, mine: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["init", "mine"]
 
 
+def test_as_json_nothing_but_warnings_is_on_stderr(run: Run, mine: Path, tmp_path: Path) -> None:
+    assert run(*TRAIN, mine, "--json", "--output", tmp_path / "init")[2] == ""
+    (mine / "class3" / "note.txt").write_text("no picture")
+    err = run(*TRAIN, mine, "--json", "--output", tmp_path / "again")[2]
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+
+
+def test_too_few_training_classes_say_what_to_do(run: Run, mine: Path, tmp_path: Path) -> None:
+    code, _, err = run(*TRAIN, mine, "--set", "meta.n_way=9", "--output", tmp_path / "init")
+    assert (code, err.splitlines()[-1]) == (
+        1,
+        "error: mine: a task takes 9 training classes, and there are 8; add some, divide them by another --split, or "
+        "set meta.n_way to fewer, from 2",
+    )
+
+
 def test_workers_share_what_was_decoded_once(run: Run, mine: Path, trained: Path, tmp_path: Path) -> None:
     words = (mine, "--split", "0.5/0.25/0.25", "--workers", 2, "--output", tmp_path / "two")
     assert run(*TRAIN, *words)[0] == 0
@@ -71,6 +88,35 @@ def test_a_data_set_of_the_table_can_be_named_too(run: Run, omniglot_root: Path,
     assert load(tmp_path / "init").recipe.data.name == "omniglot"
 
 
+def test_what_is_set_of_a_named_data_set_is_not_undone_by_naming_it(
+    run: Run, omniglot_root: Path, tmp_path: Path
+) -> None:
+    words = ("--root", omniglot_root, "--evaluate-every", 0, "--set", "meta.meta_steps=1")
+    changes = ("--set", "data.split=official", "--set", "data.rotations=true")
+    assert run(*TRAIN, "omniglot", *words, *changes, "--output", tmp_path / "one")[0] == 0
+    one = load(tmp_path / "one").recipe
+    assert (one.data.split, one.data.rotations) == ("official", True)
+    again = ("meta-train", "--recipe", tmp_path / "one" / "recipe.toml", "--data", "omniglot")
+    assert run(*again, *words, "--output", tmp_path / "two")[0] == 0
+    assert load(tmp_path / "two").recipe == one
+
+
+def test_the_recorded_command_is_quoted_and_tells_a_folder_from_a_data_set(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_folder(tmp_path / "omniglot", LABELS)
+    words = ("./omniglot", "--split", "0.5 / 0.5", "--evaluate-every", 0, "--output")
+    assert run(*TRAIN, *words, "my init; one")[0] == 0
+    command = load("./my init; one").provenance.command
+    assert " --data ./omniglot --split '0.5 / 0.5' " in command
+    assert run(*shlex.split(command)[1:], "--evaluate-every", 0, "--output", "again")[0] == 0
+    assert load("again").sha256 == load("./my init; one").sha256
+    further = ("--init", "./my init; one", "--data", "./omniglot", "--evaluate-every", 0, "--output", "further")
+    assert run("meta-train", *further)[0] == 0
+    assert " --init 'my init; one' " in load("further").provenance.command
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -78,6 +124,7 @@ def test_a_data_set_of_the_table_can_be_named_too(run: Run, omniglot_root: Path,
         (("glypphs",), "did you mean 'glyphs'?; nor is there a folder, zip or CSV of that name"),
         (("MINE", "--root", "."), "--root is for the data sets known by name: leave it out"),
         (("MINE", "--split", "7/3"), "--split: expected shares of the classes"),
+        (("MINE", "--set", "data.own=none"), "--set data.own: --data PATH tells which classes there are; leave one"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(

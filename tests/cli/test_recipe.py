@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from fewshot_cli.commands.meta_train import MetaTrainOptions
+from fewshot_cli.display import Display
 from fewshot_cli.main import app
 from fewshot_sdk import load
 from fewshot_sdk.artifacts.opening import load_any
@@ -220,6 +221,16 @@ def test_resuming_takes_the_recipe_and_the_seed_of_what_is_unfinished(
     assert code == 0, err
     assert load_any(tmp_path / "init").sha256 == whole.sha256
     assert read_recipe(tmp_path / "init" / "recipe.toml") == recipe
+
+
+def test_interrupted_pre_training_says_where_it_is_kept(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Display, "__call__", lambda _, event: interrupt(event))
+    words = ("--preset", "glyphs", "--pretrain", 2, "--output", tmp_path / "init")
+    code, _, err = run("meta-train", *words)
+    kept = f"the epochs done are saved in {tmp_path / 'init.pretraining'}; --resume continues\ninterrupted\n"
+    assert (code, err.endswith(kept)) == (130, True)
 
 
 def test_resuming_with_a_changed_recipe_is_refused_and_the_difference_named(run: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fewshot_sdk import TaskSampler, meta_train, open_dataset
@@ -100,6 +101,45 @@ def test_left_out_files_are_told_as_python_warnings(animals: Path) -> None:
     (animals / "bee" / "0.png").write_bytes(b"no picture")
     with pytest.warns(UserWarning, match="1 of 40 files could not be read, left out"):
         open_dataset(animals, PIXELS, "train")
+
+
+def test_a_record_with_rotations_turns_the_training_classes_only(animals: Path) -> None:
+    source = own_source(animals, PIXELS).replace(rotations=True)
+    upright, turned = (
+        open_dataset(each, PIXELS, "train", animals) for each in (source.replace(rotations=False), source)
+    )
+    assert turned.n_classes == 4 * upright.n_classes
+    assert (turned.take(1, [0]) == np.rot90(upright.take(0, [0]), axes=(1, 2))).all()
+    assert turned.digest != upright.digest
+    assert open_dataset(source, PIXELS, "test", animals).rotations == 1
+
+
+def test_a_division_written_by_hand_without_a_hash_is_kept(animals: Path) -> None:
+    by_hand = DataSource(name="x", split="mine", own=OwnClasses(train=LABELS[5:], val=LABELS[:2], test=LABELS[2:5]))
+    source = own_source(animals, PIXELS, recorded=by_hand)
+    assert source.own is not None
+    assert source.own.sha256
+    assert source == by_hand.replace(own=source.own)
+    assert (source.own.train, source.own.val, source.own.test) == (LABELS[5:], LABELS[:2], LABELS[2:5])
+
+
+def test_other_pictures_than_the_recorded_ones_are_divided_anew_and_it_is_told(animals: Path, tmp_path: Path) -> None:
+    told: list[Finding] = []
+    recorded = own_source(animals, PIXELS, split="0.5/0.5")
+    (animals / "ant" / "0.png").write_bytes((animals / "bee" / "0.png").read_bytes())
+    assert own_source(animals, PIXELS, recorded=recorded, warn=told.append).split == "0.7/0.15/0.15, seed 0"
+    assert "the recipe records, so they are divided anew" in told[0].message
+    told.clear()
+    own_source(draw_folder(tmp_path / "others", ("one", "two", "three")), PIXELS, recorded=recorded, warn=told.append)
+    assert told == []
+
+
+def test_a_class_moved_into_another_given_part_is_no_longer_of_the_recorded_one(parted: Path) -> None:
+    recorded = own_source(parted, PIXELS)
+    (parted / "train" / "ant").rename(parted / "test" / "ant")
+    source = own_source(parted, PIXELS, recorded=recorded)
+    assert source.own is not None
+    assert "ant" in source.own.test
 
 
 def test_changed_data_are_not_taken_for_the_recorded_ones(animals: Path) -> None:
@@ -232,7 +272,7 @@ def test_a_start_with_the_recipes_own_words_for_the_data_continues(animals: Path
     assert again.initialization.sha256 == second.initialization.sha256
     assert again.initialization.recipe == second.initialization.recipe
     other = TaskSampler(data=open_dataset(animals, PIXELS, "train"), n_way=5, k_shot=3)
-    with pytest.raises(ConfigError, match="not the interrupted training run: data_sha256 was"):
+    with pytest.raises(ConfigError, match="have changed; data_sha256 was"):
         next(meta_train(RECIPE, other, start=start))
 
 

@@ -66,3 +66,10 @@ def test_an_initialization_has_the_recipe_that_made_it() -> None:
     assert recipe_of(REPOSITORY / "models" / "mini-imagenet-5way").meta.meta_steps == 6500
     with pytest.raises(BundleError, match="no initialization 'glyphs'"):
         recipe_of("glyphs")
+
+
+@pytest.mark.parametrize("key", ["a." * 100_000 + "a", '"a" . ' * 50_000 + "a", "[" + "a." * 100_000 + "a]"])
+def test_a_key_of_very_many_parts_is_refused_at_once(key: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(f"{key} = 1\n" if key[0] != "[" else key, encoding="utf-8")
+    with pytest.raises(ConfigError, match="a key has more than 50 parts between dots"):
+        read_recipe(tmp_path / "recipe.toml")

@@ -39,6 +39,25 @@ def found(folder: Path) -> dict[str, TrainingRun]:
     return {run.name: replace(run, changed=0.0) for run in find_runs(folder)}
 
 
+def test_a_folder_whose_entries_may_not_be_looked_at_is_listed_all_the_same(
+    init: Initialization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(at(init, 4), checkpoint_of(tmp_path / "stopped"))
+    (tmp_path / "stopped.checkpoint.lock").touch()
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    runs = found(tmp_path)
+    assert (runs["stopped"].state, "Permission denied" in runs["stopped"].reason) == ("damaged", True)
+
+
+def test_an_output_named_like_a_checkpoint_is_no_damaged_training(init: Initialization, tmp_path: Path) -> None:
+    save(init, tmp_path / "mine.checkpoint")
+    assert {name: run.state for name, run in found(tmp_path).items()} == {"mine.checkpoint": "finished"}
+
+
 def test_a_finished_an_interrupted_and_a_running_training_are_told_apart(init: Initialization, tmp_path: Path) -> None:
     save(replace(init, metrics=POINTS), tmp_path / "done")
     save(at(init, 2), tmp_path / "done-best")  # no training of its own

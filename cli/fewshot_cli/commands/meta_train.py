@@ -109,10 +109,10 @@ class MetaTrainOptions(TrainingOptions):
         if isinstance(recipe, Recipe):
             recipe, root = with_data(
                 recipe, self.data, root, split=self.split, split_seed=self.split_seed, skip_small=self.skip_small,
-                rotations=self._asks_for("data.rotations"),
+                rotations=self._asks_for("data.rotations"), aloud=not self.json,
             )  # fmt: skip
             if self.evaluate_every != 0 and not ways(recipe):
-                say("no curve.png: there are too few classes to measure on during training")
+                say("warning: no curve.png: there are too few classes to measure on during training")
         source = network.source if network else ""  # with its commit
         backbone = self.backbone and (source or self.backbone)
         init = self.init and (source or Path(self.init).name)
@@ -145,6 +145,9 @@ class MetaTrainOptions(TrainingOptions):
         for_pictures = (
             self.root,
             self.data,
+            self.split,
+            self.split_seed is not None,
+            self.skip_small,
             self.evaluate_every,
             self.init,
             self.backbone,
@@ -153,8 +156,8 @@ class MetaTrainOptions(TrainingOptions):
         )
         if any(for_pictures) or self.device == "cuda":  # --evaluate-every 0 and --pretrain 0 request nothing
             raise ConfigError(
-                f"{self.base.preset} is for numbers: leave out --root, --data, --evaluate-every, --device, --init, "
-                "--backbone, --trainable, --pretrain"
+                f"{self.base.preset} is for numbers: leave out --root, --data, --split, --split-seed, --skip-small, "
+                "--evaluate-every, --device, --init, --backbone, --trainable, --pretrain"
             )
 
     def _base(self) -> AnyRecipe:
@@ -228,8 +231,13 @@ def meta_train(given: MetaTrainOptions) -> None:
         return
     with reserved(given.output, resume=given.resume, keep_best=given.keep_best):
         run, init = given.run()
-        with watched("pre-training", json=given.json, plain_seconds=0) as listen:
-            prepare(run, init, listen)
+        try:
+            with watched("pre-training", json=given.json, plain_seconds=0) as listen:
+                prepare(run, init, listen)
+        except KeyboardInterrupt:
+            if run.pretraining.exists():
+                say(f"the epochs done are saved in {run.pretraining}; --resume continues")
+            raise
         recipe, meta = run.recipe, run.recipe.meta
         inner_steps = meta.meta_steps * meta.tasks_per_step * recipe.inner.steps
         workers = 1 if run.device or not meta.meta_steps else given.workers
