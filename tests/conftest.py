@@ -25,6 +25,7 @@ from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.glyphs import draw, glyph
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.compiler import library
+from fewshot_sdk.meta.preparation import steps_left
 from fewshot_sdk.meta.training import meta_train
 
 REPOSITORY = Path(__file__).parent.parent
@@ -142,6 +143,23 @@ def saved(init: Initialization, tmp_path: Path) -> Path:
 def drawings(tmp_path: Path) -> Path:
     """A support folder: three glyphs, four drawings each, 60 x 60 PNGs."""
     return draw_folder(tmp_path / "drawings")
+
+
+def stopped_after(n: int) -> Callable[..., object]:
+    """For `fewshot_sdk.meta.run.steps_left`: the same, but Ctrl-C comes after outer step n."""
+
+    def steps(*given: Any) -> object:
+        start, real = steps_left(*given)
+
+        def until() -> Iterator[object]:
+            for step in real:
+                yield step
+                if step.done == n:
+                    raise KeyboardInterrupt
+
+        return start, until()
+
+    return steps
 
 
 def draw_folder(folder: Path, labels: tuple[str, ...] = ("ant", "bee", "cat"), shots: int = 4, first: int = 0) -> Path:

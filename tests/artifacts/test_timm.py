@@ -33,7 +33,7 @@ from fewshot_sdk.nets.network import build_network
 from fewshot_sdk.nets.params import flatten
 from fewshot_sdk.nets.timm import library
 from fewshot_sdk.testing.hub import LocalHub
-from tests.conftest import Run, draw_folder, drawn_glyphs
+from tests.conftest import Run, draw_folder, drawn_glyphs, stopped_after
 
 if find_spec("timm") is None:
     pytest.skip("timm is not installed", allow_module_level=True)
@@ -198,6 +198,29 @@ def test_meta_training_on_top_moves_what_it_is_told_to_and_names_the_commit(
     assert "body.model.bn1.weight" in changed
     classifier = adapt(trained, draw_folder(tmp_path / "drawings"), steps=1, reject_rate=None)
     assert classifier.config.adaptation.trainable == "norm"
+
+
+def test_training_goes_on_from_it_by_its_own_recipe_and_is_resumed_without_the_hub(
+    hub: LocalHub, cnn: Initialization, run: Run, tmp_path: Path
+) -> None:
+    data = draw_folder(tmp_path / "classes", tuple("abcdefghijkl"))
+    few = ("--set", "meta.k_shot=2", "--set", "inner.batch_size=5", "--meta-steps", 2, "--evaluate-every", 0)
+    words = ("--init", CNN, "--data", data, *few, "--workers", 1)
+    code, _, err = run("meta-train", *words, "--output", tmp_path / "whole")
+    assert code == 0, err
+    whole = load(tmp_path / "whole")
+    assert (whole.recipe.backbone, whole.provenance.chain[0].source) == (cnn.recipe.backbone, cnn.source)
+    assert whole.provenance.command == (
+        f"fewshot meta-train --recipe recipe.toml --init {cnn.source} --data classes --seed 0"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewshot_sdk.meta.run.steps_left", stopped_after(1))
+        assert run("meta-train", *words, "--output", tmp_path / "x")[0] != 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewshot_sdk.load", None)  # the checkpoint has all that it needs
+        code, _, err = run("meta-train", *words, "--resume", "--output", tmp_path / "x")
+    assert code == 0, err
+    assert load(tmp_path / "x").sha256 == whole.sha256
 
 
 def test_it_is_evaluated_like_any_initialization_but_on_data_that_is_named(

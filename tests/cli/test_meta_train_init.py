@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fewshot_sdk import load
-from fewshot_sdk.meta import curve, preparation
-from tests.conftest import Run, draw_folder
+from fewshot_sdk.meta import curve
+from tests.conftest import Run, draw_folder, stopped_after
 
 NO_CURVE = ("--evaluate-every", 0, "--workers", 1)
 LABELS = tuple(f"{first}{second}" for first in "abc" for second in "xyzw")
@@ -137,21 +137,8 @@ def test_an_interrupted_training_goes_on_without_its_options_and_from_nothing_el
 ) -> None:
     words = ("--init", saved, "--data", classes, "--meta-steps", 3, *NO_CURVE)
     assert run("meta-train", *words, "--output", tmp_path / "whole")[0] == 0
-    real = preparation.steps_left
-
-    def broken(*given: object) -> object:
-        start, steps = real(*given)  # type: ignore[arg-type]
-
-        def until_two() -> object:
-            for step in steps:
-                yield step
-                if step.done == 2:
-                    raise KeyboardInterrupt
-
-        return start, until_two()
-
     with monkeypatch.context() as patch:
-        patch.setattr("fewshot_sdk.meta.run.steps_left", broken)
+        patch.setattr("fewshot_sdk.meta.run.steps_left", stopped_after(2))
         assert run("meta-train", *words, "--output", tmp_path / "x")[0] != 0
     other = ("--init", tmp_path / "whole", "--data", classes, "--meta-steps", 3, *NO_CURVE)
     code, _, err = run("meta-train", *other, "--resume", "--output", tmp_path / "x")

@@ -21,7 +21,7 @@ from fewshot_sdk.storage.files import MANIFEST, manifest_of, write_folder
 from fewshot_sdk.storage.recipes import read_recipe
 from fewshot_sdk.storage.repositories import address, bundled, fetch
 from fewshot_sdk.testing.hub import LocalHub
-from tests.conftest import REPOSITORY, Run
+from tests.conftest import REPOSITORY, Run, draw_folder
 from tests.render_reliability import FAULTS, PAGE, row
 
 SECRET = "hf_verysecret"
@@ -335,3 +335,18 @@ def test_the_card_is_the_hubs_metadata(hub: LocalHub, init: Initialization) -> N
             assert (shown.metric_args or {})["ci95"] == pytest.approx(100 * measured.ci95, abs=0.005)
             assert shown.dataset_name == measured.data
             assert shown.dataset_config == f"{measured.ways}-way {measured.shots}-shot"
+
+
+def test_training_goes_on_from_the_hub_and_names_the_commit(
+    hub: LocalHub, run: Run, init: Initialization, tmp_path: Path
+) -> None:
+    source = push(init, "user/repo", private=True).source
+    data = draw_folder(tmp_path / "classes", tuple("abcdefghijkl"))
+    words = ("--init", "user/repo", "--data", data, "--meta-steps", 1, "--evaluate-every", 0, "--workers", 1)
+    code, _, err = run("meta-train", *words, "--output", tmp_path / "mine")
+    assert code == 0, err
+    mine = load(tmp_path / "mine")
+    (start,) = mine.provenance.chain
+    assert (start.source, start.sha256) == (source, init.sha256)
+    assert f"--init {source} " in mine.provenance.command
+    assert source in (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
