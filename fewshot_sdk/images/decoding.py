@@ -146,10 +146,10 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, white_is_zero: bool) -> Image.Image:
-    wide = np.asarray(image).clip(0, 65535).astype(np.uint32)
+    wide = np.asarray(image).clip(0, 65535).astype(np.uint16)
     if white_is_zero:  # Pillow inverts these at 8 bits, but not at 16
         wide = 65535 - wide
-    narrow = ((wide + 128) // 257).astype(np.uint8)
+    narrow = (wide >> 8).astype(np.uint8)  # as in colours of 16 bits, and in browsers
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):  # the one grey level of a PNG that is transparent
         narrow = np.where(wide == transparent, np.uint8(255), narrow)

@@ -60,10 +60,10 @@ def saved(image: Callable[[], Image.Image], kind: str, mode: str | None = None, 
     return encoded(found, kind, **settings)
 
 
-def turned(orientation: int) -> bytes:
+def turned(orientation: int, kind: str = "JPEG") -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded(scene(), "JPEG", quality=95, exif=exif)
+    return encoded(scene(), kind, quality=95, exif=exif)
 
 
 def large() -> bytes:
@@ -72,8 +72,9 @@ def large() -> bytes:
 
 
 def wide(mode: str) -> bytes:
-    """16 bits a channel; Pillow writes no such colours."""
-    colours = np.asarray(scene()).astype(np.uint16) * 257
+    """16 bits a channel, of which the lower 8 differ; Pillow writes no such colours."""
+    colours = np.asarray(scene()).astype(np.uint16) * 256
+    colours += np.random.default_rng(0).integers(0, 256, colours.shape, np.uint16)
     if mode == "L":
         return png(np.ascontiguousarray(colours[:, :, 1]), bits=16, colour=0)
     return png(colours, bits=16, colour=2)
@@ -102,9 +103,14 @@ def without_adobe() -> bytes:
     return data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4]) :]
 
 
-def heic() -> bytes:
-    data = io.BytesIO()
-    pillow_heif.from_pillow(scene()).save(data, quality=90)
+def heic(orientation: int = 1) -> bytes:
+    """A HEIC that says how it is turned as phones do, in its own boxes."""
+    from pillow_heif.constants import HeifCompressionFormat
+    from pillow_heif.misc import CtxEncode
+
+    data, encoder = io.BytesIO(), CtxEncode(HeifCompressionFormat.HEVC, quality=90)
+    encoder.add_image((96, 72), "RGB", scene().tobytes(), image_orientation=orientation)
+    encoder.save(data)
     return data.getvalue()
 
 
@@ -172,5 +178,7 @@ KINDS: dict[str, Kind] = {
 }
 if features.check("avif"):
     KINDS["avif"] = Kind(data=partial(saved, scene, "AVIF", quality=90), browser=1)
+    KINDS["avif turned"] = Kind(data=partial(turned, 6, "AVIF"), browser=1)
 if pillow_heif:
     KINDS["heic"] = Kind(data=heic)
+    KINDS["heic turned"] = Kind(data=partial(heic, 6))
