@@ -124,7 +124,7 @@ def _details(config: ClassifierConfig) -> str:
 
 def hog_and_colour(features_of: str) -> Learn:  # noqa: ARG001
     """Logistic regression on histograms of oriented gradients and of colours."""
-    return _regression(lambda files: np.stack([_descriptors(read_image(file, HOG_SIDE)) for file in files]), 0)
+    return _regression(lambda files: np.stack([_descriptors(read_image(file)) for file in files]), 0)
 
 
 def frozen_features(features_of: str) -> Learn:

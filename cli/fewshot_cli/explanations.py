@@ -26,7 +26,7 @@ def explain(
     names = file_names(images)
 
     def drawn() -> Iterator[tuple[str, bytes]]:
-        from fewshot_sdk.images.overlays import SIDE, explanation
+        from fewshot_sdk.images.overlays import explanation
         from fewshot_sdk.images.preprocessing import read_image
 
         for first in range(0, len(images), AT_ONCE):
@@ -36,7 +36,7 @@ def explain(
                 data, caption = io.BytesIO(), f"{found.nearest}  {found.probability:.1%}"
                 if found.label is None:
                     caption = f"unknown (nearest: {caption})"
-                explanation(read_image(image, SIDE), heat, model.preprocessing, caption).save(data, format="PNG")
+                explanation(read_image(image), heat, model.preprocessing, caption).save(data, format="PNG")
                 yield name, data.getvalue()
 
     write_files(folder, drawn())

@@ -22,7 +22,7 @@ from fewshot_sdk.data.own_findings import Complaints, Examiner
 from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.errors import DataError, ImageError, SaveError, SupportError, first_few, listed
 from fewshot_sdk.images.decoding import decode
-from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, resize
+from fewshot_sdk.images.preprocessing import Pixels, resize
 from fewshot_sdk.images.sources import SourceFile, open_source
 from fewshot_sdk.images.support import Watch
 from fewshot_sdk.images.thumbnails import is_blank, thumbnail
@@ -34,7 +34,7 @@ Guard: TypeAlias = AbstractContextManager[object]  # a lock for a zip, whose mem
 MAX_PICTURES = 2_000_000
 FINDINGS = "findings.txt"
 _CONTENTS = "contents.json"
-_LAYOUT = 1  # increase when what is cached for the same files and settings changes
+_LAYOUT = 2  # increase when what is cached for the same files and settings changes
 _AHEAD = 16  # files read ahead for each core
 
 
@@ -214,7 +214,7 @@ def _decode(file: SourceFile, settings: Preprocessing, reading: Guard) -> _Read:
     try:
         with reading:
             data = file.read()
-        image = decode(data, file.name, enough_pixels(settings)).image
+        image = decode(data, file.name)
     except ImageError as error:
         return _Read(wrong=str(error))
     return _Read(sha256=hashlib.sha256(data).digest(), pixels=resize(image, settings), blank=is_blank(thumbnail(image)))

@@ -1,4 +1,7 @@
-"""From the bytes of a picture file to the picture a person sees: an allow-list of formats, within limits."""
+"""From the bytes of a picture file to the picture a person sees: an allow-list of formats, within limits.
+
+A bundle holds a copy of this file for its predict.py, so it imports nothing else of ours but the error.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ import logging
 import re
 import shlex
 import warnings
-from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from fewshot_sdk.errors import ImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_AVIF = "avif" in features.modules and features.check("avif")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", *(["AVIF"] if _AVIF else []))
 MAX_BYTES = 64 * 2**20
 MAX_SIDE = 16_384
 MAX_PIXELS = 50_000_000
@@ -25,58 +29,31 @@ MAX_PIXELS_PER_BYTE, _SMALL = 4096, 4_000_000
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value
-_READ = "JPEG, PNG, WebP, BMP, GIF, TIFF"
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}
+_READ = "JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, TIFF"
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Decoded:
-    """A picture in mode L or RGB, upright, and its full size (width, height) according to its header."""
+def decode(data: bytes, name: str) -> Image.Image:
+    """The picture in the bytes of a file, in mode L or RGB: upright, transparency on white, 8 bits; the first frame.
 
-    image: Image.Image
-    size: tuple[int, int]
-
-
-def decode(
-    data: bytes, name: str, at_least: int | None = None, before: dict[tuple[int, int], Decoded] | None = None
-) -> Decoded:
-    """The picture in the bytes of a file: upright, transparency on white, 8 bits; the first frame of a GIF.
-
-    at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, which is several times
-    as fast and takes less memory, as long as no side has fewer than `at_least` pixels; None: at full size.
-    before: a cache of what was decoded from the same bytes, by size; read and added to.
+    HEIC needs pillow-heif, AVIF a Pillow that was built with it, as those on PyPI are.
     Raises ImageError, starting with `name`, if the picture is unreadable, truncated, of another format than
-    JPEG, PNG, WebP, BMP, GIF or TIFF, or exceeds 64 MiB, 16,384 pixels a side, 50 million pixels in total, or,
-    above 4 million pixels, 4,096 pixels for each byte of the file; the limits are checked before any
+    JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF, or exceeds 64 MiB, 16,384 pixels a side, 50 million pixels in
+    total, or, above 4 million pixels, 4,096 pixels for each byte of the file; the limits are checked before any
     pixel is decoded.
     """
     if not data:
         raise ImageError(f"{name} is empty (0 bytes); remove it or copy the picture there again")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name} is larger than {MAX_BYTES / 2**20:.3g} MiB; save a smaller copy")
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        raise ImageError(
-            f"{name} is a HEIC or AVIF picture, which cannot be read; convert it to JPEG, for example with "
-            f"`magick {shlex.quote(_file_of(name))} photo.jpg`, or by sharing it from the phone as 'most compatible'"
-        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's decompression bomb warning: our limit is lower
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_size(name, *image.size, len(data))
-                whole = image.size
-                if at_least is not None and image.format in ("JPEG", "MPO"):  # MPO: a phone's JPEG plus more pictures
-                    image.draft(None, (at_least, at_least))
-                drafted = image.size
-                if before is not None and drafted in before:
-                    return before[drafted]
-                upright = as_seen(image)
-                # EXIF may turn the picture by 90 degrees, and so its size: the sides show it, except for a square.
-                turned = (upright.width > upright.height) != (whole[0] > whole[1])
-                found = Decoded(image=upright, size=whole[::-1] if turned else whole)
-                if before is not None:
-                    before[drafted] = found
-                return found
+            with _opened(data, name) as image:
+                check_size(name, *image.size)
+                _check_density(name, *image.size, len(data))
+                return _as_seen(image)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture this program reads ({_READ}); convert or remove it") from None
     except Image.DecompressionBombError:
@@ -84,8 +61,58 @@ def decode(
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything from OSError to struct.error on damaged files
-        reason = str(error) or type(error).__name__
-        raise ImageError(f"{name} cannot be decoded ({reason}); save it again or remove it") from None
+        raise _undecodable(name, error) from None
+
+
+def as_seen(image: Image.Image, name: str) -> Image.Image:
+    """The result of `decode` for an image that is open, of any format; the same object, loaded, if nothing changes.
+
+    Raises ImageError, starting with `name`, if its pixels cannot be decoded or it exceeds the limits of sides and
+    pixels.
+    """
+    check_size(name, *image.size)
+    try:
+        return _as_seen(image)
+    except Exception as error:
+        raise _undecodable(name, error) from None
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """Raises ImageError, starting with `name`, above 16,384 pixels a side or 50 million in total."""
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} is {width} x {height} pixels; at most {MAX_SIDE:,} a side and "
+            f"{MAX_PIXELS:,} in total are read, so save a smaller copy"
+        )
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """The picture, whose header has been read, but no pixel."""
+    box = data[: min(512, int.from_bytes(data[:4]))] if data[4:8] == b"ftyp" else b""
+    brands = {box[8:12], *(box[i : i + 4] for i in range(16, len(box), 4))}
+    if brands & _AVIF_BRANDS:
+        if "AVIF" not in FORMATS:
+            raise _unread(name, "an AVIF", "install a Pillow that reads it (those on PyPI do)")
+    elif brands & _HEIC_BRANDS:
+        try:
+            from pillow_heif import HeifImageFile
+        except ImportError:
+            raise _unread(name, "a HEIC", "install pillow-heif (`pip install 'fewshot-sdk[heic]'`)") from None
+        try:
+            return cast("Image.Image", HeifImageFile(io.BytesIO(data)))
+        except SyntaxError as error:  # which Image.open would turn into its own
+            raise OSError(str(error)) from None
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _unread(name: str, kind: str, remedy: str) -> ImageError:
+    command = f"magick {shlex.quote(_file_of(name))} photo.jpg"
+    return ImageError(f"{name} is {kind} picture; {remedy}, or convert it, for example with `{command}`")
+
+
+def _undecodable(name: str, error: Exception) -> ImageError:
+    reason = str(error) or type(error).__name__
+    return ImageError(f"{name} cannot be decoded ({reason}); save it again or remove it")
 
 
 def _file_of(name: str) -> str:
@@ -93,8 +120,7 @@ def _file_of(name: str) -> str:
     return re.sub(r" \([^()]*, row \d+\)$", "", name).rpartition("/")[2]
 
 
-def as_seen(image: Image.Image) -> Image.Image:
-    """The image upright, in 8 bits, on white, in mode L or RGB; the same object, loaded, if it already is."""
+def _as_seen(image: Image.Image) -> Image.Image:
     tagged = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC)
     depth = max(getattr(image, "tag_v2", {}).get(_BITS, (8,)))
     image = _upright(image)
@@ -110,7 +136,7 @@ def as_seen(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF says; web/assets/pictures.js and web/assets/predict.py do the same."""
+    """The picture as its EXIF says; web/assets/pictures.js does the same."""
     image.load()
     try:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -120,22 +146,17 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, white_is_zero: bool) -> Image.Image:
-    wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+    wide = np.asarray(image).clip(0, 65535).astype(np.uint16)
     if white_is_zero:  # Pillow inverts these at 8 bits, but not at 16
         wide = 65535 - wide
-    narrow = ((wide + 128) // 257).astype(np.uint8)
+    narrow = (wide >> 8).astype(np.uint8)  # as in colours of 16 bits, and in browsers
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):  # the one grey level of a PNG that is transparent
         narrow = np.where(wide == transparent, np.uint8(255), narrow)
     return Image.fromarray(narrow)
 
 
-def _check_size(name: str, width: int, height: int, n_bytes: int) -> None:
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{name} is {width} x {height} pixels; at most {MAX_SIDE:,} a side and "
-            f"{MAX_PIXELS:,} in total are read, so save a smaller copy"
-        )
+def _check_density(name: str, width: int, height: int, n_bytes: int) -> None:
     if width * height > max(_SMALL, MAX_PIXELS_PER_BYTE * n_bytes):
         raise ImageError(
             f"{name} claims to be {width} x {height} pixels in {n_bytes:,} bytes, which only a blank or forged "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import stat
 from contextlib import suppress
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,20 +30,19 @@ _FILTERS = {
 }
 
 
-def read_image(source: Picture, at_least: int | None = None) -> Image.Image:
+def read_image(source: Picture) -> Image.Image:
     """The picture as a person sees it, in mode L or RGB: upright, transparency on white, 8 bits.
 
     source: a path, the bytes of a file, a Pillow image, or a uint8 array (height, width[, 1 or 3]).
-    at_least: as in `decoding.decode`, whose formats and limits apply; None: at full size.
-    Raises ImageError, naming the file, if it cannot be read.
+    Raises ImageError, naming the file, if it cannot be read, or exceeds the limits of `decoding.decode`.
     """
     if isinstance(source, Image.Image):
-        return as_seen(source)
+        return as_seen(source, "the image")
     if isinstance(source, np.ndarray):
-        return as_seen(_from_array(source))
+        return as_seen(_from_array(source), "the image")
     if isinstance(source, bytes):
-        return decode(source, "the image", at_least).image
-    return decode(read_picture_file(Path(source)), str(source), at_least).image
+        return decode(source, "the image")
+    return decode(read_picture_file(Path(source)), str(source))
 
 
 def read_picture_file(path: Path) -> bytes:
@@ -58,39 +58,29 @@ def read_picture_file(path: Path) -> bytes:
     return read_bounded(path, MAX_BYTES, ImageError, "name a picture of at most 64 MiB that can be read")
 
 
-def enough_pixels(settings: Preprocessing) -> int | None:
-    """How many pixels per side of a picture `resize` needs; more would change almost nothing.
-
-    Three times the network's: Pillow's documentation of `reducing_gap` calls the result
-    indistinguishable from that of the full picture. None: all of them, for the nearest-neighbour filter.
-    """
-    if settings.resize == "nearest":
-        return None
-    return max(64, math.ceil(3 * max(settings.width, settings.height) / settings.kept))
-
-
 def picture(source: Picture, settings: Preprocessing) -> Pixels:
     """The input of an exported graph, which does the rest of `preprocess`: uint8 (height, width, 3).
 
-    Raises ImageError as `read_image` does.
+    See `stand_in` for a picture of more than half a megapixel. Raises ImageError as `read_image` does.
     """
-    return np.asarray(_bounded(read_image(source, enough_pixels(settings)), settings).convert("RGB"))
+    image = read_image(source)
+    small = stand_in(image, settings) if image.width * image.height > MANY_PIXELS else None
+    return np.asarray(image.convert("RGB")) if small is None else small
 
 
 def preprocess(source: Picture, settings: Preprocessing) -> Pixels:
-    """The network's pixels of a picture: uint8 (height, width, channels).
+    """The network's pixels of a picture: uint8 (height, width, channels), from all pixels of the picture.
 
-    Training, adaptation and every exported model use this function. A JPEG at least six times
-    as large as the network's input is decoded at a reduced size (see `enough_pixels`); any other
-    picture of more than half a megapixel is first averaged over squares of whole pixels.
+    Training, adaptation and every exported model use this function, or compute the same bits.
     Raises ImageError as `read_image` does.
     """
-    return resize(read_image(source, enough_pixels(settings)), settings)
+    return resize(read_image(source), settings)
 
 
 def resize(image: Image.Image, settings: Preprocessing) -> Pixels:
-    """The result of `preprocess` for a picture that has already been read, with `enough_pixels`."""
-    image = _bounded(image, settings).convert("L" if settings.channels == 1 else "RGB")
+    """The result of `preprocess` for a picture that has already been read."""
+    mode = "L" if settings.channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
     if settings.polarity == "dark_on_light" and np.asarray(image.convert("L")).mean() < 127.5:
         image = ImageOps.invert(image)
     size = (settings.width, settings.height)
@@ -103,6 +93,35 @@ def resize(image: Image.Image, settings: Preprocessing) -> Pixels:
             image = image.resize((size[0], image.height), _FILTERS[settings.resize])
         image = image.resize(size, _FILTERS[settings.resize])
     return np.asarray(image, dtype=np.uint8).reshape(settings.height, settings.width, settings.channels)
+
+
+def stand_in(image: Image.Image, settings: Preprocessing) -> Pixels | None:
+    """A small picture with the same network's pixels as this one, uint8 (height, width, 3); None if none is known.
+
+    A graph takes pictures of any size, but needs 8 bytes of memory for each colour of each pixel. The small picture
+    holds the network's pixels where the graph looks for them, in the middle; web/assets/pixels.js does the same.
+    """
+    pixels = resize(image, settings)
+    frame = _frame(settings)
+    if frame is None:
+        return None
+    small = np.full((frame[1], frame[0], 3), 255, np.uint8)
+    left, top, right, bottom = seen_box(frame, settings)
+    small[top:bottom, left:right] = pixels
+    # not so where the picture's mean is above one half, and that of the network's pixels below
+    return small if np.array_equal(resize(Image.fromarray(small), settings), pixels) else None
+
+
+@lru_cache
+def _frame(settings: Preprocessing) -> tuple[int, int] | None:
+    """Width and height of a picture of which `resize` keeps exactly as many pixels as the network has."""
+    wanted = (settings.width, settings.height)
+    sides = [[n for n in range(side, 10 * side + 1) if round(settings.kept * n) == side] for side in wanted]
+    for size in product(*sides):
+        left, top, right, bottom = seen_box((size[0], size[1]), settings)
+        if (right - left, bottom - top) == wanted:
+            return size[0], size[1]
+    return None
 
 
 def seen_box(size: tuple[int, int], settings: Preprocessing) -> tuple[int, int, int, int]:
@@ -127,20 +146,6 @@ def _from_array(array: Pixels) -> Image.Image:
             f"(height, width, 3), found {array.dtype} {list(array.shape)}"
         )
     return Image.fromarray(array)
-
-
-def _bounded(image: Image.Image, settings: Preprocessing) -> Image.Image:
-    """The image reduced to half a megapixel at most, if that leaves `enough_pixels`: bounds a graph's memory."""
-    enough = enough_pixels(settings)
-    if enough is None or image.width * image.height <= MANY_PIXELS:
-        return image
-    factor = math.ceil(math.sqrt(image.width * image.height / MANY_PIXELS))
-    factor = min(factor, image.width // enough, image.height // enough)
-    if factor <= 1:
-        return image
-    width, height = image.width // factor * factor, image.height // factor * factor
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.reduce(factor, (left, top, left + width, top + height))  # cut-off squares at the edge would shift it
 
 
 def _middle(found: tuple[int, int], wanted: tuple[int, int], kept: float) -> tuple[int, int, int, int]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ImageError, SupportError, first_few
-from fewshot_sdk.images.decoding import Decoded, decode
-from fewshot_sdk.images.preprocessing import Pixels, enough_pixels, resize
+from fewshot_sdk.images.decoding import decode
+from fewshot_sdk.images.preprocessing import Pixels, resize
 from fewshot_sdk.images.sources import LabelFrom, SourceFile, open_source
 from fewshot_sdk.images.thumbnails import thumbnail
 
@@ -85,28 +85,27 @@ def read_for_all(
     source: str | Path, wanted: Sequence[Preprocessing], label_from: LabelFrom = "folder", least: int = 2,
     watch: Watch = lambda files, total: files,  # noqa: ARG005
 ) -> dict[Preprocessing, Reading]:  # fmt: skip
-    """`read_pictures` for several settings; each file is read once, and decoded once per size that they need."""
+    """`read_pictures` for several settings; each file is read and decoded once."""
     pictures: dict[Preprocessing, list[ReadPicture]] = {settings: [] for settings in wanted}
     unreadable: dict[str, str] = {}
     with open_source(source, label_from, least) as files:
         for file in watch(iter(files), len(files)):
             try:
                 data = file.read()
-                before: dict[tuple[int, int], Decoded] = {}
-                decoded = {s: decode(data, file.name, enough_pixels(s), before) for s in pictures}
+                image = decode(data, file.name)
             except ImageError as error:
                 unreadable[file.name] = str(error)
                 continue
-            sha256, thumbs = hashlib.sha256(data).hexdigest(), {id(d): thumbnail(d.image) for d in before.values()}
-            for settings, found in decoded.items():
-                pictures[settings].append(
+            sha256, thumb = hashlib.sha256(data).hexdigest(), thumbnail(image)
+            for settings, read in pictures.items():
+                read.append(
                     ReadPicture(
                         name=file.name,
                         label=file.label,
-                        size=found.size,
+                        size=image.size,
                         sha256=sha256,
-                        pixels=resize(found.image, settings),
-                        thumb=thumbs[id(found)],
+                        pixels=resize(image, settings),
+                        thumb=thumb,
                     )
                 )
     return {settings: Reading(pictures=tuple(read), unreadable=unreadable) for settings, read in pictures.items()}

@@ -10,12 +10,14 @@ from PIL import Image
 
 from fewshot_sdk.images.preprocessing import Pixels
 
-SIDE = 32
+SIDE, _ENOUGH = 32, 512
 _BLOCK = 512  # rows compared at a time: the memory of 20,000 pictures stays under 300 MB
 
 
 def thumbnail(image: Image.Image) -> Pixels:
     """The picture squeezed to 32 x 32 pixels: uint8 (32, 32, 3)."""
+    if (factor := min(image.size) // _ENOUGH) > 1:  # averaged first, which is several times as fast
+        image = image.reduce(factor)
     return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 

@@ -22,6 +22,7 @@ from fewshot_sdk.config.onnx_file import (
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.config.regression import REGRESSOR_FILE
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
+from fewshot_sdk.images.decoding import check_size
 from fewshot_sdk.images.preprocessing import MANY_PIXELS, Picture, Pixels, picture, preprocess
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
 from fewshot_sdk.runtime.session import Model, opened
@@ -108,7 +109,7 @@ class Predictor:
 
         pictures: uint8 (n, height, width, 3 or 1), which the graph resizes. A file exported with --raw does not resize:
         it takes the result of `images.preprocess`.
-        Raises ImageError for another dtype or shape.
+        Raises ImageError for another dtype or shape, or above 16,384 pixels a side or 50 million in total.
         """
         probabilities, known = self._run(pictures, OUTPUT, KNOWN)
         return probabilities.astype(np.float32, copy=False), known.astype(np.bool_, copy=False)
@@ -131,8 +132,13 @@ class Predictor:
         if pictures.dtype != np.uint8 or not fits or 0 in shape:
             expected = f"{size.height}, {size.width}, {size.channels}" if self.metadata.raw else "height, width, 3"
             raise ImageError(f"pictures: expected uint8 (n, {expected}), found {pictures.dtype} {list(shape)}")
-        batch = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))
-        parts = [self._batch(pictures[i : i + batch], outputs) for i in range(0, len(pictures), batch)]
+        check_size("the image", shape[2], shape[1])
+        if not self.metadata.raw and shape[1] * shape[2] > MANY_PIXELS:
+            batches = self._batches(list(pictures))
+        else:
+            n = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))
+            batches = (pictures[i : i + n] for i in range(0, len(pictures), n))
+        parts = [self._batch(batch, outputs) for batch in batches]
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def _batch(self, pictures: Pixels, outputs: Sequence[str]) -> list[NDArray[Any]]:

@@ -23,8 +23,8 @@ INTEGRITY = {
     WASM: "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
 }
 MAX_BYTES = 64 * 2**20
-BUNDLE_FILES = ("predict.py", "page.css", "bundle.css", "pictures.js", "runtime.js", "bundle.js")
-MODEL = "model.onnx"
+BUNDLE_FILES = ("predict.py", "page.css", "bundle.css", "pictures.js", "pixels.js", "runtime.js", "bundle.js")
+MODEL, READING = "model.onnx", "pictures.py"
 DEMO_FILES = ("page.css", "demo.css", "pictures.js", "pixels.js", "runtime.js", "worker.js", "demo.js")
 LEARNER = "learner.onnx"
 N_WAY = 3
@@ -74,8 +74,15 @@ def page(template: str, values: Mapping[str, object]) -> bytes:
     return render(f"web/assets/{template}", **values).strip().encode() + b"\n"
 
 
+def reading() -> bytes:
+    """How predict.py reads pictures: the source of `images.decoding`, with an error of its own."""
+    source = resources.files("fewshot_sdk").joinpath("images", "decoding.py").read_text(encoding="utf-8")
+    own = 'class ImageError(ValueError):\n    """A picture that cannot be read; says why, and what to do."""\n'
+    return source.replace("from fewshot_sdk.errors import ImageError\n", f"\n{own}").encode()
+
+
 def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str, bytes]:
-    """A bundle's files by name: model.onnx, predict.py for the shell, and index.html with its parts for any web host.
+    """A bundle's files by name: model.onnx, predict.py and its pictures.py, and index.html with its parts.
 
     model: the bytes of a file by `export_onnx`; title: the page's name for it; vendor: as for `demo_site`.
     Raises BundleError if model or vendor are not as expected.
@@ -91,11 +98,13 @@ def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str
             "runtime": runtime_settings(local=vendor is not None),
             "model": {"name": MODEL, "integrity": integrity(model)},
             "labels": metadata.labels,
+            "preprocessing": metadata.preprocessing.model_dump(mode="json"),
         },
     }
     return {
         "index.html": page("bundle.html.j2", values),
         MODEL: model,
+        READING: reading(),
         **{name: asset(name) for name in BUNDLE_FILES},
         **(vendored(vendor) if vendor is not None else {}),
     }

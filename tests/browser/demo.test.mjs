@@ -100,16 +100,38 @@ test("the same strokes as PNG files get the same answer from the SDK", { timeout
 
 test("the page's preprocessing gives the same bytes as the SDK's", { timeout: 240_000 }, async () => {
   const page = await opened();
-  const cases = JSON.parse(run(path.join(here, "pictures.py")));
+  const cases = JSON.parse(run("-m", "tests.browser.pictures"));
   assert.ok(cases.length >= 20);
   for (const { picture, settings, expected } of cases) {
     const found = await page.evaluate(async ([data, how]) => {
-      const canvas = await readPicture(new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]));
-      return Array.from(preprocess(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height), how));
+      const picture = await readPicture(new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]));
+      return Array.from(preprocess(picture, how));
     }, [picture, settings]);
     const wrong = expected.filter((value, i) => value !== found[i]).length;
     assert.ok(found.length === expected.length && wrong === 0, `${wrong} pixels differ: ${JSON.stringify(settings)}`);
   }
+  await page.context().close();
+});
+
+test("every kind of picture that browsers read is seen as by the SDK, and so is its stand-in", { timeout: 240_000 }, async () => {
+  const page = await opened();
+  const kinds = JSON.parse(run("-m", "tests.browser.pictures", "kinds"));
+  assert.ok(kinds.length >= 30);
+  const wrong = [];
+  for (const { name, levels, picture, settings, expected, whole, size } of kinds) {
+    const found = await page.evaluate(async ([data, how, wanted, all]) => {
+      const image = await readPicture(new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]));
+      const small = standIn(image, how);
+      const furthest = (these, those) => these.reduce((most, value, i) => Math.max(most, Math.abs(value - those[i])), 0);
+      return {
+        size: [image.width, image.height],
+        small: small.width * small.height,
+        away: Math.max(furthest(wanted, preprocess(image, how)), furthest(wanted, preprocess(small, how)), furthest(all ?? [], image.data)),
+      };
+    }, [picture, settings, expected, whole]);
+    if (String(found.size) !== String(size) || found.small > 1000 || !(found.away <= levels)) wrong.push([name, levels, found]);
+  }
+  assert.deepEqual(wrong, []);
   await page.context().close();
 });
 

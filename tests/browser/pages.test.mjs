@@ -7,6 +7,7 @@ import { cleanUp, fewshot, freePort, here, hosting, openBrowser, openPage, run, 
 
 const examples = path.join(here, "..", "..", "examples");
 const pictures = ["fish1", "tree2", "star2"].map((name) => path.join(examples, "new_drawings", `${name}.png`));
+const large = path.join(scratch, "large.png");
 const bundle = path.join(scratch, "bundle");
 const expected = {};
 let browser;
@@ -15,7 +16,8 @@ before(async () => {
   const folder = path.join(scratch, "model");
   fewshot("adapt", "--init", "omniglot", "--method", "reptile", "--support", path.join(examples, "drawings"), "--output", folder);
   fewshot("export", folder, "--bundle", bundle, "--vendor", vendor);
-  const found = JSON.parse(fewshot("predict", path.join(bundle, "model.onnx"), ...pictures, "--json"));
+  run("-c", `from PIL import Image; Image.open(r"${pictures[0]}").resize((2001, 1500)).save(r"${large}")`);
+  const found = JSON.parse(fewshot("predict", path.join(bundle, "model.onnx"), ...pictures, large, "--json"));
   for (const each of found) expected[each.image] = each;
   browser = await openBrowser("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream");
 }, { timeout: 240_000 });
@@ -38,7 +40,7 @@ async function opened(address, settings) {
 test("the bundle's page and its predict.py answer like `fewshot predict`", { timeout: 240_000 }, async () => {
   const page = await opened(await hosting(bundle));
   await page.context().setOffline(true);
-  for (const picture of pictures) {
+  for (const picture of [...pictures, large]) {
     await page.locator("#file").setInputFiles(picture);
     await verdict(page, shownFor(expected[picture]));
     const shown = parseFloat(await page.locator("#answers .number").first().textContent());
@@ -47,7 +49,7 @@ test("the bundle's page and its predict.py answer like `fewshot predict`", { tim
   const lines = run(path.join(bundle, "predict.py"), ...pictures).trim().split("\n");
   pictures.forEach((picture, i) => assert.ok(lines[i].startsWith(`${picture}  `) && lines[i].includes(expected[picture].nearest), lines[i]));
   await page.locator("#file").setInputFiles({ name: "no.png", mimeType: "image/png", buffer: Buffer.from("no") });
-  await verdict(page, "no.png is not a picture that this browser can read");
+  await verdict(page, "no.png is not a picture this program reads (JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, TIFF); convert or remove it");
   assert.deepEqual(page.complaints, []);
   await page.context().close();
 });

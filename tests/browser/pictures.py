@@ -1,4 +1,4 @@
-"""Random pictures and the results of the SDK's preprocessing, as JSON, for the browser to reproduce."""
+"""Pictures and the SDK's preprocessing of them, as JSON, for the browser to reproduce: random, or of all kinds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from fewshot_sdk.config.recipe import Preprocessing
-from fewshot_sdk.images.preprocessing import preprocess
+from fewshot_sdk.images.preprocessing import preprocess, read_image
+from tests.images.kinds import KINDS
 
 SIZES = ((280, 210), (61, 37), (30, 97), (28, 28), (9, 5))  # width, height
 MODES = tuple(itertools.product(("box", "bilinear", "bicubic", "nearest"), ("pad", "crop", "stretch")))
@@ -48,5 +49,27 @@ def cases() -> list[dict[str, object]]:
     return pictures
 
 
+def kinds() -> list[dict[str, object]]:
+    """Every kind of picture that browsers read: the file, its network's pixels, and, of a small one, all its pixels."""
+    settings = Preprocessing(height=24, width=20, channels=3, resize="bicubic", fit="crop", kept=0.875)
+    pictures: list[dict[str, object]] = []
+    for name, kind in KINDS.items():
+        if kind.browser is not None:
+            data = kind.data()
+            image = read_image(data).convert("RGB")
+            pictures.append(
+                {
+                    "name": name,
+                    "levels": kind.browser,
+                    "picture": base64.b64encode(data).decode(),
+                    "settings": settings.model_dump(mode="json"),
+                    "expected": preprocess(image, settings).ravel().tolist(),
+                    "whole": np.asarray(image).ravel().tolist() if image.width < 100 else None,
+                    "size": image.size,
+                }
+            )
+    return pictures
+
+
 if __name__ == "__main__":
-    json.dump(cases(), sys.stdout)
+    json.dump(kinds() if sys.argv[1:] == ["kinds"] else cases(), sys.stdout)

@@ -16,7 +16,7 @@ from PIL import Image
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.nodes import Nodes, value
 from fewshot_sdk.graphs.preprocessing import network_pixels
-from fewshot_sdk.images.preprocessing import MANY_PIXELS, Pixels, enough_pixels, picture, preprocess, resize
+from fewshot_sdk.images.preprocessing import MANY_PIXELS, Pixels, picture, preprocess, resize, stand_in
 from fewshot_sdk.runtime.session import opened
 from tests.conftest import REAL_DATA
 
@@ -104,18 +104,44 @@ def test_real_photographs_give_the_same_bits(
                 np.testing.assert_array_equal(found, preprocess(one, settings))
 
 
-def test_a_large_picture_is_bounded_alike_for_both_and_hardly_changes() -> None:
-    y, x = np.mgrid[0:1500, 0:2402]  # of which squares of 3 x 3 leave 2 columns
-    waves = [127 + 120 * np.sin(x / a + y / b) for a, b in ((90, 50), (30, 80), (200, 20))]
-    large = np.stack(waves, 2).astype(np.uint8)
-    bounded = picture(large, PHOTO)
-    assert bounded.shape == (500, 800, 3)
-    assert bounded.shape[0] * bounded.shape[1] <= MANY_PIXELS
-    found = by_onnx(session_of(PHOTO), bounded[None])[0]
-    np.testing.assert_array_equal(found, preprocess(large, PHOTO))
-    middle = Image.fromarray(large[:, 451:1951])
-    exact = np.asarray(middle.resize((84, 84), Image.Resampling.BILINEAR)).astype(int)
-    assert np.abs(found - exact).max() <= 1
-    assert min(picture(large[:300], PHOTO).shape[:2]) >= (enough_pixels(PHOTO) or 0)
-    nearest = PHOTO.replace(resize="nearest")
-    assert picture(large, nearest).shape == large.shape
+@pytest.mark.parametrize("filter_", FILTERS)
+def test_a_large_picture_gives_the_same_bits_whole(filter_: Literal["nearest", "box", "bilinear", "bicubic"]) -> None:
+    rng = np.random.default_rng(0)
+    for fit, (height, width) in (("crop", (1201, 900)), ("stretch", (16, 16_384)), ("pad", (3001, 40))):
+        settings = PHOTO.replace(resize=filter_, fit=fit, height=20)
+        large = rng.integers(0, 256, (height, width, 3), np.uint8)
+        found = by_onnx(session_of(settings), large[None])[0]
+        np.testing.assert_array_equal(found, preprocess(large, settings))
+
+
+@pytest.mark.parametrize("filter_", FILTERS)
+@pytest.mark.parametrize("fit", FITS)
+def test_the_graph_makes_the_same_pixels_of_a_large_picture_and_of_its_stand_in(
+    filter_: Literal["nearest", "box", "bilinear", "bicubic"], fit: Literal["pad", "crop", "stretch"]
+) -> None:
+    large = np.random.default_rng(0).integers(0, 160, (700, 800, 3), np.uint8)
+    for channels, polarity, (height, width), kept in itertools.product(
+        (1, 3), ("keep", "dark_on_light"), ((28, 28), (84, 51)), (1.0, 0.875)
+    ):
+        if fit == "pad" and kept < 1:
+            continue
+        size = {"height": height, "width": width, "channels": channels, "kept": kept}
+        settings = Preprocessing.model_validate({**size, "resize": filter_, "fit": fit, "polarity": polarity})
+        small = picture(large, settings)
+        assert small.shape[0] * small.shape[1] < 2 * height * width
+        found = by_onnx(session_of(settings), small[None])[0]
+        np.testing.assert_array_equal(found, preprocess(large, settings), str(settings))
+
+
+def test_a_picture_without_a_stand_in_is_passed_on_whole() -> None:
+    settings = PHOTO.replace(polarity="dark_on_light")
+    light = np.zeros((800, 1600, 3), np.uint8)
+    light[:, :410] = light[:, 1190:] = 255  # light as a whole, dark in the middle, which is what the network sees
+    assert stand_in(Image.fromarray(light), settings) is None
+    np.testing.assert_array_equal(picture(light, settings), light)
+    np.testing.assert_array_equal(by_onnx(session_of(settings), light[None])[0], preprocess(light, settings))
+
+
+def test_a_picture_of_half_a_megapixel_is_passed_on_whole() -> None:
+    whole = np.zeros((512, MANY_PIXELS // 512, 3), np.uint8)
+    assert picture(whole, PHOTO).shape == whole.shape

@@ -269,11 +269,9 @@ def test_adapting_reads_and_decodes_every_picture_once(
 ) -> None:
     decoded: list[str] = []
 
-    def counting(
-        data: bytes, name: str, at_least: int | None, before: dict[tuple[int, int], decoding.Decoded]
-    ) -> decoding.Decoded:
+    def counting(data: bytes, name: str) -> Image.Image:
         decoded.append(name)
-        return decoding.decode(data, name, at_least, before)
+        return decoding.decode(data, name)
 
     monkeypatch.setattr(support, "decode", counting)
     words = ("adapt", "--support", drawings, "--init", saved, "--output", tmp_path / "model")
@@ -286,13 +284,13 @@ def test_pictures_for_several_initializations_are_decoded_once_and_seen_as_by_ea
 ) -> None:
     settings = [LOOK, LOOK.replace(height=20, width=24, channels=1, mean=(0.0,), std=(1.0,))]
     alone = [read_pictures(photos, one) for one in settings]
-    real, decoded = decoding.as_seen, []
+    decoded: list[str] = []
 
-    def counting(image: Image.Image) -> Image.Image:
-        decoded.append(image)
-        return real(image)
+    def counting(data: bytes, name: str) -> Image.Image:
+        decoded.append(name)
+        return decoding.decode(data, name)
 
-    monkeypatch.setattr(decoding, "as_seen", counting)
+    monkeypatch.setattr(support, "decode", counting)
     together = support.read_for_all(photos, settings)
     assert len(decoded) == len(alone[0].pictures)
     for one, reading in zip(settings, alone, strict=True):

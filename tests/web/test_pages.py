@@ -206,7 +206,8 @@ def test_its_program_agrees_with_the_predictor_and_needs_nothing_of_ours(bundle:
     Image.fromarray(deep).save(tmp_path / "deep.png")
     names = [str(path) for path in [*pictures, *sorted(tmp_path.iterdir())]]
     program = (
-        f"import sys, runpy; sys.argv = {['predict.py', *names]!r}; runpy.run_path({str(bundle / 'predict.py')!r})\n"
+        f"import sys, runpy; sys.argv = {['predict.py', *names]!r}; sys.path.insert(0, {str(bundle)!r})\n"
+        f"runpy.run_path({str(bundle / 'predict.py')!r})\n"
     )
     program += (
         "import sys; assert not {'fewshot_sdk', 'torch', 'onnx'} & {name.partition('.')[0] for name in sys.modules}"
@@ -236,10 +237,11 @@ def test_its_program_names_a_file_that_is_no_picture_and_prints_any_name(bundle:
         command = [sys.executable, str(bundle / "predict.py"), str(path)]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
-    for wrong in (tmp_path, tmp_path / "missing.png", bundle / "predict.py"):
+    unread, other = "cannot be read as a picture: ", "is not a picture this program reads ("
+    for wrong, said in ((tmp_path, unread), (tmp_path / "missing.png", unread), (bundle / "predict.py", other)):
         done = run(wrong)
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
-        assert done.stderr.startswith(f"{wrong} cannot be read as a picture: ")
+        assert done.stderr.startswith(f"{wrong} {said}")
     done = run(strange)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u732b.png  " in done.stdout

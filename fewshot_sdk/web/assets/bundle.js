@@ -4,6 +4,7 @@ const at = (id) => document.getElementById(id);
 const settings = JSON.parse(at("settings").textContent);
 const rows = [...at("answers").children];
 const opening = openModel(settings);
+const MANY = 2 ** 19; // pixels
 let camera = null; // the stream, while it is on
 let turn = 0; // counts requests; the answer to an older one is not shown
 
@@ -12,19 +13,13 @@ opening.then(
   (error) => complain(error.message),
 );
 
-/** Classifies a canvas and shows the answer; the graph does the preprocessing. */
-async function classify(canvas, mine) {
+/** Classifies a picture, as of `pixelsOf`, and shows the answer; the graph does the preprocessing, if it is small. */
+async function classify(picture, mine) {
   const { ort, session } = await opening;
-  const { width, height } = canvas;
-  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-  const colours = new Uint8Array(width * height * 3);
-  for (let i = 0, j = 0; i < data.length; i += 4) {
-    colours[j++] = data[i];
-    colours[j++] = data[i + 1];
-    colours[j++] = data[i + 2];
-  }
   const began = performance.now();
-  const outputs = await session.run({ images: new ort.Tensor("uint8", colours, [1, height, width, 3]) });
+  const large = picture.width * picture.height > MANY;
+  const { data, width, height } = (large && standIn(picture, settings.preprocessing)) || picture;
+  const outputs = await session.run({ images: new ort.Tensor("uint8", data, [1, height, width, 3]) });
   if (mine !== turn) return;
   const probabilities = Array.from(outputs.probabilities.data);
   const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a]);
@@ -40,13 +35,13 @@ async function useFile(file) {
   stopCamera();
   const mine = ++turn;
   try {
-    const canvas = await readPicture(file);
+    const picture = await readPicture(file), { canvas } = picture;
     if (mine !== turn) return;
     show(at("picture"));
     Object.assign(at("picture"), { width: canvas.width, height: canvas.height });
     at("picture").getContext("2d").drawImage(canvas, 0, 0);
     at("verdict").textContent = "\u2026";
-    await classify(canvas, mine);
+    await classify(picture, mine);
   } catch (error) {
     complain(error.message);
   }
@@ -67,12 +62,8 @@ async function useCamera() {
     at("video").srcObject = stream;
     await at("video").play();
     show(at("video"));
-    const frame = document.createElement("canvas");
-    const context = frame.getContext("2d", { willReadFrequently: true });
     while (mine === turn) {
-      Object.assign(frame, { width: at("video").videoWidth, height: at("video").videoHeight });
-      context.drawImage(at("video"), 0, 0);
-      await classify(frame, mine);
+      await classify(pixelsOf(at("video"), at("video").videoWidth, at("video").videoHeight), mine);
       await new Promise((resolve) => setTimeout(resolve, 60)); // keeps the page responsive
     }
   } catch (error) {

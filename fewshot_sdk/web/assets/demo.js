@@ -28,7 +28,7 @@ class Pad {
   }
 
   clear() {
-    this.source = this.canvas;
+    this.source = null;
     this.filled = this.drawn = false;
     this.context.fillStyle = "white";
     this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
@@ -42,8 +42,8 @@ class Pad {
 
   /** The preprocessed pixels, the network's input; kept until something changes. */
   pixels() {
-    const { width, height } = this.source;
-    this.cached ??= preprocess(this.source.getContext("2d").getImageData(0, 0, width, height), preprocessing);
+    const { canvas } = this;
+    this.cached ??= preprocess(this.source ?? pixelsOf(canvas, canvas.width, canvas.height), preprocessing);
     return this.cached;
   }
 
@@ -66,12 +66,12 @@ class Pad {
 
   async picture(file) {
     try {
-      const picture = await readPicture(file);
+      const picture = await readPicture(file), { canvas } = picture;
       this.clear();
       const side = this.canvas.width, fit = preprocessing.fit === "crop" ? Math.max : Math.min;
-      const scale = fit(side / picture.width, side / picture.height);
-      const [width, height] = [picture.width * scale, picture.height * scale];
-      this.context.drawImage(picture, (side - width) / 2, (side - height) / 2, width, height);
+      const scale = fit(side / canvas.width, side / canvas.height);
+      const [width, height] = [canvas.width * scale, canvas.height * scale];
+      this.context.drawImage(canvas, (side - width) / 2, (side - height) / 2, width, height);
       this.source = picture; // the original: the canvas only shows it
       this.filled = true;
       this.touch();

@@ -1,26 +1,73 @@
-// Reads the pictures that people choose, drop or take.
+// Reads the pictures that people choose, drop or take, as images/decoding.py does.
 "use strict";
 
-const LARGEST = 1024; // pixels a side; a larger picture is scaled down first, which changes next to nothing
+const MAX_MIB = 64, MAX_SIDE = 16384, MAX_PIXELS = 50_000_000;
+const READ = /^(\xff\xd8\xff|\x89PNG|RIFF[^]{4}WEBP|[^]{4}ftyp|BM|GIF8|II\*\0|MM\0\*)/; // how files of these formats begin
+const STRIP = 2 ** 20; // pixels drawn at a time: some browsers have no canvas for a whole photograph
+const SHOWN = 1024; // pixels a side of what is shown
 
-/** A picture file as a canvas, as a person sees it: upright, on white where transparent. Throws if it is not a picture. */
+/**
+ * A picture file as a person sees it, upright: { data, width, height, channels, canvas }, with all its pixels as of
+ * `pixelsOf`, and a small canvas to show. Throws if it is not a picture, or too large.
+ */
 async function readPicture(file) {
+  const name = file.name || "this";
+  if (file.size > MAX_MIB * 2 ** 20) throw new Error(`${name} is larger than ${MAX_MIB} MiB; save a smaller copy`);
+  const start = new Uint8Array(await file.slice(0, 12).arrayBuffer());
+  if (!start.length) throw new Error(`${name} is empty (0 bytes); remove it or copy the picture there again`);
+  if (!READ.test(String.fromCharCode(...start))) {
+    throw new Error(`${name} is not a picture this program reads (JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, TIFF); convert or remove it`);
+  }
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+    bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
-    throw new Error(`${file.name || "this"} is not a picture that this browser can read`);
+    throw new Error(`${name} is not a picture that this browser can read`);
   }
-  const shrink = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(bitmap.width * shrink));
-  canvas.height = Math.max(1, Math.round(bitmap.height * shrink));
+  try {
+    const { width, height } = bitmap;
+    if (Math.max(width, height) > MAX_SIDE || width * height > MAX_PIXELS) {
+      const most = `at most ${MAX_SIDE.toLocaleString("en")} a side and ${MAX_PIXELS.toLocaleString("en")} in total are read`;
+      throw new Error(`${name} is ${width} x ${height} pixels; ${most}, so save a smaller copy`);
+    }
+    return { ...pixelsOf(bitmap, width, height), canvas: shown(bitmap) };
+  } finally {
+    bitmap.close();
+  }
+}
+
+/** The pixels of a canvas, bitmap or video, on white: { data: Uint8Array (height x width x 3), width, height, channels }. */
+function pixelsOf(source, width, height) {
+  const data = new Uint8Array(width * height * 3), rows = Math.min(height, Math.max(1, Math.floor(STRIP / width)));
+  const canvas = Object.assign(document.createElement("canvas"), { width, height: rows });
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  for (let top = 0, to = 0; top < height; top += rows) {
+    const n = Math.min(rows, height - top);
+    context.clearRect(0, 0, width, rows);
+    context.drawImage(source, 0, top, width, n, 0, 0, width, n);
+    const part = context.getImageData(0, 0, width, n).data;
+    for (let i = 0; i < part.length; i += 4) {
+      const alpha = part[i + 3];
+      for (let c = i; c < i + 3; c++) data[to++] = alpha === 255 ? part[c] : onWhite(part[c], alpha);
+    }
+  }
+  return { data, width, height, channels: 3 };
+}
+
+function onWhite(value, alpha) { // rounded as in Pillow's alpha_composite
+  const sum = value * alpha + 255 * (255 - alpha) + 128;
+  return (sum + (sum >> 8)) >> 8;
+}
+
+function shown(bitmap) {
+  const shrink = Math.min(1, SHOWN / Math.max(bitmap.width, bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * shrink)));
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d");
   context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
+  context.drawImage(bitmap, 0, 0, width, height);
   return canvas;
 }
 

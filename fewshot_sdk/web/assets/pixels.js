@@ -1,13 +1,12 @@
 // The SDK's preprocessing (images/preprocessing.py, with Pillow's resampling), to the same bytes; tests/browser compares.
 "use strict";
 
-/** A picture as the network's input: ImageData without transparency -> Uint8Array (height x width x channels). */
+/** A picture, as of `pixelsOf`, as the network's input: Uint8Array (height x width x channels). */
 function preprocess(picture, settings) {
   const { channels, width, height } = settings;
-  let image = channels === 1 ? grey(picture) : colours(picture);
+  let image = channels === 1 ? grey(picture) : picture;
   if (settings.polarity === "dark_on_light" && average(grey(picture)) < 127.5) image = inverted(image);
-  if (settings.fit === "crop") image = cropped(image, width, height, settings.kept ?? 1);
-  if (settings.fit === "stretch") image = cropped(image, image.width, image.height, settings.kept ?? 1);
+  if (settings.fit !== "pad") image = cropped(image, settings);
   if (settings.fit === "pad") image = padded(image, width, height);
   if (image.width === width && image.height === height) return image.data;
   if (settings.resize === "nearest") return nearest(image, width, height).data;
@@ -16,18 +15,35 @@ function preprocess(picture, settings) {
   return transposed(resized(transposed(wide), height, filter)).data;
 }
 
+/**
+ * A small picture with the same network's input as this one, or null if none is known: the graph takes pictures of any
+ * size, but needs 8 bytes for each colour of each pixel. See images/preprocessing.py.
+ */
+function standIn(picture, settings) {
+  const { width, height, channels } = settings, pixels = preprocess(picture, settings);
+  const frame = framed(settings);
+  if (!frame) return null;
+  const data = channels === 3 ? pixels : Uint8Array.from({ length: 3 * pixels.length }, (_, i) => pixels[Math.trunc(i / 3)]);
+  const [w, h] = frame;
+  const small = placed({ data, width, height, channels: 3 }, w, h, Math.floor((w - width) / 2), Math.floor((h - height) / 2));
+  return preprocess(small, settings).every((value, i) => value === pixels[i]) ? small : null;
+}
+
+/** Width and height of a picture of which `cropped` keeps exactly as many pixels as the network has, or undefined. */
+function framed(settings) {
+  const { width, height, kept = 1 } = settings;
+  const [wide, high] = [width, height].map((side) =>
+    Array.from({ length: 9 * side + 1 }, (_, i) => side + i).filter((n) => halfToEven(kept * n) === side));
+  const frames = wide.flatMap((w) => high.map((h) => [w, h]));
+  return frames.find(([w, h]) => settings.fit === "pad" || String(keptOf(w, h, settings)) === String([width, height]));
+}
+
 function grey({ data, width, height }) {
   const found = new Uint8Array(width * height);
   for (let i = 0; i < found.length; i++) {
-    found[i] = (data[4 * i] * 19595 + data[4 * i + 1] * 38470 + data[4 * i + 2] * 7471 + 0x8000) >> 16;
+    found[i] = (data[3 * i] * 19595 + data[3 * i + 1] * 38470 + data[3 * i + 2] * 7471 + 0x8000) >> 16;
   }
   return { data: found, width, height, channels: 1 };
-}
-
-function colours({ data, width, height }) {
-  const found = new Uint8Array(width * height * 3);
-  for (let i = 0; i < width * height; i++) found.set(data.subarray(4 * i, 4 * i + 3), 3 * i);
-  return { data: found, width, height, channels: 3 };
 }
 
 function average({ data }) {
@@ -50,10 +66,17 @@ function placed(image, width, height, left, top) {
   return { data, width, height, channels };
 }
 
-function cropped(image, width, height, kept) {
-  const widest = Math.min(image.width, Math.max(1, halfToEven((image.height * width) / height)));
-  const highest = Math.min(image.height, Math.max(1, halfToEven((image.width * height) / width)));
-  const [w, h] = [widest, highest].map((side) => Math.max(1, halfToEven(kept * side)));
+/** Width and height of the middle that remains of a picture. */
+function keptOf(width, height, { fit, kept = 1, ...wanted }) {
+  const even = (side, one, other) => (fit === "crop" ? Math.max(1, halfToEven((side * one) / other)) : Infinity);
+  const widest = Math.min(width, even(height, wanted.width, wanted.height));
+  const highest = Math.min(height, even(width, wanted.height, wanted.width));
+  return [widest, highest].map((side) => Math.max(1, halfToEven(kept * side)));
+}
+
+function cropped(image, settings) {
+  const [w, h] = keptOf(image.width, image.height, settings);
+  if (w === image.width && h === image.height) return image;
   return placed(image, w, h, -Math.floor((image.width - w) / 2), -Math.floor((image.height - h) / 2));
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from pictures import MAX_BYTES, ImageError, decode  # type: ignore[import-not-found] # the file beside this one
 
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 3  # errors; not that a constant is unused
@@ -19,18 +19,17 @@ labels = json.loads(session.get_modelmeta().custom_metadata_map["fewshot_sdk"])[
 
 def read(path: str) -> np.ndarray:
     """The picture as a person sees it, upright and on white where transparent: uint8 (1, height, width, 3)."""
-    image = ImageOps.exif_transpose(Image.open(path))
-    if image.mode.startswith("I"):  # 16 bits a pixel
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    image = image.convert("RGBA")
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))[None]
+    with Path(path).open("rb") as file:
+        return np.asarray(decode(file.read(MAX_BYTES + 1), path).convert("RGB"))[None]
 
 
 sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 for path in sys.argv[1:] or sys.exit(__doc__):
     try:
         pixels = read(path)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except ImageError as error:
+        sys.exit(str(error))
+    except OSError as error:
         sys.exit(f"{path} cannot be read as a picture: {error}")
     label, probabilities, known = session.run(["label", "probabilities", "known"], {"images": pixels})
     name = labels[label[0]]
