@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image, features
@@ -15,10 +16,7 @@ from PIL import Image, features
 from tests.images.test_decoding import forged, photo
 from tests.images.test_preprocessing import encoded
 
-try:
-    import pillow_heif
-except ImportError:
-    pillow_heif = None
+HEIF = find_spec("pillow_heif") is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,13 +170,13 @@ KINDS: dict[str, Kind] = {
     "an icon": Kind(data=partial(saved, scene, "ICO"), refused=UNKNOWN),
     "a ppm": Kind(data=partial(saved, scene, "PPM"), refused=UNKNOWN),
     "half a heic": Kind(
-        data=lambda: heic()[:900] if pillow_heif else b"\0\0\0\x14ftypheic\0\0\0\0mif1",
-        refused=DAMAGED if pillow_heif else "is a HEIC picture; install pillow-heif",
+        data=lambda: heic()[:900] if HEIF else b"\0\0\0\x14ftypheic\0\0\0\0mif1",
+        refused=DAMAGED if HEIF else "is a HEIC picture; install pillow-heif",
     ),
 }
 if features.check("avif"):
     KINDS["avif"] = Kind(data=partial(saved, scene, "AVIF", quality=90), browser=1)
     KINDS["avif turned"] = Kind(data=partial(turned, 6, "AVIF"), browser=1)
-if pillow_heif:
+if HEIF:
     KINDS["heic"] = Kind(data=heic)
     KINDS["heic turned"] = Kind(data=partial(heic, 6))
