@@ -135,5 +135,12 @@ def test_fc100s_colours_are_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert pixels[3, 5].tolist() == [row[2 + channel * 1024 + 3 * 32 + 5] for channel in range(3)]
 
 
+def test_the_lines_for_evaluating_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("fewshot_sdk.data.glyphs.GLYPH_CLASSES", 12)
+    (lines,) = (block for block in BLOCKS if "evaluate(" in block)
+    exec(lines, {})
+    assert capsys.readouterr().out.endswith("%\n")
+
+
 def test_the_page_has_no_other_lines() -> None:
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9

@@ -175,4 +175,4 @@ def held_out_part(recipe: Recipe | Regression) -> str:
 
 def at_step(point: Metric) -> str:
     """A point of the curve in words."""
-    return f"{100 * point.accuracy:.1f} ± {100 * point.ci95:.1f} % at step {point.meta_steps}"
+    return f"{100 * point.accuracy:.1f} ± {100 * point.ci95:.1f} % ({point.ways}-way) at step {point.meta_steps}"

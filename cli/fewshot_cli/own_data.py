@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_cli.output import say
 from fewshot_cli.watching import warn, watched
-from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.errors import ConfigError, listed
 
 if TYPE_CHECKING:
     from fewshot_sdk.artifacts.initialization import Initialization
@@ -99,6 +99,25 @@ def with_data(
     return recipe.replace(data=found), source
 
 
+def warn_of_seen(names: Collection[str], init: str, seen: Collection[str]) -> None:
+    """Warn if classes to measure on have the names of classes that an initialization was trained on elsewhere."""
+    if known := sorted(set(names) & set(seen)):
+        say(
+            f"warning: {init} was trained on classes named {listed(known)}; if yours are the same kinds of things, an "
+            "accuracy on these says little about new classes"
+        )
+
+
+def warn_of_few(recipe: Recipe) -> None:
+    """Say what follows from too few held-out classes for a learning curve."""
+    own = recipe.data.own
+    there = 0 if own is None else len(own.val or own.test)
+    few = f"{there} held-out class{'es are' if there != 1 else ' is'} too few"
+    if recipe.head == "dense":
+        few += f"; the dense head needs {recipe.meta.n_way}, while --set head=zero serves any number"
+    say(f"warning: no accuracy is measured during training: {few}; another --split holds out more")
+
+
 def classes_to_measure(
     wanted: Wanted, inits: Mapping[str, Initialization], *, aloud: bool = True
 ) -> dict[str, ClassImages]:
@@ -137,6 +156,8 @@ def classes_to_measure(
                 raise ConfigError("--skip-small is for your own classes: name them with --data PATH")
             found[name] = open_dataset(source, settings, wanted.part, wanted.root)
             check_new(found[name].names, wanted.part, trained_on)
+        if aloud and wanted.part != "train":
+            warn_of_seen(found[name].names, name, init.named_classes - init.own_classes)
     return found
 
 

@@ -104,6 +104,12 @@ class Initialization(Generic[R, E]):
         """The names of all one's own classes that it, or what it went on from, was trained on."""
         return frozenset(self.origin.classes).union(*(origin.classes for origin in self.provenance.chain))
 
+    @property
+    def named_classes(self) -> frozenset[str]:
+        """The same, and the classes of published data sets with names that one's own data may have, such as cup."""
+        row = getattr(self.recipe.data, "row", None)  # numbers have no classes
+        return self.own_classes | self.provenance.classes_before | frozenset(row.classes if row else ())
+
 
 NumberInitialization: TypeAlias = Initialization[Regression, Fit]
 AnyInitialization: TypeAlias = Initialization | NumberInitialization

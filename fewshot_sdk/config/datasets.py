@@ -19,6 +19,7 @@ class DatasetRow:
     splits: the names of its splits into parts, the default first. parts: the parts that have classes.
     read: the function, as `module:name`, a `data.opening.Reader`; or closed: why it cannot be opened.
     about: what it is, by whom, and under which licence. suits: what an initialization trained on it is good for.
+    classes: the names of its training classes that one's own data may have, too; empty where that cannot be.
     research: whether its pictures, and what was trained on them here, are for research only.
     """
 
@@ -28,9 +29,21 @@ class DatasetRow:
     parts: tuple[Part, ...] = ("train", "test")
     read: str = ""
     closed: str = ""
+    classes: tuple[str, ...] = ()
     research: bool = False
 
 
+# Caltech-101 less ten classes, by the names of its folders
+_CALTECH = """
+    Faces_easy Leopards Motorbikes accordion airplanes ant barrel bass beaver binocular bonsai brain
+    brontosaurus buddha camera cannon car_side ceiling_fan cellphone chandelier cougar_body cougar_face crayfish
+    crocodile crocodile_head cup dalmatian dolphin dragonfly electric_guitar emu euphonium ewer flamingo
+    flamingo_head garfield gerenuk gramophone grand_piano hawksbill hedgehog helicopter ibis inline_skate
+    joshua_tree kangaroo ketch lamp laptop llama lobster lotus mandolin mayfly menorah metronome minaret
+    nautilus octopus okapi pagoda panda pigeon platypus pyramid revolver rhino rooster saxophone schooner
+    scissors scorpion sea_horse snoopy soccer_ball stapler starfish stegosaurus stop_sign strawberry sunflower
+    tick trilobite umbrella watch water_lilly wheelchair wild_cat windsor_chair yin_yang
+"""
 _DRAWN = "expect it to tell apart things drawn in dark strokes on a light ground,\nnot colour photographs"
 
 DATASETS: dict[str, DatasetRow] = {
@@ -62,6 +75,7 @@ DATASETS: dict[str, DatasetRow] = {
         "Ranzato, Perona 2022, CC BY 4.0), Omniglot (Lake, Salakhutdinov, Tenenbaum 2015, MIT licence) and made-up "
         "textures",
         suits="expect it to tell apart photographs of things as people take them, and\nmost drawings and surfaces",
+        classes=tuple(_CALTECH.split()),
     ),
     "imagenet": DatasetRow(
         splits=("pretrained",),

@@ -61,6 +61,13 @@ class Provenance(Config):
         return tuple(found)
 
     @property
+    def classes_before(self) -> frozenset[str]:
+        """The names of the classes that an initialization that it came from was trained on, as far as recorded."""
+        rows = (DATASETS.get(origin.data.partition(",")[0]) for origin in self.chain)
+        named = [row.classes for row in rows if row is not None]
+        return frozenset().union(*named, *(origin.classes for origin in self.chain))
+
+    @property
     def for_research(self) -> bool:
         """Whether an initialization that it came from was trained on pictures that are for research only."""
         names = (origin.data.partition(",")[0] for origin in self.chain)

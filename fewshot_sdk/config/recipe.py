@@ -158,8 +158,10 @@ class Recipe(Config):
         description="The last layer: dense is stored, for meta.n_way classes; zero starts every task from zeros and "
         "prototype from the features' class means, for any number of classes."
     )
-    inner: InnerLoop = Field(description="The gradient steps inside each task of meta-training.")
-    adaptation: InnerLoop = Field(description="The gradient steps on a new task.")
+    inner: InnerLoop = Field(
+        description="The gradient steps inside each task of meta-training; those of evaluate and adapt are in adaptation."
+    )
+    adaptation: InnerLoop = Field(description="The gradient steps on a new task, of evaluate and adapt.")
     meta: MetaLoop = Field(description="The outer loop, across tasks.")
     pretraining: Pretraining | None = Field(
         None, description="Supervised training on all training classes before meta-training; none: there is none."

@@ -83,7 +83,9 @@ def open_dataset(
         raise DataError(f"{source.name}: a split and its seed are for a path; leave them out")
     if source.own is not None:
         if root is None:
-            raise DataError(f"{source.name} is one's own data: name its folder, zip or CSV (--data PATH)")
+            raise DataError(
+                f"{source.name} is your own data, but not where it is: name the folder, zip or CSV by --data PATH"
+            )
         return classes_of(read_own(root, settings, watch), source, settings, part)
     row = source.row
     if not row.read:

@@ -51,7 +51,10 @@ class TaskSampler:
                 f"n_way={self.n_way}, k_shot={self.k_shot}, n_query={self.n_query}, seed={self.seed}"
             )
         if self.n_way > self.data.n_classes:
-            raise DataError(f"{self.n_way}-way tasks need {self.n_way} classes, the data have {self.data.n_classes}")
+            raise DataError(
+                f"{self.n_way}-way tasks need {self.n_way} classes, these of {self.data.name} are "
+                f"{self.data.n_classes}; take fewer ways (--ways), or more classes, such as by another --split"
+            )
         needed = self.k_shot + self.n_query
         for name, rows in zip(self.data.names, self.data.rows, strict=True):
             if len(rows) < needed:

@@ -38,7 +38,7 @@ def open_head(stored: LearnerState, head: Head, network: nn.Module) -> LearnerSt
         if found != wanted:
             raise ConfigError(
                 f"this initialization's dense head has {found} classes, the task has {wanted}; "
-                "use one with a zero head, such as `omniglot`, which serves any number"
+                "use one with a zero head (`--set head=zero` in training), which serves any number"
             )
         return stored
     # on the CPU, like all stored tensors

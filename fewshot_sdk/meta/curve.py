@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from fewshot_sdk.artifacts.initialization import E, Initialization, R
 from fewshot_sdk.config.recipe import Recipe
-from fewshot_sdk.config.records import Metric, Progress
+from fewshot_sdk.config.records import Metric, Mode, Progress
 from fewshot_sdk.data.opening import held_out, open_dataset
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.engine.workers import Workers, peak_memory
-from fewshot_sdk.meta.evaluation import evaluate
+from fewshot_sdk.meta.evaluation import accuracies, summaries
 from fewshot_sdk.meta.training import MetaStep
 
 POINTS, LEAST_APART, TASKS = 20, 500, 200
@@ -36,28 +37,43 @@ def ways(recipe: Recipe) -> int:
     return min(there, recipe.meta.n_way)
 
 
+class Interrupted(Exception):
+    """The run is to end while accuracy is measured; the outer step before is the last one that counts."""
+
+
 class Points:
     """The points of the learning curve: every `every` outer steps and at the end.
 
     Each is the transductive 1-shot accuracy over the same 200 tasks of held-out classes. root: as for `open_dataset`.
+    stop: asked after each task.
     """
 
     def __init__(
-        self, recipe: Recipe, *, every: int, root: Path | None = None, seed: int = 0, workers: Workers | None = None
-    ) -> None:
+        self, recipe: Recipe, *, every: int, root: Path | None = None, seed: int = 0, workers: Workers | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         part = held_out(recipe.data)
         assert part is not None  # else there are no `ways`
         data = open_dataset(recipe.data, recipe.preprocessing, part, root)
         self._tasks = TaskSampler(data=data, n_way=ways(recipe), k_shot=1, n_query=1, seed=seed)
-        self._every, self._workers = every, workers or Workers()
+        self._every, self._workers, self._stop = every, workers or Workers(), stop
 
     def due(self, done: int, total: int) -> bool:
         """Whether the curve has a point after this step."""
         return done % self._every == 0 or done == total
 
     def point(self, init: Initialization, line: Progress) -> Metric:
-        """The line with the initialization's accuracy. Every worker must call it."""
-        found = evaluate(init, self._tasks, n_tasks=TASKS, mode="transductive", workers=self._workers)
+        """The line with the initialization's accuracy. Every worker must call it.
+
+        Raises Interrupted between two tasks, in all workers, once `stop` returns True in one of them.
+        """
+        workers, mine = self._workers, list[dict[Mode, float]]()
+        running = accuracies(init, self._tasks, n_tasks=TASKS, modes=["transductive"], workers=workers)
+        for _ in range(-(-TASKS // workers.size)):
+            mine += islice(running, 1)
+            if workers.any(self._stop()):
+                raise Interrupted
+        (found,) = summaries(mine, self._tasks, TASKS, workers)
         measured = found.model_dump(include={"accuracy", "ci95", "tasks", "ways"})
         return Metric(**{**line.model_dump(), "memory_mb": peak_memory(self._workers), **measured})
 

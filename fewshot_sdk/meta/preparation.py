@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,20 +146,27 @@ def _check_start(run: Run, init: Initialization) -> None:
         )
 
 
-def steps_left(run: Run, workers: Workers) -> tuple[AnyInitialization | None, Iterator[MetaStep | NumberStep]]:
-    """The checkpoint, or None if training starts from random weights, and the outer steps from there."""
+def steps_left(
+    run: Run, workers: Workers, stop: Callable[[], bool] = lambda: False
+) -> tuple[AnyInitialization | None, Iterator[MetaStep | NumberStep]]:
+    """The checkpoint, or None if training starts from random weights, and the outer steps from there.
+
+    stop: ends the measuring of a point of the curve; see `curve.Points`.
+    """
     if isinstance(run.recipe, Regression):
         return _on_numbers(run, run.recipe, workers)
-    return _on_pictures(run, run.recipe, workers)
+    return _on_pictures(run, run.recipe, workers, stop)
 
 
-def _on_pictures(run: Run, recipe: Recipe, workers: Workers) -> tuple[Initialization | None, Iterator[MetaStep]]:
+def _on_pictures(
+    run: Run, recipe: Recipe, workers: Workers, stop: Callable[[], bool]
+) -> tuple[Initialization | None, Iterator[MetaStep]]:
     start = load_checkpoint(run.checkpoint) if run.checkpoint.exists() else None
     command = start.provenance.command if start else run.command
     steps = meta_train(recipe, tasks_of(run, recipe), start=start, workers=workers, device=run.device, command=command)
     points = None
     if (spacing := curve.spacing(run.evaluate_every, recipe.meta.meta_steps)) and curve.ways(recipe):
-        points = curve.Points(recipe, every=spacing, root=run.root, seed=run.seed, workers=workers)
+        points = curve.Points(recipe, every=spacing, root=run.root, seed=run.seed, workers=workers, stop=stop)
     return start, curve.measured(steps, start, points)
 
 

@@ -24,6 +24,7 @@ from fewshot_sdk.config.regression import Regression
 from fewshot_sdk.engine.exchange import agreed
 from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
+from fewshot_sdk.meta.curve import Interrupted
 from fewshot_sdk.meta.events import Began, Kept, Listener, Unsaved, ignore
 from fewshot_sdk.meta.journal import Journal
 from fewshot_sdk.meta.preparation import (
@@ -120,6 +121,11 @@ def reserved(output: Path, *, resume: bool, keep_best: bool = False) -> Iterator
     Raises OutputExists if it is taken, BundleError if there is nothing to resume or it is damaged.
     """
     with alone_at(output, checkpoint_of(output)):
+        if resume and (output / "config.json").exists() and not checkpoint_of(output).exists():
+            raise OutputExists(
+                f"{output} is finished, so there is nothing to resume; to go on from it, name it by --init and another "
+                "--output"
+            )
         check_free(output)
         for path in (checkpoint_of(output), pretraining_of(output)):
             if path.exists() and not resume:
@@ -141,31 +147,35 @@ def train(
 ) -> AnyInitialization:
     """Take the outer steps after `prepare`, from the checkpoint if there is one, and save the result.
 
-    Returns the initialization after the last step taken. stop: called after each step; True in any worker ends the run
-    there and keeps it in the checkpoint. Only the first worker writes the folder and calls `on_event`.
+    Returns the initialization after the last step taken. stop: called after each step, and while its accuracy is
+    measured; True in any worker ends the run there, or at the step before, and keeps it in the checkpoint. Only the
+    first worker writes the folder and calls `on_event`.
     keeps: whether this process writes the checkpoint; None: if it is the first.
     """
     workers = workers or Workers()
     first, total = workers.rank == 0, run.recipe.meta.meta_steps
     keeps = first if keeps is None else keeps
     notify = on_event if first else ignore
-    start, steps = steps_left(run, workers)
+    last: AnyInitialization | None = None
+    # before the first outer step counts there is nothing to keep, so its accuracy is measured to the end
+    start, steps = steps_left(run, workers, lambda: last is not None and stop())
     last = start
     notify(Began(work="meta-training", done=_done(start), total=total))
     with Journal(run, start, notify) if first else nullcontext() as journal:
         try:
-            for step in steps:
-                last = step.initialization
-                notify(step)
-                if journal:
-                    journal.add(step)
-                if step.done == total or workers.any(stop()):
-                    break
-                if keeps and step.done % run.checkpoint_every == 0:
-                    try:
-                        save_checkpoint(last, run.checkpoint)
-                    except SaveError as error:
-                        notify(Unsaved(path=run.checkpoint, reason=error))
+            with suppress(Interrupted):  # then the last step is the one before
+                for step in steps:
+                    last = step.initialization
+                    notify(step)
+                    if journal:
+                        journal.add(step)
+                    if step.done == total or workers.any(stop()):
+                        break
+                    if keeps and step.done % run.checkpoint_every == 0:
+                        try:
+                            save_checkpoint(last, run.checkpoint)
+                        except SaveError as error:
+                            notify(Unsaved(path=run.checkpoint, reason=error))
             assert last is not None  # a recipe without outer steps has pre-training
             if _done(last) == total:  # once the folder is there, no checkpoint is needed on any machine
                 picture = agreed(workers, partial(_save_or_rescue, run, last, notify) if first else _nothing)

@@ -72,7 +72,7 @@ def test_elsewhere_than_on_a_terminal_a_point_of_the_curve_is_always_a_line(
     assert [re.sub(r", \d+:\d\d left$", "", line) for line in err.splitlines()] == [
         "reading glyphs",
         "wandb: wandb sync x",
-        "meta-training: 2 of 4, loss 1.250, 1 tasks/s, test accuracy 81.2 ± 1.2 % at step 2",
+        "meta-training: 2 of 4, loss 1.250, 1 tasks/s, test accuracy 81.2 ± 1.2 % (5-way) at step 2",
         "warning: no init.checkpoint: no space left on device; training continues",
         "stopped after 3 of 4 outer steps, saved in init.checkpoint; --resume continues",
     ]
@@ -96,7 +96,7 @@ def test_on_a_terminal_there_are_two_lines_that_fit(
     assert max(map(len, text.splitlines())) <= columns
     words = " ".join(text.split())
     assert "4/4" in words
-    assert "loss 1.250, 1 tasks/s, test accuracy 81.2 ± 1.2 % at step 2" in words
+    assert "loss 1.250, 1 tasks/s, test accuracy 81.2 ± 1.2 % (5-way) at step 2" in words
     assert ("━" in text) == (columns == 80)
 
 

@@ -187,7 +187,7 @@ def test_the_best_is_kept_and_told(run: Run, tmp_path: Path) -> None:
     )
     best = max(load(tmp_path / "init").metrics, key=lambda point: point.accuracy)
     assert lines[-2] == (
-        f"best test accuracy: {100 * best.accuracy:.1f} ± {100 * best.ci95:.1f} % at step {best.meta_steps}, "
+        f"best test accuracy: {100 * best.accuracy:.1f} ± {100 * best.ci95:.1f} % (5-way) at step {best.meta_steps}, "
         f"kept in {tmp_path / 'init-best'}"
     )
     assert load(tmp_path / "init-best").provenance.meta_steps_done == best.meta_steps

@@ -150,3 +150,20 @@ def test_an_interrupted_training_goes_on_without_its_options_and_from_nothing_el
     assert resumed.sha256 == whole.sha256
     assert resumed.provenance.chain == whole.provenance.chain
     assert all(torch.equal(tensor, whole.state.params[name]) for name, tensor in resumed.state.params.items())
+
+
+def test_classes_with_the_names_of_published_ones_are_warned_of(run: Run, tmp_path: Path) -> None:
+    mine = draw_folder(tmp_path / "mine", ("cup", "lamp", "laptop", "other", "another", "more"))
+    code, out, err = run("evaluate", "photo", "--data", mine, "--tasks", 2, "--baseline", "prototypes", "--workers", 1)
+    assert (code, bool(out)) == (0, True)
+    assert "warning: photo was trained on classes named cup, lamp, laptop; if yours are the same kinds of things" in err
+
+
+def test_photo_without_its_weights_is_warned_of(run: Run, tmp_path: Path) -> None:
+    mine = draw_folder(tmp_path / "mine" / "train", tuple("abc"), shots=2).parent
+    small = [f"meta.{name}" for name in ("n_way=2", "k_shot=2", "tail_shots=1", "tasks_per_step=1")]
+    words = [word for setting in small for word in ("--set", setting)]
+    given = ("--preset", "photo", "--data", mine, *words, "--meta-steps", 1, *NO_CURVE)
+    code, _, err = run("meta-train", *given, "--output", tmp_path / "x")
+    assert code == 0, err
+    assert "warning: photo begins with random weights here; --init names trained ones to begin with" in err

@@ -78,7 +78,10 @@ def test_workers_share_what_was_decoded_once(run: Run, mine: Path, trained: Path
 
 def test_without_held_out_classes_there_is_no_curve(run: Run, mine: Path, tmp_path: Path) -> None:
     code, _, err = run(*TRAIN, mine, "--split", "1/0/0", "--output", tmp_path / "init")
-    assert (code, "no curve.png: there are too few classes to measure on during training" in err) == (0, True)
+    assert (
+        code,
+        "no accuracy is measured during training: 0 held-out classes are too few; another --split" in err,
+    ) == (0, True)
     assert load(tmp_path / "init").metrics == ()
 
 
@@ -172,13 +175,13 @@ def test_evaluate_measures_on_the_recorded_test_classes(run: Run, mine: Path, tr
     assert "| mine 3-way 1-shot | inductive |" in (trained / "README.md").read_text()
     assert run("evaluate", trained, "--data", mine, "--ways", 6, "--tasks", 3, "--part", "train")[0] == 0
     code, _, err = run("evaluate", trained, "--data", mine, "--ways", 5, "--tasks", 3)
-    assert (code, "5-way tasks need 5 classes, the data have 3" in err) == (1, True)
+    assert (code, "5-way tasks need 5 classes, these of mine are 3; take fewer ways (--ways)" in err) == (1, True)
 
 
 def test_evaluate_without_the_data_says_what_to_name(run: Run, trained: Path) -> None:
     code, _, err = run("evaluate", trained, "--tasks", 3)
     assert code == 1
-    assert err == "error: mine is one's own data: name its folder, zip or CSV (--data PATH)\n"
+    assert err == "error: mine is your own data, but not where it is: name the folder, zip or CSV by --data PATH\n"
 
 
 def test_evaluate_refuses_training_classes_by_name(run: Run, trained: Path, tmp_path: Path) -> None:

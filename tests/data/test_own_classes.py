@@ -155,7 +155,7 @@ def test_changed_data_are_not_taken_for_the_recorded_ones(animals: Path) -> None
 
 
 def test_a_record_without_its_path_says_what_is_missing(animals: Path) -> None:
-    with pytest.raises(DataError, match=r"my-animals is one's own data: name its folder, zip or CSV \(--data PATH\)"):
+    with pytest.raises(DataError, match=r"my-animals is your own data, but not where it is: name the folder"):
         open_dataset(own_source(animals, PIXELS), PIXELS, "test")
 
 

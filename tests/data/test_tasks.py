@@ -70,7 +70,7 @@ def test_turned_four_times_is_a_full_turn() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"n_way": 7, "k_shot": 1}, "7-way tasks need 7 classes, the data have 6"),
+        ({"n_way": 7, "k_shot": 1}, "7-way tasks need 7 classes, these of numbered are 6"),
         ({"n_way": 2, "k_shot": 8, "n_query": 1}, "'class0' has 8 images; 8 shots and 1 queries need 9"),
         ({"n_way": 2, "k_shot": 0}, "at least 1"),
     ],

@@ -218,3 +218,28 @@ def test_it_begins_with_weights_that_are_given(init: Initialization, tmp_path: P
         train_to_folder(PRETRAINED, tmp_path / "y", init=init)
     with pytest.raises(ConfigError, match=r"backbone: expected that .*filters=4.*, found .*filters=8"):
         train_to_folder(PICTURES.replace(backbone=Conv4(filters=8)), tmp_path / "y", init=init)
+
+
+def test_a_signal_during_a_measurement_ends_it_and_the_resumed_run_has_the_same_curve(tmp_path: Path) -> None:
+    whole = train_to_folder(PICTURES, tmp_path / "whole", evaluate_every=2)
+    settings = Run(recipe=PICTURES, output=tmp_path / "x", evaluate_every=2)
+    asked: list[int] = []
+
+    def stop() -> bool:
+        """Not after the first two steps, and then during the measurement of the fourth."""
+        asked.append(1)
+        return len(asked) == 1 + 3 + 1 + 1 + 2  # step 1; step 2, after each of three tasks; step 3; two tasks of step 4
+
+    last = train(settings, stop=stop)
+    assert (last.provenance.meta_steps_done, len(last.metrics)) == (3, 1)
+    resumed = train_to_folder(PICTURES, tmp_path / "x", evaluate_every=2, resume=True)
+    assert resumed.sha256 == whole.sha256
+    assert [(point.meta_steps, point.accuracy) for point in resumed.metrics] == [
+        (point.meta_steps, point.accuracy) for point in whole.metrics
+    ]
+
+
+def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
+    train_to_folder(PICTURES, tmp_path / "x", evaluate_every=0)
+    with pytest.raises(OutputExists, match="x is finished, so there is nothing to resume"):
+        train_to_folder(PICTURES, tmp_path / "x", evaluate_every=0, resume=True)

@@ -14,7 +14,7 @@ from fewshot_cli.group import app
 from fewshot_cli.jobs import run_job
 from fewshot_cli.options import RUNNING, WRITING, Root, WorkerCount, options
 from fewshot_cli.output import launched, say
-from fewshot_cli.own_data import with_data
+from fewshot_cli.own_data import warn_of_few, warn_of_seen, with_data
 from fewshot_cli.processes import Job, train_alone, train_in_ranks
 from fewshot_cli.training import TrainingOptions
 from fewshot_sdk.algorithms import ALGORITHMS
@@ -112,7 +112,13 @@ class MetaTrainOptions(TrainingOptions):
                 rotations=self._asks_for("data.rotations"), aloud=not self.json,
             )  # fmt: skip
             if self.evaluate_every != 0 and not ways(recipe):
-                say("warning: no curve.png: there are too few classes to measure on during training")
+                warn_of_few(recipe)
+            if network is None and recipe.backbone.comes_trained and not self.resume:
+                say(
+                    f"warning: {recipe.preset} begins with random weights here; --init names trained ones to begin with"
+                )
+            if network is not None and (own := recipe.data.own):
+                warn_of_seen((*own.val, *own.test), self.init or "", network.named_classes - network.own_classes)
         source = network.source if network else ""  # with its commit
         backbone = self.backbone and (source or self.backbone)
         init = self.init and (source or Path(self.init).name)
