@@ -159,7 +159,7 @@ class Recipe(Config):
         "prototype from the features' class means, for any number of classes."
     )
     inner: InnerLoop = Field(
-        description="The gradient steps inside each task of meta-training; those of evaluate and adapt are in adaptation."
+        description="The gradient steps inside each task of meta-training; those of adapt are in adaptation."
     )
     adaptation: InnerLoop = Field(description="The gradient steps on a new task, of evaluate and adapt.")
     meta: MetaLoop = Field(description="The outer loop, across tasks.")
