@@ -35,7 +35,7 @@ class Batch:
             count(0, self.total, "")
             for answer in answers:
                 self._take(answer, shows)
-                count(self.done, self.total, f"{self._speed():.3g} pictures/s")
+                count(self.done, self.total, self._speed())
 
     def _take(self, answer: Answer[str], shows: list[Show]) -> None:
         found, error = answer.prediction, answer.error
@@ -58,8 +58,9 @@ class Batch:
             show(Answered(image=answer.source, prediction=found, error=error))
         self.done += 1
 
-    def _speed(self) -> float:
-        return self.done / max(time.monotonic() - self._started, 1e-3)
+    def _speed(self) -> str:
+        speed = self.done / max(time.monotonic() - self._started, 1e-3)
+        return f"{speed:,.0f} pictures/s" if speed >= 100 else f"{speed:.3g} pictures/s"
 
     def tell(self, *, named: bool) -> None:
         """Say what was done. named: the pictures were named one by one, so only what went wrong is said."""
@@ -73,7 +74,7 @@ class Batch:
             found = ", ".join(f"{n:,} {label}" for label, n in self.labels.most_common(12))
             rest = len(self.labels) - 12
             more = f" and {rest} more labels" if rest > 0 else ""
-            say(f"{pictures(self.done)} in {took} ({self._speed():.3g} pictures/s): {found or 'none read'}{more}")
+            say(f"{pictures(self.done)} in {took} ({self._speed()}): {found or 'none read'}{more}")
         if self.sort is not None:
             self._tell_of_sorting(self.sort)
         for count, first, what in (
