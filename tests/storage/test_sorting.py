@@ -87,13 +87,12 @@ def test_what_is_there_is_not_overwritten(move: bool, photos: list[Path], tmp_pa
 def test_a_name_taken_at_the_last_moment_is_not_overwritten(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.path.lexists
-    monkeypatch.setattr(os.path, "lexists", lambda _: False)
     (tmp_path / "to" / "cat").mkdir(parents=True)
     (tmp_path / "to" / "cat" / "a.tar.jpg").write_text("mine")
-    sort(photos[:1], tmp_path / "to", move=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", lambda _: False)
+        sort(photos[:1], tmp_path / "to", move=True)
     assert contents(tmp_path / "to") == {"cat/a.tar (2).jpg": "x", "cat/a.tar.jpg": "mine"}
-    monkeypatch.setattr(os.path, "lexists", real)
     (file,) = (tmp_path / "to").glob("*.jsonl")
     assert undo(file).back == 1
     assert contents(tmp_path) == {"from/x/a.tar.jpg": "x", "from/y/a.tar.jpg": "y", "from/z/a.tar.jpg": "z",
@@ -141,7 +140,6 @@ def test_undo_tells_what_is_gone_changed_or_in_the_way_and_overwrites_nothing(
     (file,) = (tmp_path / "to").glob("undo-*.jsonl")
     done = undo(file)
     assert done.back == 0
-    assert [reason.partition(str(tmp_path))[0] + reason.rpartition("/")[2] for reason in done.left]
     text = "\n".join(done.left)
     assert "it is gone" in text
     assert "was changed since it was moved" in text
@@ -278,11 +276,10 @@ def test_a_file_in_the_place_of_the_folder_is_told(photos: list[Path], tmp_path:
     (tmp_path / "to").write_text("mine")
     with pytest.raises(SaveError, match="cannot write into"):
         sort(photos, tmp_path / "to", move=True)
-    (tmp_path / "to").unlink()
-    (tmp_path / "to").mkdir()
-    (tmp_path / "to" / "cat").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "cat").write_text("mine")
     with pytest.raises(Misplaced, match=r"file exists \(.*cat\); it was left where it is"):
-        sort(photos, tmp_path / "to", move=True)
+        sort(photos, tmp_path / "other", move=True)
 
 
 @pytest.mark.parametrize(
