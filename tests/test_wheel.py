@@ -35,8 +35,9 @@ def test_its_top_level_is_exactly_the_two_packages(wheel: Path) -> None:
     for licence in ("LICENSE", "NOTICE"):
         assert any(name.endswith(f"licenses/{licence}") for name in names)
     assert {name for name in names if "test" in name} == {
-        f"fewshot_sdk/testing/{n}.py" for n in ("__init__", "hub", "http", "protocol", "repositories")
-    }  # for users' tests
+        "fewshot_cli/commands/test.py",
+        *(f"fewshot_sdk/testing/{n}.py" for n in ("__init__", "hub", "http", "protocol", "repositories")),
+    }  # the command, and what is for users' tests
 
 
 def test_it_carries_the_bundled_initializations_whole(wheel: Path) -> None:

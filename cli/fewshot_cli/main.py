@@ -11,7 +11,7 @@ import typer
 import fewshot_sdk
 
 # In the order of --help.
-from fewshot_cli.commands import adapt, doctor, export, export_learner, predict, serve, demo  # isort: skip
+from fewshot_cli.commands import adapt, doctor, export, export_learner, predict, test, serve, demo  # isort: skip
 from fewshot_cli.commands import push, pull, models, info, verify  # isort: skip
 from fewshot_cli.commands import recipe, meta_train, runs, evaluate, compare, reproduce  # isort: skip
 from fewshot_cli.group import DEBUG, app
@@ -23,7 +23,7 @@ atexit.register(
 
 __all__ = [
     "adapt", "app", "compare", "demo", "doctor", "evaluate", "export", "export_learner", "info",
-    "meta_train", "models", "predict", "pull", "push", "recipe", "reproduce", "runs", "serve", "verify",
+    "meta_train", "models", "predict", "pull", "push", "recipe", "reproduce", "runs", "serve", "test", "verify",
 ]  # fmt: skip
 
 

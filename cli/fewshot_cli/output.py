@@ -48,9 +48,9 @@ def emit(text: str) -> None:
         _write(stream, text)
 
 
-def emit_json(value: object) -> None:
+def emit_json(value: object, *, one_line: bool = False) -> None:
     """Print data as JSON, valid whatever text it holds and whatever stdout's encoding; raises as `emit` does."""
-    text = json.dumps(value, indent=2, ensure_ascii=not _takes_utf8())
+    text = json.dumps(value, indent=None if one_line else 2, ensure_ascii=not _takes_utf8())
     emit(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
@@ -153,7 +153,8 @@ def _bar(title: str, below: bool) -> Iterator[Count]:
         note = TextColumn("left" if below else "{task.fields[note]}")
         left = TimeRemainingColumn()
         columns = (TextColumn(title), *bar, MofNCompleteColumn(), *((left, note) if below else (note, left)))
-        with Bar(*columns, console=console, expand=below, speed_estimate_period=STEADY) as shown:
+        # data printed meanwhile stays on stdout
+        with Bar(*columns, console=console, expand=below, speed_estimate_period=STEADY, redirect_stdout=False) as shown:
 
             def count(done: int, total: int, note: str, *, due: bool = False) -> None:  # noqa: ARG001
                 nonlocal task

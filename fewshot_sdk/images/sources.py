@@ -29,6 +29,7 @@ _LITTER = {
 }  # fmt: skip
 _LAYOUT = "expected a folder for each class with its pictures inside, such as cat/1.jpg and dog/1.jpg"
 _SIDECAR = re.compile(r"\.(aae|xmp|thm)$|\.(jpe?g|png|webp|heic|tiff?|gif|bmp)(\.[\w-]+)?\.json$", re.IGNORECASE)
+_UNDO = re.compile(r"undo-\d{8}-\d{6}(-\d+)?\.jsonl")  # of `fewshot predict --move-to`
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NUMBERED = re.compile(r"(?P<label>.*?)[\s_-]*(?:\d+|\(\d+\))?$")
 
@@ -106,8 +107,8 @@ def _in_folder(folder: Path, limit: int, parted: bool) -> _Found:
         tops += [entry for top in tops for entry in _entries(top) if entry.is_symlink() and entry.is_dir()]
     for top in (folder, *tops):
         for parent, folders, names in os.walk(top, onerror=refuse):
-            folders[:] = [] if top == folder else [name for name in folders if not _litter(name)]
-            paths = (Path(parent, name) for name in names if not _litter(name))
+            folders[:] = [] if top == folder else [name for name in folders if not is_litter(name)]
+            paths = (Path(parent, name) for name in names if not is_litter(name))
             found += [
                 (
                     path.relative_to(folder).parts,
@@ -126,7 +127,7 @@ def _in_zip(archive: ZipFile, source: Path) -> _Found:
         name = name_of(member)
         parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
         is_file = parts and not name.endswith(("/", "\\"))
-        if is_file and not any(_litter(part) for part in parts):
+        if is_file and not any(is_litter(part) for part in parts):
             read = partial(read_member, archive, member, MAX_BYTES)
             mark = partial("{} {:08x}".format, member.file_size, member.CRC)
             found.append((parts, SourceFile(label="", name="/".join((str(source), *parts)), read=read, mark=mark)))
@@ -135,7 +136,7 @@ def _in_zip(archive: ZipFile, source: Path) -> _Found:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in folder.iterdir() if not _litter(entry.name))
+        return sorted(entry for entry in folder.iterdir() if not is_litter(entry.name))
     except OSError as error:
         raise SupportError(f"{folder}: {(error.strerror or 'unreadable').lower()}; make it readable") from None
 
@@ -259,5 +260,7 @@ def _mark(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _LITTER or _SIDECAR.search(name) is not None
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or was left behind by a desktop, a NAS, a phone or `fewshot`."""
+    known = name.startswith(".") or name.lower() in _LITTER or _SIDECAR.search(name) is not None
+    return known or _UNDO.fullmatch(name) is not None

@@ -6,6 +6,7 @@ A process that dies leaves its draft behind; the next process that writes into t
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import shutil
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PREFIX = ".fewshot-draft-"
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+_HERE, _NO_REPLACE, _EXCHANGE = -100, 1, 2  # AT_FDCWD, RENAME_NOREPLACE and RENAME_EXCHANGE of Linux
 
 
 @contextmanager
@@ -40,13 +41,45 @@ def draft_beside(target: Path) -> Iterator[Path]:
 
 def exchange(one: Path, other: Path) -> bool:
     """Exchange two paths in a single step; False, with nothing changed, if the system cannot do that."""
-    if sys.platform != "linux":
-        return False
+    return _renameat2(one, other, _EXCHANGE) == 0
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename a file to a name that nothing has yet, on the same disk.
+
+    A single step where the system has one. Elsewhere the file has both names for a moment, or the new name is first
+    that of an empty file; in no case is another file overwritten.
+    Raises FileExistsError if something has the name, OSError if the disk refuses.
+    """
+    if os.name == "nt":
+        source.rename(target)  # which does not overwrite there
+        return
+    failed = _renameat2(source, target, _NO_REPLACE)
+    if failed == 0:
+        return
+    if failed not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(failed, os.strerror(failed), str(source), None, str(target))
     try:
-        rename = ctypes.CDLL(None).renameat2
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        target.open("xb").close()  # a disk without hard links
+        source.rename(target)
+        return
+    source.unlink()
+
+
+def _renameat2(one: Path, other: Path, how: int) -> int:
+    """The error number of Linux's call, or 0; ENOSYS where it is missing."""
+    if sys.platform != "linux":
+        return errno.ENOSYS
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):  # the C library has no renameat2
-        return False
-    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
+        return errno.ENOSYS
+    done = rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), how) == 0
+    return 0 if done else ctypes.get_errno()
 
 
 def write_durably(path: Path, data: bytes) -> None:

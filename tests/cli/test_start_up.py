@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from fewshot_sdk import adapt, export_onnx
@@ -26,7 +27,7 @@ def test_help_names_every_command_and_imports_no_heavy_library() -> None:
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", "--help")
     assert done.returncode == 0
     commands = (
-        "meta-train evaluate compare doctor adapt export export-learner predict serve push pull models info verify"
+        "meta-train evaluate compare doctor adapt export export-learner predict test serve push pull models info verify"
     )
     for command in commands.split():
         assert command in done.stdout
@@ -35,9 +36,16 @@ def test_help_names_every_command_and_imports_no_heavy_library() -> None:
     assert not imported & {"torch", "onnx", "onnxruntime", "onnxscript", "huggingface_hub", "numpy", "PIL", "pydantic"}
 
 
-def test_predict_with_an_onnx_file_imports_no_torch(init: Initialization, drawings: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["predict", "predict folder", "test"])
+def test_with_an_onnx_file_no_torch_is_imported(
+    command: str, init: Initialization, drawings: Path, tmp_path: Path
+) -> None:
     export_onnx(adapt(init, drawings, steps=2, reject_rate=None), tmp_path / "m.onnx")
-    words = ["predict", str(tmp_path / "m.onnx"), str(drawings / "ant" / "0.png")]
+    words = {
+        "predict": ["predict", "m.onnx", str(drawings / "ant" / "0.png")],
+        "predict folder": ["predict", "m.onnx", str(drawings), "--recursive", "--csv", "t.csv", "--move-to", "sorted"],
+        "test": ["test", "m.onnx", str(drawings), "--html", "t.html"],
+    }[command]
     done = shell("-X", "importtime", "-m", "fewshot_cli.main", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}

@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fewshot_cli.answers import Answered, Show, json_lines, json_list, lines, table
+from fewshot_cli.batch import Batch, pictures, reasons
 from fewshot_cli.explanations import explain as explain_pictures
 from fewshot_cli.group import app
-from fewshot_cli.options import Base, Json
-from fewshot_cli.output import emit, emit_json, say
-from fewshot_sdk.errors import ConfigError, SupportError
-from fewshot_sdk.storage.files import check_free
+from fewshot_cli.numbers import Curve, predict_numbers
+from fewshot_cli.options import RUNNING, WRITING, Base, Json, options
+from fewshot_cli.output import say
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.storage.files import check_free, check_free_file
+from fewshot_sdk.storage.sorting import sorter
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fewshot_sdk.artifacts.classifier import Classifier
+    from fewshot_sdk.images.listing import Listing
+    from fewshot_sdk.runtime.predictions import Prediction
     from fewshot_sdk.runtime.predictor import Predictor
+    from fewshot_sdk.runtime.streaming import Answer
 
 
-@runtime_checkable
-class Curve(Protocol):
-    """A model of numbers, a Regressor or a NumberPredictor; recognizing it does not import PyTorch."""
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Options of `fewshot predict`; None means that there is none."""
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The names of the input columns."""
-
-    @property
-    def output(self) -> str:
-        """The name of the predicted column."""
-
-    def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The output for each row of inputs: (n, inputs) -> (n,)."""
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a folder made by `fewshot adapt`.")],
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="An exported .onnx file, or a folder made by `fewshot adapt`.", metavar="MODEL"),
+    ] = None
     images: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            help="Pictures to classify; for a model of numbers, CSV files or numbers (after -- if one is negative).",
+            help="Pictures to classify, folders of pictures, patterns such as 'photos/**/*.jpg', or - for names from "
+            "standard input; for a model of numbers, CSV files or numbers (after -- if one is negative).",
             metavar="IMAGE...",
         ),
-    ],
+    ] = None
     explain: Annotated[
         Path | None,
         typer.Option(
@@ -58,79 +54,206 @@ def predict(
             metavar="DIR",
             show_default=False,
         ),
-    ] = None,
-    base: Base = None,
-    json: Json = False,
-) -> None:
+    ] = None
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders inside of folders, too.")] = False
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many of the most probable labels to show.", metavar="K")
+    ] = None
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="T",
+            help="Call a picture unknown, too, whose highest probability is under T.",
+        ),
+    ] = None  # fmt: skip
+    base: Base = None
+    json: Json = False
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="Print a line of JSON for each picture as soon as it is classified.")
+    ] = False
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="New table of path, label, probability, nearest label and error; - for standard output.",
+            metavar="FILE",
+            rich_help_panel=WRITING,
+        ),
+    ] = None
+    copy_to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Copy the pictures into a folder for each label in DIR.", metavar="DIR", rich_help_panel=WRITING
+        ),
+    ] = None
+    move_to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Move them there instead; what is moved is written down in DIR/undo-*.jsonl before.",
+            metavar="DIR",
+            rich_help_panel=WRITING,
+        ),
+    ] = None
+    undo: Annotated[
+        Path | None,
+        typer.Option(
+            help="Put back what an earlier --move-to moved, without MODEL and IMAGE.",
+            metavar="FILE",
+            rich_help_panel=WRITING,
+        ),
+    ] = None
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit code 1 if any picture cannot be read, not only if none can.", rich_help_panel=RUNNING
+        ),
+    ] = False
+
+    def of_pictures(self) -> list[str]:
+        """The options given that make sense for pictures alone."""
+        given = {
+            "--explain": self.explain, "--recursive": self.recursive, "--top": self.top, "--threshold": self.threshold,
+            "--json-lines": self.json_lines, "--csv": self.csv, "--copy-to": self.copy_to, "--move-to": self.move_to,
+            "--strict": self.strict,
+        }  # fmt: skip
+        return [name for name, value in given.items() if value not in (None, False)]
+
+
+@app.command()
+@options(PredictOptions)
+def predict(wanted: PredictOptions) -> None:
     """Classify pictures, or predict numbers from numbers. An .onnx file needs no PyTorch."""
-    if explain is not None:
-        check_free(explain)
-    if model.is_dir():
+    if wanted.undo is not None:
+        if wanted.model is not None or wanted.json or wanted.of_pictures():
+            raise ConfigError("--undo FILE puts pictures back and does nothing else; leave out everything but it")
+        _undo(wanted.undo)
+        return
+    if wanted.model is None or not wanted.images:
+        raise typer.BadParameter("missing", param_hint=repr("MODEL" if wanted.model is None else "IMAGE..."))
+    _check(wanted)
+    if wanted.explain is not None:
+        check_free(wanted.explain)
+    if wanted.csv is not None and str(wanted.csv) != "-":
+        check_free_file(wanted.csv)
+    if wanted.model.is_dir():
         from fewshot_sdk.artifacts.opening import open_model
 
-        opened: Classifier | Predictor | Curve = open_model(model, base)
+        opened: Classifier | Predictor | Curve = open_model(wanted.model, wanted.base)
     else:
         from fewshot_sdk.runtime.opening import open_predictor
 
-        opened = open_predictor(model)
+        opened = open_predictor(wanted.model)
     if not isinstance(opened, Curve):
-        _of_pictures(opened, images, explain, json)
-    elif explain is None:
-        _of_numbers(opened, model, images, json)
+        _of_pictures(opened, wanted.images, wanted)
+    elif unfit := wanted.of_pictures():
+        raise ConfigError(f"{wanted.model} predicts numbers, and {unfit[0]} is for pictures; leave it out")
     else:
-        raise ConfigError(f"{model} predicts numbers, and --explain is for pictures; leave it out")
+        predict_numbers(opened, wanted.model, wanted.images, wanted.json)
 
 
-def _of_pictures(model: Classifier | Predictor, images: Sequence[Path], folder: Path | None, json: bool) -> None:
-    predictions = model.predict(images)
-    maps = [] if folder is None else explain_pictures(model, images, predictions, folder)
-    if json:
-        rows = [{"image": str(image), **asdict(found)} for image, found in zip(images, predictions, strict=True)]
-        emit_json([{**row, "heat_map": str(file)} for row, file in zip(rows, maps, strict=True)] if maps else rows)
-        return
-    width = max(len(str(image)) for image in images)
-    for image, found in zip(images, predictions, strict=True):
-        if found.label is None:
-            emit(f"{image!s:<{width}}  unknown (nearest: {found.nearest} {found.probability:.1%})")
-        else:
-            emit(f"{image!s:<{width}}  {found.label}  {found.probability:.1%}")
-    if folder is not None:
-        say(f"wrote {folder}: {len(maps)} picture{'' if len(maps) == 1 else 's'} beside a heat map")
-
-
-def _of_numbers(model: Curve, name: Path, arguments: Sequence[Path], json: bool) -> None:
-    """Print the inputs and the predictions of the model in `name`, as CSV or as JSON."""
-    import numpy as np
-
-    from fewshot_sdk.images.tables import read_numbers
-
-    inputs, output = model.inputs, model.output
-    parts = []
-    for argument in arguments:
-        row = _row(str(argument))
-        if row is None and argument.suffix.lower() != ".csv":
-            raise SupportError(
-                f"{argument}: expected a number or a .csv, because {name} predicts {output} from {', '.join(inputs)}"
+def _check(wanted: PredictOptions) -> None:
+    """Raises ConfigError for options that contradict each other."""
+    printed = [
+        name
+        for name, given in (
+            ("--json", wanted.json), ("--json-lines", wanted.json_lines), ("--csv -", str(wanted.csv) == "-"),
+        )
+        if given
+    ]  # fmt: skip
+    if len(printed) > 1:
+        raise ConfigError(f"{printed[0]} and {printed[1]} both print on standard output; leave one out")
+    if wanted.copy_to is not None and wanted.move_to is not None:
+        raise ConfigError("--copy-to and --move-to contradict each other; leave one out")
+    if wanted.explain is not None:
+        unfit = {"--json-lines", "--csv", "--copy-to", "--move-to", "--strict"} & set(wanted.of_pictures())
+        if unfit:
+            raise ConfigError(
+                f"--explain is for a few pictures that are looked at, without {min(unfit)}; leave one out"
             )
-        if row is not None and len(row) != len(inputs):
-            raise SupportError(
-                f"{argument}: expected one value for each of {', '.join(inputs)}, separated by commas, found {len(row)}"
-            )
-        parts.append(read_numbers(argument, inputs) if row is None else np.array([row], np.float32))
-    rows = np.concatenate(parts)
-    found = [[*map(float, row), float(value)] for row, value in zip(rows, model.predict(rows), strict=True)]
-    columns = (*inputs, output)
-    if json:
-        emit_json([dict(zip(columns, row, strict=True)) for row in found])
+
+
+def _of_pictures(model: Classifier | Predictor, images: list[Path], wanted: PredictOptions) -> None:
+    from fewshot_sdk.images.listing import list_pictures
+
+    into = wanted.copy_to or wanted.move_to
+    listing = list_pictures(images, _names, recursive=wanted.recursive, leave_out=into)
+    if into is not None:
+        listing = replace(listing, paths=tuple({str(Path(path).absolute()): path for path in listing.paths}.values()))
+    if wanted.explain is not None:
+        _explained(model, listing, wanted, wanted.explain)
         return
-    emit("\n".join([",".join(columns), *(",".join(f"{value:.7g}" for value in row) for row in found)]))
+    with ExitStack() as stack:
+        shows = [*_shows(stack, listing, wanted)]
+        sort = None
+        if into is not None:
+            sort = stack.enter_context(sorter(into, model.labels, move=wanted.move_to is not None))
+        batch = Batch(len(listing.paths), sort)
+        few = listing.named and wanted.csv is None and into is None
+        try:
+            batch.run(_answers(model, listing, wanted), shows, quiet=_on_terminal(wanted))
+        except BaseException as error:  # Ctrl-C, a full disk
+            if sort is not None or not isinstance(error, BrokenPipeError):
+                batch.tell(named=few)
+            raise
+        batch.tell(named=few)
+    if wanted.csv is not None and str(wanted.csv) != "-":
+        say(f"wrote {wanted.csv}")
+    if batch.misplaced or (batch.bad and (wanted.strict or batch.bad == batch.done)):
+        raise typer.Exit(1)
 
 
-def _row(argument: str) -> list[float] | None:
-    """The comma-separated numbers of an argument; None if it is something else."""
-    from fewshot_sdk.images.tables import number
+def _names() -> bytes:
+    from fewshot_sdk.images.listing import MAX_NAMES
 
-    try:
-        return [number(part) for part in argument.split(",")]
-    except ValueError:
-        return None
+    return b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_NAMES + 1)
+
+
+def _on_terminal(wanted: PredictOptions) -> bool:
+    """Whether lines appear on a terminal as they come, where a bar would be in their way."""
+    printing = not wanted.json and (wanted.csv is None or str(wanted.csv) == "-" or wanted.json_lines)
+    return printing and sys.stdout is not None and sys.stdout.isatty()
+
+
+def _shows(stack: ExitStack, listing: Listing, wanted: PredictOptions) -> Iterator[Show]:
+    if wanted.csv is not None:
+        yield stack.enter_context(table(wanted.csv, wanted.top))
+    if wanted.json:
+        yield stack.enter_context(json_list(wanted.top))
+    elif wanted.json_lines:
+        yield json_lines(wanted.top)
+    elif wanted.csv is None:
+        yield lines(max(map(len, listing.paths)), wanted.top)
+
+
+def _limited(found: Prediction, threshold: float | None) -> Prediction:
+    return replace(found, label=None) if threshold is not None and found.probability < threshold else found
+
+
+def _answers(model: Classifier | Predictor, listing: Listing, wanted: PredictOptions) -> Iterator[Answer[str]]:
+    from fewshot_sdk.runtime.streaming import stream
+
+    threads = 1 if len(listing.paths) == 1 else None
+    for answer in stream(model, listing.paths, Path, threads=threads):
+        if answer.prediction is not None:
+            answer = replace(answer, prediction=_limited(answer.prediction, wanted.threshold))
+        yield answer
+
+
+def _explained(model: Classifier | Predictor, listing: Listing, wanted: PredictOptions, folder: Path) -> None:
+    paths = [Path(path) for path in listing.paths]
+    predictions = [_limited(found, wanted.threshold) for found in model.predict(paths)]
+    maps = explain_pictures(model, paths, predictions, folder)
+    with ExitStack() as stack:
+        for show in list(_shows(stack, listing, wanted)):
+            for path, found, file in zip(listing.paths, predictions, maps, strict=True):
+                show(Answered(image=path, prediction=found, heat_map=str(file)))
+    say(f"wrote {folder}: {len(maps)} picture{'' if len(maps) == 1 else 's'} beside a heat map")
+
+
+def _undo(file: Path) -> None:
+    from fewshot_sdk.storage.undoing import undo
+
+    done = undo(file)
+    say(f"{pictures(done.back)} put back")
+    if done.left:
+        say(reasons(f"{pictures(len(done.left))} not", done.left, len(done.left)))
+        raise typer.Exit(1)
