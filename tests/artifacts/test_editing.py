@@ -16,7 +16,9 @@ from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.edits import Edit, renamings
 from fewshot_sdk.config.records import Confusion, Method, Precision
 from fewshot_sdk.errors import BundleError, ConfigError
+from fewshot_sdk.storage.deltas import STEP
 from fewshot_sdk.storage.files import read_folder, sha256, write_folder
+from fewshot_sdk.storage.tensors import from_bytes, to_bytes
 from tests.adaptation.test_extension import photographs
 from tests.adaptation.test_methods import of_tails
 from tests.conftest import draw_folder, tiny_recipe
@@ -149,6 +151,16 @@ def test_a_delta_stays_a_delta_of_the_same_numbers(
     many = DeltaPredictor(saved)
     many.add("less", tmp_path / "less")
     assert many.labels("less") == ("ant", "cat", "dog")
+
+
+def test_a_delta_is_not_encoded_anew(init: Initialization, classifier: Classifier, tmp_path: Path) -> None:
+    delta = Delta(classifier=classifier, base=init, precision="float16").files()
+    step = from_bytes(delta[STEP], STEP)
+    step["conv1.weight"][:] = 0  # as another program might write it
+    folder = write_folder(tmp_path / "delta", {**delta, STEP: to_bytes(step)})
+    for edit in (Edit(threshold=0.5), Edit(dropped=("bee",))):
+        found = from_bytes(edited_files(read_folder(folder), folder, edit, init)[STEP], STEP)
+        np.testing.assert_array_equal(found["conv1.weight"], step["conv1.weight"])
 
 
 @pytest.mark.parametrize("n_way", [4, 3])
