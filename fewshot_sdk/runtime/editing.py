@@ -41,12 +41,15 @@ def edited_file(data: bytes, edit: Edit, name: str = "the model") -> bytes:
     after = metadata.replace(labels=labels, edits=(*metadata.edits, made))
     model = onnx.load_from_string(data)
     graph = _Graph(model, name)
-    if edit.threshold is not None:
-        graph.set_threshold(edit.threshold)
-        after = after.replace(threshold=edit.threshold)
-    columns = graph.keep(kept) if edit.dropped else []
+    try:
+        if edit.threshold is not None:
+            graph.set_threshold(edit.threshold)
+            after = after.replace(threshold=edit.threshold)
+        columns = graph.keep(kept) if edit.dropped else []
+        onnx.checker.check_model(model, full_check=True)
+    except (LookupError, ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        raise graph.odd("other nodes") from None
     helper.set_model_props(model, {**_properties(model), METADATA_KEY: after.model_dump_json()})
-    onnx.checker.check_model(model, full_check=True)
     changed: bytes = model.SerializeToString(deterministic=True)
     Predictor(opened(changed, 1, name))  # its graph matches its metadata
     if columns:
@@ -65,11 +68,11 @@ class _Graph:
     def set_threshold(self, threshold: float) -> None:
         """Set the default of the optional input; a file from before there was one gets it."""
         if THRESHOLD not in self._tensors:
-            node = self._made_by[KNOWN]
+            node = self._node(KNOWN)
             while node.op_type in ("Identity", "And"):
                 node = self._node(node.input[0])
             if node.op_type != "GreaterOrEqual" or node.input[1] not in self._tensors:
-                raise self._odd(node.op_type)
+                raise self.odd(node.op_type)
             node.input[1] = THRESHOLD
             self._graph.input.append(helper.make_tensor_value_info(THRESHOLD, onnx.TensorProto.FLOAT, []))
             self._tensors[THRESHOLD] = self._graph.initializer.add()
@@ -77,11 +80,11 @@ class _Graph:
 
     def keep(self, kept: Sequence[int]) -> list[str]:
         """Keep only these classes; the names of the results with a column for each class that answers depend on."""
-        node = self._made_by[OUTPUT]
+        node = self._node(OUTPUT)
         while node.op_type in _SAME_SHAPE:
             node = self._node(node.input[0])
         if node.op_type != "Gemm" or not any(a.name == "transB" and a.i for a in node.attribute):
-            raise self._odd(node.op_type)
+            raise self.odd(node.op_type)
         head = node.input[1]
         node.input[1], node.input[2] = (self._rows(part, kept) for part in node.input[1:3])
         columns = self._follow(node.output[0], kept)
@@ -107,7 +110,7 @@ class _Graph:
             elif node.op_type in ("Sub", "Mul"):
                 node.input[1] = self._rows(node.input[1], kept)
             elif node.op_type not in _SAME_SHAPE:
-                raise self._odd(node.op_type)
+                raise self.odd(node.op_type)
             if node.op_type not in ("Softmax", "ReduceMax", "ArgMax"):
                 wide |= set(node.output)
         for shape in [shape for shape in self._graph.value_info if shape.name in told]:
@@ -129,7 +132,7 @@ class _Graph:
         node = self._node(name)
         across = {a.name: a.i for a in node.attribute}.get("axis")
         if node.op_type != "DequantizeLinear" or across != 0:
-            raise self._odd(node.op_type)
+            raise self.odd(node.op_type)
         parts = [self._add(numpy_helper.to_array(self._tensors[part])[list(kept)], part) for part in node.input]
         fewer = helper.make_node(node.op_type, parts, [f"{name}_kept"], f"{name}_kept", axis=0)
         self._graph.node.insert(0, fewer)
@@ -171,10 +174,11 @@ class _Graph:
     def _node(self, name: str) -> onnx.NodeProto:
         node: onnx.NodeProto | None = self._made_by.get(name)
         if node is None:
-            raise self._odd("the end")
+            raise self.odd("the end")
         return node
 
-    def _odd(self, operator: str) -> BundleError:
+    def odd(self, operator: str) -> BundleError:
+        """What to raise where another operator was expected."""
         return BundleError(
             f"{self._name}: its graph is of another make (found {operator} where the head was expected); edit the "
             "classifier's folder and export it again"

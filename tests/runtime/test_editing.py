@@ -15,7 +15,7 @@ from fewshot_sdk import Classifier, Predictor, adapt, export_learner, export_onn
 from fewshot_sdk.artifacts.editing import edited
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.edits import Edit
-from fewshot_sdk.config.onnx_file import METADATA_KEY, THRESHOLD
+from fewshot_sdk.config.onnx_file import KNOWN, METADATA_KEY, THRESHOLD
 from fewshot_sdk.config.recipe import Backbone, Conv4, EfficientNet, Mlp, Residual
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.errors import BundleError, ConfigError, ParityError
@@ -27,6 +27,7 @@ from fewshot_sdk.storage.files import sha256
 from tests.adaptation.test_extension import photographs
 from tests.adaptation.test_methods import of_tails
 from tests.conftest import draw_folder, tiny_recipe
+from tests.runtime.test_predictor import before_there_was_an_input
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (30, 20, 20, 3), np.uint8)
 LABELS = ("ant", "bee", "cat", "dog")
@@ -151,9 +152,7 @@ def test_classes_can_be_dropped_one_after_the_other(classifier: Classifier, tmp_
 
 
 def test_a_file_from_before_there_was_an_input_gets_one(file: bytes) -> None:
-    old = onnx.load_from_string(file)
-    (given,) = [given for given in old.graph.input if given.name == THRESHOLD]
-    old.graph.input.remove(given)
+    old = onnx.load_from_string(before_there_was_an_input(file))
     (tensor,) = [tensor for tensor in old.graph.initializer if tensor.name == THRESHOLD]
     for node in old.graph.node:
         node.input[:] = ["constant_0" if name == THRESHOLD else name for name in node.input]
@@ -193,6 +192,16 @@ def test_a_file_that_is_no_classifier_of_ours_is_refused(init: Initialization, f
     head.output[0] = "negative"
     with pytest.raises(BundleError, match=r"m\.onnx: its graph is of another make \(found Neg .* export it again"):
         edited_file(other.SerializeToString(), Edit(dropped=("ant",)), "m.onnx")
+    old = onnx.load_from_string(before_there_was_an_input(file))
+    (known,) = [node for node in old.graph.node if KNOWN in node.output]
+    known.input[0] = "always"
+    old.graph.initializer.append(numpy_helper.from_array(np.ones(1, bool), "always"))
+    (scalar,) = [tensor for tensor in old.graph.initializer if tensor.name == THRESHOLD]
+    scalar.name = "unused"
+    for node in old.graph.node:
+        node.input[:] = ["unused" if name == THRESHOLD else name for name in node.input]
+    with pytest.raises(BundleError, match=r"m\.onnx: its graph is of another make \(found the end"):
+        edited_file(old.SerializeToString(), Edit(threshold=0.5), "m.onnx")
 
 
 def test_a_cut_that_changes_an_answer_is_not_kept(file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,16 +73,16 @@ def test_other_programs_may_leave_the_threshold_out_or_pass_a_scalar(exported: P
     np.testing.assert_array_equal(session.run([KNOWN], given)[0], expected(plain, middle(plain)))
 
 
-def before_there_was_an_input(path: Path) -> bytes:
+def before_there_was_an_input(file: bytes) -> bytes:
     """The same file with the threshold as a constant, as it used to be written."""
-    model = onnx.load(str(path))
+    model = onnx.load_from_string(file)
     model.graph.input.remove(*[given for given in model.graph.input if given.name == THRESHOLD])
     data: bytes = model.SerializeToString()
     return data
 
 
 def test_a_file_without_that_input_answers_alike(exported: Path) -> None:
-    plain, old = Predictor(exported), Predictor(before_there_was_an_input(exported))
+    plain, old = Predictor(exported), Predictor(before_there_was_an_input(exported.read_bytes()))
     threshold = middle(plain)
     np.testing.assert_array_equal(old.answers(PICTURES)[1], plain.answers(PICTURES)[1])
     np.testing.assert_array_equal(old.answers(PICTURES, threshold=threshold)[1], expected(plain, threshold))
@@ -90,7 +90,7 @@ def test_a_file_without_that_input_answers_alike(exported: Path) -> None:
 
 def test_a_constant_threshold_cannot_be_lowered(classifier: Classifier, tmp_path: Path) -> None:
     strict = Classifier(**{**vars(classifier), "config": classifier.config.replace(threshold=0.5)})
-    old = Predictor(before_there_was_an_input(export_onnx(strict, tmp_path / "m.onnx").path))
+    old = Predictor(before_there_was_an_input(export_onnx(strict, tmp_path / "m.onnx").path.read_bytes()))
     with pytest.raises(BundleError, match=r"the threshold 0.5 is fixed in this older file, and cannot become 0.25"):
         old.answers(PICTURES, threshold=0.25)
 
