@@ -11,7 +11,7 @@ import typer
 import fewshot_sdk
 
 # In the order of --help.
-from fewshot_cli.commands import adapt, doctor, export, export_learner, predict, test, serve, demo  # isort: skip
+from fewshot_cli.commands import adapt, doctor, export, edit, export_learner, predict, test, serve, demo  # isort: skip
 from fewshot_cli.commands import push, pull, models, info, verify  # isort: skip
 from fewshot_cli.commands import recipe, meta_train, runs, evaluate, compare, reproduce  # isort: skip
 from fewshot_cli.group import DEBUG, app
@@ -22,7 +22,7 @@ atexit.register(
 )  # otherwise Python searches all of PyTorch's objects for garbage at exit, for a third of a second
 
 __all__ = [
-    "adapt", "app", "compare", "demo", "doctor", "evaluate", "export", "export_learner", "info",
+    "adapt", "app", "compare", "demo", "doctor", "edit", "evaluate", "export", "export_learner", "info",
     "meta_train", "models", "predict", "pull", "push", "recipe", "reproduce", "runs", "serve", "test", "verify",
 ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from fewshot_sdk.nets.heat_maps import heat_maps
 from fewshot_sdk.nets.network import Network, build_network
 from fewshot_sdk.nets.params import Params, check_alike
 from fewshot_sdk.nets.score import Cosine
-from fewshot_sdk.runtime.predictions import Prediction, to_predictions
+from fewshot_sdk.runtime.predictions import Prediction, check_threshold, to_predictions
 from fewshot_sdk.storage import cards
 from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, settings_of
 from fewshot_sdk.storage.deltas import CENTRE, STEP, check_base, difference, restored
@@ -64,15 +64,15 @@ class Classifier:
         network.load_state_dict(self.params)
         return network.eval().requires_grad_(False)
 
-    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+    def predict(self, pictures: Sequence[Picture], *, threshold: float | None = None) -> list[Prediction]:
         """A prediction for each picture (a path, the bytes of a file, a Pillow image or an array).
 
-        Raises ImageError, naming the file, if one is not a picture.
+        threshold: as for `Predictor`. Raises ImageError, naming the file, if one is not a picture.
         """
         pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures]
         if not pixels:
             return []
-        return to_predictions(*self.answers(np.stack(pixels)), self.labels)
+        return to_predictions(*self.answers(np.stack(pixels), threshold=threshold), self.labels)
 
     def explain(self, pictures: Sequence[Picture]) -> list[NDArray[np.float32]]:
         """The heat map (h, w) of each picture, a few pictures at a time: see `heat_maps`.
@@ -89,8 +89,14 @@ class Classifier:
         """Probabilities (n, n_way) of preprocessed images, uint8 (n, height, width, channels)."""
         return self.answers(pixels)[0]
 
-    def answers(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Probabilities (n, n_way) of preprocessed images, and whether each seems to show a known class, (n,)."""
+    def answers(
+        self, pixels: Pixels, *, threshold: float | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Probabilities (n, n_way) of preprocessed images, and whether each seems to show a known class, (n,).
+
+        threshold: as for `predict`.
+        """
+        check_threshold(threshold)
         network = self.network()
         images = torch.from_numpy(np.array(pixels))
         batches = torch.split(images, FEW if images.shape[1] * images.shape[2] > LARGE else AT_ONCE)
@@ -98,7 +104,7 @@ class Classifier:
         features = [body(batch) for batch in batches]
         logits = torch.cat([network.get_submodule("head")(rows) for rows in features])
         probabilities: NDArray[np.float32] = (logits / self.config.temperature).softmax(1).numpy()
-        known = probabilities.max(1) >= self.config.threshold
+        known = probabilities.max(1) >= np.float32(self.config.threshold if threshold is None else threshold)
         if self.config.least_score is not None:
             found = (
                 logits.max(1).values.numpy()

@@ -48,7 +48,7 @@ READERS: dict[str, Callable[[Files, Path, Base], Artifact]] = {
     INITIALIZATION.name: lambda files, where, _: read_initialization(files, where),
     REGRESSION.name: lambda files, where, _: read_numbers(files, where),
     CLASSIFIER.name: lambda files, where, _: read_classifier(files, where),
-    DELTA.name: lambda files, where, base: read_delta(files, where, lambda origin: _base(origin, where, base)),
+    DELTA.name: lambda files, where, base: read_delta(files, where, lambda origin: base_of(origin, where, base)),
     REGRESSOR.name: lambda files, where, _: read_regressor(files, where),
 }
 
@@ -142,7 +142,11 @@ def load_classifier(folder: str | Path, base: Base = None) -> Classifier:
     Raises BundleError for a folder that holds no classifier or was changed, or a delta on another base, ParamsMismatch
     for a tensor that is missing, unexpected or of another shape.
     """
-    opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
+    return classifier_in(Opened(files=read_folder(Path(folder)), folder=Path(folder)), base)
+
+
+def classifier_in(opened: Opened, base: Base = None) -> Classifier:
+    """The classifier in files that are already read and checked. Raises as `load_classifier` does."""
     _check_format(opened, CLASSIFIER, DELTA)
     found = read_artifact(opened, base)
     assert isinstance(found, Classifier)
@@ -175,8 +179,8 @@ def _from_timm(name: str) -> Initialization:
     return replace(from_weights(found.recipe, found.params, made), source=found.source)
 
 
-def _base(origin: Origin, where: Path, given: Base) -> Initialization:
-    """The initialization of the delta in the folder `where`."""
+def base_of(origin: Origin, where: Path, given: Base) -> Initialization:
+    """The initialization of the delta in the folder `where`. given: as `base` of `load_classifier`."""
     if isinstance(given, Initialization):
         return given
     if given is not None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fewshot_sdk.config.edits import Edit
 from fewshot_sdk.config.recipe import Backbone, Config, Count, Fraction, InnerLoop, Listed, Preprocessing
 from fewshot_sdk.config.records import Origin, Score
 
@@ -14,6 +15,7 @@ FORMAT, LEARNER = "fewshot-sdk onnx 2", "fewshot-sdk learner 1"
 INPUT, PIXELS = "images", "pixels"  # the input: pictures of any size, or with --raw the network's floats
 FEATURES = "features"  # between a network's body and its head
 LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
+THRESHOLD = "threshold"  # an optional input: the probability below which a picture is unknown, float32, a scalar
 LEAST_SCORE = "least_score"  # an input of the graph that serves many deltas
 HEAT_MAP = "heat_map"  # one more output, with --heat-map
 
@@ -47,9 +49,9 @@ class OnnxMetadata(Config):
     """The metadata of an exported classifier, as JSON under `fewshot_sdk` in its metadata_props.
 
     threshold, least_score, score: for `unknown`, see `ClassifierConfig`; they and the temperature are in the graph,
-    which says whether a picture is `known`.
+    which says whether a picture is `known`. The threshold is the default of an optional input.
     parity: of the float32 file with PyTorch; reduction: what lower precision changed; raw: the input is the network's
-    floats.
+    floats. edits: what was changed after training, the latest last; parity and reduction are from before.
     """
 
     format: str
@@ -66,6 +68,7 @@ class OnnxMetadata(Config):
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     reduction: Reduction | None = None
     raw: bool = False
+    edits: Annotated[Listed[Edit], Field(exclude_if=lambda edits: not edits)] = ()
 
 
 class LearnerMetadata(Config):

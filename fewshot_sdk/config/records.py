@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fewshot_sdk.config.edits import Edit
 from fewshot_sdk.config.provenance import Origin as Origin
 from fewshot_sdk.config.provenance import Provenance as Provenance
 from fewshot_sdk.config.provenance import Weights as Weights
@@ -222,9 +223,12 @@ class ClassifierConfig(BundleConfig):
     """The config.json of an adapted classifier.
 
     temperature: the divisor of the logits, for probabilities. A picture is `unknown` if its score is below
-    `least_score`, or its highest probability below `threshold`, which is 0 except in files written before there was a
-    score. score: `cosine`, see `nets.score`, or `logit`, the highest logit before that division.
-    comparison: the trials that the method was chosen from; calibration: None if not cross-validated.
+    `least_score`, or its highest probability below `threshold`, which is 0 unless an edit set it, or the file was
+    written before there was a score. score: `cosine`, see `nets.score`, or `logit`, the highest logit before that
+    division.
+    comparison: the trials that the method was chosen from; calibration: None if not cross-validated,
+    or if classes were dropped since.
+    edits: what was changed after training, the latest last; calibration and comparison are from before.
     """
 
     labels: Listed[str]
@@ -241,6 +245,7 @@ class ClassifierConfig(BundleConfig):
     score: Annotated[Score, Field(exclude_if=lambda score: score == "logit")] = "logit"
     comparison: Listed[Trial] = ()
     calibration: Calibration | None = None
+    edits: Annotated[Listed[Edit], Field(exclude_if=lambda edits: not edits)] = ()
 
 
 class DeltaConfig(ClassifierConfig):

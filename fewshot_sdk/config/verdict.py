@@ -44,8 +44,14 @@ class Verdict:
         return f"{self.grade}: {self.text}"
 
 
-def verdict_of(found: Calibration | None, n_way: int, n_support: int = 0) -> Verdict:
-    """The verdict on a classifier of n_way classes; n_support: the number of its pictures, if they were kept."""
+def verdict_of(found: Calibration | None, n_way: int, n_support: int = 0, *, dropped: bool = False) -> Verdict:
+    """The verdict on a classifier of n_way classes; n_support: the number of its pictures, if they were kept.
+
+    dropped: whether classes were taken out after it was tested.
+    """
+    if found is None and dropped:
+        alone, more = "classes were dropped since it was adapted", "other pictures would tell"
+        return Verdict(grade="cannot tell", accuracy=alone, advice=more)
     if found is None:
         alone = "there is one picture of each class" if n_support == n_way else "no picture was held out to test it"
         more = "add a second picture of each, better five" if n_support == n_way else ""

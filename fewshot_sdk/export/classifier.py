@@ -108,6 +108,7 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
             least_score=config.least_score,
             score=config.score,
             raw=raw,
+            edits=config.edits,
         )
         graph = network if raw else with_preprocessing(network, preprocessing)
         return with_metadata(graph, metadata.replace(**changes))

@@ -16,7 +16,7 @@ from onnxruntime import InferenceSession
 
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.config.backbones import BACKBONES
-from fewshot_sdk.config.onnx_file import PIXELS
+from fewshot_sdk.config.onnx_file import PIXELS, THRESHOLD
 from fewshot_sdk.runtime.predictor import normalized
 
 _PIXELS_AT_ONCE = 64 * 84 * 84  # bounds the memory
@@ -38,6 +38,8 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             return next(self._batches, None)
 
+    (threshold,) = [given for given in network.graph.input if given.name == THRESHOLD]
+    network.graph.input.remove(threshold)  # meanwhile a constant: onnxruntime would warn of an optional input
     _own_biases(network)
     keep_means(network, classifier)
     level = logging.getLogger().level
@@ -53,7 +55,9 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=True,
                 op_types_to_quantize=list(BACKBONES[classifier.config.backbone.kind].quantized),
             )  # fmt: skip
-            return onnx.load(str(target))
+            reduced = onnx.load(str(target))
+            reduced.graph.input.append(threshold)
+            return reduced
     finally:
         logging.getLogger().setLevel(level)
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
-from fewshot_sdk.config.onnx_file import FEATURES, HEAT_MAP, INPUT, KNOWN, LABEL, LEAST_SCORE, OUTPUT, PIXELS
+from fewshot_sdk.config.onnx_file import FEATURES, HEAT_MAP, INPUT, KNOWN, LABEL, LEAST_SCORE, OUTPUT, PIXELS, THRESHOLD
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.heat_maps import Shape, heat_map
@@ -20,6 +20,8 @@ from fewshot_sdk.graphs.weights import Tensor, Tensors, folded
 from fewshot_sdk.images.grids import common_sides
 from fewshot_sdk.nets.score import LEAST, Cosine
 from fewshot_sdk.tables import referred
+
+_THRESHOLD = value(THRESHOLD, np.float32)
 
 
 class Features(Protocol):
@@ -49,7 +51,8 @@ def network_graph(
     are inputs of the graph, by these names, so that one graph serves all classifiers with any number of classes; then
     `least_score` is an input, too (a logit is divided by the temperature, like the head), and `from_cosine` adds the
     parts of a `Cosine`.
-    threshold, least_score: see `ClassifierConfig`; cosine: the score, at this temperature; None is the highest logit.
+    threshold, least_score: see `ClassifierConfig`; the threshold is the default of the optional input `threshold`,
+    float32 (). cosine: the score, at this temperature; None is the highest logit.
     half: the network stores and computes 16-bit numbers.
     heat_map_of: the shapes of the layers that the features summarize, for one more output, `heat_map`, float32
     (batch, h, w), see `graphs.heat_maps`; only with tensors, and for networks whose features are sums over positions.
@@ -77,13 +80,13 @@ def network_graph(
         given.append(value(LEAST_SCORE, np.float32))
         limit = _Limit(least=LEAST_SCORE, cosine=named)
     outputs = _outputs("n_way" if tensors is None else len(tensors["head.bias"]))
-    label = _add_outputs(g, g("Flatten", x), head, temperature, threshold, limit, half)
+    label = _add_outputs(g, g("Flatten", x), head, temperature, limit, half)
     if heat_map_of and tensors is not None:
         mean = tensors["head.weight"].mean(0)
         g.output(heat_map(g, g.summarized, heat_map_of, label, head[0], mean, backbone, temperature), HEAT_MAP)
         outputs.append(value(HEAT_MAP, np.float32, "batch", *common_sides([(h, w) for _, h, w in heat_map_of])))
     pixels = value(PIXELS, np.float32, "batch", preprocessing.channels, preprocessing.height, preprocessing.width)
-    return g.model([pixels, *given], outputs, opset=opset)
+    return g.model([pixels, *given, _THRESHOLD], outputs, {THRESHOLD: np.array(threshold, np.float32)}, opset=opset)
 
 
 def with_head(
@@ -95,12 +98,14 @@ def with_head(
     g = Nodes()
     rows, bias = tensors["head.weight"], tensors["head.bias"]
     limit = None if least_score is None else _limit(g, least_score, temperature, cosine)
-    _add_outputs(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, threshold, limit)
+    _add_outputs(g, FEATURES, (g.constant(rows), g.constant(bias)), temperature, limit)
     features = value(FEATURES, np.float32, "batch", rows.shape[1])
-    head = g.model([features], _outputs(len(bias)), opset=opset)
+    head = g.model([features, _THRESHOLD], _outputs(len(bias)), opset=opset)
     head.ir_version = body.ir_version
     head = onnx.compose.add_prefix(head, "head_", rename_inputs=False, rename_outputs=False)
     whole = onnx.compose.merge_models(body, head, [(FEATURES, FEATURES)])
+    # not before, or the input would get the prefix, too
+    whole.graph.initializer.append(onnx.numpy_helper.from_array(np.array(threshold, np.float32), THRESHOLD))
     whole.producer_name, whole.producer_version, whole.graph.name = "fewshot-sdk", "", "fewshot"
     onnx.checker.check_model(whole, full_check=True)
     return whole
@@ -126,7 +131,6 @@ def _add_outputs(
     x: str,
     head: tuple[str, str],
     temperature: float,
-    threshold: float,
     limit: _Limit | None,
     half: bool = False,
 ) -> str:
@@ -139,7 +143,7 @@ def _add_outputs(
     label = g("ArgMax", rows, axis=1, keepdims=0)
     g.output(label, LABEL)
     g.output(rows, OUTPUT)
-    known = g("GreaterOrEqual", best, g.scalar(threshold))
+    known = g("GreaterOrEqual", best, THRESHOLD)
     if limit is not None:
         score = logits
         if limit.cosine:

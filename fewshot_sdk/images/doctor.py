@@ -33,7 +33,7 @@ ALIKE_SHARE, ALIKE_SHOTS = 0.9, 4
 class Finding:
     """One problem with a support set. An `error` makes the set unusable for adaptation; a `warning` does not.
 
-    code: one of unreadable, blank, duplicate, contradiction, near-duplicate, few-shots, imbalance,
+    code: one of unreadable, blank, duplicate, contradiction, correction, near-duplicate, few-shots, imbalance,
     odd-grey, odd-colour, alike-classes, overlap, near-overlap; message: which files, and what to do.
     """
 
@@ -57,7 +57,8 @@ def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
 def examine_more(more: Reading, kept: SupportSet) -> list[Finding]:
     """The problems of pictures to be added to those that a classifier keeps, errors first.
 
-    more: read with the classifier's settings, because a kept picture is recognized by its pixels.
+    more: read with the classifier's settings, because a kept picture is recognized by its pixels. One that is kept
+    under another label is corrected: a warning tells that it moves.
     """
     found = [*_unreadable(more), *_blank(more.pictures), *_copies(more.pictures), *_known(more.pictures, kept)]
     return sorted(found, key=lambda finding: finding.severity)
@@ -70,8 +71,11 @@ def _known(pictures: Sequence[ReadPicture], kept: SupportSet) -> Iterator[Findin
         if label == picture.label:
             yield _warning("duplicate", f"{picture.name} is already among the pictures of {label}; remove it")
         elif label is not None:
-            message = f"{picture.name} is already among the pictures of {label}, not of {picture.label}; remove it"
-            yield Finding(severity="error", code="contradiction", message=message)
+            yield _warning(
+                "correction",
+                f"{picture.name} is already among the pictures of {label} and moves to {picture.label}; remove it "
+                f"if {label} was right",
+            )
 
 
 def _unreadable(reading: Reading) -> Iterator[Finding]:

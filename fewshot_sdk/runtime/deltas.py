@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from fewshot_sdk.config.onnx_file import KNOWN, LEAST_SCORE, OUTPUT, PIXELS
+from fewshot_sdk.config.onnx_file import KNOWN, LEAST_SCORE, OUTPUT, PIXELS, THRESHOLD
 from fewshot_sdk.config.recipe import Backbone
 from fewshot_sdk.config.records import DeltaConfig
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
@@ -18,7 +18,7 @@ from fewshot_sdk.graphs.classifier import network_graph
 from fewshot_sdk.graphs.weights import folded
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.nets.score import Cosine
-from fewshot_sdk.runtime.predictions import Prediction, to_predictions
+from fewshot_sdk.runtime.predictions import Prediction, check_threshold, to_predictions
 from fewshot_sdk.runtime.predictor import normalized
 from fewshot_sdk.runtime.session import opened
 from fewshot_sdk.storage.bundles import DELTA, INITIALIZATION, WEIGHTS, settings_of
@@ -95,16 +95,18 @@ class DeltaPredictor:
         """A classifier's class names, in the order of its outputs. Raises ConfigError for a name that was not added."""
         return self._get(name).config.labels
 
-    def predict(self, name: str, pictures: Sequence[Picture]) -> list[Prediction]:
+    def predict(self, name: str, pictures: Sequence[Picture], *, threshold: float | None = None) -> list[Prediction]:
         """A classifier's prediction for each picture (a path, the bytes of a file, a Pillow image, an array).
 
+        threshold: as for `Predictor`.
         Raises ConfigError for a name that was not added, ImageError, naming the file, for one that is not a picture.
         """
+        check_threshold(threshold)
         config = self._get(name).config
         if not pictures:
             return []
         pixels = np.stack([preprocess(picture, config.preprocessing) for picture in pictures])
-        rows, known = self._run(self._get(name), pixels, name)
+        rows, known = self._run(self._get(name), pixels, name, threshold)
         return to_predictions(rows, known, config.labels)
 
     def probabilities(self, name: str, pixels: Pixels) -> NDArray[np.float32]:
@@ -122,7 +124,9 @@ class DeltaPredictor:
             self._sessions[backbone, from_cosine] = opened(graph.SerializeToString(), self._threads).session
         return self._sessions[backbone, from_cosine]
 
-    def _run(self, kept: _Kept, pixels: Pixels, what: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _run(
+        self, kept: _Kept, pixels: Pixels, what: str, threshold: float | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         found = restored(kept.delta, self._base, kept.config.precision, what)
         wrong = {name for name, tensor in found.items() if tensor.dtype != np.float32}
         if odd := sorted(wrong | (found.keys() ^ self._names)):
@@ -141,5 +145,6 @@ class DeltaPredictor:
         elif config.least_score is not None:
             least /= config.temperature
         feed[LEAST_SCORE] = np.asarray(least, np.float32)
+        feed[THRESHOLD] = np.asarray(config.threshold if threshold is None else threshold, np.float32)
         rows, high = self._session(config.backbone, from_cosine).run([OUTPUT, KNOWN], feed)
-        return np.asarray(rows, np.float32), np.asarray(high, np.bool_) & (rows.max(1) >= config.threshold)
+        return np.asarray(rows, np.float32), np.asarray(high, np.bool_)

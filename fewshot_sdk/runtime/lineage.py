@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fewshot_sdk.config.edits import Edit
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.config.records import (
     ClassifierConfig,
@@ -26,6 +27,7 @@ class Lineage:
 
     initialization: its name, that of its recipe unless it is bundled; source: user/repo@commit if it is from the Hub;
     data: the split it was trained on, if known; the hash of that split's classes and pixels is in `provenance`.
+    edits: what was changed in the classifier after training, the latest last.
     """
 
     kind: str
@@ -38,6 +40,7 @@ class Lineage:
     adaptation: InnerLoop | None = None
     seed: int | None = None
     evaluations: tuple[Evaluation | Fit, ...] = field(default=())
+    edits: tuple[Edit, ...] = ()
 
     def steps(self) -> list[str]:
         """The chain, one line a step, the latest first."""
@@ -59,6 +62,8 @@ class Lineage:
             steps = f"{self.adaptation.steps} steps of {self.adaptation.optimizer}{seed}"
             classes = f" of {len(self.labels)} classes ({', '.join(self.labels)})" if self.labels else ""
             chain.insert(0, f"{self.kind}{classes}, {steps}")
+        for edit in self.edits:
+            chain.insert(0, f"{edit} (before: sha256 {edit.sha256[:16]}...)")
         return chain
 
 
@@ -75,7 +80,9 @@ def lineage(name: str | Path) -> Lineage:
         raise BundleError(f"{opened.folder}: expected a config.json that names its format; was it written by fewshot?")
     config = form.config.from_json(opened.files["config.json"])
     if isinstance(config, ClassifierConfig):
-        return _adapted("classifier", config.initialization, config.labels, config.adaptation, config.seed)
+        return _adapted(
+            "classifier", config.initialization, config.labels, config.adaptation, config.seed, config.edits
+        )
     if isinstance(config, RegressorConfig):
         return _adapted(_kind(config), config.initialization, (), config.adaptation, config.seed)
     return _of_initialization(opened, config)
@@ -106,14 +113,20 @@ def _of_file(path: Path) -> Lineage:
     if isinstance(found, Learner):
         return _adapted("exported learner", found.metadata.initialization, (), found.metadata.adaptation, None)
     classifier = found.metadata
-    return _adapted("exported classifier", classifier.initialization, classifier.labels, classifier.adaptation, None)
+    return _adapted(
+        "exported classifier", classifier.initialization, classifier.labels, classifier.adaptation, None,
+        classifier.edits,
+    )  # fmt: skip
 
 
 def _kind(regressor: RegressorConfig | NumberMetadata) -> str:
     return f"regressor of {regressor.output} from {', '.join(regressor.inputs)}"
 
 
-def _adapted(kind: str, origin: Origin, labels: tuple[str, ...], adaptation: InnerLoop, seed: int | None) -> Lineage:
+def _adapted(
+    kind: str, origin: Origin, labels: tuple[str, ...], adaptation: InnerLoop, seed: int | None,
+    edits: tuple[Edit, ...] = (),
+) -> Lineage:  # fmt: skip
     return Lineage(
         kind=kind,
         initialization=origin.name,
@@ -124,4 +137,5 @@ def _adapted(kind: str, origin: Origin, labels: tuple[str, ...], adaptation: Inn
         labels=labels,
         adaptation=adaptation,
         seed=seed,
+        edits=edits,
     )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_sdk.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
@@ -21,6 +23,12 @@ class Prediction:
     nearest: str
     probability: float
     probabilities: dict[str, float]
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raises ConfigError unless a threshold on the probability is None or from 0 to 1."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold: expected a probability from 0 to 1, found {threshold}")
 
 
 def to_predictions(rows: NDArray[np.float32], known: NDArray[np.bool_], labels: Sequence[str]) -> list[Prediction]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fewshot_sdk.config.onnx_file import (
     LEARNER,
     OUTPUT,
     PIXELS,
+    THRESHOLD,
     OnnxMetadata,
 )
 from fewshot_sdk.config.recipe import Preprocessing
@@ -24,7 +26,7 @@ from fewshot_sdk.config.regression import REGRESSOR_FILE
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
 from fewshot_sdk.images.decoding import check_size
 from fewshot_sdk.images.preprocessing import MANY_PIXELS, Picture, Pixels, picture, preprocess
-from fewshot_sdk.runtime.predictions import Prediction, to_predictions
+from fewshot_sdk.runtime.predictions import Prediction, check_threshold, to_predictions
 from fewshot_sdk.runtime.session import Model, opened
 
 BATCH = 64
@@ -34,10 +36,14 @@ class Predictor:
     """A classifier from a file written by `fewshot export`, or from that file's bytes.
 
     threads: how many the runtime may use; one is fastest for networks this small.
-    Raises BundleError if the file is not ONNX, or not written by fewshot-sdk.
+    threshold: the probability below which a picture is `unknown`, besides the limit on its score, instead of the
+    file's own; 0: none is because of its probability.
+    Raises BundleError if the file is not ONNX, or not written by fewshot-sdk, ConfigError for a threshold that is not
+    from 0 to 1.
     """
 
-    def __init__(self, model: Model, *, threads: int = 1) -> None:
+    def __init__(self, model: Model, *, threads: int = 1, threshold: float | None = None) -> None:
+        check_threshold(threshold)
         file = opened(model, threads)
         self._session, self._name, stored = file.session, file.name, file.metadata
         name = self._name
@@ -59,6 +65,9 @@ class Predictor:
                 f"{name} has format {self.metadata.format!r}, but this version reads {FORMAT!r}; export it again"
             )
         self._check_fits(name)
+        self._threshold = threshold
+        optional = {i.name for i in self._session.get_overridable_initializers()}
+        self._takes_threshold = THRESHOLD in optional
 
     def _check_fits(self, name: str) -> None:
         """Raises BundleError unless the graph matches the metadata."""
@@ -83,14 +92,15 @@ class Predictor:
         """How pictures become the network's pixels."""
         return self.metadata.preprocessing
 
-    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+    def predict(self, pictures: Sequence[Picture], *, threshold: float | None = None) -> list[Prediction]:
         """The prediction for each picture (a path, the bytes of a file, a Pillow image, an array).
 
+        threshold: for these pictures, instead of the one that the predictor was made with.
         Raises ImageError, naming the file, for one that is not a picture.
         """
         found: list[Prediction] = []
         for batch in self._batches(pictures):
-            found += to_predictions(*self.answers(batch), self.labels)
+            found += to_predictions(*self.answers(batch, threshold=threshold), self.labels)
         return found
 
     def explain(self, pictures: Sequence[Picture]) -> list[NDArray[np.float32]]:
@@ -104,14 +114,27 @@ class Predictor:
         """The first of `answers`."""
         return self.answers(pictures)[0]
 
-    def answers(self, pictures: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def answers(
+        self, pictures: Pixels, *, threshold: float | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Probabilities (n, n_way) for pictures of one size, and whether each seems to show a known class, (n,).
 
         pictures: uint8 (n, height, width, 3 or 1), which the graph resizes. A file exported with --raw does not resize:
-        it takes the result of `images.preprocess`.
-        Raises ImageError for another dtype or shape, or above 16,384 pixels a side or 50 million in total.
+        it takes the result of `images.preprocess`. threshold: as for `predict`.
+        Raises ImageError for another dtype or shape, or above 16,384 pixels a side or 50 million in total, ConfigError
+        for a threshold that is not from 0 to 1.
         """
-        probabilities, known = self._run(pictures, OUTPUT, KNOWN)
+        check_threshold(threshold)
+        least = self._threshold if threshold is None else threshold
+        given = {} if least is None or not self._takes_threshold else {THRESHOLD: np.array(least, np.float32)}
+        probabilities, known = self._run(pictures, OUTPUT, KNOWN, given=given)
+        if least is not None and not given:  # a file from before there was this input
+            if least < self.metadata.threshold:
+                raise BundleError(
+                    f"{self._name}: the threshold {self.metadata.threshold:g} is fixed in this older file, and cannot "
+                    f"become {least:g}; export it again"
+                )
+            known &= probabilities.max(1) >= np.float32(least)
         return probabilities.astype(np.float32, copy=False), known.astype(np.bool_, copy=False)
 
     def heat_maps(self, pictures: Pixels) -> NDArray[np.float32]:
@@ -125,7 +148,9 @@ class Predictor:
         (maps,) = self._run(pictures, HEAT_MAP)
         return maps.astype(np.float32, copy=False)
 
-    def _run(self, pictures: Pixels, *outputs: str) -> list[NDArray[Any]]:
+    def _run(
+        self, pictures: Pixels, *outputs: str, given: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+    ) -> list[NDArray[Any]]:
         """Outputs of the graph for pictures of one size, a few at a time, which bounds the memory."""
         size, shape = self.metadata.preprocessing, pictures.shape
         fits = shape[1:] == (size.height, size.width, size.channels) if self.metadata.raw else shape[3:] in ((1,), (3,))
@@ -138,15 +163,17 @@ class Predictor:
         else:
             n = max(1, min(BATCH, MANY_PIXELS // (shape[1] * shape[2])))
             batches = (pictures[i : i + n] for i in range(0, len(pictures), n))
-        parts = [self._batch(batch, outputs) for batch in batches]
+        parts = [self._batch(batch, outputs, given) for batch in batches]
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
-    def _batch(self, pictures: Pixels, outputs: Sequence[str]) -> list[NDArray[Any]]:
+    def _batch(
+        self, pictures: Pixels, outputs: Sequence[str], given: Mapping[str, NDArray[np.float32]]
+    ) -> list[NDArray[Any]]:
         if self.metadata.raw:
             feed: dict[str, NDArray[Any]] = {PIXELS: normalized(pictures, self.metadata.preprocessing)}
         else:
             feed = {INPUT: np.broadcast_to(pictures, (*pictures.shape[:3], 3))}
-        return [np.asarray(found) for found in self._session.run(list(outputs), feed)]
+        return [np.asarray(found) for found in self._session.run(list(outputs), {**feed, **given})]
 
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
         """The pictures as arrays, neighbours of one size stacked, up to 64 pictures or half a megapixel."""

@@ -10,7 +10,7 @@ are. A head that the initialization has no rows for starts from zeros, as in `he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,28 @@ def restored(delta: Arrays, base: Base, precision: Precision, what: str) -> dict
         else:
             adapted[name] = before + step.astype(np.float32)
     return adapted
+
+
+def of_classes(
+    delta: Arrays, adapted: Mapping[str, NDArray[np.float32]], base: Base, kept: Sequence[int], precision: Precision
+) -> Arrays:
+    """The delta of the same weights with only these rows of the head.
+
+    adapted: what `delta` restores. The same numbers are stored, but where the initialization has a head of this size,
+    before or after: there the rows are encoded anew, as by `difference`.
+    """
+    fewer: Arrays = {name: step for name, step in delta.items() if not name.startswith(HEAD)}
+    for name, whole in adapted.items():
+        if not name.startswith(HEAD):
+            continue
+        now = whole[list(kept)]
+        if name in base and base[name].shape in (whole.shape, now.shape):
+            before = _before(base, name, now.shape)
+            assert before is not None
+            fewer |= _encoded(name, now, before, precision)
+        else:
+            fewer |= {part: delta[part][list(kept)] for part in (name, name + SCALE) if part in delta}
+    return fewer
 
 
 def check_base(what: str, origin: Origin, name: str, sha256: str) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic_core import from_json
 
-from fewshot_sdk.config.onnx_file import INPUT, KNOWN, OUTPUT
+from fewshot_sdk.config.onnx_file import INPUT, KNOWN, OUTPUT, THRESHOLD
 from fewshot_sdk.config.recipe import Config, Listed
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.images.decoding import MAX_SIDE
@@ -53,6 +53,23 @@ class InferenceRequest(Config):
     outputs: Annotated[Listed[TensorOut], Field(max_length=_FEW)] | None = None
 
     @property
+    def pictures(self) -> tuple[TensorIn, ...]:
+        """The inputs but the threshold."""
+        return tuple(tensor for tensor in self.inputs if tensor.name != THRESHOLD)
+
+    @property
+    def threshold(self) -> float | None:
+        """The value of the optional input `threshold`; None without it. Raises Refused if it is not from 0 to 1."""
+        given = [tensor for tensor in self.inputs if tensor.name == THRESHOLD]
+        if not given:
+            return None
+        (tensor, *others) = given
+        fits = tensor.datatype == "FP32" and tensor.shape in ((), (1,)) and len(tensor.data) == 1
+        if others or not fits or type(tensor.data[0]) not in (int, float) or not 0 <= tensor.data[0] <= 1:
+            raise Refused(400, f"expected one input {THRESHOLD!r} of datatype FP32, a single number from 0 to 1")
+        return float(tensor.data[0])
+
+    @property
     def wanted(self) -> tuple[str, ...]:
         """The names of the requested outputs, all by default. Raises Refused for a name that is none of them."""
         names = tuple(output.name for output in self.outputs or ()) or OUTPUTS
@@ -76,8 +93,8 @@ def inference_request(body: bytes) -> InferenceRequest:
 
 def pixels(inputs: Sequence[TensorIn], size: tuple[int, int, int]) -> Pixels:
     """The pictures, uint8 (n, *size), of a request's one input; -1 in `size` means any. Raises Refused for others."""
-    (tensor, *others) = inputs
-    if others or tensor.name != INPUT or tensor.datatype != "UINT8":
+    (tensor, *others) = inputs or (None,)
+    if tensor is None or others or tensor.name != INPUT or tensor.datatype != "UINT8":
         found = ", ".join(f"{i.name!r} of {i.datatype}" for i in inputs)
         raise Refused(400, f"expected one input {INPUT!r} of datatype UINT8, found {found}")
     shape = tensor.shape

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from string import ascii_uppercase
 
+from fewshot_sdk.config.onnx_file import OnnxMetadata
 from fewshot_sdk.errors import BundleError, ExportError
 from fewshot_sdk.runtime.learner import Learner
 from fewshot_sdk.runtime.predictor import Predictor
@@ -90,12 +93,25 @@ def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str
     metadata = Predictor(model).metadata
     if metadata.raw:
         raise BundleError("a bundle needs a model that takes pictures, not one exported with --raw; leave out --raw")
+    return _bundle(model, metadata, title, {} if vendor is None else vendored(vendor))
+
+
+def redeployed(files: Mapping[str, bytes], model: bytes) -> dict[str, bytes]:
+    """A bundle's files, made by `deployment`, with another model, and the page and program that belong to it."""
+    title = re.search(r"<title>(.*)</title>", files["index.html"].decode())
+    runtime = {name: files[name] for name in INTEGRITY if name in files}
+    made = _bundle(model, Predictor(model).metadata, html.unescape(title[1]) if title else "", runtime)
+    return {**files, **made}
+
+
+def _bundle(model: bytes, metadata: OnnxMetadata, title: str, runtime: Mapping[str, bytes]) -> dict[str, bytes]:
+    """runtime: the files of onnxruntime-web to put beside the page; none: it fetches them."""
     values = {
         "title": title,
         "labels": metadata.labels,
-        "policy": policy(local=vendor is not None),
+        "policy": policy(local=bool(runtime)),
         "settings": {
-            "runtime": runtime_settings(local=vendor is not None),
+            "runtime": runtime_settings(local=bool(runtime)),
             "model": {"name": MODEL, "integrity": integrity(model)},
             "labels": metadata.labels,
             "preprocessing": metadata.preprocessing.model_dump(mode="json"),
@@ -106,7 +122,7 @@ def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str
         MODEL: model,
         READING: reading(),
         **{name: asset(name) for name in BUNDLE_FILES},
-        **(vendored(vendor) if vendor is not None else {}),
+        **runtime,
     }
 
 

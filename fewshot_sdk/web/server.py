@@ -135,7 +135,8 @@ class Endpoints:
     def _infer(self, body: bytes) -> Response:
         request = inference_request(body)
         wanted = request.wanted
-        rows, known = self._predictor.answers(pixels(request.inputs, self._size()))
+        pictures = pixels(request.pictures, self._size())
+        rows, known = self._predictor.answers(pictures, threshold=request.threshold)
         labels = [self._predictor.labels[i] for i in rows.argmax(1)]
         outputs = [
             {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()},

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from fewshot_sdk import Classifier, adapt, load_classifier, save
-from fewshot_sdk.adaptation.extension import extend, union
+from fewshot_sdk.adaptation.extension import corrected, extend, union
+from fewshot_sdk.artifacts.editing import edited
 from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.edits import Edit
 from fewshot_sdk.config.recipe import EfficientNet
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.engine.features import frozen_features
@@ -117,3 +119,62 @@ def test_a_single_class_can_be_added(init: Initialization, drawings: Path, tmp_p
     (folder / "elk" / "4.png").unlink()
     with pytest.raises(SupportError, match="no picture in the class folder elk"):
         extend(found, folder, {})
+
+
+def of(support: SupportSet, rows: list[int], label: str) -> SupportSet:
+    """Some pictures of a support set, all under one label."""
+    return SupportSet(labels=(label,), images=support.images[rows], targets=np.zeros(len(rows), np.int64))
+
+
+@pytest.mark.parametrize("method", ["prototypes", "probe", "reptile"])
+def test_a_corrected_picture_counts_as_if_it_had_never_been_wrong(
+    init: Initialization, drawings: Path, method: Method
+) -> None:
+    steps = 4 if method == "reptile" else None
+    first = adapt(init, drawings, method=method, steps=steps, reject_rate=0.1)
+    right, wrong = corrected(first.support, more := of(first.support, [1, 9], "bee"))
+    assert [first.labels[target] for target in wrong.targets] == ["ant", "cat"]
+    wanted = adapt(init, union(right, more), method=method, steps=steps, reject_rate=0.1)
+    made = extend(first, more, {"x": init})
+    assert np.bincount(made.classifier.support.targets).tolist() == [3, 6, 3]
+    assert made.classifier.files() == wanted.files()
+    assert made.reason.endswith("; 2 of the old are under another label now")
+
+
+def test_sums_lose_what_was_under_a_wrong_label(init: Initialization, drawings: Path) -> None:
+    first = adapt(init, drawings, method="prototypes", reject_rate=None)
+    more = of(first.support, [1], "bee")
+    found = extend(first, more, {}).classifier
+    assert found.class_sums is not None
+    assert found.class_sums["counts"].tolist() == [3, 5, 4]
+    whole = found.support
+    seen = frozen_features(first.network(), torch.from_numpy(whole.images))
+    for name, tensor in prototypes(seen, torch.from_numpy(whole.targets), 3, "conv4").items():
+        torch.testing.assert_close(found.params[name], tensor, rtol=1e-5, atol=1e-5)
+
+
+def test_a_class_does_not_lose_its_last_picture(init: Initialization, drawings: Path) -> None:
+    first = adapt(init, drawings, steps=2, reject_rate=None)
+    with pytest.raises(
+        SupportError, match=r"all pictures of ant are corrected to other classes; .*fewshot edit --drop"
+    ):
+        extend(first, of(first.support, [0, 1, 2, 3], "bee"), {"x": init})
+
+
+def test_pictures_under_their_old_label_are_no_corrections(init: Initialization, drawings: Path) -> None:
+    first = adapt(init, drawings, steps=2, reject_rate=None)
+    right, wrong = corrected(first.support, of(first.support, [0, 1], "ant"))
+    assert len(wrong.targets) == 0
+    np.testing.assert_array_equal(right.images, first.support.images)
+
+
+def test_a_threshold_outlives_an_extension_and_other_edits_do_not(
+    init: Initialization, drawings: Path, tmp_path: Path
+) -> None:
+    first = adapt(init, drawings, method="reptile", steps=2)
+    made = edited(first, Edit(renamed={"ant": "emu"}, threshold=0.7, sha256="ab"))
+    grown = extend(made, draw_folder(tmp_path / "more", ("bee",), shots=1, first=4), {"x": init}).classifier
+    assert grown.labels == ("bee", "cat", "emu")
+    assert grown.config.threshold == 0.7
+    assert grown.config.edits == (Edit(threshold=0.7, sha256="ab"),)
+    assert grown.config.calibration is not None

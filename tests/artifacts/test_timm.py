@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fewshot_sdk import adapt, load, load_classifier
+from fewshot_sdk import Predictor, adapt, load, load_classifier
 from fewshot_sdk.adaptation.methods import Adapter
 from fewshot_sdk.algorithms import Part
 from fewshot_sdk.artifacts.initialization import Initialization
@@ -148,6 +148,8 @@ def test_from_a_name_to_a_classifier_and_an_onnx_file_that_agree(
         assert torch_says["label"] == onnx_says["label"]
         assert torch_says["probability"] == pytest.approx(onnx_says["probability"], abs=1e-4)
     assert run("export", model, "--output", tmp_path / "h.onnx", "--precision", "fp16")[0] == 1
+    assert run("edit", file, "--drop", onnx_says["nearest"], "--threshold", 0.1)[0] == 0
+    assert onnx_says["nearest"] not in Predictor(file).labels
 
 
 def test_it_is_kept_as_a_delta_on_the_hubs_weights_and_extended(hub: LocalHub, run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fewshot_sdk import adapt, load, load_classifier, save
@@ -84,16 +85,32 @@ def test_added_pictures_are_examined_first(run: Run, saved: Path, drawings: Path
     assert run("adapt", "--support", drawings, "--init", saved, "--steps", 2, "--output", model)[0] == 0
     (tmp_path / "more").mkdir()
     shutil.copy(drawings / "ant" / "0.png", tmp_path / "more" / "elk_1.png")
+    (tmp_path / "more" / "elk_2.png").write_bytes(b"\x89PNG")
     words = ("--extend", model, "--init", saved, "--support", tmp_path / "more", "--label-from", "name")
     code, _, err = run("adapt", *words, "--output", tmp_path / "x")
     assert (code, (tmp_path / "x").exists()) == (1, False)
-    assert "elk_1.png is already among the pictures of ant, not of elk; remove it" in err
+    assert "elk_2.png" in err
+    (tmp_path / "more" / "elk_2.png").unlink()
     (tmp_path / "more" / "elk_1.png").rename(tmp_path / "more" / "ant_1.png")
     code, _, err = run("adapt", *words, "--output", tmp_path / "y")
     assert code == 0
     assert "warning: " in err
     assert "ant_1.png is already among the pictures of ant; remove it" in err
     assert "is already among the pictures" in (tmp_path / "y" / "report.html").read_text()
+
+
+def test_a_corrected_picture_moves_to_its_class_and_is_told(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
+    assert run("adapt", "--support", drawings, "--init", saved, "--steps", 2, "--output", tmp_path / "m")[0] == 0
+    (tmp_path / "corrected" / "bee").mkdir(parents=True)
+    shutil.copy(drawings / "ant" / "0.png", tmp_path / "corrected" / "bee")
+    words = ("--extend", tmp_path / "m", "--init", saved, "--support", tmp_path / "corrected")
+    code, _, err = run("adapt", *words, "--output", tmp_path / "n")
+    assert code == 0
+    assert "0.png is already among the pictures of ant and moves to bee; remove it if ant was right" in err
+    assert "adapted again to the old pictures and the new; 1 of the old is under another label now" in err
+    assert np.bincount(load_classifier(tmp_path / "n").support.targets).tolist() == [3, 5, 4]
 
 
 def test_one_picture_per_class_becomes_a_classifier_that_can_say_unknown(

@@ -44,7 +44,8 @@ def test_it_is_one_self_contained_file_with_a_free_batch_size(exported: Path) ->
     assert [file.name for file in exported.parent.iterdir()] == ["model.onnx"]
     assert not any(t.HasField("data_location") and t.data_location for t in model.graph.initializer)
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
-    (images,) = model.graph.input
+    images, threshold = model.graph.input
+    assert threshold.name in {tensor.name for tensor in model.graph.initializer}  # has a default
     assert images.name == "images"
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     sizes = [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim]

@@ -83,3 +83,35 @@ def test_pixels_are_read_flat_or_nested_and_whole_however_they_are_written(neste
     found = read(body(written.tolist() if nested else written.ravel().tolist(), drawn.shape))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, drawn)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": [1.5]},
+        {"data": [-0.1]},
+        {"data": [True]},
+        {"data": ["0.5"]},
+        {"data": [[0.5]]},
+        {"data": []},
+        {"data": [0.5, 0.5]},
+        {"data": [10**4000]},
+        {"shape": [2]},
+        {"datatype": "FP64"},
+    ],
+)
+def test_a_threshold_is_one_number_from_0_to_1(changes: dict[str, object]) -> None:
+    given = json.loads(body([0, 0, 0], [1, 1, 1, 3]))
+    tensor = {"name": "threshold", "datatype": "FP32", "shape": [1], "data": [0.5]}
+    given["inputs"].append(tensor)
+    request = inference_request(json.dumps(given).encode())
+    assert request.threshold == 0.5
+    assert pixels(request.pictures, ANY).shape == (1, 1, 1, 3)
+    given["inputs"][1] = {**tensor, **changes}
+    with pytest.raises(Refused, match=r"expected one input 'threshold' of datatype FP32"):
+        _ = inference_request(json.dumps(given).encode()).threshold
+    given["inputs"][1] = tensor
+    with pytest.raises(Refused, match=r"expected one input 'threshold' of datatype FP32"):
+        _ = inference_request(json.dumps({**given, "inputs": [tensor, tensor]}).encode()).threshold
+    with pytest.raises(Refused, match="expected one input 'images'"):
+        pixels(inference_request(json.dumps({"inputs": [tensor]}).encode()).pictures, ANY)

@@ -33,12 +33,18 @@ class Judge:
         prediction = Prediction(label="cat", nearest="cat", probability=0.75, probabilities={"ant": 0.25, "cat": 0.75})
         return [prediction for _ in pictures]
 
-    def answers(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def answers(
+        self, pictures: NDArray[np.uint8], *, threshold: float | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        assert threshold is None
         return np.tile(np.array([0.25, 0.75], np.float32), (len(pictures), 1)), np.full(len(pictures), True)
 
 
 class Exhausted(Judge):
-    def answers(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def answers(
+        self, pictures: NDArray[np.uint8], *, threshold: float | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        assert threshold is None
         raise MemoryError(len(pictures))
 
 

@@ -124,6 +124,12 @@ def test_the_open_inference_protocol(server: Server, model: Path) -> None:
     assert server.json("/v2/models/shapes/versions/1/infer", json.dumps(one).encode())[1]["outputs"] == [known]
     odd = {**one, "outputs": [{"name": "x"}]}
     assert "no output 'x'" in server.json("/v2/models/shapes/infer", json.dumps(odd).encode())[1]["error"]
+    limit = float(np.median(expected.max(1)))
+    strict = json.loads(inference(pixels))
+    strict["inputs"].append({"name": "threshold", "datatype": "FP32", "shape": [1], "data": [limit]})
+    answer = server.json("/v2/models/shapes/infer", json.dumps(strict).encode())[1]["outputs"]
+    assert answer[:2] == found["outputs"][:2]
+    assert answer[2]["data"] == Predictor(model, threshold=limit).answers(pixels)[1].tolist() != known["data"]
     nested = inference(pixels, data=pixels.tolist())
     assert server.json("/v2/models/shapes/infer", nested)[1]["outputs"] == found["outputs"]
 

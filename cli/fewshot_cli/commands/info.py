@@ -37,6 +37,7 @@ def info(
                 "labels": list(found.labels),
                 "adaptation": adaptation,
                 "provenance": found.provenance.model_dump(mode="json"),
+                "edits": [edit.model_dump(mode="json") for edit in found.edits],
                 "evaluations": [result.model_dump(mode="json") for result in found.evaluations],
                 "chain": found.steps(),
             }

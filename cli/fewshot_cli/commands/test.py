@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from fewshot_sdk.artifacts.classifier import Classifier
-    from fewshot_sdk.config.recipe import Preprocessing
     from fewshot_sdk.images.sources import SourceFile
     from fewshot_sdk.runtime.predictor import Predictor
     from fewshot_sdk.runtime.scoring import ClassScore, Score, Share, Trial
@@ -112,8 +111,7 @@ class _Answers:
 
         support = getattr(self._model, "support", None)
         learned = set() if support is None else {hashlib.sha256(image.tobytes()).digest() for image in support.images}
-        settings = self._model.preprocessing
-        answers = stream(self._model, self._files, lambda file: _read(file, settings))
+        answers = stream(self._model, self._files, _read)
         for answer in progress(answers, len(self._files), "testing", lambda answer: Path(answer.source.name).name):
             file, found = answer.source, answer.prediction
             if found is None:
@@ -137,25 +135,23 @@ class _Answers:
         ]
 
 
-def _read(file: SourceFile, settings: Preprocessing) -> Image.Image:
+def _read(file: SourceFile) -> Image.Image:
     from fewshot_sdk.images.decoding import decode
-    from fewshot_sdk.images.preprocessing import enough_pixels
 
-    return decode(file.read(), file.name, enough_pixels(settings)).image
+    return decode(file.read(), file.name)
 
 
 def _write_page(
     path: Path, title: str, result: Score, model: Classifier | Predictor, files: Sequence[SourceFile], notes: list[str]
 ) -> None:
     from fewshot_sdk.errors import ImageError
-    from fewshot_sdk.images.decoding import decode
-    from fewshot_sdk.web.scored import SHOWN, SIDE, data_uri, render
+    from fewshot_sdk.web.scored import SHOWN, data_uri, render
 
     by_name = {file.name: file for file in files}
 
     def shown(one: Trial) -> str:
         try:
-            return data_uri(decode(by_name[one.name].read(), one.name, SIDE).image)
+            return data_uri(_read(by_name[one.name]))
         except ImageError:
             return ""
 

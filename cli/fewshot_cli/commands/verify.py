@@ -40,8 +40,10 @@ def verify(
         from fewshot_sdk.storage.signing import check
 
         check(checked, key, folder)
-    read_artifact(Opened(files=checked, folder=folder), base)
+    found = read_artifact(Opened(files=checked, folder=folder), base)
     emit(f"{folder}: {len(checked)} files match the manifest and load")
+    for edit in getattr(getattr(found, "config", None), "edits", ()):
+        emit(f"{folder}: edited after it was adapted: {edit}")
     if key is not None:
         emit(f"{folder}: signed with the private key of {key}")
     elif SIGNATURE in checked:
