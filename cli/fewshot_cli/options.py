@@ -112,6 +112,16 @@ Trainable = Annotated[
         rich_help_panel=LEARNING,
     ),
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        show_default=False,
+        help="Change a setting of the recipe, after all other options, such as inner.learning_rate=0.002; may be "
+        "repeated.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=RUNNING)]
 WorkerCount = Annotated[
     int | None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fewshot_cli.options import DATA, LEARNING, Seed, SkipSmall, Trainable
+from fewshot_cli.options import DATA, LEARNING, Changes, Seed, SkipSmall, Trainable
 from fewshot_cli.own_data import last_part, on_data
 from fewshot_sdk.algorithms import ALGORITHMS, Outer
 from fewshot_sdk.errors import ConfigError
@@ -54,16 +54,7 @@ class TrainingOptions:
             help="Instead of a preset: a TOML file with all settings, such as `fewshot recipe PRESET` prints.",
         ),
     ] = None
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            show_default=False,
-            help="Change a setting of the recipe, after all other options, such as inner.learning_rate=0.002; may be "
-            "repeated.",
-        ),
-    ] = None
+    changes: Changes = None
     init: Annotated[
         str | None,
         typer.Option(

@@ -22,6 +22,7 @@ from fewshot_sdk.images.preprocessing import preprocess
 from fewshot_sdk.images.support import read_support
 from fewshot_sdk.storage.files import read_folder
 from tests.conftest import draw_folder, tiny_recipe
+from tests.images.test_sources import zipped
 
 PIXELS = tiny_recipe().preprocessing
 
@@ -30,14 +31,6 @@ PIXELS = tiny_recipe().preprocessing
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def zipped(folder: Path, inside: str = "") -> Path:
-    target = folder.parent / "pictures.zip"
-    with zipfile.ZipFile(target, "w") as archive:
-        for file in sorted(folder.rglob("*")):
-            archive.write(file, f"{inside}{file.relative_to(folder)}")
-    return target
 
 
 def table(folder: Path, part: Callable[[str], str] | None = None) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fewshot_cli.group import app
-from fewshot_cli.options import INIT_HELP
+from fewshot_cli.options import INIT_HELP, Changes
 from fewshot_cli.output import emit, emit_json, emit_toml
 from fewshot_cli.training import changed
 from fewshot_sdk.errors import ConfigError
@@ -22,15 +22,7 @@ def recipe(
         str | None,
         typer.Option(help=f"Instead of a preset, what made an initialization. {INIT_HELP}", show_default=False),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            show_default=False,
-            help="Change a setting, such as inner.learning_rate=0.002; may be repeated.",
-        ),
-    ] = None,
+    changes: Changes = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of all recipes instead.")] = False,
 ) -> None:
     """Print a recipe in TOML, with a comment on each setting.
