@@ -68,6 +68,16 @@ class Group(TyperGroup):
             package = f"'fewshot-sdk[{EXTRAS[error.name]}]'" if error.name in EXTRAS else error.name
             say(f"error: this command needs {error.name}, which is not installed; run: pip install {package}")
             sys.exit(1)
+        except OSError as error:  # of a path that no command expected to fail
+            if debug or isinstance(error, BrokenPipeError):
+                raise
+            say(f"error: {_described(error)}", failure=True)
+            sys.exit(1)
+        except (MemoryError, RuntimeError) as error:
+            if debug or not _lacks_memory(error):
+                raise
+            say("error: there is not enough memory; close other programs, or give fewer or smaller files", failure=True)
+            sys.exit(1)
         except KeyboardInterrupt:
             say("interrupted")
             sys.exit(130)
@@ -79,6 +89,19 @@ class Group(TyperGroup):
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(130) from None
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether Python, numpy, PyTorch or onnxruntime could not get memory; the last two say so in a RuntimeError."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
+def _described(error: OSError) -> str:
+    """What the system refused, and for which path, in one sentence."""
+    path, reason = error.filename, (error.strerror or str(error) or type(error).__name__).lower()
+    if path is None:
+        return f"the system refused something: {reason}; --debug shows where"
+    return f"{os.fsdecode(path) if isinstance(path, str | bytes) else path!s:.200}: {reason}; name a path that you may use"
 
 
 class App(typer.Typer):

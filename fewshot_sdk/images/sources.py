@@ -238,10 +238,14 @@ def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least
 
 
 def _read(path: Path) -> bytes:
-    if path.is_symlink() and not path.exists():
-        raise ImageError(f"{path} is a broken link; remove it")
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ImageError(f"{path} is a pipe or a device, not a file; remove it")  # reading it might never end
+    try:
+        there = path.exists()
+        if not there and path.is_symlink():
+            raise ImageError(f"{path} is a broken link; remove it")
+        if there and not path.is_file() and not path.is_dir():
+            raise ImageError(f"{path} is a pipe or a device, not a file; remove it")  # reading it might never end
+    except OSError as error:  # the name is too long, or lies in a folder that one may not enter
+        raise ImageError(f"{path!s:.200}: {(error.strerror or str(error)).lower()}; expected a picture") from None
     return read_picture_file(path)
 
 

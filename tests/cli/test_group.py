@@ -37,6 +37,54 @@ def test_a_known_failure_is_one_line_and_exit_1(
     assert list(tmp_path.iterdir()) == []
 
 
+TOO_LONG = "a" * 300  # no file system has such a name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info", TOO_LONG],
+        ["adapt", "--support", TOO_LONG, "--output", "o"],
+        ["doctor", TOO_LONG],
+        ["predict", TOO_LONG, "p.png"],
+        ["predict", f"{TOO_LONG}/m.onnx", "p.png"],
+        ["export", TOO_LONG, "--output", "o.onnx"],
+        ["export-learner", TOO_LONG, "--output", "o.onnx"],
+        ["verify", TOO_LONG],
+        ["demo", "--init", TOO_LONG, "--output", "o"],
+        ["push", TOO_LONG, "user/repo"],
+        ["edit", TOO_LONG, "--threshold", "0.5"],
+        ["test", TOO_LONG, "p"],
+        ["evaluate", TOO_LONG],
+        ["meta-train", "--preset", "glyphs", "--output", TOO_LONG],
+        ["meta-train", "--preset", "omniglot", "--root", TOO_LONG, "--output", "o"],
+    ],
+)
+def test_a_path_that_the_system_refuses_is_one_line_and_exit_1(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert err.strip().splitlines()[-1].startswith("error: ")
+    assert "name too long" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_is_one_line_and_exit_1(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fewshot_sdk.load", exhausted)
+    code, _, err = run("demo", "--init", "omniglot", "--output", str(tmp_path / "o"))
+    assert code == 1
+    assert "not enough memory" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     "words",
     [
