@@ -101,7 +101,9 @@ def _described(error: OSError) -> str:
     path, reason = error.filename, (error.strerror or str(error) or type(error).__name__).lower()
     if path is None:
         return f"the system refused something: {reason}; --debug shows where"
-    return f"{os.fsdecode(path) if isinstance(path, str | bytes) else path!s:.200}: {reason}; name a path that you may use"
+    return (
+        f"{os.fsdecode(path) if isinstance(path, str | bytes) else path!s:.200}: {reason}; name a path that you may use"
+    )
 
 
 class App(typer.Typer):

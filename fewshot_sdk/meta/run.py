@@ -41,7 +41,7 @@ from fewshot_sdk.storage import plots
 from fewshot_sdk.storage.bundles import read_archive
 from fewshot_sdk.storage.files import check_free, write_folder
 from fewshot_sdk.storage.locks import alone_at
-from fewshot_sdk.storage.siblings import best_of
+from fewshot_sdk.storage.siblings import best_of, check_output
 
 
 @overload
@@ -118,8 +118,9 @@ def train_to_folder(
 def reserved(output: Path, *, resume: bool, keep_best: bool = False) -> Iterator[None]:
     """Reserve `output` for this process, and check that unfinished work is there if and only if `resume` is set.
 
-    Raises OutputExists if it is taken, BundleError if there is nothing to resume or it is damaged.
+    Raises ConfigError for an output that `check_output` refuses, OutputExists if it is taken, BundleError if there is nothing to resume or it is damaged.
     """
+    check_output(output)
     with alone_at(output, checkpoint_of(output)):
         if resume and (output / "config.json").exists() and not checkpoint_of(output).exists():
             raise OutputExists(

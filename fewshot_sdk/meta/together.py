@@ -33,6 +33,7 @@ from fewshot_sdk.meta.training import meta_train
 from fewshot_sdk.storage.bundles import read_archive
 from fewshot_sdk.storage.files import check_free, overwrite_file, sha256
 from fewshot_sdk.storage.locks import alone_at
+from fewshot_sdk.storage.siblings import check_output
 
 R = TypeVar("R")
 _SEEN_WITHIN = 90  # seconds until a file that another machine has written is seen on a network disk
@@ -92,6 +93,7 @@ def _reserved(workers: Workers, output: Path, job: str, resume: bool) -> Iterato
     A note beside the checkpoint, with a mark drawn by the first rank, tells the machines whether they share the folder,
     and later starts which job the unfinished work is of.
     """
+    agreed(workers, lambda: check_output(output))
     note, unfinished = _note_of(output), (checkpoint_of(output), pretraining_of(output))
     mark = sent(workers, secrets.token_bytes(16), 0).hex()
     of_this_job = bool(job) and _noted(note).get("job") == job

@@ -20,6 +20,11 @@ _PREFIX = ".fewshot-draft-"
 _HERE, _NO_REPLACE, _EXCHANGE = -100, 1, 2  # AT_FDCWD, RENAME_NOREPLACE and RENAME_EXCHANGE of Linux
 
 
+def is_draft(path: Path) -> bool:
+    """Whether this is a draft, of a live process or a dead one."""
+    return path.name.startswith(_PREFIX)
+
+
 @contextmanager
 def draft_beside(target: Path) -> Iterator[Path]:
     """A temporary folder next to `target`, removed at the end; the files moved out of it are then durable.

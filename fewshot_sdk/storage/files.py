@@ -14,7 +14,7 @@ from typing import Protocol
 import platformdirs
 
 from fewshot_sdk.errors import BundleError, FewshotError, OutputExists, SaveError
-from fewshot_sdk.storage.drafts import draft_beside, sync_folder, write_durably
+from fewshot_sdk.storage.drafts import draft_beside, is_draft, sync_folder, write_durably
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"  # what a training run was made by, in its folder and its checkpoint
@@ -53,13 +53,20 @@ def sha256(data: bytes) -> str:
 def check_free(path: Path) -> None:
     """Raises OutputExists unless `path` is absent or an empty folder, SaveError if nothing can be written there."""
     try:
-        inside = list(path.iterdir()) if path.is_dir() else None
+        inside = _held(path) if path.is_dir() else None
     except OSError as error:
         raise _unusable(path, error) from None
     if inside:
         raise OutputExists(f"{path} already holds something; name a new --output or empty that folder first")
     if inside is None:
         check_free_file(path)
+    elif not os.access(path, os.W_OK):
+        raise SaveError(f"cannot write {path}: it is not writable; name another --output")
+
+
+def _held(folder: Path) -> list[str]:
+    """The names in a folder, but those that a file system or a dead process has left there. Raises OSError."""
+    return [entry.name for entry in folder.iterdir() if entry.name != "lost+found" and not is_draft(entry)]
 
 
 def check_free_file(path: Path) -> None:
@@ -87,12 +94,8 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
 
     Raises OutputExists if `folder` exists and is not empty, SaveError if the disk refuses.
     """
-    check_free(folder)
-    with beside(folder) as draft:
+    with _new_folder(folder) as draft:
         fill(draft, contents)
-        if folder.is_dir():
-            folder.rmdir()
-        draft.rename(folder)
     return folder
 
 
@@ -101,16 +104,43 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> Path:
 
     Raises as `write_folder` does.
     """
-    check_free(folder)
-    with beside(folder) as draft:
+    with _new_folder(folder) as draft:
         for name, data in files:
             write_durably(draft / name, data)
         sync_folder(draft)
         draft.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()
-        draft.rename(folder)
     return folder
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A draft that becomes `folder`, in a single step unless that is a mount point or the folder one is in.
+
+    Such a folder cannot be replaced: the files move into it one by one, the manifest last. A link to an empty folder
+    stays one. Raises as `write_folder` does.
+    """
+    check_free(folder)
+    target = folder.resolve() if folder.is_symlink() else folder
+    stays = folder.is_dir() and (target.is_mount() or target.resolve() == Path.cwd() or any(target.iterdir()))
+    with beside(target / MANIFEST if stays else target) as draft:
+        yield draft
+        if stays:
+            _move_into(target, draft)
+            return
+        if target.is_dir():
+            target.rmdir()
+        draft.rename(target)
+
+
+def _move_into(folder: Path, draft: Path) -> None:
+    moved: list[Path] = []
+    try:
+        for path in sorted(draft.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
+            moved.append(path.rename(folder / path.name))
+    except OSError:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def write_file(path: Path, data: bytes) -> Path:

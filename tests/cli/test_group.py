@@ -71,7 +71,9 @@ def test_a_path_that_the_system_refuses_is_one_line_and_exit_1(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+)
 def test_too_little_memory_is_one_line_and_exit_1(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

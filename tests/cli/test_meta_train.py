@@ -278,3 +278,13 @@ def test_help_lists_each_option_once_and_those_of_the_recipe_in_a_panel(run: Run
         assert out.count(f"\n  --{shown.get(field.name, field.name).replace('_', '-')} ") == 1
     assert all(f"  --{name} " in first for name in ("preset", "recipe", "set", "meta-steps", "output", "resume"))
     assert all(f"  --{name} " in learning for name in ("algorithm", "backbone", "pretrain", "outer"))
+
+
+@pytest.mark.parametrize("output", [".", "..", "sub/.."])
+def test_an_output_beside_which_nothing_can_lie_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("meta-train", "--preset", "glyphs", "--output", output)
+    assert code == 1
+    assert f"--output {output}: expected the name of a new folder, such as" in err

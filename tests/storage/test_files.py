@@ -32,6 +32,52 @@ def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     assert files.read_folder(files.write_folder(tmp_path / "out", CONTENTS)) == CONTENTS
 
 
+def test_the_folder_one_is_in_may_be_filled_and_stays_the_same_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / ".fewshot-draft-windows-left").mkdir()  # by a dead process of another machine
+    before = here.stat().st_ino
+    monkeypatch.chdir(here)
+    files.write_folder(Path(), CONTENTS)
+    assert here.stat().st_ino == before
+    assert files.read_folder(here) == CONTENTS
+
+
+def test_a_link_to_an_empty_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    files.write_folder(tmp_path / "link", CONTENTS)
+    assert (tmp_path / "link").is_symlink()
+    assert files.read_folder(tmp_path / "real") == CONTENTS
+
+
+def test_a_mount_point_may_be_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = tmp_path / "volume"
+    (volume / "lost+found").mkdir(parents=True)
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == volume)
+    files.write_folder(volume, CONTENTS)
+    assert files.read_folder(volume) == CONTENTS
+
+
+def test_what_moved_into_a_mount_point_before_the_disk_refused_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target.name == "manifest.json":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(SaveError, match="no space left"):
+        files.write_folder(Path(), CONTENTS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"mine")
     with pytest.raises(OutputExists, match="already holds something"):
