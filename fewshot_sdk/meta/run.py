@@ -118,7 +118,8 @@ def train_to_folder(
 def reserved(output: Path, *, resume: bool, keep_best: bool = False) -> Iterator[None]:
     """Reserve `output` for this process, and check that unfinished work is there if and only if `resume` is set.
 
-    Raises ConfigError for an output that `check_output` refuses, OutputExists if it is taken, BundleError if there is nothing to resume or it is damaged.
+    Raises ConfigError for an output that `check_output` refuses, OutputExists if it is taken, BundleError if there is
+    nothing to resume or it is damaged.
     """
     check_output(output)
     with alone_at(output, checkpoint_of(output)):

@@ -133,13 +133,14 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 
 def _move_into(folder: Path, draft: Path) -> None:
-    moved: list[Path] = []
+    names = sorted((path.name for path in draft.iterdir()), key=lambda name: (name == MANIFEST, name))
     try:
-        for path in sorted(draft.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
-            moved.append(path.rename(folder / path.name))
+        for name in names:
+            (draft / name).rename(folder / name)
     except OSError:
-        for path in moved:
-            path.unlink(missing_ok=True)
+        for name in names:
+            if not (draft / name).exists():
+                (folder / name).unlink(missing_ok=True)
         raise
 
 
