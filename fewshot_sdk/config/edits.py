@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
-from unicodedata import category, normalize
+from unicodedata import normalize
 
 from pydantic import Field
 
+from fewshot_sdk.config.labels import wrong_label
 from fewshot_sdk.config.settings import Config, Fraction, Listed
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.tables import did_you_mean
@@ -48,8 +49,8 @@ class Edit(Config):
         if both := self.renamed.keys() & set(self.dropped):
             raise ConfigError(f"{min(both)} is to be renamed and dropped; leave out one of the two")
         for old, new in self.renamed.items():
-            if not new.strip() or any(category(sign) in ("Cc", "Cs") for sign in new):
-                raise ConfigError(f"{old}: expected a name without control characters, found {new!r}")
+            if wrong := wrong_label(new):
+                raise ConfigError(f"{old}: expected {wrong}, found {new[:60]!r}")
         kept = [i for i, label in enumerate(labels) if label not in self.dropped]
         if len(kept) < FEWEST:
             raise ConfigError(f"{len(kept)} of {len(labels)} classes would remain, and a classifier needs {FEWEST}")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fewshot_sdk.config.edits import Edit
+from fewshot_sdk.config.labels import Labels
 from fewshot_sdk.config.recipe import Backbone, Config, Count, Fraction, InnerLoop, Listed, Preprocessing
 from fewshot_sdk.config.records import Origin, Score
 
@@ -55,7 +56,7 @@ class OnnxMetadata(Config):
     """
 
     format: str
-    labels: Listed[str]
+    labels: Labels
     preprocessing: Preprocessing
     adaptation: InnerLoop
     initialization: Origin

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fewshot_sdk.config.edits import Edit
+from fewshot_sdk.config.labels import Labels
 from fewshot_sdk.config.provenance import Origin as Origin
 from fewshot_sdk.config.provenance import Provenance as Provenance
 from fewshot_sdk.config.provenance import Weights as Weights
@@ -231,7 +232,7 @@ class ClassifierConfig(BundleConfig):
     edits: what was changed after training, the latest last; calibration and comparison are from before.
     """
 
-    labels: Listed[str]
+    labels: Labels
     preprocessing: Preprocessing
     backbone: Backbone
     adaptation: InnerLoop

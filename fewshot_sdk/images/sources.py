@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from zipfile import ZipFile
 
+from fewshot_sdk.config.labels import wrong_label
 from fewshot_sdk.errors import ImageError, SupportError, listed
 from fewshot_sdk.images.decoding import MAX_BYTES
 from fewshot_sdk.images.preprocessing import read_picture_file
@@ -30,7 +31,6 @@ _LITTER = {
 _LAYOUT = "expected a folder for each class with its pictures inside, such as cat/1.jpg and dog/1.jpg"
 _SIDECAR = re.compile(r"\.(aae|xmp|thm)$|\.(jpe?g|png|webp|heic|tiff?|gif|bmp)(\.[\w-]+)?\.json$", re.IGNORECASE)
 _UNDO = re.compile(r"undo-\d{8}-\d{6}(-\d+)?\.jsonl")  # of `fewshot predict --move-to`
-_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NUMBERED = re.compile(r"(?P<label>.*?)[\s_-]*(?:\d+|\(\d+\))?$")
 
 
@@ -218,16 +218,15 @@ def _in_csv(path: Path, label_from: LabelFrom, parted: bool) -> list[SourceFile]
 
 
 def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least: int) -> list[SourceFile]:
-    files = [replace(file, label=unicodedata.normalize("NFC", file.label)) for file in files]  # é may be two codes
+    files = [replace(file, label=unicodedata.normalize("NFC", _text(file.label))) for file in files]  # é may be two codes
     labels = sorted({file.label for file in files})
-    if odd := [label for label in labels if _NO_TEXT.search(label)]:
-        raise SupportError(
-            f"{source}: the class name {odd[0]!r} contains control characters, or bytes that are not UTF-8; rename it"
-        )
     if label_from == "nothing":
         if not files:
             raise SupportError(f"{source}: it is empty; expected pictures")
         return files
+    for label in labels:
+        if wrong := wrong_label(label):
+            raise SupportError(f"{source}: class {label[:60]!r}: expected {wrong}; rename it")
     if len(labels) < least:
         found = "it is empty" if not labels else f"it holds only the class {labels[0]!r}"
         layout = _LAYOUT if label_from == "folder" else "expected names such as cat_001.jpg and dog_001.jpg"
@@ -235,6 +234,14 @@ def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least
             layout = "expected a row for each picture, with its path and its label"
         raise SupportError(f"{source}: {found}; {layout}, at least two classes")
     return sorted(files, key=lambda file: file.label)  # a stable sort keeps the order within a class
+
+
+def _text(name: str) -> str:
+    """A name whose bytes are UTF-8, as text, also where the locale has another encoding."""
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeError:
+        return name
 
 
 def _read(path: Path) -> bytes:

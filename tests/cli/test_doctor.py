@@ -15,4 +15,4 @@ def test_control_characters_in_names_are_shown_escaped(run: Run, tmp_path: Path)
     (folder / "cat").rename(folder / "ca\nt")
     code, _, err = run("doctor", folder)
     assert code == 1
-    assert "the class name 'ca\\nt' contains control characters" in err
+    assert "class 'ca\\nt': expected a name without control characters" in err

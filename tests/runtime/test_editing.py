@@ -239,7 +239,7 @@ def test_what_cannot_be_done_is_said(file: bytes) -> None:
         (Edit(renamed={"ants": "emu"}), "no class 'ants'; the classes are ant, bee, cat; did you mean 'ant'?"),
         (Edit(dropped=("dog",)), "no class 'dog'"),
         (Edit(renamed={"ant": "bee"}), "there would be 2 classes bee, and renaming merges none"),
-        (Edit(renamed={"ant": " "}), "ant: expected a name without control characters, found ' '"),
+        (Edit(renamed={"ant": " "}), "ant: expected a name that is not empty, found ' '"),
         (Edit(renamed={"ant": "a\nb"}), "ant: expected a name without control characters"),
         (Edit(renamed={"ant": "emu"}, dropped=("ant",)), "ant is to be renamed and dropped"),
         (Edit(dropped=("ant", "bee")), "1 of 3 classes would remain, and a classifier needs 2"),
