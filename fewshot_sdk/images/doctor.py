@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,17 +28,22 @@ ODD_SHARE = 0.1  # of all pictures; at least one picture may be odd
 # Two classes look the same if nearly all of their pictures have their nearest picture in the other class. Of 300 random
 # tasks of 5 shots and 2, 3, 4, 5 or 8 ways this flags at most 2 % (mini-ImageNet) or 0.3 % (Omniglot); of 3 shots, 6 %.
 ALIKE_SHARE, ALIKE_SHOTS = 0.9, 4
+UNKNOWN, MISSING = "unknown", ("nan", "na", "n/a", "null", "none")  # names of classes that tables confuse
+
+
+Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One problem with a support set. An `error` makes the set unusable for adaptation; a `warning` does not.
 
-    code: one of unreadable, blank, duplicate, contradiction, correction, near-duplicate, few-shots, imbalance,
-    odd-grey, odd-colour, alike-classes, overlap, near-overlap; message: which files, and what to do.
+    code: one of unreadable, blank, blank-class, duplicate, contradiction, correction, near-duplicate, few-shots,
+    imbalance, odd-grey, odd-colour, alike-classes, odd-name, overlap, near-overlap; message: which files, and what
+    to do.
     """
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     code: str
     message: str
 
@@ -47,10 +53,15 @@ def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
 
     query: pictures set aside for testing, whose labels do not matter; none may be in the support set.
     """
-    found = [*_unreadable(support), *_blank(support.pictures), *_copies(support.pictures)]
-    found += [*_counts(support.pictures), *_odd_colours(support.pictures), *_alike_classes(support.pictures)]
+    found = [*unreadable(support), *_blank(support.pictures), *_copies(support.pictures)]
+    found += [
+        *_odd_names(support.pictures),
+        *_counts(support.pictures),
+        *_odd_colours(support.pictures),
+        *_alike_classes(support.pictures),
+    ]
     if query is not None:
-        found += [*_unreadable(query), *_overlap(support.pictures, query.pictures)]
+        found += [*unreadable(query), *_overlap(support.pictures, query.pictures)]
     return sorted(found, key=lambda finding: finding.severity)  # "error" < "warning"; a stable sort
 
 
@@ -60,7 +71,7 @@ def examine_more(more: Reading, kept: SupportSet) -> list[Finding]:
     more: read with the classifier's settings, because a kept picture is recognized by its pixels. One that is kept
     under another label is corrected: a warning tells that it moves.
     """
-    found = [*_unreadable(more), *_blank(more.pictures), *_copies(more.pictures), *_known(more.pictures, kept)]
+    found = [*unreadable(more), *_blank(more.pictures), *_copies(more.pictures), *_known(more.pictures, kept)]
     return sorted(found, key=lambda finding: finding.severity)
 
 
@@ -78,14 +89,22 @@ def _known(pictures: Sequence[ReadPicture], kept: SupportSet) -> Iterator[Findin
             )
 
 
-def _unreadable(reading: Reading) -> Iterator[Finding]:
+def unreadable(reading: Reading, severity: Severity = "error") -> Iterator[Finding]:
+    """The files that could not be read."""
     for said in reading.unreadable.values():
-        yield Finding(severity="error", code="unreadable", message=said)
+        yield Finding(severity=severity, code="unreadable", message=said)
 
 
 def _blank(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
+    """Pictures of a single colour; a class of nothing else is an error, for it can be told by its colour alone."""
+    shown = {picture.label for picture in pictures if not is_blank(picture.thumb)}
+    for label, n in Counter(picture.label for picture in pictures if picture.label not in shown).items():
+        message = (
+            f"all {n} pictures of the class {label} are a single colour each; take them again, or remove the class"
+        )
+        yield Finding(severity="error", code="blank-class", message=message)
     for picture in pictures:
-        if is_blank(picture.thumb):
+        if picture.label in shown and is_blank(picture.thumb):
             yield _warning("blank", f"{picture.name} is a single colour; take it again or remove it")
 
 
@@ -145,6 +164,30 @@ def _pairs(these: Sequence[ReadPicture], those: Sequence[ReadPicture]) -> Iterat
         for left, right in np.argwhere(block >= SAME).tolist():
             yield first + left, right
         first += len(block)
+
+
+def _odd_names(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
+    by_name = defaultdict(list)
+    for label in dict.fromkeys(picture.label for picture in pictures):
+        by_name[" ".join(label.casefold().split())].append(label)
+    for name, labels in by_name.items():
+        if len(labels) > 1:
+            told = " and ".join(map(repr, labels))
+            yield _warning(
+                "odd-name", f"the classes {told} differ only in capitals or blanks; merge them if they are one"
+            )
+        elif name == UNKNOWN:
+            yield _warning(
+                "odd-name",
+                f"the class {labels[0]!r} is named like the answer for pictures of no known class; rename it, such as "
+                "to 'other'",
+            )
+        elif name in MISSING or re.fullmatch("0[0-9]+", name):
+            yield _warning(
+                "odd-name",
+                f"spreadsheets and pandas read the class name {labels[0]!r} as a number or as nothing; rename it, such "
+                f"as to 'class {labels[0]}'",
+            )
 
 
 def _counts(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:

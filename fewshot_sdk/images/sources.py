@@ -218,7 +218,9 @@ def _in_csv(path: Path, label_from: LabelFrom, parted: bool) -> list[SourceFile]
 
 
 def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least: int) -> list[SourceFile]:
-    files = [replace(file, label=unicodedata.normalize("NFC", _text(file.label))) for file in files]  # é may be two codes
+    files = [
+        replace(file, label=unicodedata.normalize("NFC", _text(file.label))) for file in files
+    ]  # é may be two codes
     labels = sorted({file.label for file in files})
     if label_from == "nothing":
         if not files:

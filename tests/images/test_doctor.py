@@ -109,6 +109,31 @@ def test_a_picture_of_one_colour_is_a_warning(photos: Path) -> None:
     assert [f.code for f in found(photos)] == ["blank", "blank"]
 
 
+def test_a_class_of_nothing_but_single_colours_is_an_error(photos: Path) -> None:
+    for i, picture in enumerate(sorted((photos / "cup").iterdir())):
+        picture.unlink()
+        Image.new("RGB", (50, 50), (40 * i, 0, 0)).save(photos / "cup" / f"{i}.png")
+    errors = [finding for finding in found(photos) if finding.severity == "error"]
+    assert the_only(errors).code == "blank-class"
+    assert "all 5 pictures of the class cup are a single colour each" in errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("renamed", "told"),
+    [
+        ("MUG ", "the classes 'MUG ' and 'mug' differ only in capitals or blanks"),
+        ("Unknown", "'Unknown' is named like the answer for pictures of no known class"),
+        ("NaN", "read the class name 'NaN' as a number or as nothing"),
+        ("01", "read the class name '01' as a number or as nothing"),
+    ],
+)
+def test_a_class_name_that_invites_confusion_is_told(photos: Path, renamed: str, told: str) -> None:
+    (photos / "cup").rename(photos / renamed)
+    finding = the_only(found(photos))
+    assert (finding.severity, finding.code) == ("warning", "odd-name")
+    assert told in finding.message
+
+
 def test_too_few_pictures_are_told(drawings: Path) -> None:
     for shot in (1, 2, 3):
         (drawings / "ant" / f"{shot}.png").unlink()
@@ -262,6 +287,41 @@ def test_adapting_tells_every_error_and_stops(run: Run, saved: Path, drawings: P
     assert code == 1
     assert [line.partition(":")[0] for line in err.splitlines()] == ["error"] * 8
     assert not (tmp_path / "model").exists()
+
+
+def test_findings_of_one_kind_are_told_five_times_and_counted(run: Run, photos: Path) -> None:
+    for i in range(5):
+        for label in ("cup", "mug"):
+            (photos / label / f"copy{i}.jpg").write_bytes((photos / label / f"{i}.jpg").read_bytes())
+    _, out, _ = run("doctor", str(photos))
+    assert out.count("are the same file; keep one") == 5
+    assert "warning: and 5 more like these (duplicate); --json lists them all" in out
+
+
+def test_bad_files_are_left_out_if_asked(run: Run, saved: Path, drawings: Path, tmp_path: Path) -> None:
+    (drawings / "notes").mkdir()
+    (drawings / "notes" / "read me.txt").write_text("hello")
+    command = ("adapt", "--support", str(drawings), "--init", str(saved), "--steps", "2", "--output")
+    code, _, err = run(*command, str(tmp_path / "stops"))
+    assert code == 1
+    assert "read me.txt is not a picture" in err
+    code, _, err = run(*command, str(tmp_path / "model"), "--skip-bad")
+    assert code == 0
+    assert "warning: " in err
+    assert "read me.txt is not a picture" in err
+    assert "notes" not in json.loads((tmp_path / "model" / "config.json").read_text())["labels"]
+
+
+def test_leaving_bad_files_out_needs_two_classes_that_remain(
+    run: Run, saved: Path, drawings: Path, tmp_path: Path
+) -> None:
+    for folder in sorted(drawings.iterdir())[1:]:
+        for picture in folder.iterdir():
+            picture.write_bytes(b"no")
+    command = ("adapt", "--support", str(drawings), "--init", str(saved), "--output", str(tmp_path / "m"), "--skip-bad")
+    code, _, err = run(*command)
+    assert code == 1
+    assert "too few classes have a picture that can be read" in err
 
 
 def test_adapting_reads_and_decodes_every_picture_once(

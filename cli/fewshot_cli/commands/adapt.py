@@ -15,7 +15,7 @@ from fewshot_cli.adapted import details, recognized, record, record_of_numbers
 from fewshot_cli.group import app
 from fewshot_cli.options import INIT_HELP, LEARNING, RUNNING, WRITING, Json, Labels, Seed, Trainable, options
 from fewshot_cli.output import emit_json, say
-from fewshot_cli.watching import cross_validated, warn, watched
+from fewshot_cli.watching import cross_validated, examined_aloud
 from fewshot_sdk.errors import ConfigError, MissingExtra
 from fewshot_sdk.storage.files import check_free, write_folder
 
@@ -51,6 +51,10 @@ class AdaptOptions:
         ),
     ] = "auto"
     label_from: Labels = "folder"
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out files that cannot be read, and say which, instead of stopping."),
+    ] = False
     json: Json = False
     method: Annotated[
         Literal["auto", "prototypes", "probe", "reptile"] | None,
@@ -135,6 +139,7 @@ def adapt(given: AdaptOptions) -> None:
             or given.label_from != "folder"
             or not given.keep_pictures
             or given.verbose
+            or given.skip_bad
         ):
             raise typer.BadParameter(
                 "--engine onnx supports only Reptile's steps on class folders; of the optional options it takes "
@@ -225,13 +230,13 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
 
 def _adapted(given: AdaptOptions, inits: Inits) -> tuple[Adaptation, tuple[Finding, ...]]:
     from fewshot_sdk.adaptation.adaptation import REJECT_RATE, compare_and_adapt, settings_of, suitable
-    from fewshot_sdk.images.examination import read_examined
 
     if given.trainable:
         inits = {name: _with_trainable(init, given.trainable) for name, init in inits.items()}
     inits = suitable(inits) or inits
     method = given.method or ("auto" if given.steps is None else "reptile")
-    examined = read_examined(given.support, settings_of(inits, method), given.label_from, warn=warn, watch=watched)
+    where = (given.support, settings_of(inits, method), given.label_from)
+    examined = examined_aloud(*where, skip_bad=given.skip_bad, in_report=given.keep_pictures)
     made = compare_and_adapt(
         inits,
         examined,
@@ -247,11 +252,11 @@ def _adapted(given: AdaptOptions, inits: Inits) -> tuple[Adaptation, tuple[Findi
 def _extended(given: AdaptOptions, model: Path, inits: Inits) -> tuple[Adaptation, tuple[Finding, ...]]:
     from fewshot_sdk.adaptation.extension import extend
     from fewshot_sdk.artifacts.opening import load_classifier
-    from fewshot_sdk.images.examination import read_examined
 
     classifier = load_classifier(model, None if given.start == "auto" else next(iter(inits.values())))
     preprocessing, old = classifier.config.preprocessing, classifier.support
-    examined = read_examined(given.support, [preprocessing], given.label_from, kept=old, warn=warn, watch=watched)
+    where = (given.support, [preprocessing], given.label_from)
+    examined = examined_aloud(*where, skip_bad=given.skip_bad, in_report=given.keep_pictures, kept=old)
     return extend(classifier, examined.supports[preprocessing], inits, watch=cross_validated), examined.warnings
 
 
@@ -274,7 +279,7 @@ def _to_numbers(given: AdaptOptions, init: NumberInitialization) -> None:
     from fewshot_sdk.adaptation.regressor import adapt_regressor, drawn
 
     others = (given.method not in (None, "reptile"), given.reject_rate is not None, given.extend, given.delta)
-    if any(others) or given.label_from != "folder" or not given.keep_pictures or given.verbose:
+    if any(others) or given.label_from != "folder" or not given.keep_pictures or given.verbose or given.skip_bad:
         raise ConfigError(
             f"{init.recipe.preset} is for numbers: adapt takes only --steps and --seed with it; leave out other options"
         )

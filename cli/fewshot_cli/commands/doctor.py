@@ -11,7 +11,7 @@ import typer
 from fewshot_cli.group import app
 from fewshot_cli.options import Json, Labels
 from fewshot_cli.output import emit, emit_json, say
-from fewshot_cli.watching import watched
+from fewshot_cli.watching import lines, watched
 
 
 @app.command()
@@ -35,8 +35,8 @@ def doctor(
     if json:
         emit_json([asdict(finding) for finding in findings])
     else:
-        for finding in findings:
-            emit(f"{finding.severity}: {finding.message}")
+        for line in lines(findings, "--json lists them all"):
+            emit(line)
     errors = sum(finding.severity == "error" for finding in findings)
     classes = len({picture.label for picture in support.pictures})
     say(
