@@ -15,6 +15,8 @@ from fewshot_sdk.errors import ImageError, SupportError
 MAX_MEMBERS = 100_000
 MAX_GROWTH = 100  # drawings in BMP compress by 50; a bomb by 1,000 and, with overlapping members, far more
 _SLACK = 64 * 2**20
+_MEMBER = 46 + 512  # bytes: a member's fixed part in the directory, and room for its name, extra fields and comment
+_END, _END64 = b"PK\x05\x06", b"PK\x06\x06"
 _UTF8, _UNICODE_PATH = 0x800, 0x7075  # a flag, and the id of an extra field
 
 
@@ -27,6 +29,8 @@ def open_zip(path: Path, otherwise: str, limit: int = MAX_MEMBERS) -> Iterator[z
     64 MiB and 100 times the zip's size.
     """
     try:
+        if _directory_size(path) > limit * _MEMBER:  # before zipfile makes an object of each member
+            raise SupportError(f"{path}: expected at most {limit:,} members, found far more; split the zip")
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise SupportError(f"{path}: {otherwise}") from None
@@ -70,6 +74,19 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -
     if len(data) > limit:
         raise ImageError(f"{name} is larger than {limit / 2**20:.3g} MiB; save a smaller copy")
     return data
+
+
+def _directory_size(path: Path) -> int:
+    """The bytes of the central directory, as its end record says; 0 without one. Source: APPNOTE.TXT, 4.3.14 to 4.3.16."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2**16 - 98))  # the longest comment, and the three records before it
+        tail = file.read()
+    end = tail.rfind(_END)
+    if end < 0 or len(tail) < end + 22:
+        return 0
+    size = int.from_bytes(tail[end + 12 : end + 16], "little")
+    wide = tail.rfind(_END64, 0, end)
+    return int.from_bytes(tail[wide + 40 : wide + 48], "little") if size == 2**32 - 1 and wide >= 0 else size
 
 
 def _check(archive: zipfile.ZipFile, path: Path, limit: int) -> None:

@@ -145,5 +145,5 @@ def _read(path: Path, source: Path | io.BytesIO, only: Collection[str] | None) -
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise BundleError(f"{path} is compressed; it was not written by `fewshot`")
             return checked(archive.read(MANIFEST), archive.read, path, only)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError, OSError) as error:
         raise BundleError(f"{path} is not a checkpoint, or is damaged ({error}); remove it and start again") from None

@@ -124,7 +124,7 @@ def _forget(folder: Path) -> None:
     """Remove a commit's files from the cache, and the blobs that they link to."""
     for name in (*NAMES, MANIFEST):
         path = folder / name
-        if path.is_symlink():
+        if path.is_symlink() and path.resolve().is_relative_to(cache()):  # a link may lead anywhere
             path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 

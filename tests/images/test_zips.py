@@ -143,3 +143,16 @@ def test_reading_a_zip_writes_nothing(recipe: Recipe, drawings: Path) -> None:
     before = sorted(drawings.parent.rglob("*"))
     read_support(source, recipe.preprocessing)
     assert sorted(drawings.parent.rglob("*")) == before
+
+
+def test_a_zip_of_far_too_many_members_is_refused_by_its_end_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(400):
+            archive.writestr(f"cat/{i:060}.png", b"")
+        archive.comment = b"c" * 60_000
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("its members were listed"))
+    with pytest.raises(SupportError, match="expected at most 50 members, found far more"), open_zip(path, "", 50):
+        pass

@@ -38,6 +38,19 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
         yield hub
 
 
+def test_a_link_in_the_cache_to_a_file_elsewhere_does_not_cost_that_file(
+    hub: LocalHub, init: Initialization, tmp_path: Path
+) -> None:
+    push(save(init, tmp_path / "init"), "user/repo")
+    cached = pull("user/repo").folder
+    (tmp_path / "elsewhere").write_bytes(b"mine")
+    (cached / "model.safetensors").unlink()
+    (cached / "model.safetensors").symlink_to(tmp_path / "elsewhere")
+    pull("user/repo")
+    assert (tmp_path / "elsewhere").read_bytes() == b"mine"
+    assert (cached / "model.safetensors").read_bytes() != b"mine"
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
