@@ -37,9 +37,12 @@ def run_job(
             found = work(joined, job)
         only_the_first(joined)
         return found
-    from fewshot_sdk.engine.workers import Workers, keep_freed_memory, run_workers
+    from fewshot_sdk.engine.workers import Workers, keep_freed_memory, run_workers, workers_lack
 
     size = min(workers or n_workers(n_tasks, inner_steps), n_tasks)
+    if size > 1 and (lacking := workers_lack()):
+        tell(f"one worker, to the same result, because several need {lacking}")
+        size = 1
     if size == 1:
         keep_freed_memory()
         return work(Workers(), job)
@@ -79,10 +82,9 @@ def _check_ranks(workers: Workers, job: object, n_tasks: int) -> None:
 
 
 def n_workers(n_tasks: int, inner_steps: int) -> int:
-    """One worker per core, at most one per task; a single one if the job is short or there is no loopback."""
+    """One worker per core, at most one per task; a single one if the job is short."""
     from fewshot_sdk.engine.processors import cores
-    from fewshot_sdk.engine.workers import loopback_works
 
-    if inner_steps < WORTH_WORKERS or not loopback_works():
+    if inner_steps < WORTH_WORKERS:
         return 1
     return min(cores(), n_tasks)

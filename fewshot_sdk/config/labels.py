@@ -31,10 +31,10 @@ def wrong_label(label: str) -> str | None:
 def _check_labels(labels: Sequence[str]) -> Sequence[str]:
     for label in labels:
         if wrong := wrong_label(label):
-            raise ValueError(f"expected {wrong}, found {label[:60]!r}")
+            raise ValueError(f"expected {wrong}: {label[:60]!r}")
     name, times = next(iter(Counter(labels).most_common(1)), ("", 0))
     if times > 1:
-        raise ValueError(f"expected different names, found {times} times {name!r}")
+        raise ValueError(f"expected different names, but {name!r} occurs {times} times")
     return labels
 
 

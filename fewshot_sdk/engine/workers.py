@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -107,11 +108,11 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
     SIGINT, SIGTERM and SIGHUP to this process reach all workers; once they have ended, WorkersStopped is raised. If
     this process is killed, so are they.
     Raises the FewshotError that `work` raises in any of them; WorkersError if a worker dies, or if they cannot
-    communicate over the loopback network.
+    communicate over the loopback network or have no shared memory.
     Source: torch.distributed.launcher, the code behind torchrun.
     """
-    if not loopback_works():
-        raise WorkersError("workers communicate over 127.0.0.1, which does not work on this machine; use --workers 1")
+    if lacking := workers_lack():
+        raise WorkersError(f"workers need {lacking}; use --workers 1")
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -160,16 +161,21 @@ def _reason(message: object) -> str:
     return str(text).strip().splitlines()[0] if str(text).strip() else "no reason given"
 
 
-def loopback_works() -> bool:
-    """Whether processes on this machine can reach each other over 127.0.0.1."""
+def workers_lack() -> str | None:
+    """What this machine does not give to processes that work together, and why; None if nothing is missing."""
     try:
         with (
             socket.create_server(("127.0.0.1", 0)) as server,
             socket.create_connection(server.getsockname(), timeout=5),
         ):
-            return True
+            pass
     except OSError:
-        return False
+        return "127.0.0.1 to communicate, which does not work on this machine"
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:
+        return f"shared memory (/dev/shm), which cannot be used: {(error.strerror or str(error)).lower()}"
+    return None
 
 
 def _added(rows: Iterable[Tensor]) -> Tensor:

@@ -77,7 +77,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -
 
 
 def _directory_size(path: Path) -> int:
-    """The bytes of the central directory, as its end record says; 0 without one. Source: APPNOTE.TXT, 4.3.14 to 4.3.16."""
+    """The bytes of the central directory, by its end record; 0 without one. Source: APPNOTE.TXT, 4.3.14 to 4.3.16."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2**16 - 98))  # the longest comment, and the three records before it
         tail = file.read()

@@ -26,10 +26,10 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def from_safetensors(data: bytes, what: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises BundleError, naming `what`, if it is not one."""
+    """The tensors of a safetensors file. Raises BundleError, naming `what`, if it is not one, or one is not finite."""
     from safetensors.torch import load
 
-    return _read(load, data, what)
+    return _read(load, data, what, lambda tensor: bool(tensor.isfinite().all()))
 
 
 def to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -39,12 +39,16 @@ def to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def from_bytes(data: bytes, what: str) -> dict[str, NDArray[Any]]:
-    """The arrays of a safetensors file. Raises BundleError, naming `what`, if it is not one."""
-    return _read(safetensors.numpy.load, data, what)
+    """The arrays of a safetensors file. Raises BundleError, naming `what`, if it is not one, or one is not finite."""
+    return _read(safetensors.numpy.load, data, what, lambda array: bool(np.isfinite(array).all()))
 
 
-def _read(load: Callable[[bytes], dict[str, T]], data: bytes, what: str) -> dict[str, T]:
+def _read(load: Callable[[bytes], dict[str, T]], data: bytes, what: str, finite: Callable[[T], bool]) -> dict[str, T]:
     try:
-        return load(data)
+        found = load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{what} is not a safetensors file ({error}); fetch or make it again") from None
+    for name, tensor in found.items():
+        if not finite(tensor):
+            raise BundleError(f"{what}: {name} holds numbers that are not finite; fetch or make it again")
+    return found

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fewshot_cli.commands.evaluate import EvaluateOptions, measure
-from fewshot_cli.jobs import n_workers
+from fewshot_cli.jobs import n_workers, run_job
 from fewshot_sdk import save
 from fewshot_sdk.algorithms import Algorithm
 from fewshot_sdk.artifacts.initialization import Initialization
@@ -231,11 +231,22 @@ def test_auto_is_one_worker_for_a_short_job_and_one_per_core_for_a_long_one() ->
     assert n_workers(1, 10**6) == 1
 
 
-def test_without_a_loopback_network_there_is_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object, **_settings: object) -> None:
-        raise OSError(101, "Network is unreachable")
+@pytest.mark.parametrize(
+    ("broken", "lacking"),
+    [
+        ("socket.create_connection", "127.0.0.1 to communicate"),
+        ("_multiprocessing.SemLock", "shared memory"),
+    ],
+)
+def test_where_processes_cannot_work_together_there_is_one_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, broken: str, lacking: str
+) -> None:
+    def refused(*_: object, **_settings: object) -> None:
+        raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("socket.create_connection", unreachable)
-    assert n_workers(5, 10**6) == 1
-    with pytest.raises(WorkersError, match=r"127\.0\.0\.1, which does not work on this machine; use --workers 1"):
+    monkeypatch.setattr(broken, refused)
+    told: list[str] = []
+    assert run_job(lambda workers, job: (workers.size, job), "job", 2, 5, 10**6, told.append) == (1, "job")
+    assert f"several need {lacking}" in told[0]
+    with pytest.raises(WorkersError, match=f"workers need {lacking}.*; use --workers 1"):
         run_workers(2, killed)
