@@ -1,4 +1,4 @@
-"""Worker processes end when their parent does, however it ends; so do ranks with their torchrun."""
+"""Worker processes end when their parent does, however it ends, and see Ctrl-C only once they have started."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl, <sys/prctl.h>
 
@@ -37,3 +40,32 @@ def stop_with_parent() -> None:
     """Have Linux send SIGTERM to this process, whoever started it, as soon as its parent is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+@contextmanager
+def interrupts_waiting() -> Iterator[None]:
+    """Processes started meanwhile do not see Ctrl-C until `take_interrupts`; this one sees it, by a thread.
+
+    Otherwise each of them would end in a traceback out of whatever it is importing.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # its start unblocks SIGINT
+    ended = threading.Event()
+    threading.Thread(target=ended.wait, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        ended.set()
+
+
+def take_interrupts() -> None:
+    """End this process if Ctrl-C came while it started; from now on it arrives."""
+    if sys.platform != "win32":
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        except KeyboardInterrupt:  # it came before
+            os._exit(128 + signal.SIGINT)

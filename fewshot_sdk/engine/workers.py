@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_sdk.engine.compiler import library
-from fewshot_sdk.engine.orphans import end_with_parent
+from fewshot_sdk.engine.orphans import end_with_parent, interrupts_waiting, take_interrupts
 from fewshot_sdk.engine.processors import cores_of
 from fewshot_sdk.errors import FewshotError, WorkersError, WorkersStopped
 
@@ -123,7 +123,7 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
     library()  # compiled here once, not by each worker: on a busy machine one may give up, and go on in PyTorch
     ignored = signal.getsignal(getattr(signal, "SIGHUP", signal.SIGTERM)) == signal.SIG_IGN  # as under nohup
     try:
-        with tempfile.TemporaryDirectory(prefix="fewshot-", ignore_cleanup_errors=True) as folder:
+        with interrupts_waiting(), tempfile.TemporaryDirectory(prefix="fewshot-", ignore_cleanup_errors=True) as folder:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -215,6 +215,7 @@ def keep_freed_memory() -> None:
 def _run_worker(work: Callable[..., R], arguments: tuple[object, ...]) -> tuple[R | None, FewshotError | None]:
     """The work of one worker; a known failure is returned, not raised."""
     end_with_parent()
+    take_interrupts()
     keep_freed_memory()
     dist.init_process_group("gloo")
     try:

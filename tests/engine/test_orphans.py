@@ -69,3 +69,28 @@ def test_a_worker_ends_when_its_parent_is_killed(worker: str, output: str) -> No
     except subprocess.TimeoutExpired:
         os.killpg(parent.pid, 9)
         pytest.fail("the worker lives on")
+
+
+INTERRUPTED = """
+import multiprocessing, os, signal
+from fewshot_sdk.engine.orphans import interrupts_waiting, take_interrupts
+if __name__ == "__main__":
+    with interrupts_waiting():
+        child = multiprocessing.get_context("spawn").Process(target=take_interrupts)
+        child.start()
+        os.kill(child.pid, signal.SIGINT)
+        child.join(60)
+        print(child.exitcode)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            multiprocessing.Event().wait(60)
+        except KeyboardInterrupt:
+            print("interrupted")
+"""
+
+
+def test_a_process_that_is_interrupted_while_it_starts_ends_without_a_traceback(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert (done.stdout.split(), done.stderr) == (["130", "interrupted"], "")
