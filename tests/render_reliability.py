@@ -210,6 +210,7 @@ FAULTS: dict[str, Callable[[World], str]] = {
     "the manifest has wrong bytes, for ever": lasting("wrong bytes", f"GET .*{MANIFEST}"),
     "a file of another size than the manifest's": other_size,
     "more is sent than was offered": lasting("oversize", MODEL),
+    "a number where the commit should stand": lasting("no commit", "GET /api"),
     "`../evil.json` in the listing": lasting(".. names", "GET /api"),
     "`../evil.json` in the manifest": with_manifest("../evil.json"),
     "`C:evil.json` in the manifest": with_manifest("C:evil.json"),

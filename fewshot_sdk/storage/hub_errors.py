@@ -5,6 +5,8 @@ No text from the server or the client is repeated: it may contain a token, or co
 
 from __future__ import annotations
 
+import traceback
+
 from fewshot_sdk.errors import FewshotError, HubError, SaveError
 
 PUSHED = "an initialization", "what `fewshot push` uploads"
@@ -57,6 +59,8 @@ def explain(
             return SaveError(f"cannot write the Hub's cache: {(error.strerror or '').lower()}; see HF_HOME")
         case errors.HfHubHTTPError() | httpx2.HTTPError() | httpx2.InvalidURL() | ValueError() | KeyError() | OSError():
             message = _by_status(_status(error), is_passing(error), name, endpoint, seconds)
+        case _ if _of_client(error):  # it does not check all that it is sent
+            message = _by_status(None, False, name, endpoint, seconds)
         case _:
             return None
     return HubError(message)
@@ -90,6 +94,12 @@ def _root(error: BaseException) -> Exception:
         error = error.__cause__
     assert isinstance(error, Exception)
     return error
+
+
+def _of_client(error: Exception) -> bool:
+    """Whether this comes out of the client's own code."""
+    names = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.startswith("huggingface_hub.") for name in names)
 
 
 def _status(error: Exception) -> int | None:

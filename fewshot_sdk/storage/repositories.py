@@ -99,8 +99,8 @@ def cached() -> dict[str, str]:
     """The repositories in the cache: user/repo -> the commit of its default branch when it was last pulled."""
     found = {}
     for ref in sorted(cache().glob("models--*--*/refs/main")):
-        commit = ref.read_text().strip()
-        if (ref.parents[1] / "snapshots" / commit / MANIFEST).is_file():
+        commit = ref.read_text(errors="replace").strip()  # it may be damaged
+        if re.fullmatch("[0-9a-f]{40}", commit) and (ref.parents[1] / "snapshots" / commit / MANIFEST).is_file():
             found["/".join(ref.parents[1].name.split("--")[1:])] = commit
     return found
 

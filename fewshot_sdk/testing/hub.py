@@ -20,7 +20,9 @@ from fewshot_sdk.testing.http import Answer, Request, Server, as_json
 from fewshot_sdk.testing.protocol import Protocol, refuse
 from fewshot_sdk.testing.repositories import Repository, Store
 
-Kind = Literal["401", "403", "404", "429", "500", "503", "stall", "truncate", "wrong bytes", "oversize", ".. names"]
+Kind = Literal[
+    "401", "403", "404", "429", "500", "503", "stall", "truncate", "wrong bytes", "oversize", ".. names", "no commit"
+]
 FOREVER = 10**9
 
 
@@ -88,7 +90,7 @@ class LocalHub:
 
         A number is the status of a refusal; `stall` does not answer until the Hub closes; `truncate` closes the
         connection halfway through the body; `wrong bytes` sends as many bytes, with one bit flipped; `oversize` sends
-        the body three times; `.. names` adds `../evil.json` to a listing.
+        the body three times; `.. names` adds `../evil.json` to a listing; `no commit` has a number where its commit stands.
         """
         self._faults.append(_Fault(kind, on, times))
 
@@ -122,6 +124,8 @@ def _damaged(answer: Answer, kind: Kind) -> Answer:
     if kind == "oversize":
         return replace(answer, body=answer.body * 3)
     listing = json.loads(answer.body)
+    if kind == "no commit":
+        return as_json({**listing, "sha": 7})
     name = "../evil.json"
     if isinstance(listing, list):
         return as_json([*listing, {"type": "file", "path": name, "size": 2, "oid": "0" * 40}])

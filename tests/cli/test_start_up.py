@@ -92,3 +92,18 @@ def test_adapting_imports_neither_pytorchs_compiler_nor_onnx(saved: Path, drawin
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "torch" in imported
     assert not imported & {"torch._dynamo", "sympy", "onnx", "onnxruntime", "huggingface_hub", "timm"}
+
+
+def test_ctrl_c_while_the_command_is_loading_is_one_line() -> None:
+    script = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'fewshot_cli.commands.edit':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from fewshot_cli.start import run\n"
+        "run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
