@@ -90,7 +90,8 @@ class LocalHub:
 
         A number is the status of a refusal; `stall` does not answer until the Hub closes; `truncate` closes the
         connection halfway through the body; `wrong bytes` sends as many bytes, with one bit flipped; `oversize` sends
-        the body three times; `.. names` adds `../evil.json` to a listing; `no commit` has a number where its commit stands.
+        the body three times; `.. names` adds `../evil.json` to a listing; `no commit` has a number where its
+        commit stands.
         """
         self._faults.append(_Fault(kind, on, times))
 
