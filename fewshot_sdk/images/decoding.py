@@ -10,6 +10,7 @@ import logging
 import re
 import shlex
 import warnings
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -28,6 +29,7 @@ MAX_PIXELS_PER_BYTE, _SMALL = 4096, 4_000_000
 # Pillow also logs some damage; without a handler that would be printed to the terminal.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+_STRIP = 1_000_000  # pixels
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value
 _READ = "JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, TIFF"
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -127,10 +129,9 @@ def _as_seen(image: Image.Image) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and depth > 16):
         raise ValueError("its pixels are numbers of more than 16 bits, without a defined black and white")
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion turns them white
-        image = _eight_bits(image, tagged == _WHITE_IS_ZERO)
+        image = _by_strips(image, "L", lambda strip: _eight_bits(strip, tagged == _WHITE_IS_ZERO))
     if image.has_transparency_data:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        image = _by_strips(image, "RGB", _on_white)
     wanted = "L" if image.mode in ("1", "L") else "RGB"
     return image if image.mode == wanted else image.convert(wanted)
 
@@ -143,6 +144,21 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # a damaged EXIF block does not affect the pixels; viewers show them as they are
         return image
     return ImageOps.exif_transpose(image) if turned else image  # exif_transpose always copies the picture
+
+
+def _by_strips(image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The picture of this mode whose strips `change` makes; one after another, as what it needs takes memory."""
+    whole = Image.new(mode, image.size)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        whole.paste(change(strip), (0, top))
+    return whole
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def _eight_bits(image: Image.Image, white_is_zero: bool) -> Image.Image:
