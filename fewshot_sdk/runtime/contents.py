@@ -1,0 +1,123 @@
+"""What an ONNX file would have onnxruntime do, read before it is opened; needs neither onnx nor onnxruntime.
+
+Source of the field numbers: onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fewshot_sdk.errors import BundleError
+
+STEPS = "steps"  # a learner's input: how often its only loop runs
+
+_Value = int | memoryview
+# numbers of the fields: of a model, a graph, a node, an attribute and a tensor
+_GRAPH, _FUNCTIONS = 7, 25
+_NODE, _INITIALIZER, _SPARSE = 1, 5, 15
+_NODE_INPUT, _NODE_KIND, _NODE_ATTRIBUTE = 1, 4, 5
+_TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS = 5, 6, 10, 11
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_DEEPEST = 4  # graphs in graphs
+
+
+def check_contents(data: bytes, name: str) -> None:
+    """Raises BundleError for a file that does more than compute a bounded number of operations from its own bytes.
+
+    That is one with loops or branches (but a learner's loop over its input `steps`), with functions, or with weights
+    in another file. A file that is not ONNX passes: onnxruntime refuses it.
+    """
+    try:
+        for number, value in _fields(memoryview(data)):
+            if number == _FUNCTIONS:
+                raise BundleError(f"{name} defines functions of its own, which are not run; export it again")
+            if number == _GRAPH and isinstance(value, memoryview):
+                _check_graph(value, name, 0)
+    except _NotONNX:
+        return
+
+
+class _NotONNX(Exception):
+    """The bytes are no protocol buffer."""
+
+
+def _check_graph(graph: memoryview, name: str, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise _NotONNX
+    for number, value in _fields(graph):
+        if number == _NODE:
+            _check_node(_message(value), name, depth)
+        elif number == _INITIALIZER:
+            _check_tensor(_message(value), name)
+        elif number == _SPARSE:
+            raise BundleError(f"{name} has sparse weights, which are not read; export it again")
+
+
+def _check_node(node: memoryview, name: str, depth: int) -> None:
+    inputs, kind, attributes = [], "", []
+    for number, value in _fields(node):
+        if number == _NODE_INPUT:
+            inputs.append(bytes(_message(value)))
+        elif number == _NODE_KIND:
+            kind = bytes(_message(value)).decode(errors="replace")
+        elif number == _NODE_ATTRIBUTE:
+            attributes.append(_message(value))
+    for attribute in attributes:
+        for number, value in _fields(attribute):
+            if number in (_TENSOR, _TENSORS):
+                _check_tensor(_message(value), name)
+            elif number in (_SUBGRAPH, _SUBGRAPHS):
+                if depth or kind != "Loop" or inputs[:2] != [STEPS.encode(), b""]:
+                    raise BundleError(
+                        f"{name} has a {kind[:40]!r} that may never end, which is not run; export it again"
+                    )
+                _check_graph(_message(value), name, depth + 1)
+
+
+def _check_tensor(tensor: memoryview, name: str) -> None:
+    for number, value in _fields(tensor):
+        if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0):
+            raise BundleError(f"{name} keeps weights in another file, which is not read; export it again as one file")
+
+
+def _message(value: _Value) -> memoryview:
+    if isinstance(value, int):
+        raise _NotONNX
+    return value
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, _Value]]:
+    """The fields of a protocol buffer: number and value, a whole number or bytes. Raises _NotONNX if it is none.
+
+    Source: https://protobuf.dev/programming-guides/encoding/
+    """
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _varint(message, at)
+            yield key >> 3, value
+            continue
+        if kind == 2:
+            length, at = _varint(message, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise _NotONNX
+        if length > len(message) - at:
+            raise _NotONNX
+        yield key >> 3, message[at : at + length]
+        at += length
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        if at >= len(message) or shift > 63:
+            raise _NotONNX
+        byte = message[at]
+        number |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return number, at

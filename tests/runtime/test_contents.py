@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from fewshot_sdk.errors import BundleError
+from fewshot_sdk.runtime.contents import check_contents
+
+
+def model(*nodes: onnx.NodeProto, initializers: tuple[onnx.TensorProto, ...] = (), **settings: object) -> bytes:
+    floats = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
+    graph = helper.make_graph(list(nodes), "g", floats[:1], floats[1:], list(initializers))
+    data: bytes = helper.make_model(graph, **settings).SerializeToString()
+    return data
+
+
+def loop(*inputs: str, body: onnx.NodeProto | None = None) -> onnx.NodeProto:
+    graph = helper.make_graph([body or helper.make_node("Identity", ["going"], ["out"])], "body", [], [])
+    return helper.make_node("Loop", list(inputs), ["y"], body=graph)
+
+
+def test_operators_on_weights_are_run() -> None:
+    weights = onnx.numpy_helper.from_array(np.ones(3, np.float32), "w")
+    check_contents(model(helper.make_node("Add", ["x", "w"], ["y"]), initializers=(weights,)), "m")
+
+
+def test_a_learners_loop_over_its_steps_is_run() -> None:
+    check_contents(model(loop("steps", "", "x")), "m")
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        loop("x", "", "x"),  # as often as a weight or a computation says
+        loop("", "going", "x"),
+        loop("steps", "going", "x"),
+        loop("steps", "", "x", body=loop("steps", "", "x")),
+        helper.make_node("If", ["x"], ["y"], then_branch=helper.make_graph([], "t", [], [])),
+        helper.make_node("Scan", ["x"], ["y"], body=helper.make_graph([], "t", [], []), num_scan_inputs=1),
+    ],
+)
+def test_what_may_never_end_is_refused(node: onnx.NodeProto) -> None:
+    with pytest.raises(BundleError, match=r"m has a '(Loop|If|Scan)' that may never end"):
+        check_contents(model(node), "m")
+
+
+def test_functions_are_refused() -> None:
+    opset = [helper.make_opsetid("", 20)]
+    function = helper.make_function("own", "f", ["x"], ["y"], [helper.make_node("Neg", ["x"], ["y"])], opset)
+    with pytest.raises(BundleError, match="functions of its own"):
+        check_contents(model(helper.make_node("f", ["x"], ["y"], domain="own"), functions=[function]), "m")
+
+
+@pytest.mark.parametrize("where", ["initializer", "attribute"])
+def test_weights_in_another_file_are_refused(where: str) -> None:
+    weights = onnx.numpy_helper.from_array(np.ones(3, np.float32), "w")
+    onnx.external_data_helper.set_external_data(weights, "../secret")
+    weights.ClearField("raw_data")
+    constant = helper.make_node("Constant", [], ["w"], value=weights)
+    add = helper.make_node("Add", ["x", "w"], ["y"])
+    data = model(add, initializers=(weights,)) if where == "initializer" else model(constant, add)
+    with pytest.raises(BundleError, match="keeps weights in another file"):
+        check_contents(data, "m")
+
+
+def test_a_word_in_a_label_is_no_other_file() -> None:
+    check_contents(model(helper.make_node("Neg", ["x"], ["y"]), doc_string="location"), "m")
+
+
+def test_damage_is_left_to_onnxruntime() -> None:
+    good = model(loop("steps", "", "x"))
+    for cut in range(len(good)):
+        check_contents(good[:cut], "m")
+    rng = np.random.default_rng(0)
+    for _ in itertools.repeat(None, 500):
+        bad = bytearray(good)
+        bad[rng.integers(len(bad))] = rng.integers(256)
+        try:
+            check_contents(bytes(bad), "m")
+        except BundleError:
+            continue
