@@ -14,14 +14,20 @@ import fewshot_sdk
 from fewshot_cli.output import say
 from fewshot_cli.streams import open_closed_streams
 from fewshot_sdk.errors import ParityError
+from fewshot_sdk.extras import missing
 
 # Without name resolution each worker would print a warning; torch reads this when it is loaded.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "--debug"
-OPTIONAL = ("torch", "safetensors", "onnx")  # not needed to `predict` with an ONNX file
-EXTRAS = {"starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
+OF_ONNX_FILES = "an .onnx file, made by `fewshot export`, needs none"
+INSTEAD = {  # what works without PyTorch
+    "adapt": "without it: fewshot adapt --engine onnx --init photo, or omniglot for drawings",
+    "edit": OF_ONNX_FILES,
+    "predict": OF_ONNX_FILES,
+    "test": OF_ONNX_FILES,
+}
 WIDEST = 30  # columns for option names; a longer one has its help on the next line
 
 
@@ -62,20 +68,22 @@ class Group(TyperGroup):
                 raise
             say("\n".join(f"error: {message}" for message in error.args), failure=True)
             sys.exit(3 if isinstance(error, ParityError) else 1)
-        except ModuleNotFoundError as error:
-            if debug or error.name not in (*OPTIONAL, *EXTRAS):
-                raise
-            package = f"'fewshot-sdk[{EXTRAS[error.name]}]'" if error.name in EXTRAS else error.name
-            say(f"error: this command needs {error.name}, which is not installed; run: pip install {package}")
-            sys.exit(1)
         except KeyboardInterrupt:
             say("interrupted")
             sys.exit(130)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the group as typer does, but let Ctrl-C reach `main` instead of becoming click's exit code 1."""
+        """Run the group as typer does, but let Ctrl-C reach `main` instead of becoming click's exit code 1.
+
+        Raises MissingExtra if the command needs an optional package that is not installed.
+        """
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            name = ctx.invoked_subcommand
+            if known := missing(f"fewshot {name}", error, INSTEAD.get(name, "")):
+                raise known from error
+            raise
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(130) from None
