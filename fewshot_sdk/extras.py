@@ -32,5 +32,5 @@ def needing(who: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         if known := missing(who, error):
-            raise known from None
+            raise known from error
         raise

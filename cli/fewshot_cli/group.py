@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 import fewshot_sdk
 from fewshot_cli.output import say
 from fewshot_cli.streams import open_closed_streams
-from fewshot_sdk.errors import ParityError
+from fewshot_sdk.errors import MissingExtra, ParityError
 from fewshot_sdk.extras import missing
 
 # Without name resolution each worker would print a warning; torch reads this when it is loaded.
@@ -79,10 +79,11 @@ class Group(TyperGroup):
         """
         try:
             return super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            name = ctx.invoked_subcommand
-            if known := missing(f"fewshot {name}", error, INSTEAD.get(name, "")):
-                raise known from error
+        except (ModuleNotFoundError, MissingExtra) as error:
+            name, cause = ctx.invoked_subcommand, error.__cause__ or error
+            known = isinstance(cause, ModuleNotFoundError) and missing(f"fewshot {name}", cause, INSTEAD.get(name, ""))
+            if known:
+                raise known from cause
             raise
         except KeyboardInterrupt:
             say("interrupted")
