@@ -29,7 +29,8 @@ class Judge:
     labels = ("ant", "cat")
     metadata = SimpleNamespace(raw=False, preprocessing=SimpleNamespace())
 
-    def predict(self, pictures: list[bytes]) -> list[Prediction]:
+    def predict(self, pictures: list[bytes], *, threshold: float | None = None) -> list[Prediction]:
+        assert threshold is None
         prediction = Prediction(label="cat", nearest="cat", probability=0.75, probabilities={"ant": 0.25, "cat": 0.75})
         return [prediction for _ in pictures]
 
@@ -147,7 +148,7 @@ def test_requests_are_read_one_at_a_time_and_health_checks_do_not_wait(monkeypat
     inside: list[int] = []
     reading = 0
 
-    def slow(body: bytes) -> InferenceRequest:
+    def slow(body: bytes, json_size: int | None) -> InferenceRequest:
         nonlocal reading
         with lock:
             reading += 1
@@ -157,7 +158,7 @@ def test_requests_are_read_one_at_a_time_and_health_checks_do_not_wait(monkeypat
         with lock:
             reading -= 1
         assert answered, "the health check waited for a request to be read"
-        return inference_request(body)
+        return inference_request(body, json_size)
 
     async def scene() -> list[int]:
         app = served()
