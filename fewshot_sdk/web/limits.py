@@ -25,7 +25,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")  # serve --max-mib says 20, too
 HEALTH = ("/v2/health/live", "/v2/health/ready")
-OPEN = ("/", "/serve.js")  # nothing there that a token must protect
+PAGE = ("/", "/page.css", "/bundle.css", "/pictures.js", "/answers.js", "/serve.js")  # nothing that a token protects
 LINGER = 2.0  # seconds to read what a refused client still sends: cut off at once, it would miss the answer
 LONGEST = 600  # characters of a reason, which may repeat what the client sent
 NEEDS_TOKEN = "a token is needed: Authorization: Bearer TOKEN"
@@ -54,7 +54,7 @@ class Gatekeeper:
         seconds: float, probes: Sequence[str] = HEALTH,
     ) -> None:  # fmt: skip
         self._app, self._hosts, self._token = app, tuple(hosts), token.encode()
-        self._probes, self._open = frozenset(probes), frozenset((*OPEN, *probes))
+        self._probes, self._open = frozenset(probes), frozenset((*PAGE, *probes))
         self._max_bytes, self._seconds = max_bytes, seconds
         self._requests = Counter(
             "fewshot_requests", "Requests by path and status.", ("path", "status"), registry=registry

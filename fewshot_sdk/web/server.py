@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib import resources
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -24,14 +23,16 @@ from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.version import __version__
 from fewshot_sdk.web.inference import inference_request, pixels
-from fewshot_sdk.web.limits import HEALTH, LOOPBACK, MAX_BODY, SECONDS, App, Gatekeeper, Refused, listening, run
+from fewshot_sdk.web.limits import HEALTH, LOOPBACK, MAX_BODY, PAGE, SECONDS, App, Gatekeeper, Refused, listening, run
+from fewshot_sdk.web.pages import asset
 from fewshot_sdk.web.results import DATATYPES, JSON_SIZE, LABELS, Result, inference_answer
 
 VERSION = "1"  # of the model; there is never another
 UNSPECIFIED = "application/x-www-form-urlencoded"  # the default of curl and urllib for any body
+_KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -48,8 +49,8 @@ def application(
     registry = CollectorRegistry()
     endpoints = Endpoints(predictor, name, registry)
     routes = [
-        Route("/", endpoints.page),
-        Route("/serve.js", endpoints.script),
+        *(Route(path, endpoints.page) for path in PAGE),
+        Route("/labels", endpoints.labels),
         Route("/predict", endpoints.predict, methods=["POST"]),
         Route("/metrics", endpoints.metrics),
         Route("/v2", endpoints.server),
@@ -75,13 +76,15 @@ class Endpoints:
         self._predictor, self._name, self._registry = predictor, name, registry
         self._one_at_a_time = asyncio.Semaphore(1)  # the session has the processor to itself
 
-    async def page(self, _: Request) -> Response:
-        """The page for people."""
-        return Response(_asset("serve.html"), media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+    async def page(self, request: Request) -> Response:
+        """The page for people, and its scripts and styles."""
+        name = request.url.path.removeprefix("/") or "serve.html"
+        kind = _KINDS[name.rpartition(".")[2]]
+        return Response(asset(name), media_type=kind, headers={"Content-Security-Policy": PAGE_POLICY})
 
-    async def script(self, _: Request) -> Response:
-        """The page's script."""
-        return Response(_asset("serve.js"), media_type="text/javascript")
+    async def labels(self, _: Request) -> Response:
+        """What the page tells of the model."""
+        return JSONResponse({"name": self._name, "labels": list(self._predictor.labels)})
 
     async def health(self, _: Request) -> Response:
         """Health: a server that answers has loaded its model. It tells nothing else, for it answers anybody."""
@@ -213,7 +216,3 @@ def _threshold(request: Request) -> float | None:
     if name != "threshold" or (given and not 0 <= value <= 1):
         raise Refused(400, "expected no query, or ?threshold= and one number from 0 to 1, such as ?threshold=0.6")
     return value if given else None
-
-
-def _asset(name: str) -> str:
-    return resources.files("fewshot_sdk").joinpath("web", "assets", name).read_text(encoding="utf-8")
