@@ -9,17 +9,21 @@ WORKDIR /source
 COPY . .
 # serve,heic also reads an iPhone's HEIC
 ARG EXTRAS=serve
+# Serving needs neither the bundled initializations nor the test data of onnx: 43 MiB.
 RUN python -m pip install --no-cache-dir --constraint constraints.txt hatchling \
  && python -m hatchling build --target wheel --directory /wheels \
  && python -m venv --without-pip /opt/fewshot \
  && python -m pip --python /opt/fewshot/bin/python install --no-cache-dir --no-compile \
-    --constraint constraints.txt "$(echo /wheels/*.whl)[${EXTRAS}]"
+    --constraint constraints.txt "$(echo /wheels/*.whl)[${EXTRAS}]" \
+ && rm -r /opt/fewshot/lib/python3*/site-packages/fewshot_sdk/models \
+    /opt/fewshot/lib/python3*/site-packages/onnx/backend/test
 
 FROM ${BASE}
 COPY --from=build /opt/fewshot /opt/fewshot
 ENV PATH=/opt/fewshot/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     HOME=/tmp
 WORKDIR /models
 USER 10001:10001

@@ -33,7 +33,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text
 ]
 DEPLOYMENT, SERVICE = yaml.safe_load_all((REPOSITORY / "docs" / "kubernetes.yaml").read_text(encoding="utf-8"))
 MODEL = "/models/model.onnx"
-MEBIBYTES = 270  # of /opt/fewshot; the base image has some 130
+MEBIBYTES = 230  # of /opt/fewshot; the base image has some 130
 
 
 def instructions() -> list[tuple[str, str]]:
