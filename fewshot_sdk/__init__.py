@@ -1,7 +1,7 @@
 """Few-shot adaptation: Reptile initializations, a few gradient steps on your own images, ONNX out.
 
 The names below are the public ones. Each is imported on first use, because PyTorch takes
-seconds to import and a `Predictor` does not need it.
+seconds to import and a `Predictor` does not need it. Those that need it raise MissingExtra without it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ else:
             raise AttributeError(f"module 'fewshot_sdk' has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(f"fewshot_sdk.{_HOMES[name]}"), name)
+        from fewshot_sdk.extras import needing
+
+        with needing(f"fewshot_sdk.{name}"):
+            return getattr(import_module(f"fewshot_sdk.{_HOMES[name]}"), name)
 
     def __dir__():
         return sorted([*globals(), *_HOMES])

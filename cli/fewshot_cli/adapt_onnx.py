@@ -5,22 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewshot_cli.output import emit_json, say
-from fewshot_sdk.errors import BundleError
+from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free_file
 
 
 def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: int, json: bool) -> None:
-    """Adapt a learner file to a support folder and write the classifier as an ONNX file."""
+    """Adapt a learner, from a file or made from an initialization, and write the classifier as an ONNX file."""
     check_free_file(output)
-    if not Path(learner).is_file():
-        which = "omniglot" if learner == "auto" else learner
-        raise BundleError(
-            f"--engine onnx needs a learner file, but there is none at {learner}; make one with "
-            f"`fewshot export-learner {which} --output learner.onnx`, then pass it with --init learner.onnx"
+    if learner == "auto":
+        raise ConfigError(
+            "--engine onnx compares no initializations; name one with --init: photo for photographs, omniglot for "
+            "drawings, or a learner file"
         )
+    from fewshot_sdk.images.sources import open_source
     from fewshot_sdk.runtime.adaptation import adapt_to_onnx
+    from fewshot_sdk.runtime.learner import Learner
 
-    made = adapt_to_onnx(learner, support, output, steps=steps, seed=seed)
+    with open_source(support):  # reports a wrong folder at once
+        pass
+    if Path(learner).is_file():
+        opened = Learner(Path(learner))
+    else:
+        from fewshot_sdk.runtime.learners import learner_of
+
+        opened = Learner(learner_of(learner))
+    made = adapt_to_onnx(opened, support, output, steps=steps, seed=seed)
     metadata = made.metadata
     if json:
         emit_json(

@@ -13,15 +13,22 @@ from typer.core import TyperCommand, TyperGroup
 import fewshot_sdk
 from fewshot_cli.output import say
 from fewshot_cli.streams import open_closed_streams
-from fewshot_sdk.errors import ParityError
+from fewshot_sdk.errors import MissingExtra, ParityError
+from fewshot_sdk.extras import missing
 
 # Without name resolution each worker would print a warning; torch reads this when it is loaded.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime 1.32 reports its use to Microsoft otherwise
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "--debug"
-OPTIONAL = ("torch", "safetensors", "onnx")  # not needed to `predict` with an ONNX file
-EXTRAS = {"starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
+OF_ONNX_FILES = "an .onnx file, made by `fewshot export`, needs none"
+INSTEAD = {  # what works without PyTorch
+    "adapt": "without it: fewshot adapt --engine onnx --init photo, or omniglot for drawings",
+    "edit": OF_ONNX_FILES,
+    "predict": OF_ONNX_FILES,
+    "test": OF_ONNX_FILES,
+}
 WIDEST = 30  # columns for option names; a longer one has its help on the next line
 
 
@@ -62,12 +69,6 @@ class Group(TyperGroup):
                 raise
             say("\n".join(f"error: {message}" for message in error.args), failure=True)
             sys.exit(3 if isinstance(error, ParityError) else 1)
-        except ModuleNotFoundError as error:
-            if debug or error.name not in (*OPTIONAL, *EXTRAS):
-                raise
-            package = f"'fewshot-sdk[{EXTRAS[error.name]}]'" if error.name in EXTRAS else error.name
-            say(f"error: this command needs {error.name}, which is not installed; run: pip install {package}")
-            sys.exit(1)
         except OSError as error:  # of a path that no command expected to fail
             if debug or isinstance(error, BrokenPipeError):
                 raise
@@ -83,9 +84,18 @@ class Group(TyperGroup):
             sys.exit(130)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the group as typer does, but let Ctrl-C reach `main` instead of becoming click's exit code 1."""
+        """Run the group as typer does, but let Ctrl-C reach `main` instead of becoming click's exit code 1.
+
+        Raises MissingExtra if the command needs an optional package that is not installed.
+        """
         try:
             return super().invoke(ctx)
+        except (ModuleNotFoundError, MissingExtra) as error:
+            name, cause = ctx.invoked_subcommand, error.__cause__ or error
+            known = isinstance(cause, ModuleNotFoundError) and missing(f"fewshot {name}", cause, INSTEAD.get(name, ""))
+            if known:
+                raise known from cause
+            raise
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(130) from None

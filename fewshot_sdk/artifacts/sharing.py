@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fewshot_sdk.errors import HubError
+from fewshot_sdk.extras import needing
 from fewshot_sdk.storage.bundles import settings_of_any
 from fewshot_sdk.storage.files import MANIFEST, SIGNATURE, check_free, manifest_of, read_folder, write_folder
 from fewshot_sdk.storage.hub_client import LIBRARY, Session, endpoint
@@ -49,12 +50,13 @@ def push(
     None is the default one. create_pr: open a pull request instead of committing.
     key: a private key to sign with (`signing.sign`); without one, a signature in the folder is uploaded as it is.
     Raises BundleError and ParamsMismatch for a folder that holds no initialization, SignatureError for a file that is
-    not a key, HubError if the Hub refuses.
+    not a key, HubError if the Hub refuses, MissingExtra without PyTorch.
     """
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.constants import is_offline_mode
 
-    from fewshot_sdk.artifacts.opening import load_any
+    with needing("fewshot_sdk.push"):
+        from fewshot_sdk.artifacts.opening import load_any
 
     wanted = address(name)
     if wanted.revision:

@@ -13,6 +13,7 @@ View = Literal[
     "whole", "mirrored", "top left", "top right", "bottom left", "bottom right"
 ]  # see `engine.features.seen_as`
 Fit = Literal["pad", "crop", "stretch"]
+HEAD = ("head.weight", "head.bias")  # of every network for pictures: a row for each class
 
 
 class FrozenNorm(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.onnx_file import METADATA_KEY, LearnerMetadata, Parity
+from fewshot_sdk.config.onnx_file import LearnerMetadata, Parity
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.tasks import mini_batches
 from fewshot_sdk.engine.features import features
@@ -22,11 +22,11 @@ from fewshot_sdk.engine.heads import begin, open_head
 from fewshot_sdk.engine.inner_loop import loss_and_grads, one_thread, summed, update
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.learner.graph import learner_graph
-from fewshot_sdk.graphs.nodes import OPSET
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.nets.network import HEAD, build_network, norm_statistics
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.runtime.learner import Learner
+from fewshot_sdk.runtime.learners import with_metadata
 from fewshot_sdk.storage.files import check_free_file, write_file
 from fewshot_sdk.version import versions
 
@@ -90,22 +90,7 @@ def learner_bytes(init: Initialization) -> bytes:
 
 
 def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity, floor: float) -> bytes:
-    recipe = init.recipe
-    metadata = LearnerMetadata(
-        format="fewshot-sdk learner 1",
-        n_way=recipe.meta.n_way if recipe.head == "dense" else None,
-        preprocessing=recipe.preprocessing,
-        backbone=recipe.backbone,
-        adaptation=recipe.adaptation.replace(steps=0) if recipe.head == "prototype" else recipe.adaptation,
-        initialization=init.origin,
-        opset=OPSET,
-        parity=parity,
-        noise_floor=floor,
-        versions={**versions(), "onnx": onnx.__version__},
-    )
-    onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.model_dump_json()})
-    data: bytes = graph.SerializeToString(deterministic=True)
-    return data
+    return with_metadata(graph, init.recipe, init.origin, parity, floor, versions())
 
 
 def _parity(init: Initialization, learner: Learner) -> tuple[Parity, float]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fewshot_sdk.config.backbones import GROUP, Backbone, Conv4, Mlp
 from fewshot_sdk.graphs.nodes import Nodes
 
 Tensors = Mapping[str, NDArray[np.float32]]
+Params = Mapping[str, ArrayLike]  # arrays, or PyTorch's tensors, by their names in PyTorch
 
 
 class Tensor(Protocol):
@@ -19,6 +20,11 @@ class Tensor(Protocol):
 
     def __call__(self, name: str, dimensions: int = 1) -> str:
         """The name of the constant or input."""
+
+
+def array(weight: ArrayLike) -> NDArray[np.float64]:
+    """A weight as a float64 array."""
+    return np.asarray(weight, np.float64)
 
 
 def folded(tensors: Tensors, backbone: Backbone) -> dict[str, NDArray[np.floating]]:

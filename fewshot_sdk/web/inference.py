@@ -1,4 +1,7 @@
-"""Inference requests: KServe V2's JSON, whose values are checked before they become an array."""
+"""Inference requests: KServe V2's JSON, whose values are checked before they become an array, and binary tensors.
+
+Source: the binary tensor data extension, github.com/kserve/open-inference-protocol, `binary_data_extension.md`.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,39 @@ from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.images.decoding import MAX_SIDE
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.web.limits import Refused
+from fewshot_sdk.web.results import DATATYPES
 
 MOST = 1024  # pictures in a request
-OUTPUTS = (OUTPUT, "labels", KNOWN)
+OUTPUTS = tuple(DATATYPES)
 _FEW = 16  # inputs, outputs or dimensions: far more than any request needs
 _PART = 2**16  # values checked at a time, so that other threads, the event loop's too, get their turn
+_BINARY = {(True, True), (True, False), (None, True)}  # what an output says, and what the request says
+_FOLLOW = "follow the JSON, whose length the header Inference-Header-Content-Length gives"
 _NOT_NUMBERS = "data: expected numbers, flat or nested evenly"
 
 
-class TensorIn(Config):
-    """One input of an inference request."""
+class Parameters(Config):
+    """The parameters that the extension for binary tensors adds; all others are ignored.
+
+    binary_data_size: of an input: its bytes behind the JSON; binary_data: of an output: send it as bytes;
+    binary_data_output: of a request: the same for every output that does not say.
+    """
 
     model_config = ConfigDict(extra="ignore")
+    binary_data_size: Annotated[int, Field(ge=0)] | None = None
+    binary_data: bool | None = None
+    binary_data_output: bool = False
+
+
+class TensorIn(Config):
+    """One input of an inference request; data: JSON's values, or the bytes behind the JSON."""
+
+    model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
     name: str
     shape: Annotated[Listed[int], Field(max_length=_FEW)]
     datatype: str
-    data: list[Any]
+    data: list[Any] | memoryview | None = None
+    parameters: Parameters = Parameters()
 
 
 class TensorOut(Config):
@@ -42,6 +62,7 @@ class TensorOut(Config):
 
     model_config = ConfigDict(extra="ignore")
     name: str
+    parameters: Parameters = Parameters()
 
 
 class InferenceRequest(Config):
@@ -51,6 +72,7 @@ class InferenceRequest(Config):
     id: str | None = None
     inputs: Listed[TensorIn] = Field(min_length=1, max_length=_FEW)
     outputs: Annotated[Listed[TensorOut], Field(max_length=_FEW)] | None = None
+    parameters: Parameters = Parameters()
 
     @property
     def pictures(self) -> tuple[TensorIn, ...]:
@@ -64,10 +86,13 @@ class InferenceRequest(Config):
         if not given:
             return None
         (tensor, *others) = given
-        fits = tensor.datatype == "FP32" and tensor.shape in ((), (1,)) and len(tensor.data) == 1
-        if others or not fits or type(tensor.data[0]) not in (int, float) or not 0 <= tensor.data[0] <= 1:
+        found: list[Any] = tensor.data if isinstance(tensor.data, list) else []
+        if isinstance(tensor.data, memoryview) and len(tensor.data) == 4:
+            found = np.frombuffer(tensor.data, "<f4").tolist()
+        fits = tensor.datatype == "FP32" and tensor.shape in ((), (1,)) and len(found) == 1
+        if others or not fits or type(found[0]) not in (int, float) or not 0 <= found[0] <= 1:
             raise Refused(400, f"expected one input {THRESHOLD!r} of datatype FP32, a single number from 0 to 1")
-        return float(tensor.data[0])
+        return float(found[0])
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -77,9 +102,40 @@ class InferenceRequest(Config):
             raise Refused(400, f"no output {odd[0]!r}; the outputs are {OUTPUT}, labels and {KNOWN}")
         return names
 
+    @property
+    def binary(self) -> frozenset[str]:
+        """The names of the outputs that the request wants as bytes."""
+        said = {output.name: output.parameters.binary_data for output in self.outputs or ()}
+        return frozenset(name for name in OUTPUTS if (said.get(name), self.parameters.binary_data_output) in _BINARY)
 
-def inference_request(body: bytes) -> InferenceRequest:
-    """The request in a body. Raises Refused if it is not an inference request."""
+
+def inference_request(body: bytes, json_size: int | None = None) -> InferenceRequest:
+    """The request in a body. Raises Refused if it is not an inference request.
+
+    json_size: the length of the JSON at the beginning, if the inputs' bytes follow it; they are not copied.
+    """
+    request = _parsed(body if json_size is None else body[:json_size])
+    rest = memoryview(body)[len(body) if json_size is None else json_size :]
+    inputs = []
+    for tensor in request.inputs:
+        size = tensor.parameters.binary_data_size
+        if (size is None) == (tensor.data is None):
+            raise Refused(
+                400, f"not an inference request: input {tensor.name!r} needs data or binary_data_size, not both"
+            )
+        if size is not None:
+            if size > len(rest):
+                raise Refused(
+                    400, f"binary_data_size: input {tensor.name!r} has {size} bytes, but {len(rest)} {_FOLLOW}"
+                )
+            tensor, rest = tensor.model_copy(update={"data": rest[:size]}), rest[size:]
+        inputs.append(tensor)
+    if len(rest):
+        raise Refused(400, f"binary_data_size: {len(rest)} bytes more {_FOLLOW} than the inputs have")
+    return request.model_copy(update={"inputs": tuple(inputs)})
+
+
+def _parsed(body: bytes) -> InferenceRequest:
     collecting = gc.isenabled()
     gc.disable()  # millions of new lists trigger it again and again, and all threads wait three times as long
     try:  # parse to Python objects first: pydantic's own JSON reader takes five times the memory
@@ -104,7 +160,12 @@ def pixels(inputs: Sequence[TensorIn], size: tuple[int, int, int]) -> Pixels:
         raise Refused(400, f"expected shape [n, {expected}], found {list(shape)}")
     if shape[0] > MOST:
         raise Refused(400, f"expected at most {MOST:,} pictures at once, found {shape[0]:,}; send them in parts")
-    return _octets(_flat(tensor.data), math.prod(shape)).reshape(shape)
+    n = math.prod(shape)
+    if isinstance(tensor.data, memoryview):
+        if len(tensor.data) != n:
+            raise Refused(400, f"binary_data_size: expected {n}, one byte for each number, found {len(tensor.data)}")
+        return np.frombuffer(tensor.data, np.uint8).reshape(shape)
+    return _octets(_flat(tensor.data or []), n).reshape(shape)
 
 
 def _flat(values: list[Any]) -> list[int | float]:

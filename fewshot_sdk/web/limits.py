@@ -24,7 +24,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")  # serve --max-mib says 20, too
-OPEN = ("/", "/serve.js", "/v2/health/live", "/v2/health/ready")  # nothing there that a token must protect
+HEALTH = ("/v2/health/live", "/v2/health/ready")
+PAGE = ("/", "/page.css", "/bundle.css", "/pictures.js", "/answers.js", "/serve.js")  # nothing that a token protects
 LINGER = 2.0  # seconds to read what a refused client still sends: cut off at once, it would miss the answer
 LONGEST = 600  # characters of a reason, which may repeat what the client sent
 NEEDS_TOKEN = "a token is needed: Authorization: Bearer TOKEN"
@@ -43,14 +44,17 @@ class Refused(Exception):
 class Gatekeeper:
     """An ASGI application around another: checks the Host, Origin, token, size and time of requests, and counts them.
 
-    hosts: names allowed in a Host header; if empty, any. token: if not empty, all but the page and the health checks
-    need it. max_bytes: the largest body; seconds: how long it may take to arrive.
+    hosts: names allowed in a Host header; if empty, any. token: if not empty, all but the page and the probes need it.
+    max_bytes: the largest body; seconds: how long it may take to arrive. probes: paths that tell whether the server is
+    up and nothing else, and so answer anybody: an orchestrator's probe names the server by its address.
     """
 
     def __init__(
-        self, app: App, registry: CollectorRegistry, *, hosts: Sequence[str], token: str, max_bytes: int, seconds: float
-    ) -> None:
+        self, app: App, registry: CollectorRegistry, *, hosts: Sequence[str], token: str, max_bytes: int,
+        seconds: float, probes: Sequence[str] = HEALTH,
+    ) -> None:  # fmt: skip
         self._app, self._hosts, self._token = app, tuple(hosts), token.encode()
+        self._probes, self._open = frozenset(probes), frozenset((*PAGE, *probes))
         self._max_bytes, self._seconds = max_bytes, seconds
         self._requests = Counter(
             "fewshot_requests", "Requests by path and status.", ("path", "status"), registry=registry
@@ -97,13 +101,13 @@ class Gatekeeper:
     def _check(self, scope: Scope) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
-        if self._hosts and host not in self._hosts:
+        if self._hosts and host not in self._hosts and scope["path"] not in self._probes:
             raise Refused(403, "this Host is not allowed")
-        if scope["path"] not in OPEN and _foreign(headers):
+        if scope["path"] not in self._open and _foreign(headers):
             raise Refused(403, FOREIGN)
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         known = scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
-        if self._token and scope["path"] not in OPEN and not known:
+        if self._token and scope["path"] not in self._open and not known:
             raise Refused(401, NEEDS_TOKEN)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_bytes:

@@ -26,7 +26,16 @@ INTEGRITY = {
     WASM: "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
 }
 MAX_BYTES = 64 * 2**20
-BUNDLE_FILES = ("predict.py", "page.css", "bundle.css", "pictures.js", "pixels.js", "runtime.js", "bundle.js")
+BUNDLE_FILES = (
+    "predict.py",
+    "page.css",
+    "bundle.css",
+    "pictures.js",
+    "pixels.js",
+    "runtime.js",
+    "answers.js",
+    "bundle.js",
+)
 MODEL, READING = "model.onnx", "pictures.py"
 DEMO_FILES = ("page.css", "demo.css", "pictures.js", "pixels.js", "runtime.js", "worker.js", "demo.js")
 LEARNER = "learner.onnx"

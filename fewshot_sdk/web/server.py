@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib import resources
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -23,13 +23,16 @@ from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.version import __version__
 from fewshot_sdk.web.inference import inference_request, pixels
-from fewshot_sdk.web.limits import LOOPBACK, MAX_BODY, SECONDS, App, Gatekeeper, Refused, listening, run
+from fewshot_sdk.web.limits import HEALTH, LOOPBACK, MAX_BODY, PAGE, SECONDS, App, Gatekeeper, Refused, listening, run
+from fewshot_sdk.web.pages import asset
+from fewshot_sdk.web.results import DATATYPES, JSON_SIZE, LABELS, Result, inference_answer
 
 VERSION = "1"  # of the model; there is never another
 UNSPECIFIED = "application/x-www-form-urlencoded"  # the default of curl and urllib for any body
+_KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -46,23 +49,24 @@ def application(
     registry = CollectorRegistry()
     endpoints = Endpoints(predictor, name, registry)
     routes = [
-        Route("/", endpoints.page),
-        Route("/serve.js", endpoints.script),
+        *(Route(path, endpoints.page) for path in PAGE),
+        Route("/labels", endpoints.labels),
         Route("/predict", endpoints.predict, methods=["POST"]),
         Route("/metrics", endpoints.metrics),
         Route("/v2", endpoints.server),
-        Route("/v2/health/live", endpoints.live),
-        Route("/v2/health/ready", endpoints.live),
+        *(Route(path, endpoints.health) for path in HEALTH),
     ]
-    for model in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{VERSION}"):
+    models = (f"/v2/models/{name}", f"/v2/models/{name}/versions/{VERSION}")
+    probes = (*HEALTH, *(f"{model}/ready" for model in models))
+    for model in models:
         routes += [
             Route(model, endpoints.model),
-            Route(f"{model}/ready", endpoints.live),
+            Route(f"{model}/ready", endpoints.health),
             Route(f"{model}/infer", endpoints.infer, methods=["POST"]),
         ]
     handlers = {Refused: _refuse, FewshotError: _explain, MemoryError: _exhausted, 404: _lost}
     app = Starlette(routes=routes, exception_handlers=handlers)
-    return Gatekeeper(app, registry, hosts=hosts, token=token, max_bytes=max_bytes, seconds=seconds)
+    return Gatekeeper(app, registry, hosts=hosts, token=token, max_bytes=max_bytes, seconds=seconds, probes=probes)
 
 
 class Endpoints:
@@ -72,21 +76,23 @@ class Endpoints:
         self._predictor, self._name, self._registry = predictor, name, registry
         self._one_at_a_time = asyncio.Semaphore(1)  # the session has the processor to itself
 
-    async def page(self, _: Request) -> Response:
-        """The page for people."""
-        return Response(_asset("serve.html"), media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+    async def page(self, request: Request) -> Response:
+        """The page for people, and its scripts and styles."""
+        name = request.url.path.removeprefix("/") or "serve.html"
+        kind = _KINDS[name.rpartition(".")[2]]
+        return Response(asset(name), media_type=kind, headers={"Content-Security-Policy": PAGE_POLICY})
 
-    async def script(self, _: Request) -> Response:
-        """The page's script."""
-        return Response(_asset("serve.js"), media_type="text/javascript")
+    async def labels(self, _: Request) -> Response:
+        """What the page tells of the model."""
+        return JSONResponse({"name": self._name, "labels": list(self._predictor.labels)})
 
-    async def live(self, _: Request) -> Response:
-        """Health: a server that answers has loaded its model."""
-        return JSONResponse({"live": True, "ready": True, "name": self._name})
+    async def health(self, _: Request) -> Response:
+        """Health: a server that answers has loaded its model. It tells nothing else, for it answers anybody."""
+        return JSONResponse({"live": True, "ready": True})
 
     async def server(self, _: Request) -> Response:
         """Server metadata."""
-        return JSONResponse({"name": "fewshot", "version": __version__, "extensions": []})
+        return JSONResponse({"name": "fewshot", "version": __version__, "extensions": ["binary_tensor_data"]})
 
     async def model(self, _: Request) -> Response:
         """Model metadata, with the labels."""
@@ -98,9 +104,8 @@ class Endpoints:
                 "platform": "onnxruntime",
                 "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *self._size()]}],
                 "outputs": [
-                    {"name": OUTPUT, "datatype": "FP32", "shape": [-1, n_way]},
-                    {"name": "labels", "datatype": "BYTES", "shape": [-1]},
-                    {"name": KNOWN, "datatype": "BOOL", "shape": [-1]},
+                    {"name": name, "datatype": datatype, "shape": [-1, n_way] if name == OUTPUT else [-1]}
+                    for name, datatype in DATATYPES.items()
                 ],
                 "parameters": {"labels": list(self._predictor.labels)},
             }
@@ -111,44 +116,45 @@ class Endpoints:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
     async def predict(self, request: Request) -> Response:
-        """From the bytes of a picture file to its label and probabilities."""
+        """From the bytes of a picture file to its label and probabilities, perhaps at another threshold."""
         _takes(request, "image/*", "application/octet-stream")
+        threshold = _threshold(request)
         data = await request.body()
         if not data:
             raise Refused(400, "the body is empty; send the bytes of a picture file")
-        return await self._alone(self._predict, data)
+        return await self._alone(partial(self._predict, data, threshold))
 
     async def infer(self, request: Request) -> Response:
         """The protocol's inference: from pictures of one size to probabilities, nearest labels and `known`."""
-        _takes(request, "application/json")
-        return await self._alone(self._infer, await request.body())
+        announced = request.headers.get(JSON_SIZE)
+        _takes(request, "application/json", *(() if announced is None else ("application/octet-stream",)))
+        body = await request.body()
+        if announced is not None and not (
+            announced.isdecimal() and len(announced) < 20 and int(announced) <= len(body)
+        ):
+            raise Refused(400, f"{JSON_SIZE}: expected at most the body's {len(body)} bytes, found {announced}")
+        return await self._alone(partial(self._infer, body, None if announced is None else int(announced)))
 
-    async def _alone(self, work: Callable[[bytes], Response], body: bytes) -> Response:
+    async def _alone(self, work: Callable[[], Response]) -> Response:
         """The result of `work`, off the event loop and one at a time: parsing JSON takes many times its size."""
         async with self._one_at_a_time:
-            return await run_in_threadpool(work, body)
+            return await run_in_threadpool(work)
 
-    def _predict(self, data: bytes) -> Response:
-        (prediction,) = self._predictor.predict([data])
+    def _predict(self, data: bytes, threshold: float | None) -> Response:
+        (prediction,) = self._predictor.predict([data], threshold=threshold)
         return JSONResponse(asdict(prediction))
 
-    def _infer(self, body: bytes) -> Response:
-        request = inference_request(body)
+    def _infer(self, body: bytes, json_size: int | None) -> Response:
+        request = inference_request(body, json_size)
         wanted = request.wanted
         pictures = pixels(request.pictures, self._size())
         rows, known = self._predictor.answers(pictures, threshold=request.threshold)
         labels = [self._predictor.labels[i] for i in rows.argmax(1)]
-        outputs = [
-            {"name": OUTPUT, "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()},
-            {"name": "labels", "datatype": "BYTES", "shape": [len(labels)], "data": labels},
-        ]
-        outputs.append({"name": KNOWN, "datatype": "BOOL", "shape": [len(known)], "data": known.tolist()})
-        answer = {
-            "model_name": self._name,
-            "model_version": VERSION,
-            "outputs": [output for output in outputs if output["name"] in wanted],
-        }
-        return JSONResponse(answer if request.id is None else {**answer, "id": request.id})
+        found: dict[str, Result] = {OUTPUT: rows, LABELS: labels, KNOWN: known}
+        head = {"model_name": self._name, "model_version": VERSION} | ({} if request.id is None else {"id": request.id})
+        results = {name: result for name, result in found.items() if name in wanted}
+        answer, headers = inference_answer(head, results, request.binary)
+        return Response(answer, headers=headers)
 
     def _size(self) -> tuple[int, int, int]:
         """Height, width and channels of a picture; -1 means any."""
@@ -192,10 +198,21 @@ async def _lost(request: Request, _: Exception) -> Response:
 
 def _takes(request: Request, *kinds: str) -> None:
     """Raises Refused if the Content-Type is none of these; `image/*` stands for any image."""
+    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        raise Refused(415, f"Content-Encoding: expected none, found {coding}; send the body as it is")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not {kind, f"{kind.partition('/')[0]}/*"} & {*kinds, "", UNSPECIFIED}:
         raise Refused(415, f"Content-Type: expected {' or '.join(kinds)}, found {kind}")
 
 
-def _asset(name: str) -> str:
-    return resources.files("fewshot_sdk").joinpath("web", "assets", name).read_text(encoding="utf-8")
+def _threshold(request: Request) -> float | None:
+    """The value of `?threshold=`; None without it. Raises Refused for any other query and any other value."""
+    given = request.query_params.multi_items()
+    try:
+        ((name, text),) = given or [("threshold", "nan")]
+        value = float(text)
+    except ValueError:
+        name, value = "", -1.0
+    if name != "threshold" or (given and not 0 <= value <= 1):
+        raise Refused(400, "expected no query, or ?threshold= and one number from 0 to 1, such as ?threshold=0.6")
+    return value if given else None

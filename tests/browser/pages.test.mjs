@@ -91,13 +91,37 @@ test("a bundle's page refuses a model that is not its own", { timeout: 240_000 }
 test("the page of `fewshot serve` answers like the model", { timeout: 240_000 }, async () => {
   const model = path.join(scratch, "served.onnx");
   copyFileSync(path.join(bundle, "model.onnx"), model);
-  const page = await openPage(browser);
-  await page.goto(await serving("serve", model, "--port", await freePort()));
+  const page = await opened(await serving("serve", model, "--port", await freePort()), { viewport: { width: 390, height: 844 } });
+  assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 390);
+  assert.equal(await page.locator("#answers li").count(), 5);
   for (const picture of pictures) {
     await page.locator("#file").setInputFiles(picture);
-    const { label, nearest } = expected[picture];
-    await page.waitForFunction((text) => document.getElementById("verdict").textContent === text, label ?? `unknown; nearest is ${nearest}`);
+    await verdict(page, shownFor(expected[picture]));
   }
-  assert.ok((await page.locator("#table tr").count()) === 5);
+  const before = Number(await page.evaluate("document.body.dataset.answers"));
+  await page.locator("#camera").click();
+  await page.waitForFunction((n) => Number(document.body.dataset.answers) >= n + 2, before);
+  await page.locator("#camera").click();
+  assert.equal(await page.locator("#video").isVisible(), false);
+  await page.locator("#file").setInputFiles({ name: "no.png", mimeType: "image/png", buffer: Buffer.from("no") });
+  await page.waitForFunction(() => document.getElementById("verdict").classList.contains("bad"));
+  assert.match(await page.locator("#verdict").textContent(), /is not a picture this program reads/);
+  assert.equal(page.complaints.filter((text) => !text.includes("status of 400")).length, 0);
+  await page.context().close();
+});
+
+test("the page of `fewshot serve` asks for the token", { timeout: 240_000 }, async () => {
+  const page = await openPage(browser);
+  await page.goto(await serving("serve", path.join(bundle, "model.onnx"), "--port", await freePort(), "--token", "s3cret"));
+  await verdict(page, "It needs its token first.");
+  await page.locator("#token").fill("wrong");
+  await page.locator("#ask button").click();
+  await verdict(page, "This is not the server's token.");
+  await page.locator("#token").fill("s3cret");
+  await page.locator("#ask button").click();
+  await verdict(page, "Ready.");
+  assert.equal(await page.locator("#ask").isVisible(), false);
+  await page.locator("#file").setInputFiles(pictures[1]);
+  await verdict(page, shownFor(expected[pictures[1]]));
   await page.context().close();
 });

@@ -131,4 +131,8 @@ def test_missing_torch_is_reported(run: Run, drawings: Path, monkeypatch: pytest
 
     monkeypatch.setattr("fewshot_sdk.artifacts.opening.load_bundled", missing)
     code, _, err = run("adapt", "--support", drawings, "--output", "o")
-    assert (code, err) == (1, "error: this command needs torch, which is not installed; run: pip install torch\n")
+    assert code == 1
+    assert err == (
+        "error: fewshot adapt needs PyTorch, which is not installed: pip install 'fewshot-sdk[torch]'; "
+        "without it: fewshot adapt --engine onnx --init photo, or omniglot for drawings\n"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import MutableMapping
 from types import SimpleNamespace
@@ -29,14 +30,17 @@ class Judge:
     labels = ("ant", "cat")
     metadata = SimpleNamespace(raw=False, preprocessing=SimpleNamespace())
 
-    def predict(self, pictures: list[bytes]) -> list[Prediction]:
+    asked: float | None = None  # the last threshold
+
+    def predict(self, pictures: list[bytes], *, threshold: float | None = None) -> list[Prediction]:
+        self.asked = threshold
         prediction = Prediction(label="cat", nearest="cat", probability=0.75, probabilities={"ant": 0.25, "cat": 0.75})
         return [prediction for _ in pictures]
 
     def answers(
         self, pictures: NDArray[np.uint8], *, threshold: float | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        assert threshold is None
+        self.asked = threshold
         return np.tile(np.array([0.25, 0.75], np.float32), (len(pictures), 1)), np.full(len(pictures), True)
 
 
@@ -54,6 +58,15 @@ def served(predictor: object = None, **limits: Any) -> App:
 
 async def ask(app: App, path: str, sent: bytes = b"", headers: dict[str, str] = OURS) -> tuple[int, bytes]:
     """The status and body of the answer; GET without a body, else POST."""
+    status, body, _ = await exchanged(app, path, sent, headers)
+    return status, body
+
+
+async def exchanged(
+    app: App, target: str, sent: bytes = b"", headers: dict[str, str] = OURS
+) -> tuple[int, bytes, dict[str, str]]:
+    """The same, with the answer's headers."""
+    path, _, query = target.partition("?")
     messages: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -66,11 +79,12 @@ async def ask(app: App, path: str, sent: bytes = b"", headers: dict[str, str] = 
     await app(
         {
             "type": "http", "method": "POST" if sent else "GET", "path": path, "raw_path": path.encode(),
-            "query_string": b"", "root_path": "", "scheme": "http", "headers": named,
+            "query_string": query.encode(), "root_path": "", "scheme": "http", "headers": named,
         },
         receive, send,
     )  # fmt: skip
-    return messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:])
+    body = b"".join(message.get("body", b"") for message in messages[1:])
+    return messages[0]["status"], body, {name.decode(): value.decode() for name, value in messages[0]["headers"]}
 
 
 def status(path: str, sent: bytes = b"", **headers: str) -> int:
@@ -97,6 +111,75 @@ FOREIGN: list[dict[str, str]] = [
 )
 def test_pages_of_other_sites_get_403(path: str, sent: bytes, headers: dict[str, str]) -> None:
     assert status(path, sent, **headers) == 403
+
+
+PROBES = ("/v2/health/live", "/v2/health/ready", "/v2/models/m/ready", "/v2/models/m/versions/1/ready")
+
+
+@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("limits", [{}, {"token": "s3cret"}, {"token": "s3cret", "hosts": ["example.org"]}], ids=str)
+def test_a_probe_by_address_is_told_that_the_server_is_up_and_nothing_else(path: str, limits: dict[str, Any]) -> None:
+    for host in ("10.1.2.3:8000", "[fd00::7]:8000", "pod.cluster.local"):
+        found = asyncio.run(ask(served(**limits), path, headers={"host": host}))
+        assert found == (200, b'{"live":true,"ready":true}')
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/labels", "/v2", "/v2/models/m", "/v2/models/n/ready", "/v2/models/m/ready/", "/metrics", "/v2/health"],
+)
+def test_by_another_host_nothing_but_a_probe_is_answered(path: str) -> None:
+    assert asyncio.run(ask(served(), path, headers={"host": "10.1.2.3:8000"}))[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/labels", "/v2", "/v2/models/m", "/v2/models/n/ready", "/metrics"])
+def test_a_token_guards_what_tells_of_the_model(path: str) -> None:
+    assert asyncio.run(ask(served(token="s3cret"), path))[0] == 401
+    given = {**OURS, "authorization": "Bearer s3cret"}
+    assert asyncio.run(ask(served(token="s3cret"), path, headers=given))[0] == (404 if "/n/" in path else 200)
+
+
+def test_the_page_and_its_parts_name_only_what_is_served() -> None:
+    page = asyncio.run(ask(served(token="s3cret"), "/"))[1].decode()
+    parts = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert {"page.css", "pictures.js", "serve.js"} <= set(parts)
+    for part in (part for part in parts if part != "data:,"):
+        code, body, headers = asyncio.run(exchanged(served(token="s3cret"), f"/{part}"))
+        assert code == 200
+        assert body
+        assert headers["content-type"].startswith("text/javascript" if part.endswith(".js") else "text/css")
+
+
+@pytest.mark.parametrize(("query", "expected"), [("", None), ("?threshold=0.6", 0.6), ("?threshold=0", 0.0)])
+def test_a_picture_may_be_judged_at_another_threshold(query: str, expected: float | None) -> None:
+    judge = Judge()
+    assert asyncio.run(ask(served(judge), f"/predict{query}", b"picture"))[0] == 200
+    assert judge.asked == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "threshold=1.5",
+        "threshold=-0.1",
+        "threshold=nan",
+        "threshold=inf",
+        "threshold=",
+        "threshold=0,5",
+        "threshold=0.5&threshold=0.6",
+        "threshold=0.5&x=1",
+        "limit=0.5",
+    ],
+)
+def test_another_query_is_refused(query: str) -> None:
+    code, answer = asyncio.run(ask(served(), f"/predict?{query}", b"picture"))
+    assert code == 400
+    assert "expected no query, or ?threshold= and one number from 0 to 1" in json.loads(answer)["error"]
+
+
+def test_a_compressed_body_is_refused() -> None:
+    assert status(INFER, BODY, content_encoding="gzip") == status("/predict", b"picture", content_encoding="br") == 415
+    assert status(INFER, BODY, content_encoding="identity") == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/serve.js", "/v2/health/live"])
@@ -147,7 +230,7 @@ def test_requests_are_read_one_at_a_time_and_health_checks_do_not_wait(monkeypat
     inside: list[int] = []
     reading = 0
 
-    def slow(body: bytes) -> InferenceRequest:
+    def slow(body: bytes, json_size: int | None) -> InferenceRequest:
         nonlocal reading
         with lock:
             reading += 1
@@ -157,7 +240,7 @@ def test_requests_are_read_one_at_a_time_and_health_checks_do_not_wait(monkeypat
         with lock:
             reading -= 1
         assert answered, "the health check waited for a request to be read"
-        return inference_request(body)
+        return inference_request(body, json_size)
 
     async def scene() -> list[int]:
         app = served()

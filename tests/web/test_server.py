@@ -56,20 +56,29 @@ def model(tmp_path_factory: pytest.TempPathFactory, init: Initialization) -> Pat
     return folder / "shapes.onnx"
 
 
-def start(model: Path, *words: str, seconds: float = 20.0) -> Iterator[Server]:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def up(server: Server) -> None:
+    """Returns once the server listens, or after 20 seconds."""
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+
+
+def start(model: Path, *words: str, seconds: float = 20.0) -> Iterator[Server]:
+    port = free_port()
     command = [sys.executable, "-c", START.format(seconds), "serve", str(model), "--port", str(port), *words]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "cli")])}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         server = Server(process, port)
         try:
-            for _ in range(200):
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
+            up(server)
             yield server
         finally:
             process.kill()

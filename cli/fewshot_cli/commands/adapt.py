@@ -47,7 +47,7 @@ class AdaptOptions:
     init: Annotated[
         str,
         typer.Option(
-            help=f"{INIT_HELP} auto: the bundled ones for any number of classes. With --engine onnx: a learner file."
+            help=f"{INIT_HELP} auto: the bundled ones for any number of classes. With --engine onnx: or a learner file."
         ),
     ] = "auto"
     label_from: Labels = "folder"
@@ -107,7 +107,7 @@ class AdaptOptions:
     ] = None
     engine: Annotated[
         Literal["torch", "onnx"],
-        typer.Option(help="onnx needs no PyTorch; see `fewshot export-learner`.", rich_help_panel=RUNNING),
+        typer.Option(help="onnx needs no PyTorch; it takes steps only, and writes a file.", rich_help_panel=RUNNING),
     ] = "torch"
     seed: Seed = 0
     verbose: Annotated[

@@ -45,17 +45,12 @@ def demo(
 
 
 def _learner(init: str) -> bytes:
-    """The bytes of a learner file, or of one exported from an initialization."""
+    """The bytes of a learner file, or of one made from an initialization."""
     if Path(init).is_file():
         return read_bounded(Path(init), MAX_FILE_BYTES)
-    import fewshot_sdk as sdk
+    from fewshot_sdk.runtime.learners import learner_of
 
-    start = sdk.load(init)
-    say(f"exporting a learner from {init}, which takes a few seconds")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "learner.onnx"
-        sdk.export_learner(start, path)
-        return path.read_bytes()
+    return learner_of(init)
 
 
 def _serve(site: Mapping[str, bytes], port: int, browser: bool) -> None:

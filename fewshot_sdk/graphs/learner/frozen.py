@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
+from fewshot_sdk.config.onnx_file import FEATURES, PIXELS
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.classifier import Features
-from fewshot_sdk.graphs.learner.conv4 import array
-from fewshot_sdk.graphs.nodes import Nodes
-from fewshot_sdk.nets.network import HEAD
-from fewshot_sdk.nets.params import Params
+from fewshot_sdk.graphs.nodes import Nodes, value
+from fewshot_sdk.graphs.weights import Params, array
 from fewshot_sdk.tables import referred
 
 
@@ -24,9 +25,12 @@ class FrozenForm:
     params: the initialization's weights, which stay as they are.
     """
 
-    def __init__(self, backbone: Backbone, preprocessing: Preprocessing, n_features: int, params: Params) -> None:
-        self._backbone, self._preprocessing, self.n_features = backbone, preprocessing, n_features
-        self._params = {name: tensor for name, tensor in params.items() if name not in HEAD}
+    def __init__(self, backbone: Backbone, preprocessing: Preprocessing, params: Params) -> None:
+        self._backbone, self._preprocessing = backbone, preprocessing
+        self._params = {
+            name: params[name] for name in sorted(params) if name not in HEAD
+        }  # files have them in any order
+        self.n_features = self._width()
 
     def images(self, g: Nodes, name: str) -> str:
         """uint8 images as pixels, (n, channels, height, width), normalized."""
@@ -60,7 +64,7 @@ class FrozenForm:
     ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:  # fmt: skip
         """The queries' logits, and the body's tensors, which are the initialization's."""
         logits = g("MatMul", self._features(g, queries), head)
-        return logits, {name: (self._tensor(g, name), tuple(t.shape)) for name, t in self._params.items()}
+        return logits, {name: (self._tensor(g, name), np.shape(t)) for name, t in self._params.items()}
 
     def by_class(self, g: Nodes, rows: str) -> str:
         """The head's weights, (features, n_way), in PyTorch's layout, (n_way, features)."""
@@ -74,8 +78,21 @@ class FrozenForm:
         found = g("Flatten", nodes(g, x, tensor, self._backbone, self._preprocessing, np.float32))
         return g("Pad", found, g.integers(0, 0, 0, 1), g.scalar(1))
 
+    def _width(self) -> int:
+        """The number of features, by ONNX's shape inference on the same nodes, with the weights as inputs."""
+        g, pixels = Nodes(), self._preprocessing
+        nodes = cast("Features", referred(BACKBONES[self._backbone.kind].graph))
+        found = nodes(g, PIXELS, lambda name, dimensions=1: name, self._backbone, pixels, np.float32)  # noqa: ARG005
+        g.output(g("Flatten", found), FEATURES)
+        shapes = {name: np.shape(tensor) for name, tensor in self._params.items()}
+        weights = [value(name, np.float32, *shape) for name, shape in shapes.items()]
+        images = value(PIXELS, np.float32, 1, pixels.channels, pixels.height, pixels.width)
+        model = g.model([images, *weights], [value(FEATURES, np.float32, 1, "width")])
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        return int(inferred.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+
     def _tensor(self, g: Nodes, name: str) -> str:
-        return g.constant(self._params[name].numpy())
+        return g.constant(np.asarray(self._params[name]))
 
 
 def _by_channel(g: Nodes, values: Sequence[float]) -> str:
