@@ -140,7 +140,7 @@ def _wanted(given: EditOptions, labels: tuple[str, ...]) -> Edit:
     from fewshot_sdk.config.edits import Edit, renamings
 
     renamed = renamings(given.rename or (), labels)
-    return Edit(renamed=renamed, dropped=tuple(given.drop or ()), threshold=given.threshold)
+    return Edit(renamed=renamed, dropped=tuple(dict.fromkeys(given.drop or ())), threshold=given.threshold)
 
 
 def _report(given: EditOptions, made: ClassifierConfig | OnnxMetadata) -> None:
