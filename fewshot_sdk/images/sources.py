@@ -233,7 +233,7 @@ def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least
         layout = _LAYOUT if label_from == "folder" else "expected names such as cat_001.jpg and dog_001.jpg"
         if source.suffix.lower() == ".csv":
             layout = "expected a row for each picture, with its path and its label"
-        raise SupportError(f"{source}: {found}; {layout}, at least two classes")
+        raise SupportError(f"{source}: {found}; {layout}" + (", at least two classes" if least > 1 else ""))
     return sorted(files, key=lambda file: file.label)  # a stable sort keeps the order within a class
 
 
