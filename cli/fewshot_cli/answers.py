@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
-from fewshot_cli.output import emit, emit_json
+from fewshot_cli.output import emit, emit_json, emit_json_list, on_one_line
 from fewshot_sdk.errors import SaveError
 from fewshot_sdk.storage.drafts import draft_beside, rename_new
 from fewshot_sdk.storage.files import check_free_file
@@ -19,8 +19,6 @@ from fewshot_sdk.storage.sorting import UNKNOWN
 
 if TYPE_CHECKING:
     from fewshot_sdk.runtime.predictions import Prediction
-
-Rows: TypeAlias = list[dict[str, object]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ def lines(width: int, top: int | None) -> Show:
         else:
             answer = f"{found.label}  {found.probability:.1%}"
         others = "".join(f", {label} {probability:.1%}" for label, probability in best(found, top or 1)[1:])
-        emit(f"{answered.image:<{width}}  {answer}{others}")
+        emit(on_one_line(f"{answered.image:<{width}}  {answer}{others}"))
 
     return show
 
@@ -79,10 +77,9 @@ def json_lines(top: int | None) -> Show:
 
 @contextmanager
 def json_list(top: int | None) -> Iterator[Show]:
-    """Prints a list as JSON at the end."""
-    rows: Rows = []
-    yield lambda answered: rows.append(row(answered, top))
-    emit_json(rows)
+    """Prints a list as JSON, item by item; its end is missing if an error ends the work."""
+    with emit_json_list() as item:
+        yield lambda answered: item(row(answered, top))
 
 
 @contextmanager

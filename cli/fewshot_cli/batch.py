@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_cli.answers import Answered, Show
-from fewshot_cli.output import clock, counted, say
+from fewshot_cli.output import clock, counted, on_one_line, say
 from fewshot_sdk.errors import SHOWN, ImageError
 from fewshot_sdk.storage.sorting import UNKNOWN, Misplaced, Sorter
 
@@ -74,7 +74,7 @@ class Batch:
             found = ", ".join(f"{n:,} {label}" for label, n in self.labels.most_common(12))
             rest = len(self.labels) - 12
             more = f" and {rest} more labels" if rest > 0 else ""
-            say(f"{pictures(self.done)} in {took} ({self._speed()}): {found or 'none read'}{more}")
+            say(f"{pictures(self.done)} in {took} ({self._speed()}): {on_one_line(found) or 'none read'}{more}")
         if self.sort is not None:
             self._tell_of_sorting(self.sort)
         for count, first, what in (
@@ -101,7 +101,7 @@ def reasons(what: str, first: Sequence[str], count: int) -> str:
     """What went wrong, and the first few of `count` reasons, one on each line."""
     shown = first[:SHOWN]
     more = f"\n  and {count - len(shown):,} more" if count > len(shown) else ""
-    return f"{what}:\n  " + "\n  ".join(shown) + more
+    return f"{what}:\n  " + "\n  ".join(map(on_one_line, shown)) + more
 
 
 def _uncounted(done: int, total: int, note: str, *, due: bool = False) -> None:

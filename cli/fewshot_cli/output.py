@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -50,8 +51,31 @@ def emit(text: str) -> None:
 
 def emit_json(value: object, *, one_line: bool = False) -> None:
     """Print data as JSON, valid whatever text it holds and whatever stdout's encoding; raises as `emit` does."""
-    text = json.dumps(value, indent=None if one_line else 2, ensure_ascii=not _takes_utf8())
-    emit(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    emit(_json(value, None if one_line else 2))
+
+
+@contextmanager
+def emit_json_list() -> Iterator[Callable[[object], None]]:
+    """A function that prints one more item of a list as JSON; its end is missing if an error ends the work."""
+    held = "["
+
+    def item(value: object) -> None:
+        nonlocal held
+        emit(held if held == "[" else f"{held},")
+        held = textwrap.indent(_json(value, 2), "  ")
+
+    yield item
+    emit("[]" if held == "[" else f"{held}\n]")
+
+
+def _json(value: object, indent: int | None) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=not _takes_utf8())
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def on_one_line(text: str) -> str:
+    """The text with its line ends and tabs, which a name may hold, escaped as other control characters will be."""
+    return text.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def emit_toml(text: str) -> None:

@@ -78,4 +78,4 @@ def renamings(words: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
         if old in found:
             raise ConfigError(f"--rename: two new names for {old}, {found[old]} and {new}; leave out one")
         found[old] = normalize("NFC", new)
-    return found
+    return {old: new for old, new in found.items() if old != new}

@@ -34,6 +34,7 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value
 _READ = "JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, TIFF"
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")  # raw photographs begin as TIFF does
 
 
 def decode(data: bytes, name: str) -> Image.Image:
@@ -57,6 +58,8 @@ def decode(data: bytes, name: str) -> Image.Image:
                 _check_density(name, *image.size, len(data))
                 return _as_seen(image)
     except UnidentifiedImageError:
+        if data.startswith(_BEGINNINGS) or data[8:12] == b"WEBP" or (_AVIF and data[8:12] in _AVIF_BRANDS):
+            raise _undecodable(name, ValueError("its header is damaged")) from None
         raise ImageError(f"{name} is not a picture this program reads ({_READ}); convert or remove it") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name} has too many pixels; save a copy with fewer than {MAX_PIXELS:,}") from None
@@ -113,7 +116,7 @@ def _unread(name: str, kind: str, remedy: str) -> ImageError:
 
 
 def _undecodable(name: str, error: Exception) -> ImageError:
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     return ImageError(f"{name} cannot be decoded ({reason}); save it again or remove it")
 
 

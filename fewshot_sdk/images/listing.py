@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_sdk.errors import ImageError
+from fewshot_sdk.images.folders import walk
 from fewshot_sdk.images.sources import is_litter
 
 STDIN = "-"
@@ -61,6 +63,7 @@ def list_pictures(
 def _streamed(data: bytes) -> list[str]:
     if len(data) > MAX_NAMES:
         raise ImageError(f"standard input: more than {MAX_NAMES // 2**20} MiB of names; give them in parts")
+    data = data.removeprefix(codecs.BOM_UTF8)  # from PowerShell
     lines = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
     names = [os.fsdecode(line) for line in lines if line]
     if not names:
@@ -74,9 +77,9 @@ def _in_folder(folder: str, recursive: bool, left_out: str | None) -> list[str]:
 
     found: list[str] = []
     folders: list[str] = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not is_litter(name))
-        found += [str(Path(parent, name)) for name in sorted(names) if not is_litter(name)]
+    for parent, folders, names in walk(folder, refuse):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        found += [str(Path(parent, name)) for name in names if not is_litter(name)]
         if not recursive:
             break
         folders[:] = [name for name in folders if os.path.realpath(Path(parent, name)) != left_out]
@@ -87,7 +90,10 @@ def _in_folder(folder: str, recursive: bool, left_out: str | None) -> list[str]:
 
 
 def _matching(pattern: str, recursive: bool, left_out: str | None) -> list[str]:
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - it takes any path, not only below a folder
+    try:
+        matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - it takes any path, not only below a folder
+    except RecursionError:
+        raise ImageError(f"{pattern}: its folders are too deep for a pattern; name a folder with --recursive") from None
     inside = [match for match in matches if not is_litter(Path(match).name) and not _below(match, left_out)]
     files = [match for match in inside if not Path(match).is_dir()]
     if not inside:

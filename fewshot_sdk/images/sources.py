@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from zipfile import ZipFile
 from fewshot_sdk.config.labels import wrong_label
 from fewshot_sdk.errors import ImageError, SupportError, listed
 from fewshot_sdk.images.decoding import MAX_BYTES
+from fewshot_sdk.images.folders import walk
 from fewshot_sdk.images.preprocessing import read_picture_file
 from fewshot_sdk.images.tables import PART_NAMES, Row, read_table
 from fewshot_sdk.images.zips import name_of, open_zip, read_member
@@ -106,7 +106,7 @@ def _in_folder(folder: Path, limit: int, parted: bool) -> _Found:
     if parted:  # their class folders may be links, too
         tops += [entry for top in tops for entry in _entries(top) if entry.is_symlink() and entry.is_dir()]
     for top in (folder, *tops):
-        for parent, folders, names in os.walk(top, onerror=refuse):
+        for parent, folders, names in walk(top, refuse):
             folders[:] = [] if top == folder else [name for name in folders if not is_litter(name)]
             paths = (Path(parent, name) for name in names if not is_litter(name))
             found += [
@@ -234,7 +234,7 @@ def _grouped(files: list[SourceFile], source: Path, label_from: LabelFrom, least
         layout = _LAYOUT if label_from == "folder" else "expected names such as cat_001.jpg and dog_001.jpg"
         if source.suffix.lower() == ".csv":
             layout = "expected a row for each picture, with its path and its label"
-        raise SupportError(f"{source}: {found}; {layout}, at least two classes")
+        raise SupportError(f"{source}: {found}; {layout}" + (", at least two classes" if least > 1 else ""))
     return sorted(files, key=lambda file: file.label)  # a stable sort keeps the order within a class
 
 

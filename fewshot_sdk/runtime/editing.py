@@ -11,7 +11,17 @@ from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 
 from fewshot_sdk.config.edits import Edit
-from fewshot_sdk.config.onnx_file import HEAT_MAP, INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, THRESHOLD
+from fewshot_sdk.config.onnx_file import (
+    HEAT_MAP,
+    INPUT,
+    KNOWN,
+    LABEL,
+    METADATA_KEY,
+    OUTPUT,
+    PIXELS,
+    THRESHOLD,
+    OnnxMetadata,
+)
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.config.regression import REGRESSOR_FILE
 from fewshot_sdk.errors import BundleError, ParityError
@@ -32,10 +42,7 @@ def edited_file(data: bytes, edit: Edit, name: str = "the model") -> bytes:
     Raises BundleError for a file that is not an exported classifier, or whose graph is of another make, ConfigError as
     `Edit.applied` does, ParityError if the answers differ.
     """
-    file = opened(data, 1, name)
-    if file.format == REGRESSOR_FILE:
-        raise BundleError(f"{name} predicts numbers, and only classifiers of pictures can be edited")
-    metadata = Predictor(file).metadata
+    metadata = metadata_of(data, name)
     kept, labels = edit.applied(metadata.labels)
     made = edit.replace(sha256=sha256(data))
     after = metadata.replace(labels=labels, edits=(*metadata.edits, made))
@@ -55,6 +62,14 @@ def edited_file(data: bytes, edit: Edit, name: str = "the model") -> bytes:
     if columns:
         _check(data, changed, columns, kept, metadata.preprocessing, raw=metadata.raw)
     return changed
+
+
+def metadata_of(data: bytes, name: str) -> OnnxMetadata:
+    """The metadata of a file that can be edited. Raises BundleError for a file that is not an exported classifier."""
+    file = opened(data, 1, name)
+    if file.format == REGRESSOR_FILE:
+        raise BundleError(f"{name} predicts numbers, and only classifiers of pictures can be edited")
+    return Predictor(file).metadata
 
 
 class _Graph:

@@ -55,7 +55,10 @@ def _open(data: bytes, name: str, threads: int) -> OnnxFile:
             expected = "expected one made by `fewshot export` or `fewshot export-learner`"
             raise BundleError(f"{name} is not an ONNX file; {expected}") from None
         raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
-    stored: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        stored: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    except UnicodeDecodeError:
+        raise BundleError(f"{name}: its metadata is damaged; export it again") from None
     if data.count(b"location") > (stored or "").count("location"):  # ONNX's key for the name of another file
         raise BundleError(f"{name} keeps weights in another file, which is not read; export it again as one file")
     return OnnxFile(name=name, session=session, metadata=stored)

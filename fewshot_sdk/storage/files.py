@@ -50,18 +50,21 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def check_free(path: Path) -> None:
-    """Raises OutputExists unless `path` is absent or an empty folder, SaveError if nothing can be written there."""
+def check_free(path: Path, option: str = "--output") -> None:
+    """Raises OutputExists unless `path` is absent or an empty folder, SaveError if nothing can be written there.
+
+    option: by which it was named.
+    """
     try:
         inside = _held(path) if path.is_dir() else None
     except OSError as error:
-        raise _unusable(path, error) from None
+        raise _unusable(path, error, option) from None
     if inside:
-        raise OutputExists(f"{path} already holds something; name a new --output or empty that folder first")
+        raise OutputExists(f"{path} already holds something; name a new {option} or empty that folder first")
     if inside is None:
-        check_free_file(path)
+        check_free_file(path, option)
     elif not os.access(path, os.W_OK):
-        raise SaveError(f"cannot write {path}: it is not writable; name another --output")
+        raise SaveError(f"cannot write {path}: it is not writable; name another {option}")
 
 
 def _held(folder: Path) -> list[str]:
@@ -69,24 +72,24 @@ def _held(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.name != "lost+found" and not is_draft(entry)]
 
 
-def check_free_file(path: Path) -> None:
-    """Raises OutputExists if `path` exists, SaveError if nothing can be written there."""
+def check_free_file(path: Path, option: str = "--output") -> None:
+    """Raises OutputExists if `path` exists, SaveError if nothing can be written there. option: as for `check_free`."""
     try:
         there = path.exists() or path.is_symlink()
         above = next(parent for parent in path.absolute().parents if parent.exists())
     except OSError as error:
-        raise _unusable(path, error) from None
+        raise _unusable(path, error, option) from None
     if there:
-        raise OutputExists(f"{path} exists already; name a new --output or remove it first")
+        raise OutputExists(f"{path} exists already; name a new {option} or remove it first")
     if not above.is_dir():
-        raise SaveError(f"cannot write {path}: {above} is a file, not a folder; name another --output")
+        raise SaveError(f"cannot write {path}: {above} is a file, not a folder; name another {option}")
     if not os.access(above, os.W_OK):
-        raise SaveError(f"cannot write {path}: {above} is not writable; name another --output")
+        raise SaveError(f"cannot write {path}: {above} is not writable; name another {option}")
 
 
-def _unusable(path: Path, error: OSError) -> SaveError:
+def _unusable(path: Path, error: OSError, option: str) -> SaveError:
     reason = (error.strerror or str(error)).lower()
-    return SaveError(f"cannot write {str(path)[:200]}: {reason}; name another --output")
+    return SaveError(f"cannot write {str(path)[:200]}: {reason}; name another {option}")
 
 
 def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:

@@ -86,6 +86,8 @@ class Sorter:
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
             if error.errno in _FATAL:
+                if error.errno == errno.EROFS and error.filename == str(source):
+                    raise SaveError(f"{source}: {reason}, so it cannot be moved; copy it (--copy-to)") from None
                 raise SaveError(f"{self.folder}: {reason}; make room or name another folder") from None
             where = "" if error.filename in (None, str(source)) else f" ({error.filename})"
             raise Misplaced(f"{source}: {reason}{where}; it was left where it is") from None
@@ -108,7 +110,13 @@ class Sorter:
         target = self._named(copied, source.name, folder, noted=source)
         if _state(source.lstat()) != _state(status):
             raise Misplaced(f"{source} was changed while it was moved; it was left there, and {target} is its copy")
-        source.unlink()
+        try:
+            source.unlink()
+        except OSError:
+            if os.path.lexists(source):
+                target.unlink()  # lest it is there twice
+                self.done -= 1
+                raise
         return target
 
     def _named(self, file: Path, name: str, folder: Path, noted: Path | None = None) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -97,6 +99,8 @@ def undo(file: Path) -> Undone:
     """
     back = 0
     moves = list(_read(file))
+    with suppress(OSError), draft_beside(file):  # removes what a killed process left
+        pass
     tried: dict[Path, str] = {}
     for move in reversed(moves):
         target = file.parent / move.target
@@ -105,13 +109,13 @@ def undo(file: Path) -> Undone:
         tried[move.source] = reason = _put_back(move, target)
         back += reason == ""
     left = [reason for reason in tried.values() if reason not in ("", _NEVER_MOVED)]
-    folders = {file.parent / move.target.parent for move in moves}
-    if not left:
-        file.unlink()
-        folders.add(file.parent)
-    for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+    for folder in {file.parent / move.target.parent for move in moves}:
         with suppress(OSError):  # not empty, or gone
             folder.rmdir()
+    if not left:
+        file.unlink()
+        with suppress(OSError):
+            file.parent.rmdir()
     return Undone(back=back, left=tuple(left))
 
 
@@ -125,17 +129,31 @@ def _put_back(move: Move, target: Path) -> str:
     if os.path.lexists(source):
         if there != move.state:
             return _NEVER_MOVED if _state(source) == move.state or there is None else f"{source}: something is there"
-        return f"{source}: something is there already, so {target} stays where it is"
-    if there is None:
+        if not _copied(source, target):
+            return f"{source}: something is there already, so {target} stays where it is"
+    elif there is None:
         return f"{target}: it is gone, so {source} cannot be put back"
-    if there != move.state:
+    elif there != move.state:
         return f"{target} was changed since it was moved; it stays where it is, and came from {source}"
     try:
+        if os.path.lexists(source):  # killed between the copy to another disk and the removal
+            target.unlink()
+            return ""
         source.parent.mkdir(parents=True, exist_ok=True)
         _rename(target, source)
     except OSError as error:
         return f"{target}: {(error.strerror or type(error).__name__).lower()}; it could not be put back as {source}"
     return ""
+
+
+def _copied(one: Path, other: Path) -> bool:
+    """Whether they are two files of the same content, not two paths of one file."""
+    try:
+        same = (one.parent.resolve() / one.name) == (other.parent.resolve() / other.name)
+        linked = one.samefile(other) and one.stat().st_nlink == 1
+        return not (same or linked or one.is_symlink()) and one.is_file() and filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _rename(file: Path, to: Path) -> None:
@@ -157,6 +175,8 @@ def _state(path: Path) -> tuple[int, int, int] | None:
         status = path.lstat()
     except OSError:
         return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -169,13 +189,18 @@ def _read(file: Path) -> Iterator[Move]:
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BundleError(f"{file} is not an undo file of `fewshot predict --move-to`") from None
+    states: dict[Path, tuple[int, int, int]] = {}
     for number, line in enumerate(lines[1:], 2):
         try:
             found = json.loads(line)
             source, target = Path(str(found["from"])), PurePath(str(found["to"]))
             state = int(found["inode"]), int(found["size"]), int(found["mtime_ns"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            os.fsencode(source), os.fsencode(target)
+        except (ValueError, OverflowError, KeyError, TypeError, RecursionError):
             raise BundleError(f"{file}, line {number}: it was changed or damaged; nothing was put back") from None
-        if not source.is_absolute() or target.is_absolute() or ".." in target.parts or "\0" in f"{source}{target}":
+        inside = len(target.parts) == 2 and not target.is_absolute() and ".." not in target.parts
+        # several files of one path would be guesses at what is there, to be put anywhere
+        guessed = states.setdefault(source, state) != state
+        if not (source.is_absolute() and inside) or guessed or "\0" in f"{source}{target}":
             raise BundleError(f"{file}, line {number}: it leads out of its folder; do not trust this file")
         yield Move(source=source, target=target, state=state)

@@ -7,6 +7,7 @@ import pytest
 
 from fewshot_sdk import Predictor, load_classifier
 from fewshot_sdk.storage.files import read_folder, write_folder
+from fewshot_sdk.storage.locks import alone_at
 from tests.conftest import Run
 
 
@@ -95,6 +96,7 @@ def test_a_signature_that_no_longer_fits_is_removed(run: Run, model: Path, tmp_p
         (["--drop", "ant", "--drop", "bee"], "1 of 3 classes would remain"),
         (["--rename", "ant=bee"], "there would be 2 classes bee"),
         (["--rename", "ant"], "--rename: expected OLD=NEW, found 'ant'"),
+        (["--rename", "ant=ant"], "nothing to change; give --rename OLD=NEW, --drop LABEL or --threshold P"),
         ([], "nothing to change; give --rename OLD=NEW, --drop LABEL or --threshold P"),
     ],
 )
@@ -123,3 +125,18 @@ def test_other_models_are_refused(run: Run, saved: Path, tmp_path: Path) -> None
         code, _, err = run("edit", tmp_path / name, "--threshold", 0.5)
         assert code == 1
         assert says in err, name
+
+
+def test_a_class_that_is_dropped_twice_is_told_once(run: Run, file: Path) -> None:
+    edits = json.loads(run("edit", file, "--drop", "ant", "--drop", "ant", "--json")[1])["edits"]
+    assert [edit["dropped"] for edit in edits] == [["ant"]]
+
+
+def test_two_edits_at_once_are_not_lost(run: Run, model: Path, file: Path) -> None:
+    for it in (model, file):
+        with alone_at(it, it.resolve()):
+            code, _, err = run("edit", it, "--threshold", 0.5)
+        assert code == 1
+        assert f"another process is making {it} at this moment" in err
+        assert run("edit", it, "--threshold", 0.5)[0] == 0
+        assert not it.with_name(f"{it.name}.lock").exists()

@@ -140,6 +140,31 @@ def test_top_shows_the_most_probable_labels(run: Run, onnx: Path, photos: Path) 
     assert line.endswith(f"  {best}  {high:.1%}, {other} {low:.1%}")
 
 
+def test_any_name_takes_one_line(run: Run, onnx: Path, photos: Path) -> None:
+    (photos / "0.png").rename(photos / "0\n\t.png")
+    (photos / "bad\n.png").touch()
+    _, out, err = run("predict", onnx, photos)
+    assert out.startswith("photos/0\\n\\t.png  ")
+    assert "\n  photos/bad\\n.png is empty" in err
+
+
+def test_a_list_in_json_is_printed_item_by_item(run: Run, onnx: Path, photos: Path) -> None:
+    (photos / "bad.png").touch()
+    out = run("predict", onnx, photos, "--json")[1]
+    found = json.loads(out)
+    assert [Path(one["image"]).name for one in found] == ["0.png", "1.png", "2.png", "bad.png"]
+    assert out == json.dumps(found, indent=2) + "\n"
+
+
+def test_a_picture_without_permission_is_told_like_any_other(
+    run: Run, onnx: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("1.png") and real(path, mode))
+    code, out, _ = run("predict", onnx, photos / "0.png", photos / "1.png")
+    assert (code, len(out.splitlines())) == (0, 2)  # the other calls do allow it
+
+
 def test_strict_makes_a_bad_picture_a_failure(run: Run, onnx: Path, photos: Path) -> None:
     for i in range(8):
         (photos / f"bad{i}.png").touch()

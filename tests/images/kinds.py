@@ -163,6 +163,9 @@ KINDS: dict[str, Kind] = {
     "tiff of floats": Kind(data=lambda: numbers(np.float32), refused=DEEP),
     "half a jpeg": Kind(data=lambda: saved(scene, "JPEG")[:1500], refused=DAMAGED),
     "half a png": Kind(data=lambda: saved(scene, "PNG")[:5000], refused=DAMAGED),
+    "a png with a damaged header": Kind(
+        data=lambda: saved(scene, "PNG").replace(b"IHDR", b"IHDX"), refused=f"{DAMAGED}its header is damaged)"
+    ),
     "a forged png": Kind(data=partial(forged, "PNG", 7000), refused="claims to be 7000 x 7000 pixels in "),
     "a huge gif": Kind(data=partial(forged, "GIF", 8000), refused="is 8000 x 8000 pixels; at most 16,384 a side"),
     "nothing": Kind(data=bytes, refused="is empty (0 bytes); remove it or copy the picture there again"),

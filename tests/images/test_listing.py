@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,20 @@ def test_recursive_goes_to_any_depth(photos: Path) -> None:
     assert listed(photos, recursive=True).paths == ("photos/a.jpg", "photos/b.jpg", "photos/in/c.jpg")
 
 
+def test_folders_are_as_deep_as_the_disk_lets_them_be(photos: Path) -> None:
+    file = photos.joinpath(*["d"] * 200, "a.jpg")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    before, depth = sys.getrecursionlimit(), len(inspect.stack())
+    try:
+        sys.setrecursionlimit(depth + 100)
+        assert listed(photos / "d", recursive=True).paths == (str(file),)
+        with pytest.raises(ImageError, match="its folders are too deep for a pattern"):
+            listed(f"{photos}/d/**/*.jpg")
+    finally:
+        sys.setrecursionlimit(before)
+
+
 def test_a_link_to_a_folder_is_not_followed(photos: Path) -> None:
     (photos / "again").symlink_to(photos.absolute())
     assert len(listed(photos, recursive=True).paths) == 3
@@ -59,6 +75,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(photos: Path) -> No
         (b"a.jpg\nb c.jpg\n\n", ("a.jpg", "b c.jpg")),
         (b"a.jpg\r\nb.jpg\r\n", ("a.jpg", "b.jpg")),
         (b"two\nlines.jpg\0b.jpg\0", ("two\nlines.jpg", "b.jpg")),
+        (b"\xef\xbb\xbfa.jpg\n", ("a.jpg",)),
         (b"\xff.jpg", (os.fsdecode(b"\xff.jpg"),)),
     ],
 )

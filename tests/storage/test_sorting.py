@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,63 @@ def test_a_file_that_changes_while_it_is_copied_to_another_disk_stays(
     assert photos[0].read_text() == "newer"
 
 
+def test_what_cannot_be_removed_from_another_disk_is_not_there_twice(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path == photos[0]:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        real(path, missing_ok)
+
+    before = contents(tmp_path)
+    other_disk(monkeypatch, tmp_path)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(SaveError, match=r"a\.tar\.jpg: read-only file system, so it cannot be moved; copy it"):
+        sort(photos, tmp_path / "to", move=True)
+    assert contents(tmp_path) == before
+
+
+def test_undo_finishes_a_move_to_another_disk_that_was_killed_before_the_removal(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise Killed
+
+    before = contents(tmp_path)
+    with monkeypatch.context() as patch:
+        other_disk(patch, tmp_path)
+        patch.setattr(sorting.Sorter, "_copied", lambda _, source: Path(shutil.copy2(source, tmp_path / "to" / "copy")))
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(Killed):
+            sort(photos, tmp_path / "to", move=True)
+    assert contents(tmp_path) == {**before, "to/cat/a.tar.jpg": "x"}
+    (file,) = (tmp_path / "to").glob("undo-*.jsonl")
+    assert undo(file) == undoing.Undone(back=1, left=())
+    assert contents(tmp_path) == before
+
+
+def test_undo_never_removes_a_picture_that_is_there_once(photos: list[Path], tmp_path: Path) -> None:
+    sort(photos[:1], tmp_path / "to", move=True)
+    photos[0].parent.rmdir()
+    photos[0].parent.symlink_to(tmp_path / "to" / "cat")
+    (file,) = (tmp_path / "to").glob("undo-*.jsonl")
+    undo(file)
+    assert photos[0].read_text() == "x"
+
+
+def test_undo_removes_what_a_killed_process_left(photos: list[Path], tmp_path: Path) -> None:
+    sort(photos, tmp_path / "to", move=True)
+    (tmp_path / "to" / f".fewshot-draft-{drafts._machine()}-dead").mkdir()
+    (file,) = (tmp_path / "to").glob("undo-*.jsonl")
+    undo(file)
+    assert not (tmp_path / "to").exists()
+
+
 def test_a_link_is_not_moved_but_copied_as_what_it_leads_to(photos: list[Path], tmp_path: Path) -> None:
     link = tmp_path / "from" / "link.jpg"
     link.symlink_to("x/a.tar.jpg")
@@ -292,6 +350,14 @@ def test_a_file_in_the_place_of_the_folder_is_told(photos: list[Path], tmp_path:
         ('{"from": "/a", "to": "/etc/b", "inode": 1, "size": 1, "mtime_ns": 1}\n', "line 2: it leads out"),
         ('{"from": "/a", "to": "../b", "inode": 1, "size": 1, "mtime_ns": 1}\n', "line 2: it leads out"),
         ('{"from": "a", "to": "b", "inode": 1, "size": 1, "mtime_ns": 1}\n', "line 2: it leads out"),
+        ('{"from": "/a", "to": "b", "inode": 1, "size": 1, "mtime_ns": 1}\n', "line 2: it leads out"),
+        ('{"from": "/a", "to": "b/c", "inode": Infinity, "size": 1, "mtime_ns": 1}\n', "line 2: it was changed"),
+        ('{"from": "/\\ud800", "to": "b/c", "inode": 1, "size": 1, "mtime_ns": 1}\n', "line 2: it was changed"),
+        (
+            '{"from": "/a", "to": "b/c", "inode": 1, "size": 1, "mtime_ns": 1}\n'
+            '{"from": "/a", "to": "b/d", "inode": 2, "size": 1, "mtime_ns": 1}\n',
+            "line 3: it leads out",
+        ),
     ],
 )
 def test_what_is_no_undo_file_moves_nothing(text: str, message: str, tmp_path: Path) -> None:

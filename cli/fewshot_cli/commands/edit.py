@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,14 +68,16 @@ def edit(given: EditOptions) -> None:
 
     Nothing is adapted again: what remains answers as before. The change is recorded in the model.
     """
-    if given.model.is_dir():
-        if given.output is not None:
-            check_free(given.output)
-        _folder(given)
-    else:
-        if given.output is not None:
-            check_free_file(given.output)
-        _file(given)
+    change, check = (_folder, check_free) if given.model.is_dir() else (_file, check_free_file)
+    if given.output is not None:
+        check(given.output)
+        change(given)
+        return
+    from fewshot_sdk.storage.locks import alone_at
+
+    model = given.model.resolve()
+    with alone_at(given.model, model) if model.exists() else nullcontext():  # else another edit would be lost
+        change(given)
 
 
 def _folder(given: EditOptions) -> None:
@@ -99,7 +102,10 @@ def _folder(given: EditOptions) -> None:
 
 def _edited_folder(given: EditOptions, files: Mapping[str, bytes]) -> tuple[dict[str, bytes], ClassifierConfig]:
     from fewshot_sdk.artifacts.editing import edited_files
-    from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, format_of, settings_of
+    from fewshot_sdk.storage.bundles import CLASSIFIER, DELTA, REGRESSOR, format_of, settings_of
+
+    if format_of(files.get("config.json", b"")) == REGRESSOR.name:
+        raise BundleError(f"{given.model} predicts numbers, and only classifiers of pictures can be edited")
 
     def settings(contents: Mapping[str, bytes]) -> ClassifierConfig:
         is_delta = format_of(contents.get("config.json", b"")) == DELTA.name
@@ -126,12 +132,11 @@ def _file(given: EditOptions) -> None:
 
 
 def _edited_file(given: EditOptions, data: bytes) -> tuple[bytes, OnnxMetadata]:
-    from fewshot_sdk.runtime.editing import edited_file
+    from fewshot_sdk.runtime.editing import edited_file, metadata_of
     from fewshot_sdk.runtime.predictor import Predictor
-    from fewshot_sdk.runtime.session import opened
 
     name = str(given.model)
-    before = Predictor(opened(data, 1, name)).metadata
+    before = metadata_of(data, name)
     after = edited_file(data, _wanted(given, before.labels), name)
     return after, Predictor(after).metadata
 
@@ -140,7 +145,7 @@ def _wanted(given: EditOptions, labels: tuple[str, ...]) -> Edit:
     from fewshot_sdk.config.edits import Edit, renamings
 
     renamed = renamings(given.rename or (), labels)
-    return Edit(renamed=renamed, dropped=tuple(given.drop or ()), threshold=given.threshold)
+    return Edit(renamed=renamed, dropped=tuple(dict.fromkeys(given.drop or ())), threshold=given.threshold)
 
 
 def _report(given: EditOptions, made: ClassifierConfig | OnnxMetadata) -> None:

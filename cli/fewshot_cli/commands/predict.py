@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fewshot_sdk.runtime.predictor import Predictor
     from fewshot_sdk.runtime.streaming import Answer
 
+WIDEST = 60  # characters of the column of names, beside which there is room for an answer
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
@@ -44,6 +46,7 @@ class PredictOptions:
             help="Pictures to classify, folders of pictures, patterns such as 'photos/**/*.jpg', or - for names from "
             "standard input; for a model of numbers, CSV files or numbers (after -- if one is negative).",
             metavar="IMAGE...",
+            readable=False,  # told of each picture
         ),
     ] = None
     explain: Annotated[
@@ -131,9 +134,9 @@ def predict(wanted: PredictOptions) -> None:
         raise typer.BadParameter("missing", param_hint=repr("MODEL" if wanted.model is None else "IMAGE..."))
     _check(wanted)
     if wanted.explain is not None:
-        check_free(wanted.explain)
+        check_free(wanted.explain, "--explain")
     if wanted.csv is not None and str(wanted.csv) != "-":
-        check_free_file(wanted.csv)
+        check_free_file(wanted.csv, "--csv")
     if wanted.model.is_dir():
         from fewshot_sdk.artifacts.opening import open_model
 
@@ -221,7 +224,7 @@ def _shows(stack: ExitStack, listing: Listing, wanted: PredictOptions) -> Iterat
     elif wanted.json_lines:
         yield json_lines(wanted.top)
     elif wanted.csv is None:
-        yield lines(max(map(len, listing.paths)), wanted.top)
+        yield lines(min(WIDEST, max(map(len, listing.paths))), wanted.top)
 
 
 def _limited(found: Prediction, threshold: float | None) -> Prediction:

@@ -14,7 +14,7 @@ from fewshot_cli.batch import pictures, reasons
 from fewshot_cli.group import app
 from fewshot_cli.numbers import Curve
 from fewshot_cli.options import Base, Json, Labels
-from fewshot_cli.output import emit, emit_json, progress, say
+from fewshot_cli.output import emit, emit_json, on_one_line, progress, say
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free_file, write_file
 
@@ -56,7 +56,7 @@ def measure(
     from fewshot_sdk.runtime.scoring import score
 
     if html is not None:
-        check_free_file(html)
+        check_free_file(html, "--html")
     opened = _open(model, base)
     with open_source(source, label_from, least=1) as files:
         answers = _Answers(opened, files)
@@ -68,7 +68,7 @@ def measure(
         unread = [{"image": name, "error": error} for name, error in answers.unread.items()]
         emit_json({**_json(result), "labels": opened.labels, "unreadable": unread})
     elif len(answers.unread) < len(files):
-        emit("\n".join(_lines(result, opened.labels)))
+        emit("\n".join(map(on_one_line, _lines(result, opened.labels))))
     for note in notes:
         say(f"warning: {note}")
     if answers.unread:
