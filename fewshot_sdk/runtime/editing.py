@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnxruntime import InferenceSession
 
 from fewshot_sdk.config.edits import Edit
 from fewshot_sdk.config.onnx_file import HEAT_MAP, INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS, THRESHOLD
@@ -219,8 +218,7 @@ def _run(data: bytes, names: Sequence[str], feed: dict[str, NDArray[np.generic]]
     for name in names:
         if name not in there:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
-    session: InferenceSession = opened(model.SerializeToString(), 1).session
-    return [np.asarray(found) for found in session.run(list(names), feed)]
+    return opened(model.SerializeToString(), 1).session.run(names, feed)
 
 
 def _pictures(size: Preprocessing, raw: bool) -> NDArray[np.generic]:
