@@ -11,6 +11,7 @@ from fewshot_sdk.config.provenance import Origin as Origin
 from fewshot_sdk.config.provenance import Provenance as Provenance
 from fewshot_sdk.config.provenance import Weights as Weights
 from fewshot_sdk.config.recipe import (
+    AnyPreprocessing,
     Backbone,
     Config,
     Count,
@@ -18,7 +19,6 @@ from fewshot_sdk.config.recipe import (
     InnerLoop,
     Listed,
     Positive,
-    Preprocessing,
     Recipe,
 )
 
@@ -232,7 +232,7 @@ class ClassifierConfig(BundleConfig):
     """
 
     labels: Listed[str]
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     backbone: Backbone
     adaptation: InnerLoop
     seed: int

@@ -34,7 +34,8 @@ class Finding:
     """One problem with a support set. An `error` makes the set unusable for adaptation; a `warning` does not.
 
     code: one of unreadable, blank, duplicate, contradiction, correction, near-duplicate, few-shots, imbalance,
-    odd-grey, odd-colour, alike-classes, overlap, near-overlap; message: which files, and what to do.
+    odd-grey, odd-colour, alike-classes, overlap, near-overlap, and for rows of numbers scale, constant;
+    message: which files, and what to do.
     """
 
     severity: Literal["error", "warning"]
@@ -48,7 +49,11 @@ def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
     query: pictures set aside for testing, whose labels do not matter; none may be in the support set.
     """
     found = [*_unreadable(support), *_blank(support.pictures), *_copies(support.pictures)]
-    found += [*_counts(support.pictures), *_odd_colours(support.pictures), *_alike_classes(support.pictures)]
+    found += [
+        *counts([picture.label for picture in support.pictures]),
+        *_odd_colours(support.pictures),
+        *_alike_classes(support.pictures),
+    ]
     if query is not None:
         found += [*_unreadable(query), *_overlap(support.pictures, query.pictures)]
     return sorted(found, key=lambda finding: finding.severity)  # "error" < "warning"; a stable sort
@@ -147,22 +152,23 @@ def _pairs(these: Sequence[ReadPicture], those: Sequence[ReadPicture]) -> Iterat
         first += len(block)
 
 
-def _counts(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
-    counts = Counter(picture.label for picture in pictures)
-    if few := [f"{label} ({n})" for label, n in counts.items() if n < TOO_FEW]:
+def counts(labels: Sequence[str], example: str = "picture") -> Iterator[Finding]:
+    """What is wrong with the numbers of examples of each class, given the label of each."""
+    found = Counter(labels)
+    if few := [f"{label} ({n})" for label, n in found.items() if n < TOO_FEW]:
         yield _warning(
             "few-shots",
-            f"too few pictures to estimate the accuracy: {listed(few)}; add some until each class has at least "
+            f"too few {example}s to estimate the accuracy: {listed(few)}; add some until each class has at least "
             f"{TOO_FEW}, or set others aside to test the classifier on",
         )
-    if counts:
-        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        high, low = counts[most], counts[least]
+    if found:
+        most, least = max(found, key=found.__getitem__), min(found, key=found.__getitem__)
+        high, low = found[most], found[least]
         if high > UNEVEN * low:
             yield _warning(
                 "imbalance",
-                f"the class {most} has {high} pictures and {least} has {low}, which favours {most}; "
-                f"add pictures of {least} or remove some of {most}",
+                f"the class {most} has {high} {example}s and {least} has {low}, which favours {most}; "
+                f"add {example}s of {least} or remove some of {most}",
             )
 
 

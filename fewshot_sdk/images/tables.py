@@ -48,7 +48,7 @@ def read_cells(table: Path, columns: Sequence[str], advice: str = "", limit: int
     The delimiter is a comma, a semicolon or a tab, whichever the header uses.
     Raises SupportError, naming the row; for another header the message ends in `advice`. limit: the table's bytes.
     """
-    wanted = f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}"
+    wanted = f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}" if columns else "columns of numbers"
     data = read_bounded(table, limit, SupportError, f"expected a CSV with {wanted}")
     try:
         text = data.decode("utf-8-sig")

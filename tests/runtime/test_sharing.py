@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from fewshot_sdk import Learner, Predictor, adapt, export_learner, export_onnx, 
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.errors import BundleError
 from fewshot_sdk.export import checks
+from fewshot_sdk.runtime import session
 from fewshot_sdk.runtime.regressor import NumberPredictor
 from tests.conftest import draw_folder
 
@@ -44,6 +46,18 @@ def predictor(request: pytest.FixtureRequest, model: Path) -> Predictor:
 
 def answers(predictor: Predictor) -> NDArray[np.float32]:
     return predictor.probabilities(PICTURES)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of each file that onnxruntime opens from now on."""
+    opened, real = list[str](), session._open
+
+    def opens(data: bytes, name: str, threads: int) -> onnxruntime.InferenceSession:
+        opened.append(name)
+        return real(data, name, threads)
+
+    monkeypatch.setattr(session, "_open", opens)
+    return opened
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
@@ -93,11 +107,7 @@ def test_a_process_can_use_its_parents_predictor(predictor: Predictor, start: st
 def test_a_forked_process_opens_the_one_that_it_inherits_for_itself(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fewshot_sdk.runtime import session
-
-    expected, opened = answers(predictor), []
-    real = session._open
-    monkeypatch.setattr(session, "_open", lambda *given: opened.append(1) or real(*given))
+    expected, opened = answers(predictor), counted(monkeypatch)
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     process = context.Process(target=lambda: queue.put((answers(predictor), answers(predictor), len(opened))))
@@ -119,11 +129,7 @@ def test_threads_share_one_predictor(predictor: Predictor) -> None:
 
 
 def test_threads_open_an_unpickled_predictor_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewshot_sdk.runtime import session
-
-    stored, opened = pickle.dumps(Predictor(model)), []
-    real = session._open
-    monkeypatch.setattr(session, "_open", lambda *given: opened.append(1) or real(*given))
+    stored, opened = pickle.dumps(Predictor(model)), counted(monkeypatch)
     again = pickle.loads(stored)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: answers(again), range(8)))
@@ -150,7 +156,7 @@ def test_a_learner_and_a_predictor_of_numbers_can_be_pickled(
     again = pickle.loads(pickle.dumps(learner))
     images, targets = PICTURES[:, :16, :16, :1], np.array([0, 0, 0, 1, 1, 1])
     found = [one.adapt(images, targets, images, steps=1).probabilities for one in (learner, again)]
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
     sine = load_any("sine")
     assert of_numbers(sine)
     points = np.array([[0, 0], [1, 1], [2, 0]], np.float32)
