@@ -157,11 +157,7 @@ def _pictures(given: Examples) -> Sequence[Picture] | None:
     """The examples as a sequence of pictures; None if they are something else, such as rows of numbers."""
     if isinstance(given, np.ndarray) and given.ndim in (3, 4):
         return list(given)
-    if (
-        (isinstance(given, np.ndarray) and given.ndim != 1)
-        or hasattr(given, "columns")
-        or not hasattr(given, "__len__")
-    ):
+    if len(getattr(given, "shape", (0,))) != 1 or not hasattr(given, "__len__"):  # a data frame, a sparse matrix
         return None
     each = list(given)
     if each and isinstance(each[0], np.ndarray):
