@@ -136,7 +136,10 @@ def _from_csv(path: Path, like: Rows | None) -> FeatureTable:
                 features[i, j] = number(row[place] if cells.delimiter == "," else row[place].replace(",", "."))
             except ValueError:
                 found = repr(row[place][:60]) if row[place] else "nothing"
-                wrong.append(f"{path}, row {line}, column {columns[j]}: expected a number such as -1.5, found {found}")
+                hint = "; in a table of pictures their column is path" if Path(row[place]).suffix[1:].isalpha() else ""
+                wrong.append(
+                    f"{path}, row {line}, column {columns[j]}: expected a number such as -1.5, found {found}{hint}"
+                )
                 break
         if label is not None and not row[label]:
             wrong.append(f"{path}, row {line}: expected a label in the column {cells.header[label]}, found nothing")

@@ -13,6 +13,7 @@ from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.nets.params import Params
 from fewshot_sdk.nets.summaries import Statistics, Summarized
 
+SMALLEST = 1e-30  # a standard deviation to divide by
 LEAST = 1e-6  # a column that varies less, beside all columns together, is taken to be constant
 
 
@@ -69,7 +70,7 @@ def scales(rows: Tensor, backbone: Embeddings) -> Params:
     spread = variance.mean().sqrt()
     centre, gain = found.mean(0), spread / variance.sqrt()
     gain[variance.sqrt() <= LEAST * spread] = 1.0
-    if backbone.scaling == "none" or not spread > 0:
+    if backbone.scaling == "none" or not spread > SMALLEST:
         centre, spread, gain = torch.zeros_like(centre), torch.ones_like(spread), torch.ones_like(gain)
     return {
         "whole.centre": centre.float(), "whole.spread": spread.float().reshape(1), "columns.gain": gain.float(),
