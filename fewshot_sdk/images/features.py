@@ -181,7 +181,10 @@ def _label_column(cells: Cells, path: Path, *, needed: bool) -> int | None:
     if not needed:
         return None
     if not text:
-        raise SupportError(f"{path}, row 1: no column is named label, and none holds text; name the one of the labels")
+        raise SupportError(
+            f"{path}, row 1: no column is named label, and none holds text; name the one of the labels; for numbers "
+            "name an initialization for them, such as --init sine"
+        )
     names = listed([cells.header[i] for i in text])
     raise SupportError(
         f"{path}, row 1: the columns {names} hold text; name the one of the labels label and remove the others"
