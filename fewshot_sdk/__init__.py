@@ -12,6 +12,7 @@ from fewshot_sdk.version import __version__
 
 if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import adapt as adapt
+    from fewshot_sdk.adaptation.features import adapt_features as adapt_features
     from fewshot_sdk.artifacts.classifier import Classifier as Classifier
     from fewshot_sdk.artifacts.classifier import Delta as Delta
     from fewshot_sdk.artifacts.initialization import Initialization as Initialization
@@ -46,6 +47,7 @@ else:
         "Recipe": "config.recipe",
         "TaskSampler": "data.tasks",
         "adapt": "adaptation.adaptation",
+        "adapt_features": "adaptation.features",
         "adapt_to_onnx": "runtime.adaptation",
         "evaluate": "meta.evaluation",
         "export_learner": "export.learner",
@@ -87,6 +89,7 @@ __all__ = [
     "TaskSampler",
     "__version__",
     "adapt",
+    "adapt_features",
     "adapt_to_onnx",
     "evaluate",
     "export_learner",

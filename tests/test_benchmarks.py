@@ -31,6 +31,7 @@ TOYS = {
     "adaptation": "--rounds 1 --tasks 2 --workers 1 --threads 1",
     "algorithms": "--rounds 1 --steps 1 --algorithms reptile protonet",
     "deltas": "--users 40 --adaptations 2 --precision float32",
+    "feature_scaling": "--shots 2 --splits 1",
     "honest_choice": "--tasks 1 --ways 3 --shots 2 --data glyphs",
     "inference": "--rounds 1 --threads 1 --side 40 --no-compile",
     "learner": "--rounds 1 --steps 2",
@@ -42,6 +43,7 @@ TOYS = {
 SLOW = (  # over 3 CPU seconds each, or similar to a quick one
     "adapt_command",
     "algorithms --algorithms reptile protonet --rounds 1 --steps",
+    "feature_scaling",
     "honest_choice",
     "inference --no-compile --preset mini-imagenet-residual",
     "meta_training",
@@ -133,11 +135,17 @@ def opens_twice(found: Found) -> None:
     assert min(found["first"]["megabytes"], found["again"]["seconds"]) > 0
 
 
+def scales_every_table(found: list[dict[str, Any]]) -> None:
+    assert [row["features"] for row in found] == ["iris", "wine", "breast_cancer", "digits"]
+    assert all(0 < row[way] <= 100 for row in found for way in ("as they are", "scaled alike", "each column", "adapt"))
+
+
 LAWS: dict[str, Callable[[Any], None]] = {
     "adapt_command": measures_both_commands,
     "adaptation": agree,
     "algorithms": gives_each_its_cost,
     "deltas": keeps_answers_and_saves_memory,
+    "feature_scaling": scales_every_table,
     "honest_choice": compares_promises,
     "inference": compares_exports,
     "learner": agree,

@@ -31,6 +31,7 @@ def test_every_example_is_short_and_tested_here() -> None:
     scripts = {path.name: path for path in EXAMPLES.glob("*.py")}
     assert scripts.keys() == {
         "adapt_and_predict.py",
+        "classify_text.py",
         "make_drawings.py",
         "meta_train_photo.py",
         "own_network.py",
@@ -64,6 +65,15 @@ def test_adapting_the_bundled_initialization(
     picture = EXAMPLES / "new_drawings" / "fish1.png"
     run("adapt_and_predict.py", EXAMPLES / "drawings", picture, tmp_path / "m.onnx", monkeypatch=monkeypatch)
     assert capsys.readouterr().out.startswith("fish ")
+
+
+def test_sorting_messages_by_topic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wordllama")
+    path, words = tmp_path / "m.onnx", ("Where is my parcel?", "I would like a refund.")
+    run("classify_text.py", path, *words, monkeypatch=monkeypatch)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["delivery", "refund"]
 
 
 def test_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def details(made: Adaptation, right: int) -> str:
     steps = f", {config.adaptation.steps} steps" if config.method == "reptile" else ""
     lines.append(f"adapted {config.initialization.name} to {len(config.labels)} classes by {config.method}{steps}")
     if n:
-        lines[-1] += f"; it recognizes {right} of its {n} support pictures"
+        lines[-1] += f"; it recognizes {right} of its {n} support {config.preprocessing.example}s"
     return "\n".join(lines)
 
 
@@ -96,22 +96,23 @@ def calibration(found: Calibration, config: ClassifierConfig) -> str:
         text += (
             f"; unknown below a {'cosine' if config.score == 'cosine' else 'highest logit'} of {config.least_score:.3g}"
         )
-    text += f"; {rejection(found, config.least_score)}"
+    text += f"; {rejection(found, config)}"
     return text if found.auroc is None else f"{text}; AUROC against left-out classes {found.auroc:.3f}"
 
 
-def rejection(found: Calibration, least_score: float | None) -> str:
+def rejection(found: Calibration, config: ClassifierConfig) -> str:
     """What the answer `unknown` costs and gives, in one clause."""
+    least_score, example = config.least_score, config.preprocessing.example
     if least_score is None and found.reject_rate:
-        few = f"{found.pictures} pictures are too few to lose at most {found.reject_rate:.0%} of its own"
+        few = f"{found.pictures} {example}s are too few to lose at most {found.reject_rate:.0%} of its own"
         return f"it never says unknown, because {few}"
     if least_score is None:
         return "it never says unknown"
-    text = f"it calls {found.known_lost:.0%} of pictures of its classes unknown"
+    text = f"it calls {found.known_lost:.0%} of {example}s of its classes unknown"
     if found.known_lost_most is not None:
         text += (
-            f" (asked: {found.reject_rate:.0%}; from {found.pictures} pictures, at most {found.known_lost_most:.0%})"
+            f" (asked: {found.reject_rate:.0%}; from {found.pictures} {example}s, at most {found.known_lost_most:.0%})"
         )
     if found.unknown_rejected is not None:
-        text += f", and {found.unknown_rejected:.0%} of pictures of other things"
+        text += f", and {found.unknown_rejected:.0%} of {example}s of other things"
     return text

@@ -92,9 +92,9 @@ class Batch:
             say(f"moved {pictures(sort.done)} into {sort.folder}; to put them back: {undo}")
 
 
-def pictures(n: int) -> str:
-    """So many pictures, in words."""
-    return f"{n:,} picture{'' if n == 1 else 's'}"
+def pictures(n: int, example: str = "picture") -> str:
+    """So many pictures, or other examples, in words."""
+    return f"{n:,} {example}{'' if n == 1 else 's'}"
 
 
 def reasons(what: str, first: Sequence[str], count: int) -> str:

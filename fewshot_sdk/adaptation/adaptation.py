@@ -126,9 +126,10 @@ def adapt_candidates(
         default = max(steps, key=lambda each: each.steps, default=made)  # of several rates, the first
         strategy = default if method == "auto" else candidate.strategies[0]
         one_each = len(candidates[0].support.targets) == len(candidates[0].support.labels)
-        shortage = "one picture a class" if one_each else "a second picture in only one class"
+        example = candidate.init.recipe.preprocessing.example
+        shortage = f"one {example} a class" if one_each else f"a second {example} in only one class"
         reason = (
-            f"cannot cross-validate with {shortage} (two classes with a second picture would do): "
+            f"cannot cross-validate with {shortage} (two classes with a second {example} would do): "
             f"took {strategy.method if method == 'auto' else 'the given method'} from {candidate.name}, "
             "temperature 1, and nothing will be called unknown"
         )

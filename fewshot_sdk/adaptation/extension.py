@@ -13,8 +13,11 @@ from fewshot_sdk.adaptation.adaptation import REJECT_RATE, Adaptation, adapt_can
 from fewshot_sdk.adaptation.cross_validation import Candidate, Watch
 from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.classifier import Classifier
+from fewshot_sdk.artifacts.embeddings import for_rows
 from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.config.backbones import Embeddings
 from fewshot_sdk.config.edits import Edit
+from fewshot_sdk.config.recipe import Rows
 from fewshot_sdk.config.records import ClassifierConfig
 from fewshot_sdk.engine.features import feature_backbones, features_of_views, frozen_features
 from fewshot_sdk.engine.heads import class_sums, prototype_head
@@ -54,6 +57,8 @@ def extend(
     kept = len(classifier.support.targets) > 0
     right, wrong = corrected(classifier.support, more)
     init = next((init for init in inits.values() if init.sha256 == config.initialization.sha256), None)
+    if isinstance(config.backbone, Embeddings) and isinstance(config.preprocessing, Rows):
+        init = for_rows(union(right, more), config.preprocessing, config.backbone)  # scaled by all rows
     if kept and init is not None:
         calibration = config.calibration
         loop = init.recipe.adaptation.replace(trainable=config.adaptation.trainable)
@@ -73,7 +78,7 @@ def extend(
         return replace(
             made,
             classifier=_with_threshold_of(config, made.classifier),
-            reason="adapted again to the old pictures and the new" + _moved(wrong),
+            reason=f"adapted again to the old {config.preprocessing.example}s and the new" + _moved(wrong),
         )
     if classifier.class_sums is None:
         missing = (

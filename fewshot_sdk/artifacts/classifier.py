@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Origin, Precision
 from fewshot_sdk.errors import BundleError, ParamsMismatch
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
@@ -219,7 +219,8 @@ def _support(tensors: Params, config: ClassifierConfig, path: Path) -> SupportSe
     preprocessing = config.preprocessing
     expected = {
         "images": torch.empty(
-            (n, preprocessing.height, preprocessing.width, preprocessing.channels), dtype=torch.uint8
+            (n, preprocessing.height, preprocessing.width, preprocessing.channels),
+            dtype=torch.float32 if isinstance(preprocessing, Rows) else torch.uint8,
         ),
         "targets": torch.empty(n, dtype=torch.int64),
     }

@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema
 
 from fewshot_sdk.config.backbone import BackboneSettings as BackboneSettings
 from fewshot_sdk.config.backbone import FrozenNorm as FrozenNorm
+from fewshot_sdk.config.embeddings import Embeddings as Embeddings
 from fewshot_sdk.config.folded import EfficientNet as EfficientNet
 from fewshot_sdk.config.folded import Residual as Residual
 from fewshot_sdk.config.folded import Timm as Timm
@@ -84,6 +85,11 @@ BACKBONES: dict[str, BackboneRow] = {
     ),
     "timm": BackboneRow(
         settings=Timm, layers="fewshot_sdk.nets.timm:layers", exporter="fewshot_sdk.export.timm:timm_features"
+    ),
+    "embeddings": BackboneRow(
+        settings=Embeddings,
+        layers="fewshot_sdk.nets.embeddings:layers",
+        graph="fewshot_sdk.graphs.embeddings:features",
     ),
 }
 

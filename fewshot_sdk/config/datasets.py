@@ -91,4 +91,10 @@ DATASETS: dict[str, DatasetRow] = {
         about="what the timm model was trained on: see its own card",
         suits="what that suits it for, the model's own card says",
     ),
+    "embeddings": DatasetRow(
+        splits=("given",),
+        closed="the data that features were computed from is not available; name other data (--data)",
+        about="whatever the network that computed the features was trained on",
+        suits="what that suits it for, that network's own card says",
+    ),
 }

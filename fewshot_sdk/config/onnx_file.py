@@ -8,13 +8,22 @@ from pydantic import Field
 
 from fewshot_sdk.config.edits import Edit
 from fewshot_sdk.config.labels import Labels
-from fewshot_sdk.config.recipe import Backbone, Config, Count, Fraction, InnerLoop, Listed, Preprocessing
+from fewshot_sdk.config.recipe import (
+    AnyPreprocessing,
+    Backbone,
+    Config,
+    Count,
+    Fraction,
+    InnerLoop,
+    Listed,
+    Preprocessing,
+)
 from fewshot_sdk.config.records import Origin, Score
 
 METADATA_KEY = "fewshot_sdk"
 FORMAT, LEARNER = "fewshot-sdk onnx 2", "fewshot-sdk learner 1"
 INPUT, PIXELS = "images", "pixels"  # the input: pictures of any size, or with --raw the network's floats
-FEATURES = "features"  # between a network's body and its head
+FEATURES = "features"  # the input for rows of numbers; elsewhere between a network's body and its head
 LABEL, OUTPUT, KNOWN = "label", "probabilities", "known"
 THRESHOLD = "threshold"  # an optional input: the probability below which a picture is unknown, float32, a scalar
 LEAST_SCORE = "least_score"  # an input of the graph that serves many deltas
@@ -57,7 +66,7 @@ class OnnxMetadata(Config):
 
     format: str
     labels: Labels
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     adaptation: InnerLoop
     initialization: Origin
     opset: int

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from fewshot_sdk.algorithms import ALGORITHMS, check_fits
 from fewshot_sdk.config.backbone import Fit
 from fewshot_sdk.config.backbones import Backbone as Backbone
 from fewshot_sdk.config.backbones import Conv4 as Conv4
 from fewshot_sdk.config.backbones import EfficientNet as EfficientNet
+from fewshot_sdk.config.backbones import Embeddings as Embeddings
 from fewshot_sdk.config.backbones import Mlp as Mlp
 from fewshot_sdk.config.backbones import Residual as Residual
 from fewshot_sdk.config.backbones import Timm as Timm
@@ -30,12 +32,17 @@ from fewshot_sdk.config.settings import Positive as Positive
 from fewshot_sdk.errors import ConfigError, listed
 from fewshot_sdk.tables import row_of
 
+MAX_COLUMNS = 16_384  # of a row of numbers
 _PLAIN, _PRINTABLE = re.compile(r"[\w.-]{1,100}"), re.compile(r"[\w./, -]{1,100}")  # both are shown on cards
 
 
 class Preprocessing(Config):
-    """How any picture becomes the network's uint8 array (height, width, channels)."""
+    """How any picture becomes the network's uint8 array (height, width, channels).
 
+    example: what one example is called in messages.
+    """
+
+    example: ClassVar[str] = "picture"
     height: Annotated[int, Field(ge=4, le=1024, description="Height of the network's input in pixels.")]
     width: Annotated[int, Field(ge=4, le=1024, description="Width of the network's input in pixels.")]
     channels: Literal[1, 3] = Field(description="1 for grey pictures, 3 for colour.")
@@ -72,6 +79,40 @@ class Preprocessing(Config):
         if len(values) not in (1, channels):
             raise ValueError("expected 1 value" if channels == 1 else f"expected 1 or {channels} values")
         return values
+
+
+class Rows(Preprocessing):
+    """Rows of numbers in place of pictures: each an array (1, width, 1), float32, as it is.
+
+    columns: the names of the columns of a CSV, in order; empty for arrays, whose columns have none.
+    """
+
+    example: ClassVar[str] = "row"
+    width: Annotated[int, Field(ge=1, le=MAX_COLUMNS)]
+    columns: Listed[str] = ()
+    height: Annotated[Literal[1], Field(exclude=True)] = 1
+    channels: Annotated[Literal[1], Field(exclude=True)] = 1
+    resize: Annotated[Literal["nearest"], Field(exclude=True)] = "nearest"
+    fit: Annotated[Literal["stretch"], Field(exclude=True)] = "stretch"
+    kept: Annotated[float, Field(ge=1, le=1, exclude=True)] = 1.0
+    polarity: Annotated[Literal["keep"], Field(exclude=True)] = "keep"
+    mean: Annotated[Listed[float], Field(exclude=True)] = (0.0,)
+    std: Annotated[Listed[Positive], Field(exclude=True)] = (1.0,)
+
+    @model_validator(mode="after")
+    def _one_name_a_column(self) -> Self:
+        if self.columns and (len(self.columns) != self.width or len(set(self.columns)) < self.width):
+            raise ConfigError(f"Rows: columns: expected {self.width} different names, found {len(self.columns)}")
+        return self
+
+
+def _of_its_kind(value: object) -> Preprocessing:
+    if isinstance(value, Preprocessing):
+        return value
+    return (Rows if isinstance(value, Mapping) and "columns" in value else Preprocessing).model_validate(value)
+
+
+AnyPreprocessing = Annotated[SerializeAsAny[Preprocessing], PlainValidator(_of_its_kind)]
 
 
 class OwnClasses(Config):

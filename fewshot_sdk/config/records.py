@@ -12,6 +12,7 @@ from fewshot_sdk.config.provenance import Origin as Origin
 from fewshot_sdk.config.provenance import Provenance as Provenance
 from fewshot_sdk.config.provenance import Weights as Weights
 from fewshot_sdk.config.recipe import (
+    AnyPreprocessing,
     Backbone,
     Config,
     Count,
@@ -19,7 +20,6 @@ from fewshot_sdk.config.recipe import (
     InnerLoop,
     Listed,
     Positive,
-    Preprocessing,
     Recipe,
 )
 
@@ -233,7 +233,7 @@ class ClassifierConfig(BundleConfig):
     """
 
     labels: Labels
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     backbone: Backbone
     adaptation: InnerLoop
     seed: int

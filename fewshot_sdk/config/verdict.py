@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fewshot_sdk.config.records import Calibration
@@ -44,11 +44,19 @@ class Verdict:
         return f"{self.grade}: {self.text}"
 
 
-def verdict_of(found: Calibration | None, n_way: int, n_support: int = 0, *, dropped: bool = False) -> Verdict:
+def verdict_of(
+    found: Calibration | None, n_way: int, n_support: int = 0, *, dropped: bool = False, example: str = "picture"
+) -> Verdict:
     """The verdict on a classifier of n_way classes; n_support: the number of its pictures, if they were kept.
 
-    dropped: whether classes were taken out after it was tested.
+    dropped: whether classes were taken out after it was tested. example: what one example is called.
     """
+    verdict = _of_pictures(found, n_way, n_support, dropped)
+    accuracy, advice = (text.replace("picture", example) for text in (verdict.accuracy, verdict.advice))
+    return replace(verdict, accuracy=accuracy, advice=advice)
+
+
+def _of_pictures(found: Calibration | None, n_way: int, n_support: int, dropped: bool) -> Verdict:
     if found is None and dropped:
         alone, more = "classes were dropped since it was adapted", "other pictures would tell"
         return Verdict(grade="cannot tell", accuracy=alone, advice=more)

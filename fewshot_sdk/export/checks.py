@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.config.onnx_file import Parity, Reduction
-from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.errors import ParityError
+from fewshot_sdk.images.features import as_images
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
 from fewshot_sdk.runtime.predictor import Predictor
 
@@ -33,6 +34,8 @@ def check_parity(
 ) -> Parity:
     """Compare an export with PyTorch on every support picture and on 1,000 random ones, in batches of 1, 2 and 7.
 
+    For a classifier of features the pictures are rows, and the random ones spread twice as far as those of the support.
+
     A network whose weights come trained is a hundred times as much work as the others, so it gets 100 random pictures.
     answers: the export as a function from pictures of one size, uint8 (n, height, width, 3), or from preprocessed ones
     if `prepared`, to probabilities (n, n_way). runtime: the name of what runs it, for messages.
@@ -42,8 +45,10 @@ def check_parity(
     preprocessing, worst = classifier.config.preprocessing, 0.0
     n_random = RANDOM_LARGE if classifier.config.backbone.comes_trained else RANDOM
     support, targets = classifier.support.images, classifier.support.targets
-    support_names = [f"support picture {i} ({classifier.labels[target]})" for i, target in enumerate(targets)]
-    groups = [*([(support, support_names)] if len(support) else []), *made_up(preprocessing, n_random)]
+    support_names = [
+        f"support {preprocessing.example} {i} ({classifier.labels[target]})" for i, target in enumerate(targets)
+    ]
+    groups = [*([(support, support_names)] if len(support) else []), *_random(classifier, n_random)]
     pixels = [np.stack([preprocess(picture, preprocessing) for picture in pictures]) for pictures, _ in groups]
     expected = _in_pytorch(classifier, pixels)
     for (pictures, names), preprocessed, wanted in zip(groups, pixels, expected, strict=True):
@@ -106,6 +111,16 @@ def _in_pytorch(classifier: Classifier, pixels: Sequence[Pixels]) -> list[NDArra
         rows = [classifier.probabilities(together[i : i + LARGE]) for i in range(0, len(together), LARGE)]
     ends = np.cumsum([len(group) for group in pixels])
     return np.split(np.concatenate(rows), ends[:-1])
+
+
+def _random(classifier: Classifier, n: int) -> Iterator[tuple[Pixels, list[str]]]:
+    preprocessing = classifier.config.preprocessing
+    if not isinstance(preprocessing, Rows):
+        yield from made_up(preprocessing, n)
+        return
+    centre, spread = (classifier.params[f"whole.{name}"].numpy() for name in ("centre", "spread"))
+    noise = np.random.default_rng(0).normal(size=(n, preprocessing.width))
+    yield as_images((centre + 2 * spread * noise).astype(np.float32)), [f"random row {i}" for i in range(n)]
 
 
 def made_up(preprocessing: Preprocessing, n: int) -> Iterator[tuple[Pixels, list[str]]]:

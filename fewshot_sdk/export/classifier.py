@@ -13,6 +13,7 @@ from torch import nn
 from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.onnx_file import FORMAT, METADATA_KEY, OnnxMetadata, Parity
+from fewshot_sdk.config.recipe import Rows
 from fewshot_sdk.config.settings import Config
 from fewshot_sdk.errors import ConfigError, ParityError
 from fewshot_sdk.export.checks import Precision, Speed, check_heat_maps, check_parity, compare
@@ -64,6 +65,7 @@ def export_onnx(
 
     Its input is `images`, uint8 (batch, height, width, 3), of any size; its outputs are `label` int64 (batch,),
     `probabilities` float32 (batch, n_way) and `known` bool (batch,), false for `unknown`.
+    For a classifier of features the input is `features` instead, float32 (batch, columns).
     raw: the input is `pixels` instead, float32 (batch, channels, height, width), preprocessed and normalized.
     precision: `fp16` stores and computes 16 bits, `int8` 8, calibrated on the support set; such a file is kept only if
     the share of support pictures that fp32 gets right and it gets wrong is at most `max_drop`.
@@ -83,6 +85,12 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
     check_free_file(path)
     check_opset(opset)
     config, preprocessing = classifier.config, classifier.config.preprocessing
+    rows = isinstance(preprocessing, Rows)
+    if rows and (precision != "fp32" or raw):
+        raise ConfigError(
+            "a classifier of features is one small layer, exported in fp32 with nothing in front; leave out "
+            "--precision and --raw"
+        )
     if precision != "fp32" and not len(classifier.support.images):
         raise ConfigError(
             f"{precision} is checked on the support pictures, and this classifier has none; adapt again, or use fp32"
@@ -110,7 +118,7 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
             raw=raw,
             edits=config.edits,
         )
-        graph = network if raw else with_preprocessing(network, preprocessing)
+        graph = network if raw or rows else with_preprocessing(network, preprocessing)
         return with_metadata(graph, metadata.replace(**changes))
 
     tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}

@@ -11,7 +11,7 @@ import onnx
 
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.onnx_file import FEATURES, HEAT_MAP, INPUT, KNOWN, LABEL, LEAST_SCORE, OUTPUT, PIXELS, THRESHOLD
-from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.heat_maps import Shape, heat_map
 from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
@@ -47,6 +47,8 @@ def network_graph(
 ) -> onnx.ModelProto:  # fmt: skip
     """The graph from `pixels`, float32 (batch, channels, height, width), to label, probabilities and known.
 
+    For `Rows` it is from `features`, float32 (batch, width).
+
     tensors: weights and frozen statistics by their names in PyTorch; with None the tensors that `folded` would leave
     are inputs of the graph, by these names, so that one graph serves all classifiers with any number of classes; then
     `least_score` is an input, too (a logit is divided by the temperature, like the head), and `from_cosine` adds the
@@ -70,7 +72,10 @@ def network_graph(
         given.append(value(name, np.float32, *(f"{name} {side}" for side in range(dimensions))))
         return name
 
-    x = g("Cast", PIXELS, to=onnx.TensorProto.FLOAT16) if half else PIXELS
+    pixels = value(PIXELS, np.float32, "batch", preprocessing.channels, preprocessing.height, preprocessing.width)
+    if isinstance(preprocessing, Rows):
+        pixels = value(FEATURES, np.float32, "batch", preprocessing.width)
+    x = g("Cast", pixels.name, to=onnx.TensorProto.FLOAT16) if half else pixels.name
     x = features(g, x, tensor, backbone, preprocessing, kind)
     head = (tensor("head.weight", 2), tensor("head.bias"))
     limit = None if least_score is None else _limit(g, least_score, temperature, cosine)
@@ -85,7 +90,6 @@ def network_graph(
         mean = tensors["head.weight"].mean(0)
         g.output(heat_map(g, g.summarized, heat_map_of, label, head[0], mean, backbone, temperature), HEAT_MAP)
         outputs.append(value(HEAT_MAP, np.float32, "batch", *common_sides([(h, w) for _, h, w in heat_map_of])))
-    pixels = value(PIXELS, np.float32, "batch", preprocessing.channels, preprocessing.height, preprocessing.width)
     return g.model([pixels, *given, _THRESHOLD], outputs, {THRESHOLD: np.array(threshold, np.float32)}, opset=opset)
 
 

@@ -39,8 +39,8 @@ class Finding:
     """One problem with a support set. An `error` makes the set unusable for adaptation; a `warning` does not.
 
     code: one of unreadable, blank, blank-class, duplicate, contradiction, correction, near-duplicate, few-shots,
-    imbalance, odd-grey, odd-colour, alike-classes, odd-name, overlap, near-overlap; message: which files, and what
-    to do.
+    imbalance, odd-grey, odd-colour, alike-classes, odd-name, overlap, near-overlap, and for rows of numbers scale,
+    constant; message: which files, and what to do.
     """
 
     severity: Severity
@@ -53,10 +53,11 @@ def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
 
     query: pictures set aside for testing, whose labels do not matter; none may be in the support set.
     """
+    labels = [picture.label for picture in support.pictures]
     found = [*unreadable(support), *_blank(support.pictures), *_copies(support.pictures)]
     found += [
-        *_odd_names(support.pictures),
-        *_counts(support.pictures),
+        *odd_names(labels),
+        *counts(labels),
         *_odd_colours(support.pictures),
         *_alike_classes(support.pictures),
     ]
@@ -166,46 +167,48 @@ def _pairs(these: Sequence[ReadPicture], those: Sequence[ReadPicture]) -> Iterat
         first += len(block)
 
 
-def _odd_names(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
+def odd_names(labels: Sequence[str]) -> Iterator[Finding]:
+    """Names of classes that invite confusion, given the label of each example."""
     by_name = defaultdict(list)
-    for label in dict.fromkeys(picture.label for picture in pictures):
+    for label in dict.fromkeys(labels):
         by_name[" ".join(label.casefold().split())].append(label)
-    for name, labels in by_name.items():
-        if len(labels) > 1:
-            told = " and ".join(map(repr, labels))
+    for name, alike in by_name.items():
+        if len(alike) > 1:
+            told = " and ".join(map(repr, alike))
             yield _warning(
                 "odd-name", f"the classes {told} differ only in capitals or blanks; merge them if they are one"
             )
         elif name == UNKNOWN:
             yield _warning(
                 "odd-name",
-                f"the class {labels[0]!r} is named like the answer for pictures of no known class; rename it, such as "
+                f"the class {alike[0]!r} is named like the answer for pictures of no known class; rename it, such as "
                 "to 'other'",
             )
         elif name in MISSING or re.fullmatch("0[0-9]+", name):
             yield _warning(
                 "odd-name",
-                f"spreadsheets and pandas read the class name {labels[0]!r} as a number or as nothing; rename it, such "
-                f"as to 'class {labels[0]}'",
+                f"spreadsheets and pandas read the class name {alike[0]!r} as a number or as nothing; rename it, such "
+                f"as to 'class {alike[0]}'",
             )
 
 
-def _counts(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
-    counts = Counter(picture.label for picture in pictures)
-    if few := [f"{label} ({n})" for label, n in counts.items() if n < TOO_FEW]:
+def counts(labels: Sequence[str], example: str = "picture") -> Iterator[Finding]:
+    """What is wrong with the numbers of examples of each class, given the label of each."""
+    found = Counter(labels)
+    if few := [f"{label} ({n})" for label, n in found.items() if n < TOO_FEW]:
         yield _warning(
             "few-shots",
-            f"too few pictures to estimate the accuracy: {listed(few)}; add some until each class has at least "
+            f"too few {example}s to estimate the accuracy: {listed(few)}; add some until each class has at least "
             f"{TOO_FEW}, or set others aside to test the classifier on",
         )
-    if counts:
-        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        high, low = counts[most], counts[least]
+    if found:
+        most, least = max(found, key=found.__getitem__), min(found, key=found.__getitem__)
+        high, low = found[most], found[least]
         if high > UNEVEN * low:
             yield _warning(
                 "imbalance",
-                f"the class {most} has {high} pictures and {least} has {low}, which favours {most}; "
-                f"add pictures of {least} or remove some of {most}",
+                f"the class {most} has {high} {example}s and {least} has {low}, which favours {most}; "
+                f"add {example}s of {least} or remove some of {most}",
             )
 
 

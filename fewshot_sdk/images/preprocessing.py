@@ -7,20 +7,21 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.errors import ImageError
 from fewshot_sdk.images.decoding import MAX_BYTES, as_seen, decode
 from fewshot_sdk.storage.files import read_bounded
 
 MANY_PIXELS = 2**19
 Pixels: TypeAlias = NDArray[np.uint8]
-Picture: TypeAlias = str | Path | bytes | Image.Image | Pixels
+Row: TypeAlias = NDArray[np.float32] | NDArray[np.float64]  # for classifiers of rows of numbers
+Picture: TypeAlias = str | Path | bytes | Image.Image | Pixels | Row
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -71,9 +72,12 @@ def picture(source: Picture, settings: Preprocessing) -> Pixels:
 def preprocess(source: Picture, settings: Preprocessing) -> Pixels:
     """The network's pixels of a picture: uint8 (height, width, channels), from all pixels of the picture.
 
-    Training, adaptation and every exported model use this function, or compute the same bits.
+    Training, adaptation and every exported model use this function, or compute the same bits. For `Rows` the source is
+    an array of as many numbers, and the result float32 (1, width, 1).
     Raises ImageError as `read_image` does.
     """
+    if isinstance(settings, Rows):
+        return _row(source, settings)
     return resize(read_image(source), settings)
 
 
@@ -137,7 +141,19 @@ def seen_box(size: tuple[int, int], settings: Preprocessing) -> tuple[int, int, 
     return -left, -top, width - left, height - top
 
 
-def _from_array(array: Pixels) -> Image.Image:
+def _row(source: Picture, settings: Rows) -> Pixels:
+    row = np.asarray(source if isinstance(source, np.ndarray | list | tuple) else str(source)[:60])
+    if row.dtype.kind not in "fiu" or row.size != settings.width:
+        found = f"{row.dtype} {list(row.shape)}" if row.ndim else repr(str(row))
+        raise ImageError(f"a row: expected {settings.width} numbers, found {found}; this classifier takes no pictures")
+    with np.errstate(over="ignore"):
+        numbers = row.reshape(1, settings.width, 1).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise ImageError("a row: expected finite numbers, found some that are not")
+    return cast(Pixels, numbers)
+
+
+def _from_array(array: NDArray[np.uint8] | Row) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or array.shape[2:] == (3,)):

@@ -48,7 +48,7 @@ def read_cells(table: Path, columns: Sequence[str], advice: str = "", limit: int
     The delimiter is a comma, a semicolon or a tab, whichever the header uses.
     Raises SupportError, naming the row; for another header the message ends in `advice`. limit: the table's bytes.
     """
-    wanted = f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}"
+    wanted = f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}" if columns else "columns of numbers"
     data = read_bounded(table, limit, SupportError, f"expected a CSV with {wanted}")
     try:
         text = data.decode("utf-8-sig")
@@ -81,7 +81,7 @@ def read_table(table: Path, parted: bool = False) -> list[Row]:
     parted: for a data set: the table may be larger, and have a column `part`.
     Raises SupportError, naming the row, for a row without path or label, or of no known part.
     """
-    advice = "; for numbers name an initialization for them, such as --init sine"
+    advice = "; for numbers name an initialization for them, such as --init sine, and for features none"
     cells = read_cells(table, ("path", "label"), advice, _MAX_DATA_BYTES if parted else _MAX_BYTES)
     parted = parted and "part" in cells.header
     found_rows, wrong = [], []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fewshot_sdk.config.backbone import HEAD as HEAD
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
-from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.nets.norms import BatchNorm
 from fewshot_sdk.nets.params import Params
 from fewshot_sdk.nets.summaries import Statistics, Summarized
@@ -105,7 +105,8 @@ def build_network(backbone: Backbone, preprocessing: Preprocessing, n_way: int, 
     """
     make = cast("Layers", referred(BACKBONES[backbone.kind].layers))
     body, features = make(backbone, preprocessing, norm=norm)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(pixels=PixelInput(preprocessing))
+    pixels = nn.Identity() if isinstance(preprocessing, Rows) else PixelInput(preprocessing)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(pixels=pixels)
     layers |= body
     layers["head"] = nn.Linear(features, n_way)
     return Network(layers, backbone, preprocessing, n_way)

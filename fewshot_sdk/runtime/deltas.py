@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 
 from fewshot_sdk.config.onnx_file import KNOWN, LEAST_SCORE, OUTPUT, PIXELS, THRESHOLD
 from fewshot_sdk.config.recipe import Backbone
@@ -20,7 +19,7 @@ from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.nets.score import Cosine
 from fewshot_sdk.runtime.predictions import Prediction, check_threshold, to_predictions
 from fewshot_sdk.runtime.predictor import normalized
-from fewshot_sdk.runtime.session import opened
+from fewshot_sdk.runtime.session import Session, opened
 from fewshot_sdk.storage.bundles import DELTA, INITIALIZATION, WEIGHTS, settings_of
 from fewshot_sdk.storage.deltas import CENTRE, STEP, Arrays, check_base, restored
 from fewshot_sdk.storage.files import read_folder, sha256
@@ -53,7 +52,7 @@ class DeltaPredictor:
         self._base = from_bytes(found.files["model.safetensors"], str(found.folder / "model.safetensors"))
         self._threads = threads
         # by backbone, which names the summary that the head uses, and whether the score is a cosine
-        self._sessions: dict[tuple[Backbone, bool], InferenceSession] = {}
+        self._sessions: dict[tuple[Backbone, bool], Session] = {}
         self._names = {*self._base, "head.weight", "head.bias", *self._recipe.backbone.norm_buffers()}
         self._kept: dict[str, _Kept] = {}
 
@@ -118,7 +117,7 @@ class DeltaPredictor:
             raise ConfigError(f"no delta {name!r} was added; there are {len(self._kept)}, see `names`")
         return self._kept[name]
 
-    def _session(self, backbone: Backbone, from_cosine: bool) -> InferenceSession:
+    def _session(self, backbone: Backbone, from_cosine: bool) -> Session:
         if (backbone, from_cosine) not in self._sessions:
             graph = network_graph(None, backbone, self._recipe.preprocessing, from_cosine=from_cosine)
             self._sessions[backbone, from_cosine] = opened(graph.SerializeToString(), self._threads).session

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_sdk.config.onnx_file import (
+    FEATURES,
     FORMAT,
     HEAT_MAP,
     INPUT,
@@ -21,7 +22,7 @@ from fewshot_sdk.config.onnx_file import (
     THRESHOLD,
     OnnxMetadata,
 )
-from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.config.regression import REGRESSOR_FILE
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
 from fewshot_sdk.images.decoding import check_size
@@ -74,6 +75,8 @@ class Predictor:
         inputs = [(i.name, i.type, len(i.shape)) for i in self._session.get_inputs()]
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
         expected = (PIXELS, "tensor(float)", 4) if self.metadata.raw else (INPUT, "tensor(uint8)", 4)
+        if isinstance(self.metadata.preprocessing, Rows):
+            expected = (FEATURES, "tensor(float)", 2)
         named = outputs.keys() >= {LABEL, OUTPUT, KNOWN} and len(outputs[OUTPUT]) == 2
         n = outputs[OUTPUT][1] if named else None
         if not (inputs == [expected] and named and (not isinstance(n, int) or n == len(self.labels))):
@@ -94,6 +97,8 @@ class Predictor:
 
     def predict(self, pictures: Sequence[Picture], *, threshold: float | None = None) -> list[Prediction]:
         """The prediction for each picture (a path, the bytes of a file, a Pillow image, an array).
+
+        For a classifier of features: for each row, an array of numbers.
 
         threshold: for these pictures, instead of the one that the predictor was made with.
         Raises ImageError, naming the file, for one that is not a picture.
@@ -120,7 +125,8 @@ class Predictor:
         """Probabilities (n, n_way) for pictures of one size, and whether each seems to show a known class, (n,).
 
         pictures: uint8 (n, height, width, 3 or 1), which the graph resizes. A file exported with --raw does not resize:
-        it takes the result of `images.preprocess`. threshold: as for `predict`.
+        it takes the result of `images.preprocess`. A classifier of features takes float32 (n, columns).
+        threshold: as for `predict`.
         Raises ImageError for another dtype or shape, or above 16,384 pixels a side or 50 million in total, ConfigError
         for a threshold that is not from 0 to 1.
         """
@@ -153,6 +159,14 @@ class Predictor:
     ) -> list[NDArray[Any]]:
         """Outputs of the graph for pictures of one size, a few at a time, which bounds the memory."""
         size, shape = self.metadata.preprocessing, pictures.shape
+        if isinstance(size, Rows):
+            if pictures.dtype != np.float32 or shape not in (
+                (len(pictures), size.width),
+                (len(pictures), 1, size.width, 1),
+            ):
+                expected = f"float32 (n, {size.width})"
+                raise ImageError(f"features: expected {expected}, found {pictures.dtype} {list(shape)}")
+            return self._batch(pictures, outputs, given)
         fits = shape[1:] == (size.height, size.width, size.channels) if self.metadata.raw else shape[3:] in ((1,), (3,))
         if pictures.dtype != np.uint8 or not fits or 0 in shape:
             expected = f"{size.height}, {size.width}, {size.channels}" if self.metadata.raw else "height, width, 3"
@@ -169,8 +183,10 @@ class Predictor:
     def _batch(
         self, pictures: Pixels, outputs: Sequence[str], given: Mapping[str, NDArray[np.float32]]
     ) -> list[NDArray[Any]]:
-        if self.metadata.raw:
-            feed: dict[str, NDArray[Any]] = {PIXELS: normalized(pictures, self.metadata.preprocessing)}
+        if isinstance(self.metadata.preprocessing, Rows):
+            feed: dict[str, NDArray[Any]] = {FEATURES: pictures.reshape(len(pictures), -1)}
+        elif self.metadata.raw:
+            feed = {PIXELS: normalized(pictures, self.metadata.preprocessing)}
         else:
             feed = {INPUT: np.broadcast_to(pictures, (*pictures.shape[:3], 3))}
         return [np.asarray(found) for found in self._session.run(list(outputs), {**feed, **given})]
@@ -178,7 +194,7 @@ class Predictor:
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
         """The pictures as arrays, neighbours of one size stacked, up to 64 pictures or half a megapixel."""
         waiting: list[Pixels] = []
-        read = preprocess if self.metadata.raw else picture
+        read = preprocess if self.metadata.raw or isinstance(self.metadata.preprocessing, Rows) else picture
         for source in pictures:
             array = read(source, self.metadata.preprocessing)
             full = len(waiting) == BATCH or (len(waiting) + 1) * array.shape[0] * array.shape[1] > MANY_PIXELS

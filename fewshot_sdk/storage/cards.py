@@ -68,7 +68,9 @@ def classifier_card(config: ClassifierConfig, n_support: int) -> str:
     """The README.md of an adapted classifier; a pure function of its config.json and support set."""
     precision = config.precision if isinstance(config, DeltaConfig) else None
     dropped = any(edit.dropped for edit in config.edits)
-    verdict = verdict_of(config.calibration, len(config.labels), n_support, dropped=dropped)
+    verdict = verdict_of(
+        config.calibration, len(config.labels), n_support, dropped=dropped, example=config.preprocessing.example
+    )
     return _card("classifier", config=config, n_support=n_support, precision=precision, verdict=verdict)
 
 

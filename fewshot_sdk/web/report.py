@@ -52,7 +52,8 @@ class Report:
     """What the page shows.
 
     findings: (severity, text); notes: sentences, for example what was chosen and why; rejection: what `unknown` costs
-    and gives; guessing: the accuracy of always naming the commonest class.
+    and gives; guessing: the accuracy of always naming the commonest class. example: what an example is called; only
+    pictures are shown.
     """
 
     title: str
@@ -68,13 +69,15 @@ class Report:
     timings: Mapping[str, float] = field(default_factory=dict)
     commands: Sequence[str] = ()
     mistakes: Sequence[Mistake] = ()
+    example: str = "picture"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """Two classes of which the first was taken for the second in `count` pictures.
 
-    example, reference: data URIs of a picture that was taken for the other class, and of a picture of that class.
+    example, reference: data URIs of a picture that was taken for the other class, and of a picture of that class; empty
+    if they are not pictures.
     """
 
     truth: str
@@ -95,9 +98,9 @@ class Bin:
 
 def render(report: Report) -> str:
     """The page as HTML, with its pictures inside, no script and nothing to fetch."""
-    support, answers = report.support, report.held_out
+    support, answers, shown = report.support, report.held_out, report.example == "picture"
     classes = [
-        (label, [picture(image) for image in images[:SHOWN_IMAGES]], len(images))
+        (label, [picture(image) for image in images[:SHOWN_IMAGES] if shown], len(images))
         for label, images in (
             (label, support.images[support.targets == i]) for i, label in enumerate(support.labels[:SHOWN_CLASSES])
         )
@@ -110,7 +113,7 @@ def render(report: Report) -> str:
         more_classes=max(len(support.labels) - SHOWN_CLASSES, 0),
         matrix=matrix.tolist() if matrix is not None and len(matrix) <= MATRIX_CLASSES else None,
         most=MATRIX_CLASSES,
-        pairs=most_confused(answers, support) if answers else [],
+        pairs=most_confused(answers, support, shown=shown) if answers else [],
         bins=reliability(answers) if answers else [],
         curve=on_page(report.curve),
         mistakes=cards(report.mistakes, support),
@@ -141,7 +144,7 @@ def confusion(answers: HeldOutAnswers, n_way: int) -> NDArray[np.int64]:
     return counts
 
 
-def most_confused(answers: HeldOutAnswers, support: SupportSet) -> list[Pair]:
+def most_confused(answers: HeldOutAnswers, support: SupportSet, *, shown: bool = True) -> list[Pair]:
     """The classes whose pictures were most often taken for another one's, with an example of each."""
     predicted, n_way = answers.probabilities.argmax(1), len(support.labels)
     wrong = predicted != answers.targets
@@ -159,8 +162,8 @@ def most_confused(answers: HeldOutAnswers, support: SupportSet) -> list[Pair]:
                 truth=support.labels[truth],
                 predicted=support.labels[other],
                 count=len(rows),
-                example=picture(support.images[rows[0]]),
-                reference=picture(support.images[reference]),
+                example=picture(support.images[rows[0]]) if shown else "",
+                reference=picture(support.images[reference]) if shown else "",
             )
         )
     return pairs

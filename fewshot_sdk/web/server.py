@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fewshot_sdk.config.onnx_file import INPUT, KNOWN, OUTPUT
+from fewshot_sdk.config.recipe import Rows
 from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.version import __version__
@@ -173,7 +174,10 @@ def serve(
     """
     if host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise ConfigError(f"--host {host} lets other machines in; set a --token, or leave out --host")
-    app = application(Predictor(model), model.stem, hosts=allowed, token=token, max_bytes=max_bytes, seconds=SECONDS)
+    predictor = Predictor(model)
+    if isinstance(predictor.preprocessing, Rows):
+        raise ConfigError(f"{model} takes features, and fewshot serve is for pictures; run it with fewshot predict")
+    app = application(predictor, model.stem, hosts=allowed, token=token, max_bytes=max_bytes, seconds=SECONDS)
     with listening(host, port) as listener:
         ready(listener.getsockname()[1])
         run(app, listener, SECONDS)

@@ -106,7 +106,10 @@ def test_a_recipe_for_numbers_takes_its_own_settings() -> None:
         ("meta.algorithm=mamle", "meta: no algorithm 'mamle'; the algorithms are reptile,"),
         ("backbone.kind=residul", "no backbone 'residul'; the backbones are conv4, mlp,"),
         ("backbone.kind=timm", "backbone.name: field required"),
-        ("backbone.kind=3", "backbone.kind: expected one of conv4, mlp, residual, efficientnet, timm, found 3"),
+        (
+            "backbone.kind=3",
+            "backbone.kind: expected one of conv4, mlp, residual, efficientnet, timm, embeddings, found 3",
+        ),
         ("backbone.filters=0", "backbone.filters: input should be greater than or equal to 1, found 0"),
         ("data.name=omniglot", "data.split: omniglot has the split paper or official, found 'seeded'"),
         ("data.own.train=['a', 'a']", "data.own: each class belongs to one part, once; found twice: a"),

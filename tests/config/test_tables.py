@@ -171,7 +171,7 @@ def test_a_mistyped_name_gets_the_nearest_one() -> None:
 @pytest.mark.parametrize("wrong", ["conv4", {"filters": 4}, {"kind": 4}])
 def test_a_backbone_without_a_kind_is_told_what_there_is(wrong: object) -> None:
     with pytest.raises(
-        ConfigError, match="expected settings with a kind, one of conv4, mlp, residual, efficientnet, timm"
+        ConfigError, match="expected settings with a kind, one of conv4, mlp, residual, efficientnet, timm, embeddings"
     ):
         tiny_recipe(backbone=wrong)
 

@@ -220,7 +220,7 @@ def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
     for words, says in (
         (
             ["adapt", "--support", others, "--output", out],
-            "found day, price; for numbers name an initialization",
+            "no column is named label, and none holds text; name the one of the labels; for numbers name",
         ),
         (["adapt", "--support", points, "--init", saved, "--output", out], "expected a header with the columns path"),
         (["adapt", "--support", drawings, "--init", init, "--output", out], "which is for numbers: adapt it to a CSV"),

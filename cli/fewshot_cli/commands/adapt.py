@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fewshot_cli import adapt_onnx
-from fewshot_cli.adapted import details, recognized, record, record_of_numbers
+from fewshot_cli import adapt_features, adapt_numbers, adapt_onnx
+from fewshot_cli.adapted import details, recognized, record
 from fewshot_cli.group import app
 from fewshot_cli.options import INIT_HELP, LEARNING, RUNNING, WRITING, Json, Labels, Seed, Trainable, options
 from fewshot_cli.output import emit_json, say
 from fewshot_cli.watching import cross_validated, examined_aloud
-from fewshot_sdk.errors import ConfigError, MissingExtra
+from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free, write_folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class AdaptOptions:
         Path,
         typer.Option(
             help="Folder or zip with a folder of pictures for each class, or a CSV of path and label. For an "
-            "initialization for numbers, such as sine: a CSV of x and y."
+            "initialization for numbers, such as sine: a CSV of x and y. For features: a CSV of label and numbers, a "
+            ".npz with features and labels, or a .npy with --labels."
         ),
     ]
     output: Annotated[Path, typer.Option(help="Folder to write the classifier to; with --engine onnx, an ONNX file.")]
@@ -55,6 +56,12 @@ class AdaptOptions:
         bool,
         typer.Option("--skip-bad", help="Leave out files that cannot be read, and say which, instead of stopping."),
     ] = False
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file with a label in each line, for features in a .npy.", metavar="FILE", show_default=False
+        ),
+    ] = None
     json: Json = False
     method: Annotated[
         Literal["auto", "prototypes", "probe", "reptile"] | None,
@@ -128,7 +135,7 @@ class AdaptOptions:
 @app.command()
 @options(AdaptOptions)
 def adapt(given: AdaptOptions) -> None:
-    """Adapt an initialization to a few pictures or points."""
+    """Adapt an initialization to a few pictures, features or points."""
     if given.backbone is not None and (given.init != "auto" or not given.backbone.startswith("timm:")):
         raise typer.BadParameter("--backbone takes timm:NAME, and excludes --init")
     if given.engine == "onnx":
@@ -137,6 +144,7 @@ def adapt(given: AdaptOptions) -> None:
             given.method not in (None, "reptile")
             or any(value is not None for value in others)
             or given.label_from != "folder"
+            or given.labels
             or not given.keep_pictures
             or given.verbose
             or given.skip_bad
@@ -156,6 +164,16 @@ def adapt(given: AdaptOptions) -> None:
         )
     check_free(given.output)
     began = time.perf_counter()
+    if adapt_features.wanted(given.support, given.start):
+        if given.label_from != "folder" or given.delta or given.trainable or given.steps is not None or given.skip_bad:
+            raise ConfigError(
+                f"{given.support} holds features: leave out --label-from, --skip-bad, --steps, --trainable and --delta, "
+                "which are for pictures and networks"
+            )
+        _to_pictures(given, {}, began)
+        return
+    if given.labels is not None:
+        raise ConfigError("--labels is for features in a .npy or .npz; pictures and CSVs have their own")
     if given.extend is None and not given.is_table:
         from fewshot_sdk.images.sources import open_source
 
@@ -165,7 +183,9 @@ def adapt(given: AdaptOptions) -> None:
     if isinstance(opened, dict):
         _to_pictures(given, opened, began)
     else:
-        _to_numbers(given, opened)
+        unfit = given.method not in (None, "reptile") or given.reject_rate is not None or given.label_from != "folder"
+        unfit = unfit or bool(given.extend or given.delta or given.verbose or given.skip_bad or not given.keep_pictures)
+        adapt_numbers.adapt(opened, given.support, given.output, given.steps, given.seed, given.json, unfit=unfit)
 
 
 def _opened(given: AdaptOptions) -> Inits | NumberInitialization:
@@ -202,7 +222,7 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
         page = report_of(made, warnings, given.output, time.perf_counter() - began, base)
         files["report.html"] = page.encode()
     write_folder(given.output, files)
-    verdict = verdict_of(config.calibration, len(config.labels), n)
+    verdict = verdict_of(config.calibration, len(config.labels), n, example=config.preprocessing.example)
     say(str(verdict))
     say(made.reason)
     if given.verbose:
@@ -222,7 +242,7 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
             f"restored from it, the classifier recognizes {again} of its {n} support pictures"
         )
     if "report.html" not in files:
-        say("no report.html, because it would contain the pictures")
+        say(f"no report.html, because it would contain the {config.preprocessing.example}s")
     folder, file = shlex.quote(str(given.output)), shlex.quote(f"{given.output}.onnx")
     more = f" (details: {given.output / 'report.html'})" if "report.html" in files else ""
     say(f"wrote {given.output}{more}; next: fewshot export {folder}{base} --output {file}")
@@ -231,6 +251,8 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
 def _adapted(given: AdaptOptions, inits: Inits) -> tuple[Adaptation, tuple[Finding, ...]]:
     from fewshot_sdk.adaptation.adaptation import REJECT_RATE, compare_and_adapt, settings_of, suitable
 
+    if not inits:
+        return adapt_features.adapted(given.support, given.labels, given.method, given.reject_rate, given.seed)
     if given.trainable:
         inits = {name: _with_trainable(init, given.trainable) for name, init in inits.items()}
     inits = suitable(inits) or inits
@@ -252,9 +274,12 @@ def _adapted(given: AdaptOptions, inits: Inits) -> tuple[Adaptation, tuple[Findi
 def _extended(given: AdaptOptions, model: Path, inits: Inits) -> tuple[Adaptation, tuple[Finding, ...]]:
     from fewshot_sdk.adaptation.extension import extend
     from fewshot_sdk.artifacts.opening import load_classifier
+    from fewshot_sdk.config.recipe import Rows
 
-    classifier = load_classifier(model, None if given.start == "auto" else next(iter(inits.values())))
+    classifier = load_classifier(model, None if given.start == "auto" else next(iter(inits.values()), None))
     preprocessing, old = classifier.config.preprocessing, classifier.support
+    if not inits or isinstance(preprocessing, Rows):
+        return adapt_features.extended(classifier, given.support, given.labels)
     where = (given.support, [preprocessing], given.label_from)
     examined = examined_aloud(*where, skip_bad=given.skip_bad, in_report=given.keep_pictures, kept=old)
     return extend(classifier, examined.supports[preprocessing], inits, watch=cross_validated), examined.warnings
@@ -273,31 +298,3 @@ def _delta(given: AdaptOptions, classifier: Classifier, inits: Inits) -> Delta:
     if base is None:
         raise ConfigError(f"a delta needs {origin.name} (sha256 {origin.sha256[:16]}...); name it with --init")
     return Delta(classifier=classifier, base=base, precision=given.delta or "float16")
-
-
-def _to_numbers(given: AdaptOptions, init: NumberInitialization) -> None:
-    from fewshot_sdk.adaptation.regressor import adapt_regressor, drawn
-
-    others = (given.method not in (None, "reptile"), given.reject_rate is not None, given.extend, given.delta)
-    if any(others) or given.label_from != "folder" or not given.keep_pictures or given.verbose or given.skip_bad:
-        raise ConfigError(
-            f"{init.recipe.preset} is for numbers: adapt takes only --steps and --seed with it; leave out other options"
-        )
-    made = adapt_regressor(init, given.support, steps=given.steps, seed=given.seed)
-    config, files = made.config, made.files()
-    try:
-        if picture := drawn(init, made):
-            files["fit.png"] = picture
-            files["README.md"] += b"\n![before the steps and after them](fit.png)\n"
-    except MissingExtra as error:
-        say(f"no fit.png: {error}")
-    write_folder(given.output, files)
-    if given.json:
-        emit_json(record_of_numbers(config, given.output))
-    say(
-        f"adapted {config.initialization.name} to {config.points} points in {config.adaptation.steps} steps: mean "
-        f"squared error {config.before:.4g} before, {config.after:.4g} after, {config.held_out:.4g} on held-out points"
-    )
-    if "fit.png" in files:
-        say(f"for a plot see {given.output / 'fit.png'}")
-    say(f"wrote {given.output}; next: fewshot export {given.output} --output {given.output}.onnx")

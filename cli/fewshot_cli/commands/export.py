@@ -89,9 +89,12 @@ def export(given: ExportOptions) -> None:
 
 def _classifier(classifier: Classifier, given: ExportOptions) -> None:
     """Write one ONNX file, alone or bundled, and report how it compares with PyTorch."""
+    from fewshot_sdk.config.recipe import Rows
     from fewshot_sdk.export.classifier import MAX_DROP, ExportSettings
     from fewshot_sdk.export.formats import export as write
 
+    if given.bundle and isinstance(classifier.preprocessing, Rows):
+        raise ConfigError(f"{given.model} takes features, and a --bundle is for pictures; give --output FILE.onnx")
     with tempfile.TemporaryDirectory() as folder:
         path = given.output or Path(folder) / "model.onnx"
         limit = MAX_DROP if given.max_drop is None else given.max_drop
@@ -104,6 +107,7 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
 
             write_folder(given.bundle, deployment(path.read_bytes(), given.model.resolve().name, given.vendor))
     output = given.output or given.bundle
+    example = classifier.preprocessing.example
     parity, reduction, speed = made.metadata.parity, made.metadata.reduction, made.speed
     if given.json:
         metadata = made.metadata.model_dump(mode="json")
@@ -117,11 +121,11 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
         )
     say(
         f"wrote {output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
-        f"{parity.max_difference:.1e} on {parity.images} support pictures and {parity.random_images:,} random ones"
+        f"{parity.max_difference:.1e} on {parity.images} support {example}s and {parity.random_images:,} random ones"
         + (", in fp32" if reduction else "")
     )
     if given.bundle is None:
-        say(f"next: fewshot predict {output} PICTURE")
+        say(f"next: fewshot predict {output} {'PICTURE' if example == 'picture' else 'more.csv'}")
     else:
         say(f"next: python {output}/predict.py PICTURE, or python3 -m http.server --directory {output} for its page")
 

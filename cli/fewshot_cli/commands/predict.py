@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fewshot_cli import features
 from fewshot_cli.answers import Answered, Show, json_lines, json_list, lines, table
 from fewshot_cli.batch import Batch, pictures, reasons
 from fewshot_cli.explanations import explain as explain_pictures
@@ -24,6 +25,7 @@ from fewshot_sdk.storage.sorting import sorter
 
 if TYPE_CHECKING:
     from fewshot_sdk.artifacts.classifier import Classifier
+    from fewshot_sdk.config.recipe import Rows
     from fewshot_sdk.images.listing import Listing
     from fewshot_sdk.runtime.predictions import Prediction
     from fewshot_sdk.runtime.predictor import Predictor
@@ -44,7 +46,8 @@ class PredictOptions:
         list[Path] | None,
         typer.Argument(
             help="Pictures to classify, folders of pictures, patterns such as 'photos/**/*.jpg', or - for names from "
-            "standard input; for a model of numbers, CSV files or numbers (after -- if one is negative).",
+            "standard input; for a model of features, their .csv, .npy or .npz; for a model of numbers, CSV files or "
+            "numbers (after -- if one is negative).",
             metavar="IMAGE...",
             readable=False,  # told of each picture
         ),
@@ -124,7 +127,7 @@ class PredictOptions:
 @app.command()
 @options(PredictOptions)
 def predict(wanted: PredictOptions) -> None:
-    """Classify pictures, or predict numbers from numbers. An .onnx file needs no PyTorch."""
+    """Classify pictures or features, or predict numbers from numbers. An .onnx file needs no PyTorch."""
     if wanted.undo is not None:
         if wanted.model is not None or wanted.json or wanted.of_pictures():
             raise ConfigError("--undo FILE puts pictures back and does nothing else; leave out everything but it")
@@ -145,7 +148,9 @@ def predict(wanted: PredictOptions) -> None:
         from fewshot_sdk.runtime.opening import open_predictor
 
         opened = open_predictor(wanted.model)
-    if not isinstance(opened, Curve):
+    if not isinstance(opened, Curve) and (rows := features.rows_of(opened)):
+        _of_features(opened, wanted.model, rows, wanted.images, wanted)
+    elif not isinstance(opened, Curve):
         _of_pictures(opened, wanted.images, wanted)
     elif unfit := wanted.of_pictures():
         raise ConfigError(f"{wanted.model} predicts numbers, and {unfit[0]} is for pictures; leave it out")
@@ -185,7 +190,7 @@ def _of_pictures(model: Classifier | Predictor, images: list[Path], wanted: Pred
         _explained(model, listing, wanted, wanted.explain)
         return
     with ExitStack() as stack:
-        shows = [*_shows(stack, listing, wanted)]
+        shows = [*_shows(stack, listing.paths, wanted)]
         sort = None
         if into is not None:
             sort = stack.enter_context(sorter(into, model.labels, move=wanted.move_to is not None))
@@ -204,6 +209,23 @@ def _of_pictures(model: Classifier | Predictor, images: list[Path], wanted: Pred
         raise typer.Exit(1)
 
 
+def _of_features(
+    model: Classifier | Predictor, name: Path, rows: Rows, files: list[Path], wanted: PredictOptions
+) -> None:
+    features.refuse_pictures(
+        [option for option in wanted.of_pictures() if option not in ("--top", "--threshold", "--json-lines", "--csv")],
+        name,
+    )
+    tables = features.tables(files, rows)
+    names = [name for table in tables for name in table.names]
+    batch = Batch(len(names), None)
+    with ExitStack() as stack:
+        shows = [*_shows(stack, names, wanted)]
+        batch.run(features.answers(model, tables, wanted.threshold), shows, quiet=True)
+    if wanted.csv is not None and str(wanted.csv) != "-":
+        say(f"wrote {wanted.csv}")
+
+
 def _names() -> bytes:
     from fewshot_sdk.images.listing import MAX_NAMES
 
@@ -216,7 +238,7 @@ def _on_terminal(wanted: PredictOptions) -> bool:
     return printing and sys.stdout is not None and sys.stdout.isatty()
 
 
-def _shows(stack: ExitStack, listing: Listing, wanted: PredictOptions) -> Iterator[Show]:
+def _shows(stack: ExitStack, names: Sequence[str], wanted: PredictOptions) -> Iterator[Show]:
     if wanted.csv is not None:
         yield stack.enter_context(table(wanted.csv, wanted.top))
     if wanted.json:
@@ -224,7 +246,7 @@ def _shows(stack: ExitStack, listing: Listing, wanted: PredictOptions) -> Iterat
     elif wanted.json_lines:
         yield json_lines(wanted.top)
     elif wanted.csv is None:
-        yield lines(min(WIDEST, max(map(len, listing.paths))), wanted.top)
+        yield lines(min(WIDEST, max(map(len, names))), wanted.top)
 
 
 def _limited(found: Prediction, threshold: float | None) -> Prediction:
@@ -246,7 +268,7 @@ def _explained(model: Classifier | Predictor, listing: Listing, wanted: PredictO
     predictions = [_limited(found, wanted.threshold) for found in model.predict(paths)]
     maps = explain_pictures(model, paths, predictions, folder)
     with ExitStack() as stack:
-        for show in list(_shows(stack, listing, wanted)):
+        for show in list(_shows(stack, listing.paths, wanted)):
             for path, found, file in zip(listing.paths, predictions, maps, strict=True):
                 show(Answered(image=path, prediction=found, heat_map=str(file)))
     say(f"wrote {folder}: {len(maps)} picture{'' if len(maps) == 1 else 's'} beside a heat map")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fewshot_cli import features
 from fewshot_cli.batch import pictures, reasons
 from fewshot_cli.group import app
 from fewshot_cli.numbers import Curve
@@ -38,9 +39,18 @@ def measure(
     ],
     source: Annotated[
         Path,
-        typer.Argument(help="Pictures with their classes, in any form that `adapt --support` takes.", metavar="DIR"),
+        typer.Argument(
+            help="Pictures or features with their classes, in any form that `adapt --support` takes.",
+            metavar="DIR",
+        ),
     ],
     label_from: Labels = "folder",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file with a label in each line, for features in a .npy.", metavar="FILE", show_default=False
+        ),
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option(help="New page with the result and the wrong pictures.", metavar="FILE", show_default=False),
@@ -51,13 +61,26 @@ def measure(
         bool, typer.Option("--strict", help="Exit code 1 if any picture cannot be read, not only if none can.")
     ] = False,
 ) -> None:
-    """Measure a classifier on labelled pictures that it has not seen. An .onnx file needs no PyTorch."""
+    """Measure a classifier on labelled pictures or features that it has not seen. An .onnx file needs no PyTorch."""
     from fewshot_sdk.images.sources import open_source
     from fewshot_sdk.runtime.scoring import score
 
     if html is not None:
         check_free_file(html, "--html")
     opened = _open(model, base)
+    if rows := features.rows_of(opened):
+        features.refuse_pictures(["--html"] if html else ["--label-from"] if label_from != "folder" else [], model)
+        found, seen = features.trials(opened, source, labels, rows)
+        result = score(found, opened.labels)
+        if json:
+            emit_json({**_json(result), "labels": opened.labels, "unreadable": []})
+        else:
+            emit("\n".join(_lines(result, opened.labels, "row")))
+        if seen:
+            say(f"warning: {_seen(seen, len(found), 'row')}")
+        return
+    if labels is not None:
+        raise ConfigError("--labels is for features, and this classifier is one of pictures; leave it out")
     with open_source(source, label_from, least=1) as files:
         answers = _Answers(opened, files)
         result = score(list(answers), opened.labels)
@@ -128,11 +151,14 @@ class _Answers:
         """What makes the result doubtful."""
         if not self.seen:
             return []
-        among = "is among those" if self.seen == 1 else "are among those"
-        return [
-            f"{pictures(self.seen)} of {len(self._files):,} {among} that the classifier learned from, so that it looks "
-            "better than it is; test it on others"
-        ]
+        return [_seen(self.seen, len(self._files), "picture")]
+
+
+def _seen(n: int, of: int, example: str) -> str:
+    return (
+        f"{pictures(n, example)} of {of:,} {'is' if n == 1 else 'are'} among those that the classifier learned from, "
+        "so that it looks better than it is; test it on others"
+    )
 
 
 def _read(file: SourceFile) -> Image.Image:
@@ -167,15 +193,15 @@ def _json(result: Score) -> dict[str, object]:
     return {**asdict(result), **classes}
 
 
-def _lines(result: Score, labels: Sequence[str]) -> Iterator[str]:
+def _lines(result: Score, labels: Sequence[str], example: str = "picture") -> Iterator[str]:
     if result.accuracy is not None:
         unknown = f"; {result.unknown:,} called unknown" if result.unknown else ""
-        yield f"{_percent(result.accuracy)}: {_words(result.accuracy)} right{unknown}"
+        yield f"{_percent(result.accuracy)}: {_words(result.accuracy, example)} right{unknown}"
     else:
-        yield f"no picture is of a class that the model knows ({', '.join(labels[:5])}{', ...' * (len(labels) > 5)})"
+        yield f"no {example} is of a class that the model knows ({', '.join(labels[:5])}{', ...' * (len(labels) > 5)})"
     if result.rejected is not None:
         names = ", ".join(row.label for row in result.foreign[:5]) + ", ..." * (len(result.foreign) > 5)
-        yield f"of classes that it does not know ({names}): {_words(result.rejected)} called unknown"
+        yield f"of classes that it does not know ({names}): {_words(result.rejected, example)} called unknown"
     rows = [*result.classes, *result.foreign]
     yield ""
     known = {row.label for row in result.classes}
@@ -210,8 +236,9 @@ def _percent(share: Share) -> str:
     return f"{share.count / share.n:.1%}"
 
 
-def _words(share: Share) -> str:
-    return f"{share.count:,} of {pictures(share.n)} (95 % interval {100 * share.low:.1f} to {100 * share.high:.1f} %)"
+def _words(share: Share, example: str) -> str:
+    of = f"{share.count:,} of {pictures(share.n, example)}"
+    return f"{of} (95 % interval {100 * share.low:.1f} to {100 * share.high:.1f} %)"
 
 
 def _aligned(rows: list[list[str]]) -> Iterator[str]:
