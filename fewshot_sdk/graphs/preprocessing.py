@@ -41,7 +41,7 @@ def network_pixels(g: Nodes, images: str, settings: Preprocessing) -> str:
     sizes = g("Cast", g("Shape", images, start=1, end=3), to=_DOUBLE)
     sides = _sides(g, sizes, settings)
     grey = _grey(g, images) if settings.channels == 1 or settings.polarity == "dark_on_light" else ""
-    dark = _dark(g, grey, g("ReduceProd", sizes)) if settings.polarity == "dark_on_light" else None
+    dark = _dark(g, grey, _area(g, sizes)) if settings.polarity == "dark_on_light" else None
     x = grey if settings.channels == 1 else g("Transpose", images, perm=_CHANNELS_FIRST)
     if (settings.fit == "crop" or settings.kept < 1) and settings.resize != "nearest":
         starts, ends = (
@@ -100,6 +100,11 @@ def _grey(g: Nodes, images: str) -> str:
     grey = g("Cast", g("Gemm", shares, g("Cast", colours, to=_FLOAT), g.constant([0.5])), to=_UINT8)  # rounds down
     shape = g("Concat", g("Shape", images, end=1), g.integers(1), g("Shape", images, start=1, end=3), axis=0)
     return g("Reshape", grey, shape)
+
+
+def _area(g: Nodes, sizes: str) -> str:
+    """The product of two float64; onnxruntime 1.18 has no ReduceProd for these."""
+    return g("Mul", *(g("Gather", sizes, g.constant(axis, np.int64)) for axis in (0, 1)))
 
 
 def _dark(g: Nodes, grey: str, area: str) -> str:
