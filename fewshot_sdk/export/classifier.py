@@ -71,8 +71,9 @@ def export_onnx(
     heat_map: one more output, `heat_map` float32 (batch, h, w): what each position adds to the logit of `label`, above
     the mean logit of all classes, at the classifier's temperature (see `nets.heat_maps`).
     Raises ParityError if it is not kept, ConfigError for an opset outside 15 to 23 or an IR version that does not
-    go with it, for reduced precision without support pictures, or for a heat map of a network that has none, ExportError
-    for a timm network that an old opset cannot express, OutputExists if `path` exists, SaveError if the disk refuses.
+    go with it, for reduced precision without support pictures, or for a heat map of a network that has none,
+    ExportError for a timm network that an old opset cannot express, OutputExists if `path` exists, SaveError if the
+    disk refuses.
     """
     settings = ExportSettings(
         opset=opset, ir_version=ir_version, precision=precision, raw=raw, max_drop=max_drop, heat_map=heat_map

@@ -28,9 +28,7 @@ def check_versions(opset: int, ir_version: int | None = None) -> None:
     lowest, highest = lowest_ir_version(opset), IR_VERSIONS[1]
     if ir_version is not None and not lowest <= ir_version <= highest:
         advice = "; for a lower one take a lower opset, too" if ir_version < lowest else ""
-        raise ConfigError(
-            f"IR version: expected {lowest} to {highest} with opset {opset}, found {ir_version}{advice}"
-        )
+        raise ConfigError(f"IR version: expected {lowest} to {highest} with opset {opset}, found {ir_version}{advice}")
 
 
 def at_versions(model: onnx.ModelProto, opset: int, ir_version: int | None = None) -> onnx.ModelProto:
@@ -59,13 +57,18 @@ def _as_before_18(graph: onnx.GraphProto) -> None:
     for node in _nodes(graph):
         if node.op_type in _REDUCTIONS and len(node.input) > 1 and node.input[1] in constants:
             axes = numpy_helper.to_array(constants[node.input.pop()])
+            _drop(node, "noop_with_empty_axes")
             node.attribute.append(helper.make_attribute("axes", axes.tolist()))
         if node.op_type == "Split":
-            for attribute in [each for each in node.attribute if each.name == "num_outputs"]:
-                node.attribute.remove(attribute)
+            _drop(node, "num_outputs")
     used = {name for node in _nodes(graph) for name in node.input} | {given.name for given in graph.input}
     for name in constants.keys() - used:
         graph.initializer.remove(constants[name])
+
+
+def _drop(node: onnx.NodeProto, name: str) -> None:
+    for attribute in [each for each in node.attribute if each.name == name]:
+        node.attribute.remove(attribute)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

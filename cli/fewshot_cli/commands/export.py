@@ -137,7 +137,9 @@ def _regressor(regressor: Regressor, given: ExportOptions) -> None:
         or given.precision != "fp32"
         or given.max_drop is not None
     ):
-        raise ConfigError(f"{given.model} predicts numbers: export takes only --output, --opset, --ir-version and --json with it")
+        raise ConfigError(
+            f"{given.model} predicts numbers: export takes only --output, --opset, --ir-version and --json with it"
+        )
     from fewshot_sdk.export.regressor import export_regressor
 
     made = export_regressor(regressor, output, opset=given.opset, ir_version=given.ir_version)
