@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FEWSHOT := $(BIN)/fewshot
 
-.PHONY: demo test test-all test-browser check format models clean
+.PHONY: demo test test-all test-browser test-samples check format models clean
 
 # 4,000 outer steps, because drawings by 60 other hands, three of each thing to learn from, are then recognized in 95 %
 # of cases (after 500 steps in 91 %), and drawings of five other things in 97 % (96 %); means of three trainings.
@@ -32,6 +32,15 @@ test-browser: .venv/ready  ## the web pages in headless Chromium; needs what it 
 	@test -d tests/browser/node_modules/playwright-core -a -d tests/browser/node_modules/onnxruntime-web || \
 	  { echo "make test-browser needs its npm packages: npm ci --ignore-scripts --prefix tests/browser" >&2; exit 1; }
 	CHROMIUM="$(CHROMIUM)" FEWSHOT_PYTHON="$(CURDIR)/$(BIN)/python" node --test tests/browser/
+
+SAMPLES_NEED := cmake g++ pkg-config libvips-dev nlohmann-json3-dev kotlin libandroid-json-org-java nodejs npm
+test-samples: .venv/ready  ## a bundle's programs in other languages; needs what it asks for
+	@for tool in cmake c++ pkg-config kotlinc java node npm; do command -v $$tool >/dev/null || missing=1; done; \
+	test -z "$$missing" -a -f /usr/include/nlohmann/json.hpp -a -f /usr/share/java/json-latest.jar && pkg-config --exists vips-cpp || \
+	  { echo "make test-samples needs: apt-get install $(SAMPLES_NEED)" >&2; exit 1; }
+	@test -d tests/samples/node_modules/com.github.asus4.onnxruntime || \
+	  { echo "make test-samples needs its npm packages: npm ci --ignore-scripts --prefix tests/samples" >&2; exit 1; }
+	$(BIN)/python -m pytest -m "" tests/web/test_samples.py
 
 check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .

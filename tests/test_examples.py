@@ -7,20 +7,27 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 
-from fewshot_sdk import load, preset, save
+from fewshot_sdk import Predictor, export_learner, load, preset, save
+from fewshot_sdk.adaptation.regressor import adapt_regressor
 from fewshot_sdk.algorithms import ALGORITHMS
-from fewshot_sdk.artifacts.initialization import Initialization
+from fewshot_sdk.artifacts.initialization import Initialization, NumberInitialization
+from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config import presets
 from fewshot_sdk.config.recipe import EfficientNet
 from fewshot_sdk.data import glyphs
 from fewshot_sdk.engine.workers import Workers
+from fewshot_sdk.export import learner as export_module
+from fewshot_sdk.export.regressor import export_regressor
 from fewshot_sdk.meta import curve
 from fewshot_sdk.meta.events import Event
 from fewshot_sdk.meta.run import train_to_folder
 from fewshot_sdk.meta.training import MetaStep
+from fewshot_sdk.runtime.adaptation import adapt_to_onnx
 from tests.conftest import REPOSITORY, draw_folder, tiny_recipe
 from tests.meta.test_tail import recipe_of, start_of
 
@@ -32,8 +39,10 @@ def test_every_example_is_short_and_tested_here() -> None:
     assert scripts.keys() == {
         "adapt_and_predict.py",
         "classify_text.py",
+        "learner_alone.py",
         "make_drawings.py",
         "meta_train_photo.py",
+        "numbers_alone.py",
         "own_network.py",
         "ray_train.py",
         "train_to_folder.py",
@@ -141,6 +150,43 @@ def test_the_python_of_the_readme_is_that_example() -> None:
 def test_the_python_of_the_page_on_training_is_that_example() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "training.md").read_text(), re.DOTALL)
     assert blocks == [(EXAMPLES / "train_to_folder.py").read_text().partition('"""\n\n')[2]]
+
+
+@pytest.mark.parametrize("name", ["learner_alone.py", "numbers_alone.py"])
+def test_the_page_on_deploying_shows_that_example(name: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "deploying.md").read_text(), re.DOTALL)
+    assert (EXAMPLES / name).read_text().partition('"""\n\n')[2] in blocks
+
+
+def test_onnxruntime_alone_adapts_as_the_library_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_module, "TRIALS", export_module.TRIALS[:1])  # it is checked elsewhere
+    drawings = EXAMPLES / "drawings"
+    learner, new = tmp_path / "learner.onnx", sorted((EXAMPLES / "new_drawings").glob("*.png"))
+    export_learner(load("omniglot"), learner)
+    found = alone("learner_alone.py", learner, drawings, *new).splitlines()
+    adapted = adapt_to_onnx(learner, drawings, tmp_path / "model.onnx")
+    wanted = Predictor(adapted.path).predict(new)
+    for line, answer in zip(found, wanted, strict=True):
+        _, label, probability = line.rsplit("  ", 2)
+        assert label == answer.nearest
+        assert float(probability) == pytest.approx(answer.probability, abs=1e-4)
+
+
+def test_onnxruntime_alone_predicts_numbers(tmp_path: Path) -> None:
+    points = np.array([[-4, 1.5], [-2, -1.7], [0, 0.3], [1, 2.0], [3, 0.1]], np.float32)
+    regressor = adapt_regressor(cast("NumberInitialization", load_any("sine")), points)
+    export_regressor(regressor, tmp_path / "curve.onnx")
+    found = [float(number) for number in alone("numbers_alone.py", tmp_path / "curve.onnx", -4, 0, 3).split()]
+    assert found == pytest.approx(regressor.predict(points[[0, 2, 4], :1]).tolist(), abs=1e-4)
+
+
+def alone(name: str, *words: object) -> str:
+    """What an example prints that imports nothing of this library."""
+    program = f"import runpy, sys; runpy.run_path({str(EXAMPLES / name)!r}); assert 'fewshot_sdk' not in sys.modules"
+    command = [sys.executable, "-P", "-c", program, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_every_command_of_the_pages_exists() -> None:

@@ -62,6 +62,19 @@ Base = Annotated[
     str | None,
     typer.Option(help="Initialization to which a delta belongs. Default: the one it names.", show_default=False),
 ]
+Opset = Annotated[
+    int,
+    typer.Option(
+        min=15, max=23, help="Version of the ONNX operators; lower for older onnxruntimes.", rich_help_panel=WRITING
+    ),
+]
+IrVersion = Annotated[
+    int | None,
+    typer.Option(
+        min=8, max=13, help="Version of the ONNX format. Default: the lowest for the opset, 9 for 20.",
+        rich_help_panel=WRITING,
+    ),
+]  # fmt: skip
 Vendor = Annotated[
     Path | None,
     typer.Option(

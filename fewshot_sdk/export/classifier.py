@@ -19,7 +19,7 @@ from fewshot_sdk.errors import ConfigError, ParityError
 from fewshot_sdk.export.checks import Precision, Speed, check_heat_maps, check_parity, compare
 from fewshot_sdk.export.int8 import in_int8
 from fewshot_sdk.graphs.classifier import network_graph, with_head, with_preprocessing
-from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.graphs.versions import OLDEST_WRITTEN, OPSET, at_versions, check_versions
 from fewshot_sdk.nets.heat_maps import layer_shapes
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.storage.files import check_free_file, write_file
@@ -28,7 +28,6 @@ from fewshot_sdk.version import versions
 
 # the `exporter` of a row of `BACKBONES`; takes a network, the height and width of its pictures, and an opset
 Exporter = Callable[[nn.Module, tuple[int, int], int], onnx.ModelProto]
-OPSETS = (18, 23)
 MAX_DROP = 0.01
 
 
@@ -50,6 +49,7 @@ class ExportSettings:
     """How a classifier is exported; see `export_onnx`."""
 
     opset: int = OPSET
+    ir_version: int | None = None
     precision: Precision = "fp32"
     raw: bool = False
     max_drop: float = MAX_DROP
@@ -58,32 +58,37 @@ class ExportSettings:
 
 def export_onnx(
     classifier: Classifier, path: str | Path, *,
-    opset: int = OPSET, precision: Precision = "fp32", raw: bool = False, max_drop: float = MAX_DROP,
-    heat_map: bool = False,
+    opset: int = OPSET, ir_version: int | None = None, precision: Precision = "fp32", raw: bool = False,
+    max_drop: float = MAX_DROP, heat_map: bool = False,
 ) -> Export:  # fmt: skip
     """Write a classifier as one ONNX file, kept only if onnxruntime agrees with PyTorch: see `checks.check_parity`.
 
     Its input is `images`, uint8 (batch, height, width, 3), of any size; its outputs are `label` int64 (batch,),
     `probabilities` float32 (batch, n_way) and `known` bool (batch,), false for `unknown`.
     For a classifier of features the input is `features` instead, float32 (batch, columns).
+    opset, ir_version: ONNX's versions; None is the lowest IR version for the opset.
     raw: the input is `pixels` instead, float32 (batch, channels, height, width), preprocessed and normalized.
     precision: `fp16` stores and computes 16 bits, `int8` 8, calibrated on the support set; such a file is kept only if
     the share of support pictures that fp32 gets right and it gets wrong is at most `max_drop`.
     heat_map: one more output, `heat_map` float32 (batch, h, w): what each position adds to the logit of `label`, above
     the mean logit of all classes, at the classifier's temperature (see `nets.heat_maps`).
-    Raises ParityError if it is not kept, ConfigError for an opset outside 18 to 23, for reduced precision without
-    support pictures, or for a heat map of a network that has none, OutputExists if `path` exists, SaveError if the disk
-    refuses.
+    Raises ParityError if it is not kept, ConfigError for an opset outside 15 to 23 or an IR version that does not
+    go with it, for reduced precision without support pictures, or for a heat map of a network that has none,
+    ExportError for a timm network that an old opset cannot express, OutputExists if `path` exists, SaveError if the
+    disk refuses.
     """
-    settings = ExportSettings(opset=opset, precision=precision, raw=raw, max_drop=max_drop, heat_map=heat_map)
+    settings = ExportSettings(
+        opset=opset, ir_version=ir_version, precision=precision, raw=raw, max_drop=max_drop, heat_map=heat_map
+    )
     return write_onnx(classifier, Path(path), settings)
 
 
 def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> Export:
     """`export_onnx`, as the table of formats calls it."""
-    opset, precision, raw = settings.opset, settings.precision, settings.raw
+    precision, raw = settings.precision, settings.raw
     check_free_file(path)
-    check_opset(opset)
+    check_versions(settings.opset, settings.ir_version)
+    opset = max(settings.opset, OLDEST_WRITTEN)
     config, preprocessing = classifier.config, classifier.config.preprocessing
     rows = isinstance(preprocessing, Rows)
     if rows and (precision != "fp32" or raw):
@@ -109,7 +114,7 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
             preprocessing=preprocessing,
             adaptation=config.adaptation,
             initialization=config.initialization,
-            opset=opset,
+            opset=settings.opset,
             parity=Parity(images=0, max_difference=0),
             versions={**versions(), "onnx": onnx.__version__},
             threshold=config.threshold,
@@ -119,6 +124,7 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
             edits=config.edits,
         )
         graph = network if raw or rows else with_preprocessing(network, preprocessing)
+        graph = at_versions(graph, settings.opset, settings.ir_version)
         return with_metadata(graph, metadata.replace(**changes))
 
     tensors = {name: tensor.numpy() for name, tensor in classifier.params.items()}
@@ -158,13 +164,6 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
         data = serialized(reduced, parity=parity, precision=precision, reduction=reduction)
     write_file(path, data)
     return Export(path=path, size=len(data), metadata=Predictor(data).metadata, speed=speed)
-
-
-def check_opset(opset: int) -> None:
-    """Raises ConfigError outside 18 to 23."""
-    first, last = OPSETS
-    if not first <= opset <= last:
-        raise ConfigError(f"opset: expected {first} to {last}, found {opset}")
 
 
 def with_metadata(graph: onnx.ModelProto, metadata: Config) -> bytes:

@@ -22,6 +22,7 @@ from fewshot_sdk.engine.heads import begin, open_head
 from fewshot_sdk.engine.inner_loop import loss_and_grads, one_thread, summed, update
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.learner.graph import learner_graph
+from fewshot_sdk.graphs.versions import OPSET, at_versions, check_versions
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.nets.network import HEAD, build_network, norm_statistics
 from fewshot_sdk.nets.params import LearnerState, Params
@@ -65,32 +66,36 @@ TRIALS = (
 )
 
 
-def export_learner(init: Initialization, path: str | Path) -> LearnerExport:
+def export_learner(
+    init: Initialization, path: str | Path, *, opset: int = OPSET, ir_version: int | None = None
+) -> LearnerExport:
     """Write an initialization as one ONNX file that adapts: `learner_graph`, with its origin in the metadata.
 
     The file is kept only if it agrees with PyTorch in float64 on random tasks of several sizes and numbers of steps:
     every probability within 1e-4, or within ten times the error of PyTorch in float32 if that is more (at most 0.05),
     and the same class wherever the margin exceeds twice that. `_parity` says why a task may fail by chance.
-    Raises ExportError if it disagrees or the network cannot be exported, OutputExists if `path` exists, SaveError if
-    the disk refuses.
+    opset, ir_version: as for `export_onnx`.
+    Raises ExportError if it disagrees or the network cannot be exported, ConfigError for an opset outside 15 to 23 or
+    an IR version that does not go with it, OutputExists if `path` exists, SaveError if the disk refuses.
     """
     path = Path(path)
     check_free_file(path)
-    data = learner_bytes(init)
+    data = learner_bytes(init, opset, ir_version)
     write_file(path, data)
     return LearnerExport(path=path, size=len(data), metadata=Learner(data).metadata)
 
 
-def learner_bytes(init: Initialization) -> bytes:
-    """The bytes of the file that `export_learner` writes. Raises ExportError as it does."""
-    graph = learner_graph(init.recipe, init.state)
-    draft = _with_metadata(graph, init, Parity(images=1, max_difference=0), 0)
+def learner_bytes(init: Initialization, opset: int = OPSET, ir_version: int | None = None) -> bytes:
+    """The bytes of the file that `export_learner` writes. Raises ExportError and ConfigError as it does."""
+    check_versions(opset, ir_version)
+    graph = at_versions(learner_graph(init.recipe, init.state), opset, ir_version)
+    draft = _with_metadata(graph, init, Parity(images=1, max_difference=0), 0, opset)
     parity, floor = _parity(init, Learner(draft))
-    return _with_metadata(graph, init, parity, floor)
+    return _with_metadata(graph, init, parity, floor, opset)
 
 
-def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity, floor: float) -> bytes:
-    return with_metadata(graph, init.recipe, init.origin, parity, floor, versions())
+def _with_metadata(graph: onnx.ModelProto, init: Initialization, parity: Parity, floor: float, opset: int) -> bytes:
+    return with_metadata(graph, init.recipe, init.origin, parity, floor, versions(), opset)
 
 
 def _parity(init: Initialization, learner: Learner) -> tuple[Parity, float]:

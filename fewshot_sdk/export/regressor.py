@@ -12,8 +12,9 @@ from fewshot_sdk.artifacts.regressor import Floats, Regressor
 from fewshot_sdk.config.regression import REGRESSOR_FILE, NumberMetadata, NumberParity
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.export.checks import BATCHES, RANDOM, TOLERANCE
-from fewshot_sdk.export.classifier import check_opset, with_metadata
-from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
+from fewshot_sdk.export.classifier import with_metadata
+from fewshot_sdk.graphs.nodes import Nodes, value
+from fewshot_sdk.graphs.versions import OPSET, at_versions, check_versions
 from fewshot_sdk.runtime.regressor import INPUT, OUTPUT, NumberPredictor
 from fewshot_sdk.storage.files import check_free_file, write_file
 from fewshot_sdk.version import versions
@@ -28,17 +29,19 @@ class NumberExport:
     metadata: NumberMetadata
 
 
-def export_regressor(regressor: Regressor, path: str | Path, *, opset: int = OPSET) -> NumberExport:
+def export_regressor(
+    regressor: Regressor, path: str | Path, *, opset: int = OPSET, ir_version: int | None = None
+) -> NumberExport:
     """Write a regressor as one ONNX file: `x` float32 (batch, inputs) in, `y` float32 (batch,) out.
 
     The file is kept only if onnxruntime agrees with PyTorch to 1e-4 (of the larger of 1 and the value) on the points it
     was adapted to and on 1,000 random ones over more than twice their range, in batches of 1, 2 and 7.
-    Raises ParityError if it disagrees, ConfigError for an opset outside 18 to 23, OutputExists if `path` exists,
-    SaveError if the disk refuses.
+    Raises ParityError if it disagrees, ConfigError for an opset outside 15 to 23 or an IR version that does not go
+    with it, OutputExists if `path` exists, SaveError if the disk refuses.
     """
     path = Path(path)
     check_free_file(path)
-    check_opset(opset)
+    check_versions(opset, ir_version)
     config = regressor.config
     metadata = NumberMetadata(
         format=REGRESSOR_FILE,
@@ -50,7 +53,7 @@ def export_regressor(regressor: Regressor, path: str | Path, *, opset: int = OPS
         parity=NumberParity(points=0),
         versions={**versions(), "onnx": onnx.__version__},
     )
-    graph = regressor_graph(regressor, opset)
+    graph = at_versions(regressor_graph(regressor, opset), opset, ir_version)
     parity = check_numbers(regressor, NumberPredictor(with_metadata(graph, metadata)))
     metadata = metadata.replace(parity=parity)
     data = with_metadata(graph, metadata)

@@ -14,8 +14,9 @@ from fewshot_sdk.config.onnx_file import FEATURES, HEAT_MAP, INPUT, KNOWN, LABEL
 from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.heat_maps import Shape, heat_map
-from fewshot_sdk.graphs.nodes import OPSET, Nodes, value
+from fewshot_sdk.graphs.nodes import Nodes, value
 from fewshot_sdk.graphs.preprocessing import network_pixels
+from fewshot_sdk.graphs.versions import OPSET
 from fewshot_sdk.graphs.weights import Tensor, Tensors, folded
 from fewshot_sdk.images.grids import common_sides
 from fewshot_sdk.nets.score import LEAST, Cosine

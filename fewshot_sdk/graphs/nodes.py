@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from fewshot_sdk.errors import ExportError
+from fewshot_sdk.graphs.versions import OPSET, lowest_ir_version
 from fewshot_sdk.nets.padding import same_padding
 
-OPSET = 20
 ROUND, GOING = "round", "going"  # a loop body's inputs: number of the round, int64 from 0; whether to go on
 
 
@@ -38,7 +38,8 @@ class Nodes:
     def several(self, operator: str, n_outputs: int, *inputs: str, **attributes: Any) -> list[str]:
         """The names of the results of an operator with several outputs."""
         outputs = [self._name(operator.lower()) for _ in range(n_outputs)]
-        self._nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
+        # named, because older onnxruntimes name what they fuse after its parts and refuse a name that comes twice
+        self._nodes.append(helper.make_node(operator, inputs, outputs, outputs[0], **attributes))
         return outputs
 
     def constant(self, value: object, dtype: type = np.float32) -> str:
@@ -59,7 +60,7 @@ class Nodes:
 
     def output(self, result: str, name: str) -> None:
         """Make a result an output of the graph, by that name."""
-        self._nodes.append(helper.make_node("Identity", [result], [name]))
+        self._nodes.append(helper.make_node("Identity", [result], [name], name))
 
     def input(self) -> str:
         """Add a state to a loop body; its name inside, with the value at the beginning of a round."""
@@ -97,7 +98,7 @@ class Nodes:
             self._nodes, "fewshot", list(inputs), list(outputs), [*given, *self._constants.values()]
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="fewshot-sdk")
-        model.ir_version = 10  # read by all runtimes since the time of that opset
+        model.ir_version = lowest_ir_version(opset)
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

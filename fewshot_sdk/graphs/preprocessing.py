@@ -41,7 +41,7 @@ def network_pixels(g: Nodes, images: str, settings: Preprocessing) -> str:
     sizes = g("Cast", g("Shape", images, start=1, end=3), to=_DOUBLE)
     sides = _sides(g, sizes, settings)
     grey = _grey(g, images) if settings.channels == 1 or settings.polarity == "dark_on_light" else ""
-    dark = _dark(g, grey, g("ReduceProd", sizes)) if settings.polarity == "dark_on_light" else None
+    dark = _dark(g, grey, _area(g, sizes)) if settings.polarity == "dark_on_light" else None
     x = grey if settings.channels == 1 else g("Transpose", images, perm=_CHANNELS_FIRST)
     if (settings.fit == "crop" or settings.kept < 1) and settings.resize != "nearest":
         starts, ends = (
@@ -58,8 +58,8 @@ def network_pixels(g: Nodes, images: str, settings: Preprocessing) -> str:
         x = _nearest(g, x, columns, settings.width, 3)
         return g("Cast", _nearest(g, x, rows, settings.height, 2), to=_FLOAT)
     x = g("Cast", x, to=_DOUBLE)
-    weights, white = _weights(g, columns, settings.width, settings)
-    x = _eight_bits(g, g("MatMul", x, g("Transpose", weights, perm=[1, 0])), g("Transpose", white, perm=[1, 0]))
+    weights, white = _weights(g, columns, settings.width, settings, down=True)
+    x = _eight_bits(g, g("MatMul", x, weights), white)
     weights, white = _weights(g, rows, settings.height, settings)
     return g("Cast", _eight_bits(g, g("MatMul", weights, x), white), to=_FLOAT)
 
@@ -102,6 +102,11 @@ def _grey(g: Nodes, images: str) -> str:
     return g("Reshape", grey, shape)
 
 
+def _area(g: Nodes, sizes: str) -> str:
+    """The product of two float64; onnxruntime 1.18 has no ReduceProd for these."""
+    return g("Mul", *(g("Gather", sizes, g.constant(axis, np.int64)) for axis in (0, 1)))
+
+
 def _dark(g: Nodes, grey: str, area: str) -> str:
     """Whether an image's mean grey is below 127.5, bool (n, 1, 1, 1)."""
     ones = g("ConstantOfShape", g("Concat", g("Shape", grey, start=3), g.integers(1), axis=0), value=_ONE)
@@ -109,8 +114,13 @@ def _dark(g: Nodes, grey: str, area: str) -> str:
     return g("Less", g("ReduceSum", lines, g.integers(2), keepdims=1), g("Mul", area, _double(g, 127.5)))
 
 
-def _weights(g: Nodes, side: Side, wanted: int, settings: Preprocessing) -> tuple[str, str]:
-    """Weight of each pixel of a side, (wanted, used), in steps; 255 times the weight of the canvas, (wanted, 1)."""
+def _weights(g: Nodes, side: Side, wanted: int, settings: Preprocessing, *, down: bool = False) -> tuple[str, str]:
+    """Weight of each pixel of a side, (wanted, used), in steps; 255 times the weight of the canvas, (wanted, 1).
+
+    down: both transposed. This is done before the weights are rounded, because onnxruntime up to 1.25 fuses a transpose
+    with the product behind it to an operator that it does not have for float64.
+    """
+    across = 0 if down else 1  # the axis of pixels
     scale = g("Div", side.whole, _double(g, wanted))
     stretch = g("Max", scale, _double(g, 1))
     centers = g("Mul", g.constant(np.arange(wanted)[:, None] + 0.5, np.float64), scale)
@@ -122,16 +132,17 @@ def _weights(g: Nodes, side: Side, wanted: int, settings: Preprocessing) -> tupl
     weights = _filter(g, g("Mul", apart, g("Reciprocal", stretch)), settings.resize)
     weights = g("Where", near, weights, _double(g, 0))
     weights = g("Mul", g("Div", weights, g("ReduceSum", weights, g.integers(1), keepdims=1)), _double(g, _STEPS))
+    weights = g("Transpose", weights, perm=[1, 0]) if down else weights
     weights = g("Mul", g("Sign", weights), g("Floor", g("Add", g("Abs", weights), _double(g, 0.5))))
     if settings.fit != "pad":
         return weights, _double(g, [[0]])
-    everything = g("ReduceSum", weights, g.integers(1), keepdims=1)
+    everything = g("ReduceSum", weights, g.integers(across), keepdims=1)
     start, end = (
         g("Cast", g("Unsqueeze", part, g.integers(0)), to=_INT64)
         for part in (side.offset, g("Add", side.offset, side.used))
     )
-    weights = g("Slice", weights, start, end, g.integers(1))
-    canvas = g("Sub", everything, g("ReduceSum", weights, g.integers(1), keepdims=1))
+    weights = g("Slice", weights, start, end, g.integers(across))
+    canvas = g("Sub", everything, g("ReduceSum", weights, g.integers(across), keepdims=1))
     return weights, g("Mul", canvas, _double(g, 255))
 
 

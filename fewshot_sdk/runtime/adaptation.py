@@ -13,7 +13,7 @@ import onnx
 from fewshot_sdk.config.onnx_file import FORMAT, METADATA_KEY, OnnxMetadata, Parity
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.graphs.classifier import network_graph, with_preprocessing
-from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.graphs.versions import OPSET
 from fewshot_sdk.images.support import SupportSet, read_support
 from fewshot_sdk.runtime.learner import Learner
 from fewshot_sdk.runtime.predictor import Predictor

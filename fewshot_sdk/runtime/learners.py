@@ -15,7 +15,7 @@ from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import InitializationConfig, Origin
 from fewshot_sdk.errors import ParamsMismatch
 from fewshot_sdk.graphs.learner.graph import learner_graph
-from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.graphs.versions import OPSET, at_versions
 from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, settings_of
 from fewshot_sdk.storage.files import sha256
 from fewshot_sdk.storage.repositories import Opened, open_named
@@ -45,7 +45,7 @@ def learner_of(name: str | Path) -> bytes:
     config = settings_of(opened.files, opened.folder, INITIALIZATION)
     start = _start(opened)
     try:
-        graph = learner_graph(config.recipe, start)
+        graph = at_versions(learner_graph(config.recipe, start), OPSET)
         _check_shapes(graph, start.params)
     except (KeyError, ValueError) as error:
         raise ParamsMismatch(
@@ -55,8 +55,9 @@ def learner_of(name: str | Path) -> bytes:
 
 
 def with_metadata(
-    graph: onnx.ModelProto, recipe: Recipe, origin: Origin, parity: Parity, floor: float, versions: Mapping[str, str]
-) -> bytes:
+    graph: onnx.ModelProto, recipe: Recipe, origin: Origin, parity: Parity, floor: float, versions: Mapping[str, str],
+    opset: int = OPSET,
+) -> bytes:  # fmt: skip
     """The bytes of a learner's file: its graph, and its settings and origin in the metadata."""
     metadata = LearnerMetadata(
         format="fewshot-sdk learner 1",
@@ -65,7 +66,7 @@ def with_metadata(
         backbone=recipe.backbone,
         adaptation=recipe.adaptation.replace(steps=0) if recipe.head == "prototype" else recipe.adaptation,
         initialization=origin,
-        opset=OPSET,
+        opset=opset,
         parity=parity,
         noise_floor=floor,
         versions={**versions, "onnx": onnx.__version__},

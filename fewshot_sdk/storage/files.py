@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import platformdirs
@@ -217,7 +217,7 @@ def checked(
 
 
 def listed(manifest: bytes, where: Path) -> dict[str, tuple[str, int]]:
-    """The entries of a manifest: plain file name -> SHA-256 and size in bytes.
+    """The entries of a manifest: plain file name, in folders by "/" -> SHA-256 and size in bytes.
 
     Raises BundleError if it is not a manifest, or names a file outside its folder.
     """
@@ -227,7 +227,7 @@ def listed(manifest: bytes, where: Path) -> dict[str, tuple[str, int]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise BundleError(f"{where / MANIFEST} is not a manifest; fetch or make the folder again") from None
     for name in names:
-        if not name or name != Path(name).name or name in (".", "..") or "\\" in name or ":" in name:
+        if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name or ":" in name:
             raise BundleError(f"{where / MANIFEST}: {name!r} is not a plain file name; do not trust this folder")
     return names
 
@@ -264,9 +264,18 @@ def manifest_of(contents: Mapping[str, bytes]) -> bytes:
 def fill(draft: Path, contents: Mapping[str, bytes]) -> None:
     """Write `contents` and their manifest into an empty folder, durably. Raises OSError if the disk refuses."""
     for name, data in {**contents, MANIFEST: manifest_of(contents)}.items():
+        (draft / name).parent.mkdir(parents=True, exist_ok=True)
         write_durably(draft / name, data)
+    for folder in folders_of(contents):
+        sync_folder(draft / folder)
     sync_folder(draft)
     draft.chmod(0o755)
+
+
+def folders_of(names: Iterable[str]) -> list[str]:
+    """The folders inside a folder in which files of these names lie, the outer ones first."""
+    found = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+    return sorted(found - {"."})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewshot_sdk.errors import BundleError
 from fewshot_sdk.storage.drafts import exchange, sync_folder
-from fewshot_sdk.storage.files import MANIFEST, MAX_TEXT_BYTES, NEXT, beside, fill, listed, read_bounded
+from fewshot_sdk.storage.files import MANIFEST, MAX_TEXT_BYTES, NEXT, beside, fill, folders_of, listed, read_bounded
 
 
 def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
@@ -22,7 +22,8 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
     target = folder.resolve()
     with beside(target) as draft:
         old = _names(target)
-        others = {entry.name for entry in target.iterdir()} - old - contents.keys() - {MANIFEST}
+        ours = {*old, *contents, *folders_of([*old, *contents]), MANIFEST}
+        others = {entry.relative_to(target).as_posix() for entry in target.rglob("*")} - ours
         fill(draft, contents)
         if not others and exchange(draft, target):
             return folder
@@ -50,7 +51,10 @@ def _move_next(folder: Path) -> None:
     if names := _names(newer):
         for name in sorted(names):
             if (newer / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (newer / name).replace(folder / name)
+        for inner in folders_of(names):
+            sync_folder(folder / inner)
         sync_folder(folder)
         (newer / MANIFEST).replace(folder / MANIFEST)
     if newer.is_dir():

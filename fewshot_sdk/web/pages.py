@@ -26,6 +26,7 @@ INTEGRITY = {
     WASM: "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
 }
 MAX_BYTES = 64 * 2**20
+SAMPLES = "samples"  # the folder, here and in a bundle, of programs in other languages
 BUNDLE_FILES = (
     "predict.py",
     "page.css",
@@ -81,6 +82,18 @@ def asset(name: str) -> bytes:
     return resources.files("fewshot_sdk").joinpath("web", "assets", name).read_bytes()
 
 
+def samples() -> dict[str, bytes]:
+    """The programs in other languages, by name: samples/LANGUAGE/FILE, and a README."""
+    found, folders = {}, [(SAMPLES, resources.files("fewshot_sdk").joinpath("web", "assets", SAMPLES))]
+    for path, folder in folders:
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                folders.append((f"{path}/{entry.name}", entry))
+            else:
+                found[f"{path}/{entry.name}"] = entry.read_bytes()
+    return dict(sorted(found.items()))
+
+
 def page(template: str, values: Mapping[str, object]) -> bytes:
     """The page made from a template in the folder `assets`."""
     return render(f"web/assets/{template}", **values).strip().encode() + b"\n"
@@ -94,7 +107,7 @@ def reading() -> bytes:
 
 
 def deployment(model: bytes, title: str, vendor: Path | None = None) -> dict[str, bytes]:
-    """A bundle's files by name: model.onnx, predict.py and its pictures.py, and index.html with its parts.
+    """A bundle's files by name: model.onnx, predict.py and its pictures.py, index.html with its parts, and samples.
 
     model: the bytes of a file by `export_onnx`; title: the page's name for it; vendor: as for `demo_site`.
     Raises BundleError if model or vendor are not as expected.
@@ -131,6 +144,7 @@ def _bundle(model: bytes, metadata: OnnxMetadata, title: str, runtime: Mapping[s
         MODEL: model,
         READING: reading(),
         **{name: asset(name) for name in BUNDLE_FILES},
+        **samples(),
         **runtime,
     }
 

@@ -22,7 +22,7 @@ from fewshot_sdk.config.records import Method
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError, OutputExists, ParityError
 from fewshot_sdk.export import checks
 from fewshot_sdk.export.checks import TOLERANCE, Precision
-from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.graphs.versions import OPSET
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
 from fewshot_sdk.runtime.predictor import normalized
 from fewshot_sdk.runtime.session import opened
@@ -189,17 +189,47 @@ def test_products_of_eight_bits_cannot_overflow_sixteen(classifier: Classifier, 
     assert all(2 * 255 * int(np.abs(array.astype(int)).max()) < 2**15 for array in weights)
 
 
-@pytest.mark.parametrize("opset", [18, 23])
-def test_the_opset_is_a_choice(classifier: Classifier, exported: Path, tmp_path: Path, opset: int) -> None:
+@pytest.mark.parametrize(("opset", "ir_version"), [(15, 8), (17, 8), (18, 8), (20, 9), (23, 11)])
+def test_the_opset_is_a_choice(
+    classifier: Classifier, exported: Path, tmp_path: Path, opset: int, ir_version: int
+) -> None:
     made = export_onnx(classifier, tmp_path / "m.onnx", opset=opset)
-    assert {entry.domain: entry.version for entry in onnx.load(str(made.path)).opset_import}[""] == opset
+    model = onnx.load(str(made.path))
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": opset}
+    assert model.ir_version == ir_version
     assert made.metadata.opset == opset
     images = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), np.uint8)
     np.testing.assert_allclose(
         Predictor(made.path).probabilities(images), Predictor(exported).probabilities(images), atol=1e-6
     )
-    with pytest.raises(ConfigError, match="opset: expected 18 to 23, found 17"):
-        export_onnx(classifier, tmp_path / "n.onnx", opset=17)
+
+
+def test_the_ir_version_is_a_choice(classifier: Classifier, tmp_path: Path) -> None:
+    assert onnx.load(str(export_onnx(classifier, tmp_path / "m.onnx", ir_version=10).path)).ir_version == 10
+
+
+@pytest.mark.parametrize(
+    ("versions", "says"),
+    [
+        ({"opset": 14}, "opset: expected 15 to 23, found 14"),
+        ({"opset": 24}, "opset: expected 15 to 23, found 24"),
+        ({"ir_version": 8}, "IR version: expected 9 to 13 with opset 20, found 8; for a lower one take a lower opset"),
+        ({"ir_version": 14}, "IR version: expected 9 to 13 with opset 20, found 14$"),
+    ],
+)
+def test_other_versions_are_refused(
+    classifier: Classifier, tmp_path: Path, versions: dict[str, int], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        export_onnx(classifier, tmp_path / "n.onnx", **versions)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_no_two_nodes_have_the_same_name(classifier: Classifier, tmp_path: Path, precision: Precision) -> None:
+    made = export_onnx(classifier, tmp_path / "m.onnx", precision=precision, max_drop=1)
+    names = [node.name for node in onnx.load(str(made.path)).graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
 
 
 def test_pictures_are_preprocessed_as_for_adapting(exported: Path, classifier: Classifier, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fewshot_sdk.errors import BundleError, ConfigError, ExportError, OutputExis
 from fewshot_sdk.export import learner as learner_export
 from fewshot_sdk.export.learner import in_pytorch, made_up_task
 from fewshot_sdk.graphs.learner.graph import learner_graph
-from fewshot_sdk.graphs.nodes import OPSET
+from fewshot_sdk.graphs.versions import OPSET
 from fewshot_sdk.nets.network import build_network
 from fewshot_sdk.nets.params import LearnerState
 from tests.cli.test_start_up import shell

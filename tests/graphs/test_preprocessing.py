@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -26,11 +27,15 @@ PHOTO = Preprocessing(height=84, width=84, channels=3, resize="bilinear", fit="c
 
 
 def session_of(settings: Preprocessing) -> onnxruntime.InferenceSession:
+    return opened(model_of(settings).SerializeToString(), 1).session
+
+
+def model_of(settings: Preprocessing) -> onnx.ModelProto:
     g = Nodes()
     g.output(network_pixels(g, "images", settings), "found")
     images = value("images", np.uint8, "batch", "height", "width", 3)
     found = value("found", np.float32, "batch", settings.channels, settings.height, settings.width)
-    return opened(g.model([images], [found]).SerializeToString(), 1).session
+    return g.model([images], [found])
 
 
 def by_onnx(session: onnxruntime.InferenceSession, pictures: Pixels) -> Pixels:
@@ -60,6 +65,19 @@ def test_every_filter_and_fit_gives_pillows_bits(
             pictures = rng.integers(0, bright, (2, *sides, 3), np.uint8)
             wanted = [resize(Image.fromarray(one), settings) for one in pictures]
             np.testing.assert_array_equal(by_onnx(session, pictures), np.stack(wanted), f"{settings} {sides}")
+
+
+@pytest.mark.parametrize("filter_", FILTERS)
+@pytest.mark.parametrize("fit", FITS)
+def test_it_has_nothing_that_older_onnxruntimes_lack(
+    filter_: Literal["nearest", "box", "bilinear", "bicubic"], fit: Literal["pad", "crop", "stretch"]
+) -> None:
+    """They fuse a transpose with the product behind it, and have neither that nor ReduceProd for float64."""
+    settings = Preprocessing(height=8, width=8, channels=1, resize=filter_, fit=fit, polarity="dark_on_light")
+    nodes = model_of(settings).graph.node
+    transposed = {node.output[0] for node in nodes if node.op_type == "Transpose"}
+    assert not [node.name for node in nodes if node.op_type == "MatMul" and transposed & set(node.input)]
+    assert "ReduceProd" not in {node.op_type for node in nodes}
 
 
 def test_a_grey_picture_stays_grey_and_inverted_exactly_at_the_middle() -> None:

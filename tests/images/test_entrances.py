@@ -76,6 +76,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory, init: Initialization) -> Doo
     bundle = folder / "bundle"
     bundle.mkdir()
     for name, data in deployment(onnx.read_bytes(), "model").items():
+        (bundle / name).parent.mkdir(parents=True, exist_ok=True)
         (bundle / name).write_bytes(data)
     files = {}
     (folder / "files").mkdir()

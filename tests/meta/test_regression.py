@@ -161,7 +161,7 @@ def test_a_file_that_is_not_what_it_says_is_refused(sine: NumberInitialization, 
         NumberPredictor(tmp_path / "curve.onnx").predict(POINTS)
 
 
-@pytest.mark.parametrize("opset", [18, 23])
+@pytest.mark.parametrize("opset", [15, 18, 23])
 def test_every_opset_gives_the_same(sine: NumberInitialization, opset: int) -> None:
     assert regressor_graph(adapt_regressor(sine, POINTS), opset).opset_import[0].version == opset
 
@@ -228,8 +228,14 @@ def test_what_is_for_numbers_and_what_is_for_pictures_is_told(
         (["evaluate", init, "--baseline", "random"], "evaluate takes only --shots"),
         (["evaluate", init, "--ways", 5], "evaluate takes only --shots"),
         (["compare", init, saved], "which is for numbers"),
-        (["export", curve, "--output", f"{out}.onnx", "--precision", "int8"], "export takes only --output, --opset"),
-        (["export", curve, "--output", f"{out}.onnx", "--max-drop", 0.5], "export takes only --output, --opset"),
+        (
+            ["export", curve, "--output", f"{out}.onnx", "--precision", "int8"],
+            "export takes only --output, --opset, --ir-version",
+        ),
+        (
+            ["export", curve, "--output", f"{out}.onnx", "--max-drop", 0.5],
+            "export takes only --output, --opset, --ir-version",
+        ),
         (["predict", tmp_path / "curve.onnx", picture], "0.png: expected a number or a .csv, because"),
         (["predict", curve, picture], "0.png: expected a number or a .csv, because"),
         (

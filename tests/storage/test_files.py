@@ -143,6 +143,11 @@ def test_any_changed_byte_is_refused_by_name(tmp_path: Path) -> None:
         (folder / name).write_bytes(good)
 
 
+def test_files_may_lie_in_folders(tmp_path: Path) -> None:
+    contents = {**CONTENTS, "samples/a.txt": b"a", "samples/deeper/b.txt": b"b"}
+    assert files.read_folder(files.write_folder(tmp_path / "out", contents)) == contents
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     folder = files.write_folder(tmp_path / "out", CONTENTS)
     (folder / "config.json").unlink()
@@ -150,7 +155,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         files.read_folder(folder)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/b", "..", "", "C:evil", "a\\b"])
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "a//b", "a/", "..", "", "C:evil", "a\\b"])
 def test_a_manifest_cannot_reach_outside_its_folder(tmp_path: Path, name: str) -> None:
     folder = files.write_folder(tmp_path / "out", CONTENTS)
     manifest = {"files": {name: {"sha256": "0" * 64, "size": 1}}}

@@ -15,13 +15,15 @@ from fewshot_sdk.storage import files, replacement
 from fewshot_sdk.storage.drafts import draft_beside
 from tests.conftest import REPOSITORY
 
-OLD = {"config.json": b"old", "model.safetensors": b"\x00" * 100, "model.sig": b"signed"}
-NEW = {"config.json": b"new", "model.safetensors": b"\x01" * 50, "README.md": b"# more"}
+OLD = {"config.json": b"old", "model.safetensors": b"\x00" * 100, "model.sig": b"signed", "in/old": b"1"}
+NEW = {"config.json": b"new", "model.safetensors": b"\x01" * 50, "README.md": b"# more", "in/new": b"2"}
 posix = pytest.mark.skipif(os.name == "nt", reason="folders are locked on POSIX alone")
 
 
 def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+    """The files and empty folders."""
+    entries = [entry for entry in folder.rglob("*") if not (entry.is_dir() and any(entry.iterdir()))]
+    return sorted(entry.relative_to(folder).as_posix() for entry in entries)
 
 
 def cannot(_one: Path, _other: Path) -> bool:
@@ -48,7 +50,7 @@ def test_a_replaced_folder_holds_the_new_files_alone(
     assert replacement.replace_folder(folder, NEW) == folder
     assert files.read_folder(folder) == NEW
     assert listing(folder) == sorted([*NEW, "manifest.json"])
-    assert listing(tmp_path) == ["out"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_what_else_lies_in_a_replaced_folder_stays(tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_a_replacement_that_the_disk_refuses_leaves_the_old_folder(
         replacement.replace_folder(folder, NEW)
     monkeypatch.undo()
     assert files.read_folder(folder) == OLD
-    assert listing(tmp_path) == ["out"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 KILLED = f"""
@@ -94,7 +96,7 @@ from fewshot_sdk.storage.files import read_folder, write_folder
 OLD, NEW = {OLD}, {NEW}
 
 def listing(folder):
-    return sorted(entry.name for entry in folder.iterdir())
+    return sorted(entry.relative_to(folder).as_posix() for entry in folder.rglob("*") if not entry.is_dir())
 
 os.fsync = lambda _: None
 how, home = sys.argv[1], Path(sys.argv[2])
@@ -118,7 +120,7 @@ for last in itertools.count(1):
     assert found == NEW or (found == OLD and not done), last
     replacement.replace_folder(folder, {{**found, "again": b"1"}})
     assert read_folder(folder) == {{**found, "again": b"1"}}, last
-    assert listing(home) == ["out"], (last, listing(home))
+    assert [entry.name for entry in home.iterdir()] == ["out"], (last, listing(home))
     assert set(listing(folder)) <= {{*OLD, *NEW, "again", "manifest.json"}}, (last, listing(folder))
     shutil.rmtree(folder)
     if done:

@@ -167,8 +167,8 @@ def adapt(given: AdaptOptions) -> None:
     if adapt_features.wanted(given.support, given.start):
         if given.label_from != "folder" or given.delta or given.trainable or given.steps is not None or given.skip_bad:
             raise ConfigError(
-                f"{given.support} holds features: leave out --label-from, --skip-bad, --steps, --trainable and --delta, "
-                "which are for pictures and networks"
+                f"{given.support} holds features: leave out --label-from, --skip-bad, --steps, --trainable and "
+                "--delta, which are for pictures and networks"
             )
         _to_pictures(given, {}, began)
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fewshot_cli.group import app
-from fewshot_cli.options import WRITING, Base, Json, Vendor, options
+from fewshot_cli.options import WRITING, Base, IrVersion, Json, Opset, Vendor, options
 from fewshot_cli.output import emit_json, say
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free, check_free_file, write_folder
@@ -58,9 +58,8 @@ class ExportOptions:
             rich_help_panel=WRITING,
         ),
     ] = False  # fmt: skip
-    opset: Annotated[
-        int, typer.Option(min=18, max=23, help="Version of the ONNX operators.", rich_help_panel=WRITING)
-    ] = 20
+    opset: Opset = 20
+    ir_version: IrVersion = None
 
 
 @app.command()
@@ -99,8 +98,9 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
         path = given.output or Path(folder) / "model.onnx"
         limit = MAX_DROP if given.max_drop is None else given.max_drop
         settings = ExportSettings(
-            opset=given.opset, precision=given.precision, raw=given.raw, max_drop=limit, heat_map=given.heat_map
-        )
+            opset=given.opset, ir_version=given.ir_version, precision=given.precision, raw=given.raw, max_drop=limit,
+            heat_map=given.heat_map,
+        )  # fmt: skip
         made = write(classifier, path, settings)
         if given.bundle is not None:
             from fewshot_sdk.web.pages import deployment
@@ -141,10 +141,12 @@ def _regressor(regressor: Regressor, given: ExportOptions) -> None:
         or given.precision != "fp32"
         or given.max_drop is not None
     ):
-        raise ConfigError(f"{given.model} predicts numbers: export takes only --output, --opset and --json with it")
+        raise ConfigError(
+            f"{given.model} predicts numbers: export takes only --output, --opset, --ir-version and --json with it"
+        )
     from fewshot_sdk.export.regressor import export_regressor
 
-    made = export_regressor(regressor, output, opset=given.opset)
+    made = export_regressor(regressor, output, opset=given.opset, ir_version=given.ir_version)
     parity = made.metadata.parity
     if given.json:
         emit_json({"output": str(output), "bytes": made.size, **made.metadata.model_dump(mode="json")})

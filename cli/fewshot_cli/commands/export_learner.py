@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fewshot_cli.group import app
-from fewshot_cli.options import Init, Json
+from fewshot_cli.options import Init, IrVersion, Json, Opset
 from fewshot_cli.output import emit_json, say
 from fewshot_sdk.storage.files import check_free_file
 
@@ -18,6 +18,8 @@ def export_learner(
     init: Init,
     output: Annotated[Path, typer.Option(help="ONNX file to write.")],
     json: Json = False,
+    opset: Opset = 20,
+    ir_version: IrVersion = None,
 ) -> None:
     """Export an initialization as an ONNX file that adapts.
 
@@ -26,7 +28,7 @@ def export_learner(
     check_free_file(output)
     import fewshot_sdk as sdk
 
-    made = sdk.export_learner(sdk.load(init), output)
+    made = sdk.export_learner(sdk.load(init), output, opset=opset, ir_version=ir_version)
     metadata = made.metadata
     if json:
         emit_json({"output": str(output), "bytes": made.size, **metadata.model_dump(mode="json")})
