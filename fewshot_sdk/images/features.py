@@ -17,13 +17,13 @@ from fewshot_sdk.config.recipe import MAX_COLUMNS, Rows
 from fewshot_sdk.errors import SupportError, first_few, listed
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.images.support import SupportSet
-from fewshot_sdk.images.tables import Cells, number, read_cells
+from fewshot_sdk.images.tables import Cells, header_of, number, read_cells
 from fewshot_sdk.storage.files import read_bounded
 
 Floats: TypeAlias = NDArray[np.float32]
 LABEL, PATH = "label", "path"
 SUFFIXES = (".csv", ".npy", ".npz")
-_MAX_BYTES, _MAX_ROWS, _MAX_LABEL = 2**30, 1_000_000, 200
+_MAX_BYTES, _MAX_CSV_BYTES, _MAX_ROWS, _MAX_LABEL = 2**30, 2**28, 1_000_000, 200
 _FORMS = "expected a .csv with a column label, a .npz with features and labels, or a .npy with --labels"
 
 
@@ -73,7 +73,7 @@ def has_features(source: Path) -> bool:
     suffix = source.suffix.lower()
     if suffix != ".csv" or not source.is_file():
         return suffix in SUFFIXES and source.is_file()
-    header = set(read_cells(source, (), limit=_MAX_BYTES).header)
+    header = set(header_of(source))
     return PATH not in header and (LABEL in header or not {"x", "y"} <= header)
 
 
@@ -116,7 +116,7 @@ def from_arrays(
 
 def _from_csv(path: Path, like: Rows | None) -> FeatureTable:
     wanted = like.columns if like is not None else ()
-    cells = read_cells(path, wanted, limit=_MAX_BYTES)
+    cells = read_cells(path, wanted, limit=_MAX_CSV_BYTES)
     if like is None or not like.columns:
         _check_header(cells, path)
     label = _label_column(cells, path, needed=like is None)

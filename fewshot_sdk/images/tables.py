@@ -16,7 +16,7 @@ from fewshot_sdk.storage.files import read_bounded
 
 # what people call the parts of a data set
 PART_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_MAX_BYTES, _MAX_DATA_BYTES = 16 * 2**20, 256 * 2**20
+_MAX_BYTES, _MAX_DATA_BYTES, _MAX_HEADER = 16 * 2**20, 256 * 2**20, 2**22
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -48,8 +48,27 @@ def read_cells(table: Path, columns: Sequence[str], advice: str = "", limit: int
     The delimiter is a comma, a semicolon or a tab, whichever the header uses.
     Raises SupportError, naming the row; for another header the message ends in `advice`. limit: the table's bytes.
     """
-    wanted = f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}" if columns else "columns of numbers"
-    data = read_bounded(table, limit, SupportError, f"expected a CSV with {wanted}")
+    data = read_bounded(table, limit, SupportError, f"expected a CSV with {_named(columns)}")
+    return _cells(data, table, columns, advice)
+
+
+def header_of(table: Path) -> tuple[str, ...]:
+    """The header of a UTF-8 CSV, in lower case, without reading the rest. Raises SupportError if it cannot be read."""
+    try:
+        with table.open("rb") as file:
+            head = file.read(_MAX_HEADER)
+    except OSError as refusal:
+        raise SupportError(f"{table}: {(refusal.strerror or 'unreadable').lower()}; expected a CSV") from None
+    first, _, rest = head.partition(b"\n")
+    if first.removeprefix(b"\xef\xbb\xbf").lower().startswith(b"sep="):  # Excel's own first line
+        first += b"\n" + rest.partition(b"\n")[0]
+    try:
+        return _cells(first, table, (), "").header
+    except SupportError:  # a line break in quotes
+        return read_cells(table, (), limit=_MAX_DATA_BYTES).header
+
+
+def _cells(data: bytes, table: Path, columns: Sequence[str], advice: str) -> Cells:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -71,8 +90,12 @@ def read_cells(table: Path, columns: Sequence[str], advice: str = "", limit: int
         raise SupportError(f"{table}, row {cells.line_num + skipped}: {error}; save the table as CSV again") from None
     if not set(columns) <= set(header):
         found = ", ".join(header)[:100] or "none"
-        raise SupportError(f"{table}, row 1: expected a header with {wanted}, found {found}{advice}")
+        raise SupportError(f"{table}, row 1: expected a header with {_named(columns)}, found {found}{advice}")
     return Cells(header=header, rows=tuple(row for row in rows if any(row[1])), delimiter=delimiter)
+
+
+def _named(columns: Sequence[str]) -> str:
+    return f"the column{'s' * (len(columns) > 1)} {' and '.join(columns)}" if columns else "columns of numbers"
 
 
 def read_table(table: Path, parted: bool = False) -> list[Row]:

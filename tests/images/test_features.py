@@ -123,6 +123,8 @@ def test_tables_of_pictures_and_of_points_are_not_features(tmp_path: Path) -> No
     assert not has_features(written(tmp_path, "path,label\n1.png,cat\n"))
     assert not has_features(written(tmp_path, "x,y\n1,2\n"))
     assert has_features(written(tmp_path, "label,x,y\ncat,1,2\n"))
+    assert not has_features(written(tmp_path, 'sep=;\n"path";label\n"1\n.png";cat\n'))
+    assert has_features(written(tmp_path, '\ufeffsep=;\nlabel;"a\nb"\ncat;1\n'))
     assert not has_features(tmp_path)
 
 
