@@ -189,7 +189,19 @@ class Predictor:
             feed = {PIXELS: normalized(pictures, self.metadata.preprocessing)}
         else:
             feed = {INPUT: np.broadcast_to(pictures, (*pictures.shape[:3], 3))}
-        return [np.asarray(found) for found in self._session.run(list(outputs), {**feed, **given})]
+        answers = self._session.run(outputs, {**feed, **given})
+        for name, found in zip(outputs, answers, strict=True):
+            self._check_answer(name, found, len(pictures))
+        return answers
+
+    def _check_answer(self, name: str, found: NDArray[Any], n: int) -> None:
+        """Raises BundleError for what no file of ours gives, but a damaged one or a stranger's may."""
+        shape = {OUTPUT: (n, len(self.labels)), KNOWN: (n,)}.get(name, (n, *found.shape[1:]))
+        if found.shape != shape or found.dtype.kind not in "fb" or not np.isfinite(found).all():
+            raise BundleError(
+                f"{self._name}: its {name} are {found.dtype} {list(found.shape)}, where finite numbers {list(shape)} "
+                "were expected; export it again"
+            )
 
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[Pixels]:
         """The pictures as arrays, neighbours of one size stacked, up to 64 pictures or half a megapixel."""

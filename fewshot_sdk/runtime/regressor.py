@@ -21,6 +21,7 @@ class NumberPredictor:
     def __init__(self, model: Model, *, threads: int = 1) -> None:
         file = opened(model, threads)
         self._session, name, stored = file.session, file.name, file.metadata
+        self._name = name
         try:
             self.metadata = NumberMetadata.from_json(stored or "")
         except ConfigError:
@@ -50,4 +51,9 @@ class NumberPredictor:
             expected = f"float32 (n, {len(self.inputs)})"
             raise SupportError(f"inputs: expected {expected}, found {inputs.dtype} {inputs.shape}")
         (found,) = self._session.run([OUTPUT], {INPUT: inputs})
+        if found.shape != (len(inputs),) or not np.isfinite(found).all():
+            raise BundleError(
+                f"{self._name}: expected {len(inputs)} finite numbers, found {found.dtype} {list(found.shape)}; export "
+                "it again, or give it smaller numbers"
+            )
         return np.asarray(found, np.float32)

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 
 from fewshot_sdk.config.onnx_file import METADATA_KEY
 from fewshot_sdk.errors import BundleError
+from fewshot_sdk.runtime.contents import check_contents
 from fewshot_sdk.storage.bundles import format_of
 from fewshot_sdk.storage.files import MAX_FILE_BYTES, read_bounded, sha256
+
+MAX_MEMORY = 4 * 2**30  # bytes; a file of 100 bytes can ask for any number
 
 
 class Session:
@@ -32,8 +36,20 @@ class Session:
         self._opened, self._process = _open(data, name, threads), _process
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs of these names."""
-        return [np.asarray(found) for found in self._here.run(list(outputs), dict(feed))]
+        """The outputs of these names. Raises BundleError if onnxruntime cannot compute them."""
+        session = self._here
+        try:
+            return [np.asarray(found) for found in session.run(list(outputs), dict(feed))]
+        except MemoryError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no other base
+            reason = str(error).strip().partition("\n")[0]
+            if "memory" in reason:
+                raise BundleError(
+                    f"{self._name} needs more memory than there is, or than {MAX_MEMORY / 2**30:g} GiB; give it less "
+                    "at once, and do not trust it if it comes from somebody else"
+                ) from None
+            raise BundleError(f"{self._name} cannot be run ({reason[:300]}); export it again") from None
 
     def get_inputs(self) -> list[onnxruntime.NodeArg]:
         """The inputs that a feed must have."""
@@ -121,18 +137,20 @@ def opened(model: Model, threads: int, name: str = "the model") -> OnnxFile:
 
 def _file(source: Path | bytes, data: bytes, name: str, threads: int) -> OnnxFile:
     session = Session(source, data, name=name, threads=threads)
-    stored = session.metadata
-    if data.count(b"location") > (stored or "").count("location"):  # ONNX's key for the name of another file
-        raise BundleError(f"{name} keeps weights in another file, which is not read; export it again as one file")
-    return OnnxFile(name=name, session=session, metadata=stored)
+    return OnnxFile(name=name, session=session, metadata=session.metadata)
 
 
 def _open(data: bytes, name: str, threads: int) -> onnxruntime.InferenceSession:
+    check_contents(data, name)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # its own errors reach us as exceptions
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    if _process is _first:  # in a forked process another thread's lock may never be free
+        with _bounding:
+            _bound_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    try:  # without fallback, which prints what happened
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions share no other base
         reason = str(error).splitlines()[0]
         if "INVALID_PROTOBUF" in reason:
@@ -141,8 +159,19 @@ def _open(data: bytes, name: str, threads: int) -> onnxruntime.InferenceSession:
         raise BundleError(f"{name} is not an ONNX file that can be run ({reason}); export it again") from None
 
 
+@cache
+def _bound_memory() -> None:
+    """Let all sessions of this process together take at most `MAX_MEMORY` for what they compute."""
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    as_requested = {"max_mem": MAX_MEMORY, "arena_extend_strategy": 1}
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(as_requested))
+
+
+_bounding = threading.Lock()
 _opening = threading.Lock()
-_process = object()  # another one in each process
+_process = _first = object()  # another one in each process
 _inherited: list[onnxruntime.InferenceSession] = []
 
 
