@@ -202,11 +202,13 @@ def apart(file: File) -> str:
     return ""
 
 
-def cell(kind: list[File], refused: dict[str, str]) -> str:
-    """A cell of the table: "same", or the highest opset whose file gives the same."""
-    works = [file.opset for file in kind if not refused[file.stem]]
+def cell(kind: list[File], refused: dict[str, str], differs: dict[str, str]) -> str:
+    """A cell of the table: "same", or the highest opset whose file gives the same, and whether another one differs."""
+    works = [file.opset for file in kind if not refused[file.stem] and not differs[file.stem]]
     if DEFAULT in works:
         return "same"
+    if any(differs[file.stem] for file in kind):
+        return "**differs**"
     return f"opset {max(works)}" if works else "no"
 
 
@@ -218,19 +220,19 @@ def main() -> None:
     for file in made:
         feed = {f"{i}/{name}": array for i, each in enumerate(file.feeds) for name, array in each.items()}
         np.savez(f"{file.stem}.npz", **feed)  # type: ignore[arg-type] # numpy 2.0's stub for keywords
-    said = answers("", made, folder)
-    assert not any(said.values()), said
+    failed = [name for name, reason in answers("", made, folder).items() if reason]
+    assert not failed, failed
     for file in made:
         Path(f"{file.stem}.found.npz").replace(f"{file.stem}.wanted.npz")
     kinds = {kind: list(each) for kind, each in groupby(made, lambda file: file.kind)}
     rows: list[tuple[str, list[str]]] = []
     for version in sys.argv[2:] or VERSIONS:
         refused = answers(version, made, folder)
+        differs = {file.stem: "" if refused[file.stem] else apart(file) for file in made}
         for file in made:
-            refused[file.stem] = refused[file.stem] or apart(file)
-            if refused[file.stem]:
-                print(f"{version} {file.path.name}: {refused[file.stem][:300]}", file=sys.stderr)
-        rows.append((version, [cell(kind, refused) for kind in kinds.values()]))
+            if said := refused[file.stem] or differs[file.stem]:
+                print(f"{version} {file.path.name}: {said[:300]}", file=sys.stderr)
+        rows.append((version, [cell(kind, refused, differs) for kind in kinds.values()]))
     print(f"| onnxruntime | {' | '.join(kinds)} |\n|{'---|' * (len(kinds) + 1)}")
     for cells, alike in groupby(rows, lambda row: row[1]):
         versions = [version for version, _ in alike]

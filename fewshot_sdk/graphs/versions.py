@@ -32,7 +32,7 @@ def check_versions(opset: int, ir_version: int | None = None) -> None:
 
 
 def at_versions(model: onnx.ModelProto, opset: int, ir_version: int | None = None) -> onnx.ModelProto:
-    """The same model in another opset and IR version (None: the lowest for the opset).
+    """The same model in another opset and IR version (None: the lowest for the opset), without unused constants.
 
     Up to opset 17 the axes of reductions are attributes, and Split needs no number of outputs.
     Raises ExportError if the graph has operators that the opset lacks.
@@ -41,6 +41,7 @@ def at_versions(model: onnx.ModelProto, opset: int, ir_version: int | None = Non
     found.CopyFrom(model)
     if opset < OLDEST_WRITTEN:
         _as_before_18(found.graph)
+    _remove_unused(found.graph)
     for entry in found.opset_import:
         entry.version = opset if entry.domain in ("", "ai.onnx") else entry.version
     found.ir_version = ir_version or lowest_ir_version(opset)
@@ -61,9 +62,14 @@ def _as_before_18(graph: onnx.GraphProto) -> None:
             node.attribute.append(helper.make_attribute("axes", axes.tolist()))
         if node.op_type == "Split":
             _drop(node, "num_outputs")
-    used = {name for node in _nodes(graph) for name in node.input} | {given.name for given in graph.input}
-    for name in constants.keys() - used:
-        graph.initializer.remove(constants[name])
+
+
+def _remove_unused(graph: onnx.GraphProto) -> None:
+    """Remove constants that nothing uses, of which onnxruntime would warn."""
+    used = {name for node in _nodes(graph) for name in node.input}
+    used |= {each.name for each in (*graph.input, *graph.output)}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 def _drop(node: onnx.NodeProto, name: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fewshot_sdk import Classifier, Predictor, adapt, export_onnx
+from fewshot_sdk import Classifier, Predictor, adapt, export_onnx, save
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.onnx_file import INPUT, KNOWN, LABEL, METADATA_KEY, OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Residual
@@ -26,7 +26,7 @@ from fewshot_sdk.graphs.versions import OPSET
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
 from fewshot_sdk.runtime.predictor import normalized
 from fewshot_sdk.runtime.session import opened
-from tests.conftest import draw_folder, tiny_recipe
+from tests.conftest import Run, draw_folder, tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +206,17 @@ def test_the_opset_is_a_choice(
 
 def test_the_ir_version_is_a_choice(classifier: Classifier, tmp_path: Path) -> None:
     assert onnx.load(str(export_onnx(classifier, tmp_path / "m.onnx", ir_version=10).path)).ir_version == 10
+
+
+def test_the_commands_take_both(classifier: Classifier, saved: Path, tmp_path: Path, run: Run) -> None:
+    save(classifier, tmp_path / "model")
+    for words in (["export", tmp_path / "model"], ["export-learner", saved]):
+        path = tmp_path / f"{words[0]}.onnx"
+        code, _, err = run(*words, "--output", path, "--opset", 17, "--ir-version", 9)
+        assert code == 0, err
+        model = onnx.load(str(path))
+        assert (model.opset_import[0].version, model.ir_version) == (17, 9)
+        assert json.loads(model.metadata_props[0].value)["opset"] == 17
 
 
 @pytest.mark.parametrize(

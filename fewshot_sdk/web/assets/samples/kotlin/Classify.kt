@@ -6,7 +6,6 @@ import java.awt.color.ColorSpace
 import java.awt.image.*
 import java.io.File
 import java.nio.ByteBuffer
-import java.util.Locale
 import javax.imageio.ImageIO
 import org.json.JSONObject
 
@@ -40,17 +39,18 @@ fun read(path: String): Triple<ByteBuffer, Int, Int> {
 fun main(arguments: Array<String>) {
     require(arguments.size > 1) { "usage: classify model.onnx PICTURE..." }
     val environment = OrtEnvironment.getEnvironment()
-    val session = environment.createSession(arguments[0], OrtSession.SessionOptions())
+    val session = environment.createSession(arguments[0])
     val labels = JSONObject(session.metadata.customMetadata["fewshot_sdk"]!!).getJSONArray("labels")
     for (path in arguments.drop(1)) try {
         val (pixels, height, width) = read(path)
         val shape = longArrayOf(1, height.toLong(), width.toLong(), 3)
         val images = OnnxTensor.createTensor(environment, pixels, shape, OnnxJavaType.UINT8)
         val found = session.run(mapOf("images" to images))
-        val label = (found.get("label").get().value as LongArray)[0].toInt()
-        val known = (found.get("known").get().value as BooleanArray)[0]
-        val row = (found.get("probabilities").get().value as Array<*>)[0] as FloatArray
-        println("$path  ${if (known) labels.getString(label) else "unknown"}  ${"%.6f".format(Locale.ROOT, row[label])}")
+        val label = (found["label"].get().value as LongArray)[0].toInt()
+        val known = (found["known"].get().value as BooleanArray)[0]
+        val row = (found["probabilities"].get().value as Array<*>)[0] as FloatArray
+        val name = if (known) labels.getString(label) else "unknown"
+        println("$path  $name  ${"%.6f".format(java.util.Locale.ROOT, row[label])}")
         found.close()
         images.close()
     } catch (error: Exception) {
