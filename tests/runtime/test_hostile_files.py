@@ -46,7 +46,11 @@ def answers(row: list[float], known: bool = True) -> tuple[list[onnx.NodeProto],
         helper.make_node("Identity", ["one"], ["label"]),
         helper.make_node("Identity", ["yes"], ["known"]),
     ]
-    weights = {"row": np.array([row], np.float32), "one": np.zeros(1, np.int64), "yes": np.array([known])}
+    weights: dict[str, np.ndarray] = {
+        "row": np.array([row], np.float32),
+        "one": np.zeros(1, np.int64),
+        "yes": np.array([known]),
+    }
     return nodes, weights
 
 
