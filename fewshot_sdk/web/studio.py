@@ -22,7 +22,7 @@ NETWORK, STEPS = "network.onnx", "steps.onnx"
 MOST_LABELS = 100
 STUDIO_FILES = (
     "page.css", "studio.css", "runtime.js", "pictures.js", "pixels.js", "random.js", "limits.js", "onnx.js",
-    "doctor.js", "zips.js", "studio_worker.js", "project.js", "studio.js",
+    "doctor.js", "zips.js", "answers.js", "reading_worker.js", "studio_worker.js", "project.js", "studio.js",
 )  # fmt: skip
 
 

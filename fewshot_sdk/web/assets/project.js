@@ -1,15 +1,89 @@
-// The studio's face: `openStudio(settings)` starts a worker that holds the pictures and the networks.
+// The studio's face: `openStudio(settings)` starts workers that read pictures, and one that holds the project and the networks.
 "use strict";
 
 /**
  * The studio, once the networks are loaded. All its functions return promises, and reject with an Error whose message is
  * a plain sentence.
- * settings: what `studio_site` puts into the page: {photographs, labelsMax, origin, steps, movesAll, unknown, ...}.
+ * settings: what `studio_site` puts into the page: {photographs, labelsMax, origin, stepsDefault, unknown, heatMap, ...}.
  */
 async function openStudio(settings) {
-  const worker = new Worker("studio_worker.js"), waiting = new Map();
-  let number = 0, broken = null;
+  const { preprocessing } = settings, core = workerOf("studio_worker.js"), readers = [];
+  const most = Math.min((navigator.hardwareConcurrency ?? 2) - 1, (navigator.deviceMemory ?? 2) < 4 ? 2 : 4); // 0.3 GB for each
+  let turn = 0;
 
+  /** Reads with the next of the readers; the first begins when it is needed. */
+  function reading(what, given, transfer) {
+    const i = turn++ % Math.max(1, most);
+    readers[i] ??= workerOf("reading_worker.js");
+    return readers[i](what, { ...given, preprocessing }, transfer);
+  }
+
+  /** Keeps a picture: a file, or what a canvas or video shows. {id, name, thumbnail, findings}; thumbnail: a Blob. */
+  async function addPicture(source, called) {
+    const blob = source instanceof Blob ? source : await frameOf(source), name = called ?? blob.name ?? "camera.jpg";
+    const read = await reading("read", { blob, name });
+    const { id, findings } = await core("keep", { ...read, blob, name });
+    return { id, name, thumbnail: read.thumbnail, findings };
+  }
+
+  async function added({ path, name, blob, error }) {
+    try {
+      if (error) throw new Error(error);
+      return await addPicture(blob, name);
+    } catch ({ message }) {
+      const text = message.startsWith(name) ? path + message.slice(name.length) : message;
+      return { severity: "error", code: "unreadable", message: text, pictures: [] };
+    }
+  }
+
+  await core("open", settings);
+  return {
+    settings,
+    addPicture,
+    removePicture: (id) => core("remove", { id }),
+
+    /** {recognized, total, milliseconds, findings, leastScore}. classes: [{name, pictures: ids}]. */
+    fit: (classes, { steps } = {}) => core("fit", { classes, steps }),
+
+    /**
+     * {label, nearest, known, probabilities, heatMap, milliseconds}. probabilities: in the order of the classes given to
+     * `fit`; label: null if not known. heatMap: {data, height, width, box} or null; box: the part of the picture that it
+     * covers, {left, top, width, height}, as shares of the picture's sides.
+     */
+    async classify(source, { heatMap = false } = {}) {
+      const began = performance.now(), bitmap = source instanceof Blob ? null : await createImageBitmap(source, { colorSpaceConversion: "none" });
+      const { seen, box } = await (bitmap ? reading("look", { bitmap }, [bitmap]) : reading("look", { blob: source }));
+      const found = await core("classify", { seen, heatMap });
+      return { ...found, heatMap: found.heatMap && { ...found.heatMap, box }, milliseconds: performance.now() - began };
+    },
+
+    /** [{severity, code, message, pictures: ids}], errors first. */
+    findings: (classes) => core("findings", { classes }),
+
+    /** The zip of class folders that `fewshot adapt --support` takes. */
+    projectZip: (classes, { steps } = {}) => core("zip", { classes, steps }),
+
+    /** [{name, pictures: [{id, name, thumbnail, findings}], findings}]; findings of a class: its unreadable files. */
+    async openProject(blob) {
+      const classes = await core("unzip", { blob, name: blob.name ?? "the zip" });
+      return Promise.all(classes.map(async ({ name, files }) => {
+        const all = await Promise.all(files.map(added));
+        return { name, pictures: all.filter(({ id }) => id), findings: all.filter(({ id }) => !id) };
+      }));
+    },
+
+    /** The classifier of the last `fit` as an ONNX file. */
+    modelOnnx: () => core("model", {}),
+
+    /** How often each network ran, for tests. */
+    runs: () => core("runs", {}),
+  };
+}
+
+/** A function that asks a new worker: (what, given, transfer) -> a promise of its answer. */
+function workerOf(script) {
+  const worker = new Worker(script), waiting = new Map();
+  let number = 0, broken = null;
   worker.onmessage = ({ data: { id, found, error } }) => {
     const { resolve, reject } = waiting.get(id);
     waiting.delete(id);
@@ -21,55 +95,12 @@ async function openStudio(settings) {
     for (const { reject } of waiting.values()) reject(broken);
     waiting.clear();
   };
-
-  function ask(what, given, transfer = []) {
+  return (what, given, transfer = []) => {
     if (broken) return Promise.reject(broken);
     return new Promise((resolve, reject) => {
       waiting.set(++number, { resolve, reject });
       worker.postMessage({ id: number, what, given }, transfer);
     });
-  }
-
-  await ask("open", settings);
-  return {
-    settings,
-
-    /** Keeps a picture: a file, or what a canvas or video shows. {id, name, thumbnail, findings}; thumbnail: a Blob. */
-    async addPicture(source, name) {
-      const blob = source instanceof Blob ? source : await frameOf(source);
-      return ask("add", { blob, name: name ?? blob.name ?? "camera.jpg" });
-    },
-
-    removePicture: (id) => ask("remove", { id }),
-
-    /** {recognized, total, milliseconds, findings, leastScore}. classes: [{name, pictures: ids}]. */
-    fit: (classes, { steps } = {}) => ask("fit", { classes, steps }),
-
-    /**
-     * {label, nearest, known, probabilities, heatMap, milliseconds}. probabilities: in the order of the classes given to
-     * `fit`; label: null if not known. heatMap: {data, height, width, box} or null; box: the part of the picture that it
-     * covers, {left, top, width, height}, as shares of the picture's sides.
-     */
-    async classify(source, { heatMap = false } = {}) {
-      if (source instanceof Blob) return ask("classify", { blob: source, heatMap });
-      const bitmap = await createImageBitmap(source, { colorSpaceConversion: "none" });
-      return ask("classify", { bitmap, heatMap }, [bitmap]);
-    },
-
-    /** [{severity, code, message, pictures: ids}], errors first. */
-    findings: (classes) => ask("findings", { classes }),
-
-    /** The zip of class folders that `fewshot adapt --support` takes. */
-    projectZip: (classes, { steps } = {}) => ask("zip", { classes, steps }),
-
-    /** [{name, pictures: [{id, name, thumbnail, findings}], findings}]; findings of a class: its unreadable files. */
-    openProject: (blob) => ask("unzip", { blob, name: blob.name ?? "the zip" }),
-
-    /** The classifier of the last `fit` as an ONNX file. */
-    modelOnnx: () => ask("model", {}),
-
-    /** How often each network ran, for tests. */
-    runs: () => ask("runs", {}),
   };
 }
 

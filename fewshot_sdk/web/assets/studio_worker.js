@@ -1,23 +1,13 @@
-// Holds the studio's pictures and networks in its own thread: computes each picture's features once, then takes steps on them.
+// Holds the studio's project and networks in its own thread: computes each picture's features once, then takes steps on them.
 "use strict";
-importScripts("runtime.js", "pictures.js", "pixels.js", "random.js", "limits.js", "onnx.js", "doctor.js", "zips.js");
+importScripts("runtime.js", "random.js", "limits.js", "onnx.js", "doctor.js", "zips.js", "answers.js");
 
-const NOTES = ".studio.json", SEED = 0, SHOWN_SIDE = 320, NO_LIMIT = -3.4028234663852886e38, SMALL = 2 ** 19;
-const pictures = new Map(); // by id: {blob, name, width, height, digest, thumb, seen, row}
+const NOTES = ".studio.json", SEED = 0, NO_LIMIT = -3.4028234663852886e38, SMALL = 2 ** 19;
+const pictures = new Map(); // by id: {blob, name, width, height, digest, thumb, seen, row}; row: features, or pixels
 const runs = { network: 0, steps: 0 };
-let settings, ort, network, stepper, graph, made = null, number = 0, last = Promise.resolve();
+let settings, ort, network, stepper, graph, made = null, number = 0;
 
-const tasks = { open, add, remove, fit, classify, findings, zip, unzip, model, runs: () => ({ ...runs }) };
-
-onmessage = ({ data: { id, what, given } }) => { // one after another: a session runs once at a time
-  last = last.then(async () => {
-    try {
-      postMessage({ id, found: await tasks[what](given) });
-    } catch (error) {
-      postMessage({ id, error: error.message ?? String(error) });
-    }
-  });
-};
+answers({ open, keep, remove, fit, classify, findings, zip, unzip, model, runs: () => ({ ...runs }) });
 
 async function open(given) {
   settings = given;
@@ -27,26 +17,16 @@ async function open(given) {
   [network, stepper] = [await openSession(ort, graph), await openSession(ort, await files[1])];
 }
 
-async function add({ blob, name }) {
-  const named = blob instanceof File ? blob : new File([blob], name);
-  const picture = await readPicture(named), { width, height } = picture;
-  const pixels = preprocess(picture, settings.preprocessing), seen = seenOf(picture, pixels);
-  const row = settings.onFeatures ? await featuresOf(seen) : pixels;
-  const thumbnail = await thumbnailOf(picture.canvas), digest = await digestOf(blob);
-  const id = ++number;
-  const kept = { id, blob, name, width, height, digest, thumb: thumbOf(picture), row, seen: width * height > SMALL && seen === picture ? null : seen };
+/** Keeps a picture that was read, and its features: {id, findings}. */
+async function keep({ blob, name, width, height, digest, thumb, seen, pixels }) {
+  const row = settings.onFeatures ? await featuresOf(seen) : pixels, id = ++number;
+  const kept = { id, blob, name, width, height, digest, thumb, row, seen: seen.width * seen.height > SMALL ? null : seen };
   pictures.set(id, kept);
-  const about = blanks([{ ...kept }]);
-  return { id, name, thumbnail, findings: about };
+  return { id, findings: blanks([kept]) };
 }
 
 function remove({ id }) {
   pictures.delete(id);
-}
-
-/** The picture that the graph is given instead: see `standIn`; as an input of the graph. */
-function seenOf(picture, pixels) {
-  return standIn(picture, settings.preprocessing, pixels) ?? picture;
 }
 
 const asInput = ({ data, width, height }) => new ort.Tensor("uint8", data, [1, height, width, 3]);
@@ -181,28 +161,19 @@ function foldedTensors(tensors) {
   return found;
 }
 
-async function classify({ blob, bitmap, heatMap }) {
+async function classify({ seen, heatMap }) {
   if (!made) throw new Error("there is no classifier yet; make one from at least two classes");
-  const began = performance.now();
-  const picture = blob ? await readPicture(blob) : pixelsOf(bitmap, bitmap.width, bitmap.height);
-  bitmap?.close();
-  const { width, height } = picture, seen = seenOf(picture);
   const map = heatMap && settings.heatMap;
   runs.network++;
   const found = await network.run({ images: asInput(seen), ...feedsOf(made.tensors) }, ["probabilities", "known", ...(map ? ["heat_map"] : [])]);
   const sorted = Array.from(found.probabilities.data), probabilities = Array(made.names.length).fill(0);
   made.order.forEach((at, k) => { probabilities[at] = sorted[k]; });
   const nearest = made.names[made.order[sorted.indexOf(Math.max(...sorted))]], known = Boolean(found.known.data[0]);
-  return {
-    label: known ? nearest : null, nearest, known, probabilities, milliseconds: performance.now() - began,
-    heatMap: map ? mapOf(found.heat_map, width, height) : null,
-  };
+  return { label: known ? nearest : null, nearest, known, probabilities, heatMap: map ? mapOf(found.heat_map) : null };
 }
 
-function mapOf({ data, dims: [, rows, columns] }, width, height) {
-  const { left, top, width: w, height: h } = seenBox(width, height, settings.preprocessing);
-  const box = { left: left / width, top: top / height, width: w / width, height: h / height };
-  return { data: Float32Array.from(data), height: rows, width: columns, box };
+function mapOf({ data, dims: [, height, width] }) {
+  return { data: Float32Array.from(data), height, width };
 }
 
 function findings({ classes }) {
@@ -218,6 +189,7 @@ async function zip({ classes, steps }) {
   return zipOf([...files, { name: NOTES, blob: new Blob([JSON.stringify(notes)]) }]);
 }
 
+/** The classes of a zip and their files, to be read: [{name, files}]; a file is {path, name, blob}, or {path, name, error}. */
 async function unzip({ blob, name }) {
   const files = await filesOfZip(blob, name, NOTES), notes = files.find(({ parts }) => parts[0] === NOTES);
   const classes = classesOf(files.filter((file) => file !== notes), name);
@@ -227,18 +199,20 @@ async function unzip({ blob, name }) {
   if (known.size) classes.sort((a, b) => places.indexOf(a.name) - places.indexOf(b.name));
   const found = [];
   for (const { name: folder, files: inside } of classes) {
-    const added = [], complaints = [];
-    for (const { parts, read } of inside) {
-      const file = parts.slice(1).join("_"), path = parts.join("/");
-      try {
-        added.push(await add({ blob: new File([await read()], file), name: file }));
-      } catch (error) {
-        complaints.push(finding("error", "unreadable", error.message.startsWith(file) ? `${path}${error.message.slice(file.length)}` : error.message));
-      }
-    }
-    found.push({ name: known.get(folder) ?? folder, pictures: added, findings: complaints });
+    const read = [];
+    for (const file of inside) read.push(await unzipped(file));
+    found.push({ name: known.get(folder) ?? folder, files: read });
   }
   return found;
+}
+
+async function unzipped({ parts, read }) {
+  const [name, path] = [parts.slice(1).join("_"), parts.join("/")];
+  try {
+    return { path, name, blob: new File([await read()], name) };
+  } catch (error) {
+    return { path, name, error: error.message };
+  }
 }
 
 /** [folder, name] of each class, in the order in which they were shown; none if the notes do not fit the folders. */
@@ -280,20 +254,4 @@ async function model() {
   }
   if (!(worst <= 1e-4)) throw new Error(`the model and the studio disagree on a picture by ${worst}; nothing was saved`);
   return new Blob([written({ images, max_difference: worst })], { type: "application/octet-stream" });
-}
-
-async function thumbnailOf(canvas) {
-  const shrink = Math.min(1, SHOWN_SIDE / Math.max(canvas.width, canvas.height));
-  const [width, height] = [canvas.width, canvas.height].map((side) => Math.max(1, Math.round(side * shrink)));
-  const small = canvasOf(width, height), context = small.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(canvas, 0, 0, width, height);
-  return small.convertToBlob({ type: "image/jpeg", quality: 0.85 });
-}
-
-/** What tells files apart: SHA-256 where the browser has it (pages over https and of this machine), else two checksums. */
-async function digestOf(blob) {
-  const bytes = new Uint8Array(await blob.arrayBuffer());
-  if (!self.crypto?.subtle) return `${bytes.length} ${crc32(bytes)} ${bytes.reduce((sum, value) => (sum * 31 + value) >>> 0, 7)}`;
-  return Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
