@@ -11,28 +11,20 @@ import pytest
 
 from fewshot_sdk import Learner, Predictor, adapt, adapt_to_onnx, export_onnx, save
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
-from fewshot_sdk.config.presets import with_algorithm
 from fewshot_sdk.config.recipe import Preprocessing, Residual
 from fewshot_sdk.errors import ParamsMismatch
 from fewshot_sdk.export.learner import learner_bytes, made_up_task
 from fewshot_sdk.runtime.building import learner_file
 from fewshot_sdk.runtime.steps import Steps
 from tests.cli.test_start_up import shell
-from tests.conftest import draw_folder, tiny_recipe
+from tests.conftest import draw_folder, means_recipe
 
 COLOUR = Preprocessing(height=24, width=24, channels=3, resize="box")
 
 
 @pytest.fixture(scope="module")
 def means(init: Initialization) -> Initialization:
-    """Random weights, of which the class means of the features, and steps of SGD on the head, make a classifier."""
-    tiny = tiny_recipe()
-    loop = tiny.adaptation.replace(optimizer="sgd", learning_rate=0.01, batch_size=4, steps=3, loss_divisor=None)
-    recipe = tiny.replace(
-        preprocessing=COLOUR, backbone=Residual(widths=(8, 16)), inner=tiny.inner.replace(optimizer="sgd"), adaptation=loop
-    )
-    recipe, loop = with_algorithm(recipe, "protonet"), loop.replace(trainable="head")
-    return fresh(recipe.replace(adaptation=loop), 0, init.provenance)
+    return fresh(means_recipe(COLOUR), 0, init.provenance)
 
 
 @pytest.fixture(scope="module")
