@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewshot_cli.output import emit_json, say
-from fewshot_sdk.errors import BundleError
+from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import check_free_file
 
 
 def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: int, json: bool) -> None:
-    """Adapt a learner file to a support folder and write the classifier as an ONNX file."""
+    """Adapt a learner file, or an initialization, to a support folder and write the classifier as an ONNX file."""
     check_free_file(output)
-    if not Path(learner).is_file():
-        which = "omniglot" if learner == "auto" else learner
-        raise BundleError(
-            f"--engine onnx needs a learner file, but there is none at {learner}; make one with "
-            f"`fewshot export-learner {which} --output learner.onnx`, then pass it with --init learner.onnx"
+    if learner == "auto":
+        raise ConfigError(
+            "--engine onnx compares nothing, so name what to start from: --init photo for photographs, --init omniglot "
+            "for drawings, or a file made by `fewshot export-learner`"
         )
     from fewshot_sdk.runtime.adaptation import adapt_to_onnx
+    from fewshot_sdk.runtime.calibration import REJECT_RATE
 
     made = adapt_to_onnx(learner, support, output, steps=steps, seed=seed)
     metadata = made.metadata
@@ -31,10 +31,15 @@ def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: in
                 "images": made.images,
                 "steps": metadata.adaptation.steps,
                 "support_accuracy": made.recognized / made.images,
+                "least_score": metadata.least_score,
             }
         )
     say(
         f"adapted {learner} to {len(metadata.labels)} classes in {metadata.adaptation.steps} steps; "
         f"it recognizes {made.recognized} of its {made.images} support pictures"
     )
+    if metadata.least_score is None:
+        say("nothing will be called unknown")
+    else:
+        say(f"about {REJECT_RATE:.0%} of pictures of these classes, and most others, will be called unknown")
     say(f"wrote {output}; next: fewshot predict {output} PICTURE")

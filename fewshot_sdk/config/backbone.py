@@ -13,6 +13,7 @@ View = Literal[
     "whole", "mirrored", "top left", "top right", "bottom left", "bottom right"
 ]  # see `engine.features.seen_as`
 Fit = Literal["pad", "crop", "stretch"]
+HEAD = ("head.weight", "head.bias")  # the last layer's tensors, in any network
 
 
 class FrozenNorm(NamedTuple):

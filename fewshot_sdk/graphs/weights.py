@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fewshot_sdk.config.backbones import GROUP, Backbone, Conv4, Mlp
 from fewshot_sdk.graphs.nodes import Nodes
 
 Tensors = Mapping[str, NDArray[np.float32]]
+Params = Mapping[str, ArrayLike]  # arrays, or PyTorch's tensors on the CPU
 
 
 class Tensor(Protocol):

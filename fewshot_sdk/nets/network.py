@@ -9,14 +9,13 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from fewshot_sdk.config.backbone import HEAD as HEAD
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.nets.norms import BatchNorm
 from fewshot_sdk.nets.params import Params
 from fewshot_sdk.nets.summaries import Statistics, Summarized
 from fewshot_sdk.tables import referred
-
-HEAD = ("head.weight", "head.bias")
 
 
 class PixelInput(nn.Module):

@@ -18,6 +18,7 @@ class OnnxFile:
     """A file that onnxruntime runs on the CPU. name: what messages call it; metadata: fewshot-sdk's, if it has any."""
 
     name: str
+    data: bytes
     session: onnxruntime.InferenceSession
     metadata: str | None
 
@@ -58,4 +59,4 @@ def _open(data: bytes, name: str, threads: int) -> OnnxFile:
     stored: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if data.count(b"location") > (stored or "").count("location"):  # ONNX's key for the name of another file
         raise BundleError(f"{name} keeps weights in another file, which is not read; export it again as one file")
-    return OnnxFile(name=name, session=session, metadata=stored)
+    return OnnxFile(name=name, data=data, session=session, metadata=stored)

@@ -47,7 +47,8 @@ class AdaptOptions:
     init: Annotated[
         str,
         typer.Option(
-            help=f"{INIT_HELP} auto: the bundled ones for any number of classes. With --engine onnx: a learner file."
+            help=f"{INIT_HELP} auto: the bundled ones for any number of classes. With --engine onnx: one "
+            "of them, or a learner file."
         ),
     ] = "auto"
     label_from: Labels = "folder"
@@ -103,7 +104,7 @@ class AdaptOptions:
     ] = None
     engine: Annotated[
         Literal["torch", "onnx"],
-        typer.Option(help="onnx needs no PyTorch; see `fewshot export-learner`.", rich_help_panel=RUNNING),
+        typer.Option(help="onnx needs no PyTorch; it takes --init and compares nothing.", rich_help_panel=RUNNING),
     ] = "torch"
     seed: Seed = 0
     verbose: Annotated[

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
+from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.recipe import Conv4, Preprocessing
 from fewshot_sdk.graphs.learner import conv4_nodes as conv4
 from fewshot_sdk.graphs.learner.conv4_nodes import TAPS, layers, positions_after
 from fewshot_sdk.graphs.nodes import Nodes
-from fewshot_sdk.nets.network import HEAD
-from fewshot_sdk.nets.params import Params
+from fewshot_sdk.graphs.weights import Params
 
 
 class Conv4Form:
@@ -105,7 +104,6 @@ class Conv4Form:
         return [conv4.Weights(kernel, norms[i], norms[4 + i]) for i, kernel in enumerate([first, *states[1:]])]
 
 
-def array(tensor: Tensor) -> NDArray[np.float64]:
+def array(tensor: ArrayLike) -> NDArray[np.float64]:
     """A tensor as a float64 array."""
-    found: NDArray[np.float64] = tensor.double().numpy()
-    return found
+    return np.asarray(tensor, np.float64)

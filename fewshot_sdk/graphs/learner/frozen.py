@@ -8,13 +8,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.classifier import Features
 from fewshot_sdk.graphs.learner.conv4 import array
 from fewshot_sdk.graphs.nodes import Nodes
-from fewshot_sdk.nets.network import HEAD
-from fewshot_sdk.nets.params import Params
+from fewshot_sdk.graphs.weights import Params
 from fewshot_sdk.tables import referred
 
 
@@ -60,7 +60,7 @@ class FrozenForm:
     ) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:  # fmt: skip
         """The queries' logits, and the body's tensors, which are the initialization's."""
         logits = g("MatMul", self._features(g, queries), head)
-        return logits, {name: (self._tensor(g, name), tuple(t.shape)) for name, t in self._params.items()}
+        return logits, {name: (self._tensor(g, name), np.shape(t)) for name, t in self._params.items()}
 
     def by_class(self, g: Nodes, rows: str) -> str:
         """The head's weights, (features, n_way), in PyTorch's layout, (n_way, features)."""
@@ -75,7 +75,7 @@ class FrozenForm:
         return g("Pad", found, g.integers(0, 0, 0, 1), g.scalar(1))
 
     def _tensor(self, g: Nodes, name: str) -> str:
-        return g.constant(self._params[name].numpy())
+        return g.constant(np.asarray(self._params[name]))
 
 
 def _by_channel(g: Nodes, values: Sequence[float]) -> str:

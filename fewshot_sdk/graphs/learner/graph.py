@@ -7,17 +7,17 @@ from typing import Protocol, cast
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
 from fewshot_sdk.algorithms import ALGORITHMS
+from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.backbones import BACKBONES, Backbone, spread
 from fewshot_sdk.config.recipe import InnerLoop, Preprocessing, Recipe
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.learner.frozen import FrozenForm
 from fewshot_sdk.graphs.nodes import ROUND, Nodes, value
-from fewshot_sdk.nets.network import HEAD, build_network
-from fewshot_sdk.nets.params import LearnerState, Params
+from fewshot_sdk.graphs.shapes import shapes_of
+from fewshot_sdk.graphs.weights import Params
 from fewshot_sdk.tables import referred
 
 
@@ -53,10 +53,26 @@ class Form(Protocol):
         """The head's weights, (features, n_way), in PyTorch's layout, (n_way, features)."""
 
 
+class State(Protocol):
+    """The state that a loop starts from, as `nets.params.LearnerState` has it."""
+
+    @property
+    def params(self) -> Params:
+        """The weights."""
+
+    @property
+    def second_moments(self) -> Params:
+        """Adam's running mean of squared gradients; empty for SGD."""
+
+    @property
+    def updates(self) -> int:
+        """The number of inner updates in these moments."""
+
+
 NewForm = Callable[[Backbone, Preprocessing], Form]  # the function that `BACKBONES` names as `learner`
 
 
-def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
+def learner_graph(recipe: Recipe, state: State) -> onnx.ModelProto:
     """The learner of an initialization with this recipe and state, without metadata.
 
     Inputs: `support` uint8 (S, height, width, channels), `labels` int64 (S,), `queries` uint8 (Q, ...), `steps` int64,
@@ -98,7 +114,7 @@ def learner_graph(recipe: Recipe, state: LearnerState) -> onnx.ModelProto:
     return g.model(inputs, outputs, {"batches": np.empty((0, 0), np.int64), "transductive": np.array(False)})
 
 
-def _form(recipe: Recipe, state: LearnerState) -> Form:
+def _form(recipe: Recipe, state: State) -> Form:
     """The form of the recipe's network. Raises ExportError if it cannot be a learner."""
     advice = "adapt it with PyTorch, and export the classifier"
     row, backbone, trainable = BACKBONES[recipe.backbone.kind], recipe.backbone, recipe.adaptation.trainable
@@ -114,9 +130,7 @@ def _form(recipe: Recipe, state: LearnerState) -> Form:
             f"weights at one rate, or the head alone of a network that judges each picture alone; {advice}"
         )
     if frozen:
-        with torch.device("meta"):
-            network = build_network(backbone, recipe.preprocessing, recipe.meta.n_way)
-        n_features = network.get_parameter(HEAD[0]).shape[1]
+        n_features = shapes_of(state.params, backbone, recipe.preprocessing).n_features
         return FrozenForm(backbone, recipe.preprocessing, n_features, state.params)
     if not row.learner:
         *others, last = (kind for kind, row in BACKBONES.items() if row.learner)
@@ -181,7 +195,7 @@ def _update(b: Nodes, states: Sequence[str], gradients: Sequence[str], inner: In
     return [*params, *moments, correction]
 
 
-def _start(g: Nodes, form: Form, recipe: Recipe, state: LearnerState, prepared: str, n_way: str) -> list[str]:
+def _start(g: Nodes, form: Form, recipe: Recipe, state: State, prepared: str, n_way: str) -> list[str]:
     """The states before the first step: the body's, then the head's; for Adam also moments and bias correction."""
     inner, opened = recipe.adaptation, recipe.head == "zero"
     if recipe.head == "prototype":

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.backbones import GROUP, Conv4, Mlp
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.learner import conv4_nodes as conv4
 from fewshot_sdk.graphs.learner.conv4 import Conv4Form, array
 from fewshot_sdk.graphs.learner.conv4_nodes import DENSE, TAPS, Layer, layers, positions_after
 from fewshot_sdk.graphs.nodes import Nodes
-from fewshot_sdk.nets.network import HEAD
-from fewshot_sdk.nets.params import Params
+from fewshot_sdk.graphs.weights import Params
 
 Statistics = tuple[str, str]  # mean and variance
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.recipe import Preprocessing, Residual
 from fewshot_sdk.graphs.learner.conv4 import array
 from fewshot_sdk.graphs.nodes import Nodes
-from fewshot_sdk.nets.network import HEAD
-from fewshot_sdk.nets.params import Params
+from fewshot_sdk.graphs.weights import Params
 
 _SHORTEST = 1e-12
 

@@ -39,7 +39,7 @@ async function readPicture(file) {
 /** The pixels of a canvas, bitmap or video, on white: { data: Uint8Array (height x width x 3), width, height, channels }. */
 function pixelsOf(source, width, height) {
   const data = new Uint8Array(width * height * 3), rows = Math.min(height, Math.max(1, Math.floor(STRIP / width)));
-  const canvas = Object.assign(document.createElement("canvas"), { width, height: rows });
+  const canvas = canvasOf(width, rows);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   for (let top = 0, to = 0; top < height; top += rows) {
     const n = Math.min(rows, height - top);
@@ -54,6 +54,12 @@ function pixelsOf(source, width, height) {
   return { data, width, height, channels: 3 };
 }
 
+/** A canvas, in a page or in a worker. */
+function canvasOf(width, height) {
+  if (typeof document === "undefined") return new OffscreenCanvas(width, height);
+  return Object.assign(document.createElement("canvas"), { width, height });
+}
+
 function onWhite(value, alpha) { // rounded as in Pillow's alpha_composite
   const sum = value * alpha + 255 * (255 - alpha) + 128;
   return (sum + (sum >> 8)) >> 8;
@@ -62,7 +68,7 @@ function onWhite(value, alpha) { // rounded as in Pillow's alpha_composite
 function shown(bitmap) {
   const shrink = Math.min(1, SHOWN / Math.max(bitmap.width, bitmap.height));
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * shrink)));
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const canvas = canvasOf(width, height);
   const context = canvas.getContext("2d");
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);

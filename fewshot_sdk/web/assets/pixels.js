@@ -17,10 +17,10 @@ function preprocess(picture, settings) {
 
 /**
  * A small picture with the same network's input as this one, or null if none is known: the graph takes pictures of any
- * size, but needs 8 bytes for each colour of each pixel. See images/preprocessing.py.
+ * size, but needs 8 bytes for each colour of each pixel. See images/preprocessing.py. known: its pixels, if they are.
  */
-function standIn(picture, settings) {
-  const { width, height, channels } = settings, pixels = preprocess(picture, settings);
+function standIn(picture, settings, known) {
+  const { width, height, channels } = settings, pixels = known ?? preprocess(picture, settings);
   const frame = framed(settings);
   if (!frame) return null;
   const data = channels === 3 ? pixels : Uint8Array.from({ length: 3 * pixels.length }, (_, i) => pixels[Math.trunc(i / 3)]);
@@ -64,6 +64,18 @@ function placed(image, width, height, left, top) {
     data.set(image.data.subarray(from * channels, (from + n) * channels), (y * width + Math.max(0, left)) * channels);
   }
   return { data, width, height, channels };
+}
+
+/** The part of a picture that the network sees: {left, top, width, height} in pixels; white is added around a padded one. */
+function seenBox(width, height, settings) {
+  let [w, h] = [width, height];
+  if (settings.fit === "pad") {
+    w = Math.max(width, halfToEven((height * settings.width) / settings.height));
+    h = Math.max(height, halfToEven((width * settings.height) / settings.width));
+    return { left: -Math.floor((w - width) / 2), top: -Math.floor((h - height) / 2), width: w, height: h };
+  }
+  [w, h] = keptOf(width, height, settings);
+  return { left: Math.floor((width - w) / 2), top: Math.floor((height - h) / 2), width: w, height: h };
 }
 
 /** Width and height of the middle that remains of a picture. */

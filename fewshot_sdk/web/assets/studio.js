@@ -100,17 +100,20 @@ function changed() {
 /** Adds what was chosen, dropped or pasted to a class; without one, folders and zips become classes of their own. */
 async function add(content, group = null) {
   try {
-    const { loose, folders, zips } = await content, jobs = [];
+    const { loose, folders, zips } = await content, jobs = [], unreadable = [];
     for (const zip of zips) {
       status(`Opening ${zip.name}\u2026`);
-      for (const { name, files } of await (await opening).unpack(zip)) jobs.push([group ?? named(name), files]);
+      for (const { name, files, findings } of await (await opening).unpack(zip)) {
+        jobs.push([group ?? named(name), files]);
+        unreadable.push(...findings.map(({ message }) => message));
+      }
     }
     for (const { name, files } of folders) jobs.push([group ?? named(name), files]);
     if (jobs.length && !group) project.drop((other) => other.fresh && !jobs.some(([each]) => each === other));
     if (loose.length) jobs.push([group ?? project.classes.find(({ fresh }) => fresh) ?? project.add(), loose]);
     if (!jobs.length) throw new Error("There are no pictures in this.");
-    const complaints = (await Promise.all(jobs.map(([each, files]) => project.addFiles(each, files)))).flatMap((each) => each.complaints);
-    complain(complaints);
+    const added = await Promise.all(jobs.map(([each, files]) => project.addFiles(each, files)));
+    complain([...unreadable, ...added.flatMap(({ complaints }) => complaints)]);
   } catch (error) {
     notice(error.message, { bad: true });
   }
