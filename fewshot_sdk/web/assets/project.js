@@ -62,11 +62,26 @@ async function openStudio(settings) {
     /** The zip of class folders that `fewshot adapt --support` takes. */
     projectZip: (classes, { steps } = {}) => ask("zip", { classes, steps }),
 
-    /** The files of a zip of class folders, not yet added: [{name, files, findings}]. */
+    /** The files of a zip of class folders, to be added: [{name, folder, files, findings}]; findings: those not readable. */
     unpack: (blob) => ask("unpack", { blob, name: blob.name ?? "the zip" }),
 
-    /** [{name, pictures: [{id, name, thumbnail, findings}], findings}]; findings of a class: its unreadable files. */
-    openProject: (blob) => ask("unzip", { blob, name: blob.name ?? "the zip" }),
+    /** Adds all pictures of a zip: [{name, pictures: [{id, name, thumbnail, findings}], findings}]; findings as of `unpack`. */
+    async openProject(blob) {
+      const found = [];
+      for (const { name, folder, files, findings } of await this.unpack(blob)) {
+        const pictures = [], complaints = [...findings];
+        for (const file of files) {
+          try {
+            pictures.push(await this.addPicture(file));
+          } catch ({ message }) {
+            const named = message.startsWith(file.name) ? `${folder}/${message}` : message;
+            complaints.push({ severity: "error", code: "unreadable", message: named, pictures: [] });
+          }
+        }
+        found.push({ name, pictures, findings: complaints });
+      }
+      return found;
+    },
 
     /** The classifier of the last `fit` as an ONNX file. */
     modelOnnx: () => ask("model", {}),

@@ -7,7 +7,7 @@ const pictures = new Map(); // by id: {blob, name, width, height, digest, thumb,
 const runs = { network: 0, steps: 0 };
 let settings, ort, network, stepper, graph, made = null, number = 0, last = Promise.resolve();
 
-const tasks = { open, add, remove, fit, classify, findings, zip, unpack, unzip, model, runs: () => ({ ...runs }) };
+const tasks = { open, add, remove, fit, classify, findings, zip, unpack, model, runs: () => ({ ...runs }) };
 
 onmessage = ({ data: { id, what, given } }) => { // one after another: a session runs once at a time
   last = last.then(async () => {
@@ -237,23 +237,6 @@ async function unpack({ blob, name }) {
       }
     }
     found.push({ name: known.get(folder) ?? folder, folder, files: unpacked, findings: complaints });
-  }
-  return found;
-}
-
-async function unzip(given) {
-  const found = [];
-  for (const { name, folder, files, findings: complaints } of await unpack(given)) {
-    const added = [];
-    for (const file of files) {
-      try {
-        added.push(await add({ blob: file, name: file.name }));
-      } catch (error) {
-        const path = `${folder}/${file.name}`;
-        complaints.push(finding("error", "unreadable", error.message.startsWith(file.name) ? `${path}${error.message.slice(file.name.length)}` : error.message));
-      }
-    }
-    found.push({ name, pictures: added, findings: complaints });
   }
   return found;
 }
