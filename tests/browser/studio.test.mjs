@@ -160,7 +160,7 @@ test("it watches the camera, and a click teaches it what it sees", long, async (
   }
   await verdict(page, "star");
   assert.equal(await page.locator("#verdict").getAttribute("aria-live"), "off", "not every frame is read out");
-  await page.waitForFunction(() => document.getElementById("heard").textContent === "star");
+  await page.waitForFunction(() => document.getElementById("spoken").textContent === "star");
   await page.locator("#watch").click();
   assert.equal(await page.evaluate(() => document.getElementById("video").srcObject), null);
   assert.deepEqual(page.complaints, []);
@@ -192,6 +192,7 @@ test("the project is there again after a reload, until it is started anew", long
   await card(page, 2).locator(".thumb").first().focus();
   await page.keyboard.press("Delete");
   await learned(page, 8, 3);
+  await page.waitForSelector("[data-kept]");
   await page.reload();
   await learned(page, 8, 3);
   assert.deepEqual([await names(page), await counts(page)], [["fish", "house", "star"], [3, 3, 2]]);
@@ -200,10 +201,13 @@ test("the project is there again after a reload, until it is started anew", long
   await learned(page, 8, 3);
   await page.locator("#anew").click();
   await status(page, "Add pictures");
-  await page.waitForFunction(async () => (await indexedDB.databases()).length === 1);
+  await page.waitForSelector("[data-kept]");
   await page.reload();
   await status(page, "Add pictures");
   assert.deepEqual([await names(page), await counts(page)], [["Class 1", "Class 2"], [0, 0]]);
+  const second = await page.context().newPage();
+  await second.goto(address);
+  await second.waitForFunction(() => document.getElementById("notice-text").textContent.startsWith("This page is open in another tab"));
   await page.context().close();
 });
 
@@ -288,6 +292,18 @@ test("names are text, whatever they hold; empty and double ones are refused", lo
   await page.context().close();
 });
 
+test("a picture that is looked at can be moved to another class, and removed from there", long, async () => {
+  const page = await taught();
+  await card(page, 0).locator(".thumb").nth(1).click();
+  await page.waitForFunction(() => document.getElementById("view-image").naturalWidth > 0);
+  await page.locator("#view-class").selectOption({ label: "star" });
+  assert.deepEqual(await counts(page), [2, 3, 4]);
+  await page.locator("#view-remove").click();
+  assert.deepEqual(await counts(page), [2, 3, 3]);
+  await learned(page, 8, 3);
+  await page.context().close();
+});
+
 test("files that are no pictures are named, and the others stay", long, async () => {
   const page = await opened();
   const broken = { name: "no.png", mimeType: "image/png", buffer: Buffer.from("no") };
@@ -334,6 +350,28 @@ test("once loaded it works offline, and a changed site replaces it whole", long,
   writeFileSync(path.join(copy, "studio.js"), "document.title += ' site';");
   await page.goto(host);
   assert.equal(await page.title(), "Another site", "nothing of the old one is mixed in");
+  await page.context().close();
+});
+
+test("the runtime of a content delivery network is kept, too", long, async () => {
+  const remote = path.join(scratch, "remote");
+  fewshot("studio", "--init", "omniglot", "--output", remote);
+  const page = await openPage(browser);
+  let away = false, asked = 0;
+  await page.context().route("https://cdn.jsdelivr.net/**", (route) => {
+    asked++;
+    if (away) return route.abort();
+    const [, name] = /onnxruntime-web@[\d.]+\/dist\/([\w.-]+)$/.exec(route.request().url());
+    return route.fulfill({ body: readFileSync(path.join(vendor, name)), headers: { "Access-Control-Allow-Origin": "*" } });
+  });
+  await page.goto(await hosting(remote));
+  await page.waitForFunction(() => !document.getElementById("offline").hidden);
+  assert.ok(asked >= 2);
+  away = true;
+  renameSync(remote, `${remote}-away`);
+  await page.reload();
+  await page.waitForFunction(() => document.body.dataset.ready);
+  assert.deepEqual(page.complaints.filter((each) => !/404|Failed to load/.test(each)), []);
   await page.context().close();
 });
 

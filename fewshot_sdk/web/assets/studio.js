@@ -14,8 +14,8 @@ export const opening = openStudio(settings); // of project.js
 const least = settings.nWay ?? 2; // classes
 const project = new Project(opening, settings.labelsMax);
 const sheet = new Sheet(project, (file, group) => addFiles(group, [file]));
-const view = new View(project);
 const cards = new Cards(project, { add, capture: (kind, group) => sheet.open(kind, group), view: (...those) => view.open(...those) });
+const view = new View(project, (group, picture) => cards.removePicture(group, picture));
 const trial = new Trial(settings.photographs, opening, correct);
 let asked = 0, learning = false, soon = 0, current = false, ready = false, keeper = null;
 
@@ -88,13 +88,28 @@ function progress() {
 function changed() {
   asked++;
   current = false;
+  delete document.body.dataset.kept;
   progress();
   clearTimeout(soon);
   soon = setTimeout(() => {
     soon = 0;
     learn();
-    keeper?.save(project.classes).catch((error) => at("kept").textContent = error.message);
+    keep(asked);
   }, 120);
+}
+
+async function keep(mine) {
+  try {
+    await keeper?.save(project.classes);
+    if (keeper && mine === asked) document.body.dataset.kept = "yes";
+  } catch (error) {
+    notKept(error);
+  }
+}
+
+function notKept(error) {
+  notice(error.message, { bad: true });
+  at("kept").textContent = error.message;
 }
 
 /** Adds what was chosen, dropped or pasted to a class; without one, folders and zips become classes of their own. */
@@ -160,7 +175,7 @@ function listen() {
   project.addEventListener("progress", progress);
   at("add").addEventListener("click", () => {
     try {
-      cards.focus(project.add());
+      cards.name(project.add());
     } catch (error) {
       notice(error.message, { bad: true });
     }
@@ -185,11 +200,11 @@ function listen() {
   addEventListener("beforeunload", (event) => { if (!keeper && !project.empty) event.preventDefault(); });
 }
 
-/** Pastes pictures into the class that has the focus, else into the trial. */
+/** Pastes pictures into the class that has the focus or is under the pointer, else into the trial. */
 function paste(event) {
   if (document.querySelector("dialog[open]") || !event.clipboardData?.files.length) return;
   event.preventDefault();
-  const key = document.activeElement?.closest(".class")?.dataset.key, content = dropped(event.clipboardData);
+  const key = (document.activeElement?.closest(".class") ?? document.querySelector(".class:hover"))?.dataset.key, content = dropped(event.clipboardData);
   const group = project.classes.find((each) => String(each.key) === key);
   if (group || [...event.clipboardData.files].some(isZip)) add(content, group);
   else trial.use(content);
@@ -209,11 +224,11 @@ async function begin() {
     keeper = await openKeeper();
     await keeper.load(project);
   } catch (error) {
-    at("kept").textContent = error.message;
+    notKept(error);
   }
   if (!project.classes.length) fresh();
   document.body.dataset.opened = "yes";
-  await opening;
+  if (!(await opening.catch(() => null))) return;
   document.body.dataset.ready = "yes";
   if (!navigator.serviceWorker) return;
   await navigator.serviceWorker.register("studio-sw.js").catch(() => {});

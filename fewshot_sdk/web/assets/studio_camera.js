@@ -13,8 +13,9 @@ const REFUSED = {
 
 /** A camera shown in a video element; a select offers the others, if there are any. */
 export class Camera {
-  constructor(video, select) {
-    Object.assign(this, { video, select, stream: null, turn: 0, device: "" });
+  /** width: the best one, in pixels; its device may have another. */
+  constructor(video, select, width) {
+    Object.assign(this, { video, select, width, stream: null, turn: 0, device: "" });
     select.addEventListener("change", () => {
       this.device = select.value;
       if (this.stream) this.start().catch((error) => this.failed?.(error));
@@ -29,7 +30,7 @@ export class Camera {
     const which = this.device ? { deviceId: { exact: this.device } } : { facingMode: "environment" };
     let stream;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ video: { ...which, width: { ideal: 1280 }, height: { ideal: 720 } } });
+      stream = await navigator.mediaDevices.getUserMedia({ video: { ...which, width: { ideal: this.width } } });
     } catch (error) {
       this.device = "";
       throw new Error(REFUSED[error.name] ?? `The camera does not start: ${error.message || error.name}.`);
@@ -85,7 +86,7 @@ export function photograph(canvas) {
 export class Sheet {
   constructor(project, take) {
     Object.assign(this, { project, take, held: 0, taken: 0, pad: null });
-    this.camera = new Camera(at("sheet-video"), at("sheet-camera"));
+    this.camera = new Camera(at("sheet-video"), at("sheet-camera"), 1280);
     this.camera.failed = (error) => this.fail(error);
     at("sheet-close").addEventListener("click", () => at("sheet").close());
     at("sheet").addEventListener("close", () => this.closed());

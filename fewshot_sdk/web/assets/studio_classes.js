@@ -38,12 +38,15 @@ export class Cards {
     return findings.filter((finding) => !this.project.classes.some((group) => owns(group, finding)));
   }
 
-  /** Moves the focus to a class's name, with its text selected, or to a picture of it. */
-  focus(group, picture = null) {
-    const card = this.cards.get(group);
-    card?.element.scrollIntoView({ block: "nearest" });
-    if (picture) card?.tiles.get(picture)?.querySelector(".thumb").focus();
-    else card?.name.select();
+  /** Moves the focus to a class's name, with its text selected. */
+  name(group) {
+    const { element, name } = this.cards.get(group);
+    element.scrollIntoView({ block: "nearest" });
+    name.select();
+  }
+
+  removePicture(group, picture) {
+    this.cards.get(group).removePicture(picture);
   }
 }
 
@@ -59,7 +62,8 @@ class Card {
     this.count = make("span", { className: "count soft small number" });
     this.removal = make("button", { type: "button", className: "plain" }, icon("bin"));
     this.pictures = make("ul", { className: "pictures" });
-    this.hint = make("p", { className: "hint soft small", textContent: "Drop pictures here, paste them, or:" });
+    this.hint = make("p", { className: "hint soft small" }, make("span", { className: "by-mouse", textContent: "Drop pictures here, paste them, or:" }),
+      make("span", { className: "by-touch", textContent: "Add a few pictures of one thing." }));
     this.file = make("input", { type: "file", accept: "image/*,.heic,.zip", multiple: true });
     this.file.setAttribute("aria-label", "");
     const draws = document.body.classList.contains("drawings");
@@ -178,7 +182,7 @@ class Card {
   tile(picture) {
     const thumb = make("button", { type: "button", className: "thumb" });
     const removal = make("button", { type: "button", className: "remove", tabIndex: -1, title: "Remove", "aria-label": "Remove this picture" }, icon("cross"));
-    thumb.addEventListener("click", () => this.actions.view(this.group, picture, thumb.title ? thumb.title.split("\n") : [], () => this.removePicture(picture)));
+    thumb.addEventListener("click", () => this.actions.view(this.group, picture, thumb.title ? thumb.title.split("\n") : []));
     thumb.addEventListener("focus", () => {
       for (const other of this.pictures.querySelectorAll(".thumb")) other.tabIndex = other === thumb ? 0 : -1;
     });

@@ -45,6 +45,7 @@ export function notice(text, { undo = null, settle = () => {}, bad = false } = {
   at("notice").classList.toggle("bad", bad);
   at("undo").hidden = !undo;
   at("notice").hidden = false;
+  say(at("spoken"), undo ? `${text} Press Control and Z to undo.` : text);
 }
 
 /** Hides the notice; what it offered to undo is final. */
@@ -54,6 +55,7 @@ export function dismiss() {
   clearTimeout(clock);
   current = null;
   at("notice").hidden = true;
+  say(at("spoken"), "");
   settle();
 }
 

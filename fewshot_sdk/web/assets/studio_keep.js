@@ -1,5 +1,6 @@
 // Keeps the project in this browser (IndexedDB), so that it is still there when the page is opened again.
 const STORES = ["pictures", "project"];
+const PATIENCE = 1500; // milliseconds for a page that is being closed, as on a reload, to let go of the project
 
 /** The keeper of the project of this address. Throws a sentence if the browser keeps nothing. */
 export async function openKeeper() {
@@ -20,10 +21,11 @@ export async function openKeeper() {
 function alone(name) {
   if (!navigator.locks) return true;
   return new Promise((resolve) => {
-    navigator.locks.request(name, { ifAvailable: true }, (lock) => {
-      resolve(Boolean(lock));
-      return lock ? new Promise(() => {}) : undefined;
-    });
+    const taken = () => {
+      resolve(true);
+      return new Promise(() => {});
+    };
+    navigator.locks.request(name, { signal: AbortSignal.timeout(PATIENCE) }, taken).catch(() => resolve(false));
   });
 }
 

@@ -5,13 +5,14 @@ import { Pad } from "./studio_draw.js";
 import { chosen, fileOf, takeDrops } from "./studio_files.js";
 import { paintHeat } from "./studio_heat.js";
 
+const SHOWN = 1024; // pixels a side of a picture on the page
 const SETTLED = 1200; // milliseconds that an answer about the camera must last to be read out
 
 export class Trial {
   /** photographs: instead of drawings; opening: a promise of the core; correct: gets a file and its class, and resolves to what it added. */
   constructor(photographs, opening, correct) {
-    Object.assign(this, { opening, correct, source: null, judged: null, fitted: [], turn: 0, judging: false, again: false, heard: 0 });
-    this.camera = new Camera(at("video"), at("try-camera"));
+    Object.assign(this, { opening, correct, source: null, judged: null, fitted: [], turn: 0, judging: false, again: false, heard: 0, hearing: "" });
+    this.camera = new Camera(at("video"), at("try-camera"), 640);
     this.camera.failed = (error) => this.fail(error);
     if (!photographs) this.drawing();
     at("try-file").addEventListener("change", () => this.use(chosen(at("try-file"))));
@@ -63,9 +64,10 @@ export class Trial {
     this.rest();
     const mine = this.begin({ picture: file, file: async () => file });
     try {
-      const { canvas } = await readPicture(file);
+      const bitmap = await createImageBitmap(file).catch(() => readPicture(file)); // which says what is wrong
       if (mine !== this.turn) return;
-      this.draw(canvas);
+      this.draw(bitmap);
+      bitmap.close();
       this.show("seen");
       this.judge();
     } catch (error) {
@@ -73,14 +75,15 @@ export class Trial {
     }
   }
 
-  draw(canvas) {
-    const seen = at("seen"), context = seen.getContext("2d");
-    if (!this.pad) Object.assign(seen, { width: canvas.width, height: canvas.height });
-    else this.pad.clear();
-    const scale = Math.min(seen.width / canvas.width, seen.height / canvas.height);
-    const [width, height] = [canvas.width * scale, canvas.height * scale];
-    context.drawImage(canvas, (seen.width - width) / 2, (seen.height - height) / 2, width, height);
-    this.shape = [canvas.width, canvas.height];
+  draw(image) {
+    const seen = at("seen"), context = seen.getContext("2d"), shrink = Math.min(1, SHOWN / Math.max(image.width, image.height));
+    if (this.pad) this.pad.clear();
+    else Object.assign(seen, { width: Math.ceil(image.width * shrink), height: Math.ceil(image.height * shrink) });
+    const scale = Math.min(seen.width / image.width, seen.height / image.height);
+    const [width, height] = [image.width * scale, image.height * scale];
+    context.imageSmoothingQuality = "high";
+    context.drawImage(image, (seen.width - width) / 2, (seen.height - height) / 2, width, height);
+    this.shape = [image.width, image.height];
   }
 
   /** Classifies what the camera sees until it is stopped. */
@@ -112,6 +115,7 @@ export class Trial {
     at("watch-text").textContent = "Camera";
     at("verdict").setAttribute("aria-live", "polite");
     clearTimeout(this.heard);
+    this.hearing = "";
     this.camera.stop();
     this.begin(null);
     this.pad?.clear();
@@ -166,7 +170,7 @@ export class Trial {
   tell(answer, source) {
     this.judged = source;
     const best = answer.probabilities.indexOf(Math.max(...answer.probabilities)), nearest = this.fitted[best].name;
-    at("verdict").classList.remove("bad");
+    at("verdict").className = "";
     say(at("verdict"), answer.known ? nearest : `Unknown; nearest is \u2068${nearest}\u2069`);
     this.fitted.forEach(({ number, bar, button }, i) => {
       number.textContent = `${(100 * answer.probabilities[i]).toFixed(1)} %`;
@@ -185,7 +189,7 @@ export class Trial {
     if (this.hearing === text) return;
     this.hearing = text;
     clearTimeout(this.heard);
-    this.heard = setTimeout(() => say(at("heard"), text), SETTLED);
+    this.heard = setTimeout(() => say(at("spoken"), text), SETTLED);
   }
 
   paint(heatMap, nearest) {
@@ -208,7 +212,7 @@ export class Trial {
   /** Shows that there is no answer. */
   idle() {
     this.judged = null;
-    at("verdict").classList.remove("bad");
+    at("verdict").className = "idle";
     const ready = this.fitted.length > 0;
     say(at("verdict"), !ready ? "Teach it two classes first." : this.source ? "\u2026" : this.pad ? "Draw one of them." : "Show it a picture.");
     for (const { number, bar, button } of this.fitted) {
@@ -231,7 +235,7 @@ export class Trial {
 
   complain(text) {
     this.idle();
-    at("verdict").classList.add("bad");
+    at("verdict").className = "bad";
     say(at("verdict"), text);
   }
 

@@ -2,14 +2,15 @@
 import { at, make } from "./studio_dom.js";
 
 export class View {
-  constructor(project) {
+  /** remove: gets a class and a picture of it, when that shall be removed. */
+  constructor(project, remove) {
     Object.assign(this, { project, address: "" });
     at("view-close").addEventListener("click", () => at("view").close());
     at("view").addEventListener("click", (event) => { if (event.target === at("view")) at("view").close(); });
     at("view").addEventListener("close", () => URL.revokeObjectURL(this.address));
     at("view-remove").addEventListener("click", () => {
       at("view").close();
-      this.remove();
+      remove(this.group, this.picture);
     });
     at("view-class").addEventListener("change", () => {
       const to = project.classes.find(({ key }) => String(key) === at("view-class").value);
@@ -18,18 +19,23 @@ export class View {
     });
   }
 
-  /** Opens the view. findings: sentences about the picture; remove: called when it shall be removed. */
-  open(group, picture, findings, remove) {
-    Object.assign(this, { group, picture, remove });
-    const image = at("view-image");
-    URL.revokeObjectURL(this.address);
-    this.address = URL.createObjectURL(picture.file);
-    image.onerror = () => { image.hidden = true; };
-    Object.assign(image, { hidden: false, src: this.address, alt: `A picture of ${group.name}: ${picture.file.name}` });
+  /** Opens the view. findings: sentences about the picture. */
+  open(group, picture, findings) {
+    Object.assign(this, { group, picture });
+    at("view-image").alt = `A picture of ${group.name}: ${picture.file.name}`;
+    at("view-image").onerror = () => { if (this.shown !== picture.thumbnail) this.show(picture.thumbnail); }; // a HEIC, say
+    this.show(picture.file);
     at("view-name").textContent = picture.file.name;
     at("view-findings").replaceChildren(...findings.map((textContent) => make("li", { textContent })));
     at("view-class").replaceChildren(...this.project.classes.map(({ key, name }) =>
       make("option", { value: key, textContent: name, selected: key === group.key })));
     at("view").showModal();
+  }
+
+  show(blob) {
+    if (!blob) return;
+    URL.revokeObjectURL(this.address);
+    this.shown = blob;
+    this.address = at("view-image").src = URL.createObjectURL(blob);
   }
 }
