@@ -17,7 +17,6 @@ from fewshot_sdk.graphs.nodes import OPSET
 from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, settings_of
 from fewshot_sdk.storage.files import MAX_FILE_BYTES, read_bounded, sha256
 from fewshot_sdk.storage.repositories import Opened, open_named
-from fewshot_sdk.storage.tensors import from_bytes
 from fewshot_sdk.version import versions
 
 TAKING_PART = ("numpy", "pillow", "onnx", "onnxruntime")  # packages
@@ -68,6 +67,8 @@ def learner_metadata(config: InitializationConfig, digest: str, source: str) -> 
 
 
 def _state(opened: Opened) -> _State:
+    from fewshot_sdk.storage.tensors import from_bytes  # safetensors: adapting from a file needs none
+
     params, inner = (from_bytes(opened.files[name], str(opened.folder / name)) for name in WEIGHTS)
     updates = int(inner.pop("updates", np.array(0)))
     return _State(params=params, second_moments=inner, updates=updates)
