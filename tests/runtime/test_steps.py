@@ -70,8 +70,10 @@ def test_the_temperature_and_the_limit_are_those_of_adapt(
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
 
 
-def test_a_learner_built_on_the_spot_is_the_exported_one(means: Initialization, tmp_path: Path) -> None:
-    for each in (means, fresh(tiny_recipe(), 3, means.provenance)):
+def test_a_learner_built_on_the_spot_is_the_exported_one(
+    means: Initialization, init: Initialization, tmp_path: Path
+) -> None:
+    for each in (means, init):
         built, exported = learner_file(save(each, tmp_path / each.recipe.head)), learner_bytes(each)
         one, other = (Learner(data).metadata for data in (built, exported))
         assert one.parity.images == 0

@@ -72,7 +72,7 @@ function seenBox(width, height, settings) {
   if (settings.fit === "pad") {
     w = Math.max(width, halfToEven((height * settings.width) / settings.height));
     h = Math.max(height, halfToEven((width * settings.height) / settings.width));
-    return { left: -Math.floor((w - width) / 2), top: -Math.floor((h - height) / 2), width: w, height: h };
+    return { left: 0 - Math.floor((w - width) / 2), top: 0 - Math.floor((h - height) / 2), width: w, height: h };
   }
   [w, h] = keptOf(width, height, settings);
   return { left: Math.floor((width - w) / 2), top: Math.floor((height - h) / 2), width: w, height: h };
