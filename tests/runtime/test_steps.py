@@ -29,7 +29,10 @@ def means(init: Initialization) -> Initialization:
     tiny = tiny_recipe()
     loop = tiny.adaptation.replace(optimizer="sgd", learning_rate=0.01, batch_size=4, steps=3, loss_divisor=None)
     recipe = tiny.replace(
-        preprocessing=COLOUR, backbone=Residual(widths=(8, 16)), inner=tiny.inner.replace(optimizer="sgd"), adaptation=loop
+        preprocessing=COLOUR,
+        backbone=Residual(widths=(8, 16)),
+        inner=tiny.inner.replace(optimizer="sgd"),
+        adaptation=loop,
     )
     recipe, loop = with_algorithm(recipe, "protonet"), loop.replace(trainable="head")
     return fresh(recipe.replace(adaptation=loop), 0, init.provenance)

@@ -52,7 +52,7 @@ async function learnOnce(newest) {
   if (!newest()) return;
   current = true;
   const time = found.milliseconds < 1000 ? `${Math.round(found.milliseconds)} ms` : `${(found.milliseconds / 1000).toFixed(1)} s`;
-  status(`Learned ${counted(found.total, "picture")} of ${counted(taught.length, "class")} in ${time}, and recognizes ${found.recognized} of them.`);
+  status(`Learned ${counted(found.total, "picture")} of ${counted(taught.length, "class")} in ${time}; recognizes ${found.recognized === found.total ? "all" : found.recognized}.`);
   document.body.dataset.fits = Number(document.body.dataset.fits ?? 0) + 1;
   trial.learned(groups);
 }

@@ -34,7 +34,8 @@ export function chosen(input) {
  */
 function sorted(found) {
   const loose = [], zips = [], tops = new Map();
-  for (const each of found) {
+  const name = ({ path }) => path.join("/");
+  for (const each of found.sort((a, b) => name(a).localeCompare(name(b), "en", { numeric: true }))) {
     if (isZip(each.file)) zips.push(each.file);
     else if (each.path.length === 1) loose.push(each.file);
     else if (PICTURE.test(each.file.name)) grouped(tops, each.path[0], each);
@@ -55,7 +56,6 @@ async function walk(folder, path, found) {
   const reader = folder.createReader();
   const entries = [];
   for (let part; (part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))).length; ) entries.push(...part);
-  entries.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   for (const entry of entries.filter(({ name }) => !HIDDEN.test(name))) {
     if (entry.isDirectory) await walk(entry, [...path, entry.name], found);
     else found.push({ path: [...path, entry.name], file: await new Promise((resolve, reject) => entry.file(resolve, reject)) });
