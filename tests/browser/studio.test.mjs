@@ -1,6 +1,6 @@
 // The page of `fewshot studio` in a real browser: pictures by every way in, the camera, corrections, and what is kept.
 import assert from "node:assert/strict";
-import { cpSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { cleanUp, draw, fewshot, here, hosting, openBrowser, openPage, scratch, vendor } from "./browser.mjs";
@@ -160,7 +160,7 @@ test("it watches the camera, and a click teaches it what it sees", long, async (
   }
   await verdict(page, "star");
   assert.equal(await page.locator("#verdict").getAttribute("aria-live"), "off", "not every frame is read out");
-  await page.waitForFunction(() => document.getElementById("spoken").textContent === "star");
+  await page.waitForFunction(() => document.getElementById("heard").textContent === "star");
   await page.locator("#watch").click();
   assert.equal(await page.evaluate(() => document.getElementById("video").srcObject), null);
   assert.deepEqual(page.complaints, []);
@@ -350,6 +350,19 @@ test("once loaded it works offline, and a changed site replaces it whole", long,
   writeFileSync(path.join(copy, "studio.js"), "document.title += ' site';");
   await page.goto(host);
   assert.equal(await page.title(), "Another site", "nothing of the old one is mixed in");
+  rmSync(copy, { recursive: true });
+  cpSync(drawn, copy, { recursive: true });
+  await page.goto(host);
+  await page.waitForFunction(() => document.body.dataset.ready && document.body.classList.contains("drawings"));
+  await page.waitForFunction(async () => {
+    const { installing, waiting } = await navigator.serviceWorker.getRegistration();
+    return (await caches.keys()).length === 1 && !installing && !waiting;
+  });
+  rmSync(copy, { recursive: true });
+  await page.context().setOffline(true);
+  await page.reload();
+  await learned(page, 9, 3);
+  assert.equal(await page.evaluate(() => document.body.className), "drawings", "the new one is kept in its place");
   await page.context().close();
 });
 

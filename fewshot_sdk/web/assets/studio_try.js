@@ -189,7 +189,7 @@ export class Trial {
     if (this.hearing === text) return;
     this.hearing = text;
     clearTimeout(this.heard);
-    this.heard = setTimeout(() => say(at("spoken"), text), SETTLED);
+    this.heard = setTimeout(() => say(at("heard"), text), SETTLED);
   }
 
   paint(heatMap, nearest) {
