@@ -16,6 +16,7 @@ from fewshot_sdk.graphs.weights import Params, Tensors
 from fewshot_sdk.runtime.calibration import REJECT_RATE
 from fewshot_sdk.runtime.learner import Learner
 from fewshot_sdk.version import __version__
+from fewshot_sdk.web.offline import WORKER, service_worker
 from fewshot_sdk.web.pages import VERSION, asset, integrity, page, policy, runtime_settings, vendored
 
 NETWORK, STEPS = "network.onnx", "steps.onnx"
@@ -23,6 +24,8 @@ MOST_LABELS = 100
 STUDIO_FILES = (
     "page.css", "studio.css", "runtime.js", "pictures.js", "pixels.js", "random.js", "limits.js", "onnx.js",
     "doctor.js", "zips.js", "answers.js", "reading_worker.js", "studio_worker.js", "project.js", "studio.js",
+    "studio_camera.js", "studio_classes.js", "studio_dom.js", "studio_draw.js", "studio_files.js", "studio_heat.js",
+    "studio_keep.js", "studio_project.js", "studio_saving.js", "studio_try.js", "studio_view.js",
 )  # fmt: skip
 
 
@@ -32,6 +35,7 @@ def studio_site(learner: bytes, vendor: Path | None = None) -> dict[str, bytes]:
     learner: the bytes of a learner file, see `runtime.building.learner_file`; vendor: as for `demo_site`.
     network.onnx is the classifier's graph, whose head (or, if the steps move the whole network, whose weights) are
     inputs; steps.onnx makes these from labelled features (or pictures). The page joins both to the model that it saves.
+    A service worker keeps them all in the browser.
     Raises BundleError if learner or vendor are not as expected, ExportError for a learner of another make.
     """
     opened = Learner(learner)
@@ -55,12 +59,13 @@ def studio_site(learner: bytes, vendor: Path | None = None) -> dict[str, bytes]:
         "nFeatures": shapes.n_features,
     }
     values = {"settings": settings, "policy": policy(local=vendor is not None)}
-    return {
+    site = {
         "index.html": page("studio.html.j2", values),
         **files,
         **{name: asset(name) for name in STUDIO_FILES},
         **(vendored(vendor) if vendor is not None else {}),
     }
+    return {**site, WORKER: service_worker(site)}
 
 
 def _facts(metadata: LearnerMetadata, on_features: bool) -> dict[str, object]:

@@ -37,7 +37,7 @@ after(async () => {
 async function opened(folder, names = [], from = project, most = 5) {
   const page = await openPage(browser);
   await page.goto(await hosting(folder));
-  await page.evaluate(async () => { self.studio = await opening; self.ids = {}; });
+  await page.evaluate(async () => { self.studio = await (await import("./studio.js")).opening; self.ids = {}; });
   for (const name of names) {
     for (const file of readdirSync(path.join(from, name)).sort().slice(0, most)) await add(page, name, path.join(from, name, file));
   }

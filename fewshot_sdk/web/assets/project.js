@@ -26,14 +26,16 @@ async function openStudio(settings) {
     return { id, name, thumbnail: read.thumbnail, findings };
   }
 
-  async function added({ path, name, blob, error }) {
-    try {
-      if (error) throw new Error(error);
-      return await addPicture(blob, name);
-    } catch ({ message }) {
-      const text = message.startsWith(name) ? path + message.slice(name.length) : message;
-      return { severity: "error", code: "unreadable", message: text, pictures: [] };
-    }
+  /** The files of a zip of class folders, to be added: [{name, folder, files, findings}]; findings: those not readable. */
+  const unpack = (blob) => core("unpack", { blob, name: blob.name ?? "the zip" });
+
+  /** Adds pictures of one class of a zip: {name, pictures, findings}; findings: those that are none. */
+  async function addAll({ name, folder, files, findings }) {
+    const refused = (file, text) => ({
+      severity: "error", code: "unreadable", pictures: [], message: text.startsWith(file.name) ? `${folder}/${text}` : text,
+    });
+    const found = await Promise.all(files.map((file) => addPicture(file).catch(({ message }) => refused(file, message))));
+    return { name, pictures: found.filter(({ id }) => id), findings: [...findings, ...found.filter(({ id }) => !id)] };
   }
 
   await core("open", settings);
@@ -51,7 +53,7 @@ async function openStudio(settings) {
      * covers, {left, top, width, height}, as shares of the picture's sides.
      */
     async classify(source, { heatMap = false } = {}) {
-      const began = performance.now(), bitmap = source instanceof Blob ? null : await createImageBitmap(source, { colorSpaceConversion: "none" });
+      const began = performance.now(), bitmap = source instanceof Blob ? null : await bitmapOf(source);
       const { seen, box } = await (bitmap ? reading("look", { bitmap }, [bitmap]) : reading("look", { blob: source }));
       const found = await core("classify", { seen, heatMap });
       return { ...found, heatMap: found.heatMap && { ...found.heatMap, box }, milliseconds: performance.now() - began };
@@ -63,14 +65,10 @@ async function openStudio(settings) {
     /** The zip of class folders that `fewshot adapt --support` takes. */
     projectZip: (classes, { steps } = {}) => core("zip", { classes, steps }),
 
-    /** [{name, pictures: [{id, name, thumbnail, findings}], findings}]; findings of a class: its unreadable files. */
-    async openProject(blob) {
-      const classes = await core("unzip", { blob, name: blob.name ?? "the zip" });
-      return Promise.all(classes.map(async ({ name, files }) => {
-        const all = await Promise.all(files.map(added));
-        return { name, pictures: all.filter(({ id }) => id), findings: all.filter(({ id }) => !id) };
-      }));
-    },
+    unpack,
+
+    /** Adds all pictures of a zip: [{name, pictures: [{id, name, thumbnail, findings}], findings}], by class. */
+    openProject: async (blob) => Promise.all((await unpack(blob)).map(addAll)),
 
     /** The classifier of the last `fit` as an ONNX file. */
     modelOnnx: () => core("model", {}),
@@ -102,6 +100,14 @@ function workerOf(script) {
       worker.postMessage({ id: number, what, given }, transfer);
     });
   };
+}
+
+async function bitmapOf(source) {
+  try {
+    return await createImageBitmap(source, { colorSpaceConversion: "none" });
+  } catch {
+    throw new Error("there is no picture to see yet; try again");
+  }
 }
 
 /** What a canvas or video shows, as the bytes of a picture. */

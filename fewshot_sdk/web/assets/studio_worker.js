@@ -7,7 +7,7 @@ const pictures = new Map(); // by id: {blob, name, width, height, digest, thumb,
 const runs = { network: 0, steps: 0 };
 let settings, ort, network, stepper, graph, made = null, number = 0;
 
-answers({ open, keep, remove, fit, classify, findings, zip, unzip, model, runs: () => ({ ...runs }) });
+answers({ open, keep, remove, fit, classify, findings, zip, unpack, model, runs: () => ({ ...runs }) });
 
 async function open(given) {
   settings = given;
@@ -51,7 +51,7 @@ const feedsOf = (tensors) => Object.fromEntries(Object.entries(tensors).map(([na
 
 /** The project as it is saved: folders in the order of their names, each with its files in the order of theirs. */
 function layoutOf(classes) {
-  const names = folderNames(classes.map(({ name }) => name));
+  const names = folderNames(classes.map(({ name }) => name.trim()));
   const folders = classes.map(({ pictures: ids }, i) => {
     const taken = new Set();
     const files = ids.map((id) => {
@@ -189,8 +189,8 @@ async function zip({ classes, steps }) {
   return zipOf([...files, { name: NOTES, blob: new Blob([JSON.stringify(notes)]) }]);
 }
 
-/** The classes of a zip and their files, to be read: [{name, files}]; a file is {path, name, blob}, or {path, name, error}. */
-async function unzip({ blob, name }) {
+/** The files of a zip of class folders: [{name, files, findings}]; findings: those that cannot be read from it. */
+async function unpack({ blob, name }) {
   const files = await filesOfZip(blob, name, NOTES), notes = files.find(({ parts }) => parts[0] === NOTES);
   const classes = classesOf(files.filter((file) => file !== notes), name);
   if (classes.length > settings.labelsMax) throw new Error(`${name} has ${classes.length} classes; at most ${settings.labelsMax} are possible here`);
@@ -199,20 +199,17 @@ async function unzip({ blob, name }) {
   if (known.size) classes.sort((a, b) => places.indexOf(a.name) - places.indexOf(b.name));
   const found = [];
   for (const { name: folder, files: inside } of classes) {
-    const read = [];
-    for (const file of inside) read.push(await unzipped(file));
-    found.push({ name: known.get(folder) ?? folder, files: read });
+    const unpacked = [], complaints = [];
+    for (const { parts, read } of inside) {
+      try {
+        unpacked.push(new File([await read()], parts.slice(1).join("_")));
+      } catch (error) {
+        complaints.push(finding("error", "unreadable", error.message));
+      }
+    }
+    found.push({ name: known.get(folder) ?? folder, folder, files: unpacked, findings: complaints });
   }
   return found;
-}
-
-async function unzipped({ parts, read }) {
-  const [name, path] = [parts.slice(1).join("_"), parts.join("/")];
-  try {
-    return { path, name, blob: new File([await read()], name) };
-  } catch (error) {
-    return { path, name, error: error.message };
-  }
 }
 
 /** [folder, name] of each class, in the order in which they were shown; none if the notes do not fit the folders. */
