@@ -17,10 +17,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from fewshot_sdk import TaskSampler, adapt, load, open_dataset
-from fewshot_sdk.adaptation.calibration import auroc, expected_calibration_error, softmax
 from fewshot_sdk.config.records import Method
 from fewshot_sdk.data.opening import data_source
 from fewshot_sdk.images.support import SupportSet
+from fewshot_sdk.runtime.calibration import auroc, expected_calibration_error, softmax
 
 METHODS: tuple[Method | Literal["auto"], ...] = (*get_args(Method), "auto")
 

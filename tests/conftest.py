@@ -19,8 +19,8 @@ from filelock import FileLock
 from fewshot_cli.main import app
 from fewshot_sdk import save
 from fewshot_sdk.artifacts.initialization import Initialization
-from fewshot_sdk.config.presets import preset
-from fewshot_sdk.config.recipe import Conv4, Recipe
+from fewshot_sdk.config.presets import preset, with_algorithm
+from fewshot_sdk.config.recipe import Conv4, Preprocessing, Recipe, Residual
 from fewshot_sdk.data.class_images import ClassImages
 from fewshot_sdk.data.glyphs import draw, glyph
 from fewshot_sdk.data.tasks import TaskSampler
@@ -104,6 +104,15 @@ def tiny_recipe(**changes: object) -> Recipe:
         "meta": glyphs.meta.replace(meta_steps=2, tasks_per_step=2, k_shot=3),
     }
     return glyphs.replace(**{**small, **changes})
+
+
+def means_recipe(preprocessing: Preprocessing) -> Recipe:
+    """A small network for colours that stays as it is: class means of its features, then steps of SGD on the head."""
+    tiny = tiny_recipe()
+    loop = tiny.adaptation.replace(optimizer="sgd", learning_rate=0.01, batch_size=4, steps=3, loss_divisor=None)
+    inner = tiny.inner.replace(optimizer="sgd")
+    recipe = tiny.replace(preprocessing=preprocessing, backbone=Residual(widths=(8, 16)), inner=inner, adaptation=loop)
+    return with_algorithm(recipe, "protonet").replace(adaptation=loop.replace(trainable="head"))
 
 
 @pytest.fixture(scope="session")

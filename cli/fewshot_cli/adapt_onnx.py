@@ -10,26 +10,20 @@ from fewshot_sdk.storage.files import check_free_file
 
 
 def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: int, json: bool) -> None:
-    """Adapt a learner, from a file or made from an initialization, and write the classifier as an ONNX file."""
+    """Adapt a learner file, or an initialization, to a support folder and write the classifier as an ONNX file."""
     check_free_file(output)
     if learner == "auto":
         raise ConfigError(
-            "--engine onnx compares no initializations; name one with --init: photo for photographs, omniglot for "
-            "drawings, or a learner file"
+            "--engine onnx compares nothing, so name what to start from: --init photo for photographs, --init omniglot "
+            "for drawings, or a file made by `fewshot export-learner`"
         )
     from fewshot_sdk.images.sources import open_source
     from fewshot_sdk.runtime.adaptation import adapt_to_onnx
-    from fewshot_sdk.runtime.learner import Learner
+    from fewshot_sdk.runtime.calibration import REJECT_RATE
 
     with open_source(support):  # reports a wrong folder at once
         pass
-    if Path(learner).is_file():
-        opened = Learner(Path(learner))
-    else:
-        from fewshot_sdk.runtime.learners import learner_of
-
-        opened = Learner(learner_of(learner))
-    made = adapt_to_onnx(opened, support, output, steps=steps, seed=seed)
+    made = adapt_to_onnx(learner, support, output, steps=steps, seed=seed)
     metadata = made.metadata
     if json:
         emit_json(
@@ -40,10 +34,15 @@ def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: in
                 "images": made.images,
                 "steps": metadata.adaptation.steps,
                 "support_accuracy": made.recognized / made.images,
+                "least_score": metadata.least_score,
             }
         )
     say(
         f"adapted {learner} to {len(metadata.labels)} classes in {metadata.adaptation.steps} steps; "
         f"it recognizes {made.recognized} of its {made.images} support pictures"
     )
+    if metadata.least_score is None:
+        say("nothing will be called unknown")
+    else:
+        say(f"about {REJECT_RATE:.0%} of pictures of these classes, and most others, will be called unknown")
     say(f"wrote {output}; next: fewshot predict {output} PICTURE")

@@ -11,7 +11,8 @@ import typer
 import fewshot_sdk
 
 # In the order of --help.
-from fewshot_cli.commands import adapt, doctor, export, edit, export_learner, predict, test, serve, demo  # isort: skip
+from fewshot_cli.commands import adapt, doctor, export, edit, export_learner, predict, test, serve  # isort: skip
+from fewshot_cli.commands import studio, demo  # isort: skip
 from fewshot_cli.commands import push, pull, models, info, verify  # isort: skip
 from fewshot_cli.commands import recipe, meta_train, runs, evaluate, compare, reproduce  # isort: skip
 from fewshot_cli.group import DEBUG, app
@@ -23,7 +24,8 @@ atexit.register(
 
 __all__ = [
     "adapt", "app", "compare", "demo", "doctor", "edit", "evaluate", "export", "export_learner", "info",
-    "meta_train", "models", "predict", "pull", "push", "recipe", "reproduce", "runs", "serve", "test", "verify",
+    "meta_train", "models", "predict", "pull", "push", "recipe", "reproduce", "runs", "serve", "studio", "test",
+    "verify",
 ]  # fmt: skip
 
 

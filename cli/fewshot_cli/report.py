@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_cli.adapted import calibration, rejection
-from fewshot_sdk.adaptation.calibration import softmax
 from fewshot_sdk.adaptation.choice import described
 from fewshot_sdk.adaptation.mistakes import find_mistakes
 from fewshot_sdk.config.recipe import Rows
 from fewshot_sdk.config.verdict import verdict_of
 from fewshot_sdk.images.doctor import Finding
+from fewshot_sdk.runtime.calibration import softmax
 from fewshot_sdk.web.report import HeldOutAnswers, Report, Row, render
 
 NO_CURVE = (

@@ -16,7 +16,6 @@ from fewshot_sdk.adaptation.cross_validation import (
     Outcome,
     Watch,
     cross_validate,
-    folds_and_repeats,
 )
 from fewshot_sdk.adaptation.methods import Adapter, Strategy
 from fewshot_sdk.adaptation.rejection import calibrate
@@ -33,11 +32,12 @@ from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.images.examination import Examined, Warn, read_examined
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.images.thumbnails import is_grey
+from fewshot_sdk.runtime.calibration import REJECT_RATE as REJECT_RATE
+from fewshot_sdk.runtime.folds import folds_and_repeats
 from fewshot_sdk.storage.bundles import CLASSIFIER
 
 PREFERRED = "photo"  # of several initializations that cannot be compared
 MANY_PICTURES = 500
-REJECT_RATE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,19 +6,17 @@ from functools import partial
 
 import numpy as np
 
-from fewshot_sdk.adaptation.calibration import Ints
 from fewshot_sdk.adaptation.cross_validation import (
     Features,
     Outcome,
-    Split,
-    folds_and_repeats,
     predict_held_out,
-    stratified_splits,
 )
 from fewshot_sdk.adaptation.methods import Adapter
 from fewshot_sdk.config.records import CurvePoint
 from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.intervals import interval_of_share
+from fewshot_sdk.runtime.calibration import Ints
+from fewshot_sdk.runtime.folds import Split, folds_and_repeats, stratified_splits
 
 SHOTS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 FOLDS = 3  # of the five, to take less than a fifth of the time of adapting

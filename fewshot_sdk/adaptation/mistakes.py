@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot_sdk.adaptation.calibration import Floats, Ints, softmax
 from fewshot_sdk.adaptation.cross_validation import Outcome
 from fewshot_sdk.adaptation.methods import Adapter
 from fewshot_sdk.engine.features import frozen, frozen_features
 from fewshot_sdk.engine.inner_loop import one_thread
 from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.nets.heat_maps import heat_maps
+from fewshot_sdk.runtime.calibration import Floats, Ints, softmax
 
 SHOWN, ADAPTATIONS = 8, 3
 

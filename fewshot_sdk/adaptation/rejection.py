@@ -7,23 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from fewshot_sdk.adaptation.calibration import (
-    Floats,
-    auroc,
-    expected_calibration_error,
-    fit_temperature,
-    reject_limit,
-    softmax,
-)
 from fewshot_sdk.adaptation.cross_validation import (
     Features,
     HeldOut,
     Outcome,
-    Split,
     Watch,
-    folds_and_repeats,
     predict_held_out,
-    stratified_splits,
 )
 from fewshot_sdk.adaptation.learning_curve import learning_curve
 from fewshot_sdk.adaptation.methods import Adapter
@@ -31,8 +20,16 @@ from fewshot_sdk.config.records import Calibration, Confusion
 from fewshot_sdk.engine.processors import side_by_side
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.intervals import most
-
-MOST_LEFT_OUT = 10  # classes
+from fewshot_sdk.runtime.calibration import (
+    Floats,
+    auroc,
+    between,
+    expected_calibration_error,
+    fit_temperature,
+    reject_limit,
+    softmax,
+)
+from fewshot_sdk.runtime.folds import Split, folds_and_repeats, left_out_of, stratified_splits
 
 
 def calibrate(
@@ -76,17 +73,6 @@ def calibrate(
     return temperature, least, record
 
 
-def between(limit: float | None, unknown: Floats) -> float | None:
-    """The limit, or half-way down to the highest score of left-out classes if all of these are below it.
-
-    Where classes are easy to tell apart, the few held-out pictures resemble each other more than later ones do: a
-    higher limit would lose these and catch nothing more.
-    """
-    if limit is None or not len(unknown):
-        return limit
-    return min(limit, (limit + float(unknown.max())) / 2)
-
-
 def most_confused(held: HeldOut, labels: Sequence[str]) -> Confusion | None:
     """The two classes most often taken for one another; None if that happens to no more than one picture.
 
@@ -128,7 +114,7 @@ def _left_out(outcome: Outcome, seed: int, watch: Watch) -> tuple[Floats, Floats
     unknown: list[Floats] = []
     if n_way < 3:
         return np.empty(0), np.empty(0)
-    left_out = np.unique(np.linspace(0, n_way - 1, min(n_way, MOST_LEFT_OUT)).astype(int))
+    left_out = left_out_of(n_way)
 
     def without(number: int, label: int, features: Features | None, cores: int) -> tuple[Floats, Floats] | None:
         rest = np.flatnonzero(support.targets != label)

@@ -153,6 +153,22 @@ class InitializationConfig(BundleConfig):
     evaluations: Listed[Evaluation]
 
 
+def origin_of(config: InitializationConfig, sha256: str, source: str = "") -> Origin:
+    """The record of an initialization that is written into everything derived from it.
+
+    sha256: of its weights and inner state; source: user/repo@commit if it came from the Hub.
+    """
+    own = config.recipe.data.own
+    return Origin(
+        name=config.bundled or config.recipe.preset,
+        sha256=sha256,
+        provenance=config.provenance,
+        data=str(config.recipe.data),
+        source=source,
+        classes=own.train if own else (),
+    )
+
+
 class Trial(Config):
     """The result of one adaptation method in cross-validation on the support set.
 

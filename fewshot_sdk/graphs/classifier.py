@@ -9,6 +9,7 @@ from typing import Protocol, cast
 import numpy as np
 import onnx
 
+from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.onnx_file import FEATURES, HEAT_MAP, INPUT, KNOWN, LABEL, LEAST_SCORE, OUTPUT, PIXELS, THRESHOLD
 from fewshot_sdk.config.recipe import Preprocessing, Rows
@@ -44,21 +45,22 @@ def network_graph(
     tensors: Tensors | None, backbone: Backbone, preprocessing: Preprocessing, *,
     temperature: float = 1.0, threshold: float = 0.0, least_score: float | None = None, cosine: Cosine | None = None,
     from_cosine: bool = False, half: bool = False, opset: int = OPSET,
-    heat_map_of: Sequence[Shape] = (),
+    heat_map_of: Sequence[Shape] = (), features_out: bool = False,
 ) -> onnx.ModelProto:  # fmt: skip
     """The graph from `pixels`, float32 (batch, channels, height, width), to label, probabilities and known.
 
     For `Rows` it is from `features`, float32 (batch, width).
 
-    tensors: weights and frozen statistics by their names in PyTorch; with None the tensors that `folded` would leave
-    are inputs of the graph, by these names, so that one graph serves all classifiers with any number of classes; then
-    `least_score` is an input, too (a logit is divided by the temperature, like the head), and `from_cosine` adds the
-    parts of a `Cosine`.
+    tensors: weights and frozen statistics by their names in PyTorch; with None the tensors that `folded` would leave,
+    and otherwise a head that is not among them, are inputs of the graph, by these names, so that one graph serves all
+    classifiers with any number of classes; then `least_score` is an input, too (a logit is divided by the temperature,
+    like the head), and `from_cosine` adds the parts of a `Cosine`.
     threshold, least_score: see `ClassifierConfig`; the threshold is the default of the optional input `threshold`,
     float32 (). cosine: the score, at this temperature; None is the highest logit.
     half: the network stores and computes 16-bit numbers.
     heat_map_of: the shapes of the layers that the features summarize, for one more output, `heat_map`, float32
-    (batch, h, w), see `graphs.heat_maps`; only with tensors, and for networks whose features are sums over positions.
+    (batch, h, w), see `graphs.heat_maps`; only for networks whose features are sums over positions.
+    features_out: one more output, `features`, float32 (batch, n_features), the head's input.
     """
     if not (reference := BACKBONES[backbone.kind].graph):
         raise ExportError(f"a {backbone.kind} network has no ONNX graph of its own; export its classifiers instead")
@@ -68,7 +70,7 @@ def network_graph(
     given: list[onnx.ValueInfoProto] = []
 
     def tensor(name: str, dimensions: int = 1) -> str:
-        if held is not None:
+        if held is not None and name in held:
             return g.constant(held[name], kind)
         given.append(value(name, np.float32, *(f"{name} {side}" for side in range(dimensions))))
         return name
@@ -80,15 +82,19 @@ def network_graph(
     x = features(g, x, tensor, backbone, preprocessing, kind)
     head = (tensor("head.weight", 2), tensor("head.bias"))
     limit = None if least_score is None else _limit(g, least_score, temperature, cosine)
-    if held is None:
+    if is_open := held is None or HEAD[0] not in held:
         named = ("centre", "shift", "scale") if from_cosine else ()
         given += [value(name, np.float32, f"{name} {side}") for side, name in zip("nkk", named, strict=False)]
         given.append(value(LEAST_SCORE, np.float32))
         limit = _Limit(least=LEAST_SCORE, cosine=named)
-    outputs = _outputs("n_way" if tensors is None else len(tensors["head.bias"]))
-    label = _add_outputs(g, g("Flatten", x), head, temperature, limit, half)
-    if heat_map_of and tensors is not None:
-        mean = tensors["head.weight"].mean(0)
+    outputs = _outputs("n_way" if tensors is None or is_open else len(tensors["head.bias"]))
+    x = g("Flatten", x)
+    label = _add_outputs(g, x, head, temperature, limit, half)
+    if features_out:
+        g.output(x, FEATURES)
+        outputs.append(value(FEATURES, np.float32, "batch", "n_features"))
+    if heat_map_of:
+        mean = None if tensors is None or is_open else tensors["head.weight"].mean(0)
         g.output(heat_map(g, g.summarized, heat_map_of, label, head[0], mean, backbone, temperature), HEAT_MAP)
         outputs.append(value(HEAT_MAP, np.float32, "batch", *common_sides([(h, w) for _, h, w in heat_map_of])))
     return g.model([pixels, *given, _THRESHOLD], outputs, {THRESHOLD: np.array(threshold, np.float32)}, opset=opset)

@@ -23,17 +23,19 @@ def heat_map(
     shapes: Sequence[Shape],
     label: str,
     weight: str,
-    mean: NDArray[np.float32],
+    mean: NDArray[np.float32] | None,
     backbone: Backbone,
     temperature: float,
 ) -> str:
     """What each position adds to the logit of class `label`, (batch,), above the mean logit: (batch, h, w).
 
     layers: the outputs that the features summarize, in the features' order; shapes: channels, height, width of each.
-    weight: the head's rows; mean: the mean row. Sums are by ReduceMean, since GlobalAveragePool would be quantized.
+    weight: the head's rows; mean: the mean row, None: it is computed.
+    Sums are by ReduceMean, since GlobalAveragePool would be quantized.
     """
     rows = g("Cast", g("Gather", weight, label, axis=0), to=_FLOAT)
-    rows = g("Div", g("Sub", rows, g.constant(mean)), g.scalar(temperature))
+    middle = g.constant(mean) if mean is not None else g("ReduceMean", weight, g.integers(0), keepdims=0)
+    rows = g("Div", g("Sub", rows, middle), g.scalar(temperature))
     layers = [g("Cast", x, to=_FLOAT) for x in layers]
     summary = getattr(backbone, "summary", "flat")
     if summary == "flat":

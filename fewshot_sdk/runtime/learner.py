@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from fewshot_sdk.config.onnx_file import LearnerMetadata
 from fewshot_sdk.data.minibatches import schedule
@@ -34,6 +35,7 @@ class Learner:
     def __init__(self, model: Model, *, threads: int = 1) -> None:
         file = opened(model, threads, "the learner")
         self._session, name, stored = file.session, file.name, file.metadata
+        self.data, self.threads = file.data, threads
         if stored is None:
             raise BundleError(f"{name} is an ONNX file, but not one made by `fewshot export-learner`")
         if str(file.format).startswith("fewshot-sdk onnx"):
@@ -59,13 +61,10 @@ class Learner:
         recipe = self.metadata.adaptation
         steps = recipe.steps if steps is None else steps
         rate = recipe.learning_rate if learning_rate is None else learning_rate
-        if steps < 0:
-            raise ConfigError(f"steps: expected 0 or more, found {steps}")
+        self.check(images, targets, steps)
         if not (math.isfinite(rate) and rate > 0):
             raise ConfigError(f"learning rate: expected a number above 0, found {rate}")
-        self._check_images(images, "support images")
         self._check_images(queries, "queries")
-        self._check_targets(targets, len(images))
         feed: dict[str, NDArray[Any]] = {
             "support": images,
             "labels": targets,
@@ -76,13 +75,15 @@ class Learner:
         }
         if len(images) > recipe.batch_size and steps:
             feed["batches"] = schedule(len(images), recipe.batch_size, steps, (seed,))
-        names = [output.name for output in self._session.get_outputs()]
-        found = dict(zip(names, map(np.asarray, self._session.run(names, feed)), strict=True))
-        if not all(np.isfinite(array).all() for array in found.values()):
-            raise TrainingDiverged(
-                "adapting to this support set ended in weights that are not finite; try fewer --steps"
-            )
+        found = results(self._session, feed)
         return Adapted(probabilities=found.pop("probabilities"), tensors=found)
+
+    def check(self, images: Pixels, targets: NDArray[np.int64], steps: int) -> None:
+        """Raises what `adapt` raises for such a support set and number of steps."""
+        if steps < 0:
+            raise ConfigError(f"steps: expected 0 or more, found {steps}")
+        self._check_images(images, "support images")
+        self._check_targets(targets, len(images))
 
     def _check_images(self, images: Pixels, what: str) -> None:
         size = self.metadata.preprocessing
@@ -105,3 +106,12 @@ class Learner:
             raise SupportError(
                 f"class {absent} of {n_way} is absent from the support set; give at least one picture of each class"
             )
+
+
+def results(session: InferenceSession, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """The outputs of a learner, or of its steps, by name. Raises TrainingDiverged if one is not finite."""
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, map(np.asarray, session.run(names, feed)), strict=True))
+    if not all(np.isfinite(array).all() for array in found.values()):
+        raise TrainingDiverged("adapting to this support set ended in weights that are not finite; try fewer --steps")
+    return found

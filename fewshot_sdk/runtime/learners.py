@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from fewshot_sdk.config.onnx_file import METADATA_KEY, LearnerMetadata, Parity
 from fewshot_sdk.config.recipe import Recipe
-from fewshot_sdk.config.records import InitializationConfig, Origin
+from fewshot_sdk.config.records import Origin, origin_of
 from fewshot_sdk.errors import ParamsMismatch
 from fewshot_sdk.graphs.learner.graph import learner_graph
 from fewshot_sdk.graphs.versions import OPSET, at_versions
 from fewshot_sdk.storage.bundles import INITIALIZATION, WEIGHTS, settings_of
-from fewshot_sdk.storage.files import sha256
+from fewshot_sdk.storage.files import MAX_FILE_BYTES, read_bounded, sha256
 from fewshot_sdk.storage.repositories import Opened, open_named
-from fewshot_sdk.storage.tensors import from_bytes
+from fewshot_sdk.version import versions
 
+TAKING_PART = ("numpy", "pillow", "onnx", "onnxruntime")  # packages
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
@@ -31,6 +32,11 @@ class Start:
     params: Arrays
     second_moments: Arrays
     updates: int
+
+
+def learner_file(init: str | Path) -> bytes:
+    """The bytes of the learner file at a path, or of one made by `learner_of`. Raises BundleError, and as that does."""
+    return read_bounded(Path(init), MAX_FILE_BYTES) if Path(init).is_file() else learner_of(init)
 
 
 def learner_of(name: str | Path) -> bytes:
@@ -51,11 +57,12 @@ def learner_of(name: str | Path) -> bytes:
         raise ParamsMismatch(
             f"{opened.folder}: its tensors do not fit its settings ({error}); was it made with other settings?"
         ) from None
-    return with_metadata(graph, config.recipe, _origin(config, opened), Parity(images=0, max_difference=0), 0, {})
+    origin = origin_of(config, sha256(b"".join(opened.files[name] for name in WEIGHTS)), opened.source)
+    return with_metadata(graph, config.recipe, origin, Parity(images=0, max_difference=0), 0, versions(TAKING_PART))
 
 
 def with_metadata(
-    graph: onnx.ModelProto, recipe: Recipe, origin: Origin, parity: Parity, floor: float, versions: Mapping[str, str],
+    graph: onnx.ModelProto, recipe: Recipe, origin: Origin, parity: Parity, floor: float, used: Mapping[str, str],
     opset: int = OPSET,
 ) -> bytes:  # fmt: skip
     """The bytes of a learner's file: its graph, and its settings and origin in the metadata."""
@@ -69,7 +76,7 @@ def with_metadata(
         opset=opset,
         parity=parity,
         noise_floor=floor,
-        versions={**versions, "onnx": onnx.__version__},
+        versions={**used, "onnx": onnx.__version__},
     )
     onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.model_dump_json()})
     data: bytes = graph.SerializeToString(deterministic=True)
@@ -77,6 +84,8 @@ def with_metadata(
 
 
 def _start(opened: Opened) -> Start:
+    from fewshot_sdk.storage.tensors import from_bytes  # safetensors: adapting from a file needs none
+
     model, inner = (from_bytes(opened.files[name], str(opened.folder / name)) for name in WEIGHTS)
     updates = inner.pop("updates", np.array(0))
     return Start(params=model, second_moments=inner, updates=int(updates))
@@ -88,16 +97,3 @@ def _check_shapes(graph: onnx.ModelProto, params: Arrays) -> None:
         sides = tuple(side.dim_value for side in output.type.tensor_type.shape.dim)
         if all(sides) and params.get(output.name, np.empty(sides)).shape != sides:
             raise ValueError(f"{output.name}: expected {list(sides)}, found {list(params[output.name].shape)}")
-
-
-def _origin(config: InitializationConfig, opened: Opened) -> Origin:
-    """The record of the initialization, as of `Initialization.origin`."""
-    own = config.recipe.data.own
-    return Origin(
-        name=config.bundled or config.recipe.preset,
-        sha256=sha256(b"".join(opened.files[name] for name in WEIGHTS)),
-        provenance=config.provenance,
-        data=str(config.recipe.data),
-        source=opened.source,
-        classes=own.train if own else (),
-    )

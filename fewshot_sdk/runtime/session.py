@@ -111,6 +111,7 @@ class OnnxFile:
 
     name: str
     session: Session
+    data: bytes
     metadata: str | None
 
     @property
@@ -137,7 +138,7 @@ def opened(model: Model, threads: int, name: str = "the model") -> OnnxFile:
 
 def _file(source: Path | bytes, data: bytes, name: str, threads: int) -> OnnxFile:
     session = Session(source, data, name=name, threads=threads)
-    return OnnxFile(name=name, session=session, metadata=session.metadata)
+    return OnnxFile(name=name, data=data, session=session, metadata=session.metadata)
 
 
 def _open(data: bytes, name: str, threads: int) -> onnxruntime.InferenceSession:

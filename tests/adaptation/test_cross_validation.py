@@ -16,9 +16,7 @@ from fewshot_sdk.adaptation.cross_validation import (
     HeldOut,
     Outcome,
     accuracy_of,
-    folds_and_repeats,
     log_losses,
-    stratified_splits,
 )
 from fewshot_sdk.adaptation.methods import Strategy
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
@@ -30,6 +28,7 @@ from fewshot_sdk.export.checks import TOLERANCE
 from fewshot_sdk.images.examination import Examined
 from fewshot_sdk.images.preprocessing import preprocess
 from fewshot_sdk.images.support import SupportSet
+from fewshot_sdk.runtime.folds import folds_and_repeats, stratified_splits
 from tests.conftest import draw_folder, tiny_recipe
 
 

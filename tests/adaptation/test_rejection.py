@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewshot_sdk.adaptation.rejection import between
+from fewshot_sdk.runtime.calibration import between
 
 
 def test_the_limit_is_half_way_to_left_out_classes_that_are_all_below_it() -> None:

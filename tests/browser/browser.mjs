@@ -96,11 +96,9 @@ export async function hosting(folder, change = (name, data) => data) {
   const server = createServer(async (request, response) => {
     const name = new URL(request.url, "http://localhost").pathname.slice(1) || "index.html";
     const type = { html: "text/html", css: "text/css", js: "text/javascript" }[name.split(".").pop()] ?? "application/octet-stream";
-    try {
-      response.writeHead(200, { "Content-Type": type }).end(change(name, await readFile(path.join(folder, path.basename(name)))));
-    } catch {
-      response.writeHead(404).end();
-    }
+    const data = await readFile(path.join(folder, path.basename(name))).catch(() => null);
+    if (data === null) response.writeHead(404).end();
+    else response.writeHead(200, { "Content-Type": type }).end(change(name, data));
   });
   children.push({ kill: () => server.closeAllConnections?.() ?? server.close(), unref: () => server.unref() });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -310,8 +310,7 @@ def test_bad_input_gives_one_sentence_and_writes_nothing(run: Run, file: Path, d
     bad = draw_folder(tmp_path / "bad")
     (bad / "ant" / "9.png").write_bytes(b"no picture")
     for init, support, message in (
-        ("auto", drawings, "name one with --init: photo for photographs, omniglot for drawings, or a learner file"),
-        ("nowhere", drawings, "no initialization 'nowhere'"),
+        ("auto", drawings, "name what to start from: --init photo for photographs"),
         (junk, drawings, "is not an ONNX file; expected one made by"),
         (other, drawings, "not one made by `fewshot export-learner`"),
         (classifier, drawings, "is a classifier already, not a learner; make one with `fewshot export-learner`"),

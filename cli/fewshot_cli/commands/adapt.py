@@ -114,7 +114,7 @@ class AdaptOptions:
     ] = None
     engine: Annotated[
         Literal["torch", "onnx"],
-        typer.Option(help="onnx needs no PyTorch; it takes steps only, and writes a file.", rich_help_panel=RUNNING),
+        typer.Option(help="onnx needs no PyTorch; it takes --init and compares nothing.", rich_help_panel=RUNNING),
     ] = "torch"
     seed: Seed = 0
     verbose: Annotated[

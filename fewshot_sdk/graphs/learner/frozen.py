@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
-from fewshot_sdk.config.onnx_file import FEATURES, PIXELS
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.graphs.classifier import Features
-from fewshot_sdk.graphs.nodes import Nodes, value
+from fewshot_sdk.graphs.nodes import Nodes
 from fewshot_sdk.graphs.weights import Params, array
 from fewshot_sdk.tables import referred
 
@@ -25,12 +23,11 @@ class FrozenForm:
     params: the initialization's weights, which stay as they are.
     """
 
-    def __init__(self, backbone: Backbone, preprocessing: Preprocessing, params: Params) -> None:
-        self._backbone, self._preprocessing = backbone, preprocessing
+    def __init__(self, backbone: Backbone, preprocessing: Preprocessing, n_features: int, params: Params) -> None:
+        self._backbone, self._preprocessing, self.n_features = backbone, preprocessing, n_features
         self._params = {
             name: params[name] for name in sorted(params) if name not in HEAD
         }  # files have them in any order
-        self.n_features = self._width()
 
     def images(self, g: Nodes, name: str) -> str:
         """uint8 images as pixels, (n, channels, height, width), normalized."""
@@ -77,19 +74,6 @@ class FrozenForm:
         nodes = cast("Features", referred(BACKBONES[self._backbone.kind].graph))
         found = g("Flatten", nodes(g, x, tensor, self._backbone, self._preprocessing, np.float32))
         return g("Pad", found, g.integers(0, 0, 0, 1), g.scalar(1))
-
-    def _width(self) -> int:
-        """The number of features, by ONNX's shape inference on the same nodes, with the weights as inputs."""
-        g, pixels = Nodes(), self._preprocessing
-        nodes = cast("Features", referred(BACKBONES[self._backbone.kind].graph))
-        found = nodes(g, PIXELS, lambda name, dimensions=1: name, self._backbone, pixels, np.float32)  # noqa: ARG005
-        g.output(g("Flatten", found), FEATURES)
-        shapes = {name: np.shape(tensor) for name, tensor in self._params.items()}
-        weights = [value(name, np.float32, *shape) for name, shape in shapes.items()]
-        images = value(PIXELS, np.float32, 1, pixels.channels, pixels.height, pixels.width)
-        model = g.model([images, *weights], [value(FEATURES, np.float32, 1, "width")])
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-        return int(inferred.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
 
     def _tensor(self, g: Nodes, name: str) -> str:
         return g.constant(np.asarray(self._params[name]))

@@ -16,6 +16,7 @@ from fewshot_sdk.config.recipe import InnerLoop, Preprocessing, Recipe
 from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.learner.frozen import FrozenForm
 from fewshot_sdk.graphs.nodes import ROUND, Nodes, value
+from fewshot_sdk.graphs.shapes import shapes_of
 from fewshot_sdk.graphs.weights import Params
 from fewshot_sdk.tables import referred
 
@@ -132,7 +133,8 @@ def _form(recipe: Recipe, state: State) -> Form:
             f"weights at one rate, or the head alone of a network that judges each picture alone; {advice}"
         )
     if frozen:
-        return FrozenForm(backbone, recipe.preprocessing, state.params)
+        n_features = shapes_of(state.params, backbone, recipe.preprocessing).n_features
+        return FrozenForm(backbone, recipe.preprocessing, n_features, state.params)
     if not row.learner:
         *others, last = (kind for kind, row in BACKBONES.items() if row.learner)
         raise ExportError(

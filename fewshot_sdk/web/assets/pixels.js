@@ -17,10 +17,10 @@ function preprocess(picture, settings) {
 
 /**
  * A small picture with the same network's input as this one, or null if none is known: the graph takes pictures of any
- * size, but needs 8 bytes for each colour of each pixel. See images/preprocessing.py.
+ * size, but needs 8 bytes for each colour of each pixel. See images/preprocessing.py. known: its pixels, if they are.
  */
-function standIn(picture, settings) {
-  const { width, height, channels } = settings, pixels = preprocess(picture, settings);
+function standIn(picture, settings, known) {
+  const { width, height, channels } = settings, pixels = known ?? preprocess(picture, settings);
   const frame = framed(settings);
   if (!frame) return null;
   const data = channels === 3 ? pixels : Uint8Array.from({ length: 3 * pixels.length }, (_, i) => pixels[Math.trunc(i / 3)]);
@@ -66,6 +66,18 @@ function placed(image, width, height, left, top) {
   return { data, width, height, channels };
 }
 
+/** The part of a picture that the network sees: {left, top, width, height} in pixels; white is added around a padded one. */
+function seenBox(width, height, settings) {
+  let [w, h] = [width, height];
+  if (settings.fit === "pad") {
+    w = Math.max(width, halfToEven((height * settings.width) / settings.height));
+    h = Math.max(height, halfToEven((width * settings.height) / settings.width));
+    return { left: 0 - Math.floor((w - width) / 2), top: 0 - Math.floor((h - height) / 2), width: w, height: h };
+  }
+  [w, h] = keptOf(width, height, settings);
+  return { left: Math.floor((width - w) / 2), top: Math.floor((height - h) / 2), width: w, height: h };
+}
+
 /** Width and height of the middle that remains of a picture. */
 function keptOf(width, height, { fit, kept = 1, ...wanted }) {
   const even = (side, one, other) => (fit === "crop" ? Math.max(1, halfToEven((side * one) / other)) : Infinity);
@@ -102,30 +114,50 @@ function cubic(x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
-const BITS = 22; // of a weight's fraction; each of the two passes rounds to bytes
+const BITS = 22, HALF = 2 ** (BITS - 1); // of a weight's fraction; each of the two passes rounds to bytes
 
 /** The image with its rows resampled to another length. */
 function resized(image, width, filter) {
   if (image.width === width) return image;
-  const { height, channels } = image;
+  const { height, channels, data: from } = image, columns = columnsOf(image.width, width, filter);
   const data = new Uint8ClampedArray(width * height * channels);
-  const scale = image.width / width, stretch = Math.max(1, scale), reach = filter.reach * stretch;
-  for (let x = 0; x < width; x++) {
-    const centre = (x + 0.5) * scale;
-    const first = Math.max(0, Math.trunc(centre - reach + 0.5));
-    const last = Math.min(image.width, Math.trunc(centre + reach + 0.5));
-    const raw = Array.from({ length: last - first }, (_, i) => filter.at((i + first - centre + 0.5) / stretch));
-    const total = raw.reduce((sum, weight) => sum + weight, 0);
-    const weights = raw.map((weight) => Math.trunc((weight / total) * 2 ** BITS + (weight < 0 ? -0.5 : 0.5)));
-    for (let y = 0; y < height; y++) {
-      for (let c = 0; c < channels; c++) {
-        let sum = 2 ** (BITS - 1);
-        for (let i = first; i < last; i++) sum += image.data[(y * image.width + i) * channels + c] * weights[i - first];
-        data[(y * width + x) * channels + c] = sum >> BITS;
+  for (let y = 0, to = 0; y < height; y++) { // row by row: a photograph is larger than a processor's cache
+    const row = y * image.width * channels;
+    for (const { first, weights } of columns) {
+      let at = row + first * channels;
+      if (channels === 3) {
+        let [red, green, blue] = [HALF, HALF, HALF];
+        for (let i = 0; i < weights.length; i++, at += 3) {
+          const weight = weights[i];
+          red += from[at] * weight;
+          green += from[at + 1] * weight;
+          blue += from[at + 2] * weight;
+        }
+        data[to] = red >> BITS;
+        data[to + 1] = green >> BITS;
+        data[to + 2] = blue >> BITS;
+      } else {
+        let sum = HALF;
+        for (let i = 0; i < weights.length; i++) sum += from[at + i] * weights[i];
+        data[to] = sum >> BITS;
       }
+      to += channels;
     }
   }
   return { data: new Uint8Array(data.buffer), width, height, channels };
+}
+
+/** For each new column the first of the old ones that it is made of, and their weights, Int32Array. */
+function columnsOf(length, width, filter) {
+  const scale = length / width, stretch = Math.max(1, scale), reach = filter.reach * stretch;
+  return Array.from({ length: width }, (_, x) => {
+    const centre = (x + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(centre - reach + 0.5));
+    const last = Math.min(length, Math.trunc(centre + reach + 0.5));
+    const raw = Array.from({ length: last - first }, (_, i) => filter.at((i + first - centre + 0.5) / stretch));
+    const total = raw.reduce((sum, weight) => sum + weight, 0);
+    return { first, weights: Int32Array.from(raw, (weight) => Math.trunc((weight / total) * 2 ** BITS + (weight < 0 ? -0.5 : 0.5))) };
+  });
 }
 
 function transposed({ data, width, height, channels }) {

@@ -16,12 +16,17 @@ async function fetched(url, integrity) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/** onnxruntime-web and a session for the model. settings: {runtime: {base, script, wasm}, model}, each file as {name, integrity}. */
+/** onnxruntime-web and a session for the model. settings: {runtime, model}, see `openRuntime`; model: {name, integrity}. */
 async function openModel({ runtime, model }) {
-  const [code, wasm, graph] = await Promise.all([
+  const [ort, graph] = await Promise.all([openRuntime(runtime), fetched(model.name, model.integrity)]);
+  return { ort, session: await openSession(ort, graph) };
+}
+
+/** onnxruntime-web. runtime: {base, script, wasm}, each file as {name, integrity}. */
+async function openRuntime(runtime) {
+  const [code, wasm] = await Promise.all([
     fetched(runtime.base + runtime.script.name, runtime.script.integrity),
     fetched(runtime.base + runtime.wasm.name, runtime.wasm.integrity),
-    fetched(model.name, model.integrity),
   ]);
   // neither import() nor the runtime's own loader can check a hash
   const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
@@ -30,6 +35,10 @@ async function openModel({ runtime, model }) {
   ort.env.logLevel = "error";
   ort.env.wasm.numThreads = 1; // a second one needs headers few hosts send, and is no faster on networks this small
   ort.env.wasm.wasmBinary = wasm;
-  const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"], logSeverityLevel: 3 });
-  return { ort, session };
+  return ort;
+}
+
+/** A session for the bytes of a model. */
+function openSession(ort, graph) {
+  return ort.InferenceSession.create(graph, { executionProviders: ["wasm"], logSeverityLevel: 3 });
 }

@@ -12,6 +12,7 @@ Ints = NDArray[np.int64]
 
 COLDEST, HOTTEST = 1e-3, 1e3
 BINS = 15
+REJECT_RATE = 0.05  # the share of pictures of known classes that may be called unknown, if nothing else is asked for
 FEWEST = 8  # pictures; with fewer, more known ones than asked would be lost
 
 
@@ -64,6 +65,17 @@ def reject_limit(scores: Floats, rate: float) -> float | None:
     if len(ordered) < FEWEST:
         return None
     return float(ordered[0] + (np.median(ordered) - ordered[0]) * math.log(ranks))
+
+
+def between(limit: float | None, unknown: Floats) -> float | None:
+    """The limit, or half-way down to the highest score of left-out classes if all of these are below it.
+
+    Where classes are easy to tell apart, the few held-out pictures resemble each other more than later ones do: a
+    higher limit would lose these and catch nothing more.
+    """
+    if limit is None or not len(unknown):
+        return limit
+    return min(limit, (limit + float(unknown.max())) / 2)
 
 
 def expected_calibration_error(probabilities: Floats, targets: Ints) -> float:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewshot_sdk.adaptation.calibration import (
+from fewshot_sdk.intervals import most
+from fewshot_sdk.runtime.calibration import (
     Floats,
     Ints,
     auroc,
@@ -12,7 +13,6 @@ from fewshot_sdk.adaptation.calibration import (
     reject_limit,
     softmax,
 )
-from fewshot_sdk.intervals import most
 
 
 @pytest.fixture
