@@ -31,9 +31,10 @@ class Session:
         self._sha256 = sha256(data)
         self._opened, self._process = _open(data, name, threads), _process
 
-    def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs of these names."""
-        return [np.asarray(found) for found in self._here.run(list(outputs), dict(feed))]
+    def run(self, outputs: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs of these names; None: all."""
+        names = None if outputs is None else list(outputs)
+        return [np.asarray(found) for found in self._here.run(names, dict(feed))]
 
     def get_inputs(self) -> list[onnxruntime.NodeArg]:
         """The inputs that a feed must have."""
