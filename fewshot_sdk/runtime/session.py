@@ -35,11 +35,11 @@ class Session:
         self._sha256 = sha256(data)
         self._opened, self._process = _open(data, name, threads), _process
 
-    def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs of these names. Raises BundleError if onnxruntime cannot compute them."""
-        session = self._here
+    def run(self, outputs: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs of these names; None: all. Raises BundleError if onnxruntime cannot compute them."""
+        session, names = self._here, None if outputs is None else list(outputs)
         try:
-            return [np.asarray(found) for found in session.run(list(outputs), dict(feed))]
+            return [np.asarray(found) for found in session.run(names, dict(feed))]
         except MemoryError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no other base

@@ -78,7 +78,7 @@ def test_a_learner_built_on_the_spot_is_the_exported_one(
 
 def test_weights_that_are_not_the_networks_are_refused(means: Initialization, tmp_path: Path) -> None:
     other = replace(means, recipe=means.recipe.replace(backbone=Residual(widths=(8, 16, 16))))
-    with pytest.raises(ParamsMismatch, match="its tensors are not those of its network"):
+    with pytest.raises(ParamsMismatch, match="its tensors do not fit its settings"):
         learner_file(save(other, tmp_path / "init"))
 
 
