@@ -124,6 +124,27 @@ test("the model it writes is the one that the command makes of the project it sa
   await page.context().close();
 });
 
+const photographs = process.env.FEWSHOT_DATA && path.join(process.env.FEWSHOT_DATA, "photos", "dev", "caltech.zip");
+const missing = photographs && existsSync(photographs) ? false : "needs FEWSHOT_DATA with photos/dev/caltech.zip";
+
+test("real photographs, known and unknown, get the command's answers", { timeout: 480_000, skip: missing }, async () => {
+  const folder = path.join(scratch, "caltech"), known = ["anchor", "chair", "crab", "ferry", "pizza"];
+  run("-c", "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])", photographs, folder);
+  const page = await opened(site, known, folder);
+  await fit(page);
+  const zip = await saved(page, `studio.projectZip(${inOrder})`, "real.zip"), model = await saved(page, "studio.modelOnnx()", "real.onnx");
+  const command = path.join(scratch, "real-command.onnx");
+  fewshot("adapt", "--engine", "onnx", "--init", "photo", "--support", zip, "--output", command);
+  const asked = readdirSync(folder).flatMap((name) => readdirSync(path.join(folder, name)).sort().slice(5, 11).map((file) => path.join(folder, name, file)));
+  const wanted = predicted(command, ...asked), truth = asked.map((file) => path.basename(path.dirname(file)));
+  alike(predicted(model, ...asked), wanted);
+  for (const [i, file] of asked.entries()) alike([await answered(page, file)], [wanted[i]]);
+  const right = wanted.filter(({ label }, i) => label === (known.includes(truth[i]) ? truth[i] : null)).length;
+  console.log(`${right} of ${asked.length} photographs, half of them of other classes, are right`);
+  assert.ok(right > 0.8 * asked.length, `${right}`);
+  await page.context().close();
+});
+
 test("steps on the head are those of the command, in its mini-batches", { timeout: 240_000 }, async () => {
   const page = await opened(site, classes.slice(0, 3), project, 6); // the sixth is q.jpg
   for (let i = 0; i < 9; i++) await add(page, classes[0], path.join(project, classes[3], `${i % 5}.jpg`), `more ${i}.jpg`);
