@@ -29,7 +29,7 @@ CHROMIUM ?= $(shell command -v chromium)
 test-browser: .venv/ready  ## the web pages in headless Chromium; needs what it asks for
 	@test -x "$(CHROMIUM)" || { echo "make test-browser needs Chromium: apt-get install chromium, or CHROMIUM=/path" >&2; exit 1; }
 	@command -v node >/dev/null || { echo "make test-browser needs Node.js 18 or newer: apt-get install nodejs npm" >&2; exit 1; }
-	@test -d tests/browser/node_modules/playwright-core -a -d tests/browser/node_modules/onnxruntime-web || \
+	@test -d tests/browser/node_modules/playwright-core -a -d tests/browser/node_modules/onnxruntime-web -a -d tests/browser/node_modules/axe-core || \
 	  { echo "make test-browser needs its npm packages: npm ci --ignore-scripts --prefix tests/browser" >&2; exit 1; }
 	CHROMIUM="$(CHROMIUM)" FEWSHOT_PYTHON="$(CURDIR)/$(BIN)/python" node --test tests/browser/
 

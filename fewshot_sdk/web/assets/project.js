@@ -7,15 +7,15 @@
  * settings: what `studio_site` puts into the page: {photographs, labelsMax, origin, stepsDefault, unknown, heatMap, ...}.
  */
 async function openStudio(settings) {
-  const { preprocessing } = settings, core = workerOf("studio_worker.js"), readers = [];
+  const { preprocessing } = settings, core = workerOf("studio_worker.js");
   const most = Math.min((navigator.hardwareConcurrency ?? 2) - 1, (navigator.deviceMemory ?? 2) < 4 ? 2 : 4); // 0.3 GB for each
+  // all begin now: once the site has changed, their script might be another
+  const readers = Array.from({ length: Math.max(1, most) }, () => workerOf("reading_worker.js"));
   let turn = 0;
 
-  /** Reads with the next of the readers; the first begins when it is needed. */
+  /** Reads with the next of the readers. */
   function reading(what, given, transfer) {
-    const i = turn++ % Math.max(1, most);
-    readers[i] ??= workerOf("reading_worker.js");
-    return readers[i](what, { ...given, preprocessing }, transfer);
+    return readers[turn++ % readers.length](what, { ...given, preprocessing }, transfer);
   }
 
   /** Keeps a picture: a file, or what a canvas or video shows. {id, name, thumbnail, findings}; thumbnail: a Blob. */

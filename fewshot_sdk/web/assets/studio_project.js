@@ -2,7 +2,7 @@
 import { quoted } from "./studio_dom.js";
 
 const LONGEST = 200; // characters of a class's name
-const AT_ONCE = 2; // pictures: one is decoded while the features of another are computed
+const AT_ONCE = 5; // pictures: some are decoded while the features of another are computed
 let keys = 0;
 
 export class Project extends EventTarget {
