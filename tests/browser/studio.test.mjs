@@ -354,10 +354,15 @@ test("once loaded it works offline, and a changed site replaces it whole", long,
   cpSync(drawn, copy, { recursive: true });
   await page.goto(host);
   await page.waitForFunction(() => document.body.dataset.ready && document.body.classList.contains("drawings"));
-  await page.waitForFunction(async () => {
-    const { installing, waiting } = await navigator.serviceWorker.getRegistration();
-    return (await caches.keys()).length === 1 && !installing && !waiting;
+  const kept = () => page.evaluate(async () => {
+    const { length } = await caches.keys(); // first: a worker opens its cache while it is being installed
+    const { installing, waiting, active } = await navigator.serviceWorker.getRegistration();
+    return !installing && !waiting && active.state === "activated" && length;
   });
+  for (let left = 900; (await kept()) !== 1; left--) { // waitForFunction takes a promise for true
+    assert.ok(left, "the new worker is installed");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
   rmSync(copy, { recursive: true });
   await page.context().setOffline(true);
   await page.reload();

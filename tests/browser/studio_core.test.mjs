@@ -19,6 +19,8 @@ folder, pictures = sys.argv[1:]
 one = Image.open(pictures + "/apfel/2.jpg")
 one.resize((400, 300)).save(folder + "/smaller.jpg", quality=70)
 Image.open(pictures + "/Birne/3.jpg").convert("L").rotate(90).save(folder + "/grey.jpg")
+for i in range(5):
+    Image.open(f"{pictures}/cup/{i}.jpg").resize((320, 240)).save(f"{folder}/twin{i}.jpg")
 Image.new("RGB", (50, 50), "navy").save(folder + "/one colour.png")
 rng = np.random.default_rng(1)
 for name, grain in (("cat", 7), ("street", 60)): # of no class, the second larger than the graph is given
@@ -189,7 +191,11 @@ test("the findings are the doctor's, in its words", { timeout: 240_000 }, async 
   await add(page, first, from(first, "0.jpg"), "copy.jpg");
   await add(page, second, from(first, "1.jpg"), "elsewhere.jpg");
   for (const [name, file] of [[first, "smaller.jpg"], [second, "grey.jpg"], [second, "one colour.png"]]) await add(page, name, path.join(scratch, file));
-  await add(page, "lonely", from("cup", "0.jpg"));
+  await add(page, "lonely", from("unknown", "0.jpg"));
+  for (let i = 0; i < 5; i++) {
+    await add(page, "cup", from("cup", `${i}.jpg`));
+    await add(page, "twin", path.join(scratch, `twin${i}.jpg`));
+  }
   const found = await page.evaluate(`studio.findings(${inOrder})`);
   const zip = await saved(page, `studio.projectZip(${inOrder})`, "flawed.zip");
   const wanted = JSON.parse(run("-c", `import json, sys
@@ -197,7 +203,7 @@ from fewshot_sdk.images.doctor import LOOK, examine
 from fewshot_sdk.images.support import read_pictures
 print(json.dumps([[f.severity, f.code, f.message.replace(sys.argv[1] + "/", "")] for f in examine(read_pictures(sys.argv[1], LOOK))]))`, zip));
   assert.deepEqual(found.map(({ severity, code, message }) => [severity, code, message]), wanted);
-  assert.deepEqual(new Set(wanted.map(([, code]) => code)), new Set(["contradiction", "blank", "duplicate", "near-duplicate", "few-shots", "imbalance", "odd-grey"]));
+  assert.deepEqual(new Set(wanted.map(([, code]) => code)), new Set(["contradiction", "blank", "duplicate", "near-duplicate", "few-shots", "imbalance", "odd-grey", "alike-classes"]));
   const all = await page.evaluate("Object.values(ids).flat()");
   for (const { pictures } of found) assert.ok(pictures.every((id) => all.includes(id)));
   await page.context().close();

@@ -80,7 +80,7 @@ def test_too_little_memory_is_one_line_and_exit_1(
     def exhausted(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("fewshot_sdk.load", exhausted)
+    monkeypatch.setattr("fewshot_sdk.runtime.learners.learner_file", exhausted)
     code, _, err = run("demo", "--init", "omniglot", "--output", str(tmp_path / "o"))
     assert code == 1
     assert "not enough memory" in err
