@@ -43,13 +43,13 @@ def learner_file(init: str | Path) -> bytes:
         graph = learner_graph(config.recipe, _state(opened))
     except (LookupError, ValueError) as error:
         raise ParamsMismatch(f"{opened.folder}: its tensors are not those of its network ({error})") from None
-    metadata = learner_metadata(config, sha256(b"".join(opened.files[name] for name in WEIGHTS)), opened.source)
+    metadata = _metadata(config, sha256(b"".join(opened.files[name] for name in WEIGHTS)), opened.source)
     onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.model_dump_json()})
     data: bytes = graph.SerializeToString(deterministic=True)
     return data
 
 
-def learner_metadata(config: InitializationConfig, digest: str, source: str) -> LearnerMetadata:
+def _metadata(config: InitializationConfig, digest: str, source: str) -> LearnerMetadata:
     """The metadata of a learner of this initialization that was compared with nothing."""
     recipe = config.recipe
     return LearnerMetadata(

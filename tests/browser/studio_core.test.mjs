@@ -19,6 +19,8 @@ folder, pictures = sys.argv[1:]
 one = Image.open(pictures + "/apfel/2.jpg")
 one.resize((400, 300)).save(folder + "/smaller.jpg", quality=70)
 Image.open(pictures + "/Birne/3.jpg").convert("L").rotate(90).save(folder + "/grey.jpg")
+for i in range(5):
+    Image.open(f"{pictures}/cup/{i}.jpg").resize((320, 240)).save(f"{folder}/twin{i}.jpg")
 Image.new("RGB", (50, 50), "navy").save(folder + "/one colour.png")
 rng = np.random.default_rng(1)
 for name, grain in (("cat", 7), ("street", 60)): # of no class, the second larger than the graph is given
@@ -124,6 +126,27 @@ test("the model it writes is the one that the command makes of the project it sa
   await page.context().close();
 });
 
+const photographs = process.env.FEWSHOT_DATA && path.join(process.env.FEWSHOT_DATA, "photos", "dev", "caltech.zip");
+const missing = photographs && existsSync(photographs) ? false : "needs FEWSHOT_DATA with photos/dev/caltech.zip";
+
+test("real photographs, known and unknown, get the command's answers", { timeout: 480_000, skip: missing }, async () => {
+  const folder = path.join(scratch, "caltech"), known = ["anchor", "chair", "crab", "ferry", "pizza"];
+  run("-c", "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])", photographs, folder);
+  const page = await opened(site, known, folder);
+  await fit(page);
+  const zip = await saved(page, `studio.projectZip(${inOrder})`, "real.zip"), model = await saved(page, "studio.modelOnnx()", "real.onnx");
+  const command = path.join(scratch, "real-command.onnx");
+  fewshot("adapt", "--engine", "onnx", "--init", "photo", "--support", zip, "--output", command);
+  const asked = readdirSync(folder).flatMap((name) => readdirSync(path.join(folder, name)).sort().slice(5, 11).map((file) => path.join(folder, name, file)));
+  const wanted = predicted(command, ...asked), truth = asked.map((file) => path.basename(path.dirname(file)));
+  alike(predicted(model, ...asked), wanted);
+  for (const [i, file] of asked.entries()) alike([await answered(page, file)], [wanted[i]]);
+  const right = wanted.filter(({ label }, i) => label === (known.includes(truth[i]) ? truth[i] : null)).length;
+  console.log(`${right} of ${asked.length} photographs, half of them of other classes, are right`);
+  assert.ok(right > 0.8 * asked.length, `${right}`);
+  await page.context().close();
+});
+
 test("steps on the head are those of the command, in its mini-batches", { timeout: 240_000 }, async () => {
   const page = await opened(site, classes.slice(0, 3), project, 6); // the sixth is q.jpg
   for (let i = 0; i < 9; i++) await add(page, classes[0], path.join(project, classes[3], `${i % 5}.jpg`), `more ${i}.jpg`);
@@ -168,7 +191,11 @@ test("the findings are the doctor's, in its words", { timeout: 240_000 }, async 
   await add(page, first, from(first, "0.jpg"), "copy.jpg");
   await add(page, second, from(first, "1.jpg"), "elsewhere.jpg");
   for (const [name, file] of [[first, "smaller.jpg"], [second, "grey.jpg"], [second, "one colour.png"]]) await add(page, name, path.join(scratch, file));
-  await add(page, "lonely", from("cup", "0.jpg"));
+  await add(page, "lonely", from("unknown", "0.jpg"));
+  for (let i = 0; i < 5; i++) {
+    await add(page, "cup", from("cup", `${i}.jpg`));
+    await add(page, "twin", path.join(scratch, `twin${i}.jpg`));
+  }
   const found = await page.evaluate(`studio.findings(${inOrder})`);
   const zip = await saved(page, `studio.projectZip(${inOrder})`, "flawed.zip");
   const wanted = JSON.parse(run("-c", `import json, sys
@@ -176,7 +203,7 @@ from fewshot_sdk.images.doctor import LOOK, examine
 from fewshot_sdk.images.support import read_pictures
 print(json.dumps([[f.severity, f.code, f.message.replace(sys.argv[1] + "/", "")] for f in examine(read_pictures(sys.argv[1], LOOK))]))`, zip));
   assert.deepEqual(found.map(({ severity, code, message }) => [severity, code, message]), wanted);
-  assert.deepEqual(new Set(wanted.map(([, code]) => code)), new Set(["contradiction", "blank", "duplicate", "near-duplicate", "few-shots", "imbalance", "odd-grey"]));
+  assert.deepEqual(new Set(wanted.map(([, code]) => code)), new Set(["contradiction", "blank", "duplicate", "near-duplicate", "few-shots", "imbalance", "odd-grey", "alike-classes"]));
   const all = await page.evaluate("Object.values(ids).flat()");
   for (const { pictures } of found) assert.ok(pictures.every((id) => all.includes(id)));
   await page.context().close();

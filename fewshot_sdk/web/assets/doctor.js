@@ -33,9 +33,10 @@ function averaged({ data, width, height, channels }, factor) {
   return { data: found, width: w, height: h, channels };
 }
 
-/** The findings about pictures {id, name, label, width, height, digest, thumb}, ordered by label; errors first. */
+/** The findings about pictures {id, name, label, width, height, digest, thumb, likened}, ordered by label; errors first. */
 function examined(pictures) {
-  const found = [...blanks(pictures), ...copies(pictures), ...counted(pictures), ...oddColours(pictures), ...alikeClasses(pictures)];
+  const alike = likenesses(pictures);
+  const found = [...blanks(pictures), ...copies(pictures, alike), ...counted(pictures), ...oddColours(pictures), ...alikeClasses(pictures, alike)];
   return [...found.filter((each) => each.severity === "error"), ...found.filter((each) => each.severity !== "error")];
 }
 
@@ -47,7 +48,7 @@ function blanks(pictures) {
     .map((each) => warning("blank", `${each.name} is a single colour; take it again or remove it`, [each]));
 }
 
-function copies(pictures) {
+function copies(pictures, alike) {
   const found = [], unique = [];
   for (const same of grouped(pictures, (each) => each.digest)) {
     unique.push(same[0]);
@@ -57,7 +58,7 @@ function copies(pictures) {
       found.push(warning("duplicate", `${named(same)} are the same file; keep one, as copies teach nothing new`, same));
     }
   }
-  for (const group of nearGroups(unique)) {
+  for (const group of nearGroups(unique, pictures, alike)) {
     const across = new Set(group.map((each) => each.label)).size > 1;
     const advice = across
       ? "check their labels, and keep one unless the small difference is what sets the classes apart"
@@ -70,13 +71,13 @@ function copies(pictures) {
   return found;
 }
 
-function nearGroups(pictures) {
-  const rows = pictures.map((each) => standard(each.thumb)), group = pictures.map((_, i) => i);
+function nearGroups(unique, pictures, alike) {
+  const places = unique.map((each) => pictures.indexOf(each)), group = unique.map((_, i) => i);
   const root = (i) => (group[i] === i ? i : (group[i] = root(group[i])));
-  rows.forEach((row, i) => {
-    for (let j = i + 1; j < rows.length; j++) if (likeness(row, rows[j]) >= SAME) group[root(j)] = root(i);
+  places.forEach((place, i) => {
+    for (let j = i + 1; j < places.length; j++) if (alike[place][places[j]] >= SAME) group[root(j)] = root(i);
   });
-  return grouped(pictures, (_, i) => root(i)).filter((each) => each.length > 1);
+  return grouped(unique, (_, i) => root(i)).filter((each) => each.length > 1);
 }
 
 function counted(pictures) {
@@ -106,16 +107,12 @@ function oddColours(pictures) {
   ];
 }
 
-function alikeClasses(pictures) {
+function alikeClasses(pictures, alike) {
   const groups = grouped(pictures, (each) => each.label), names = groups.map((each) => each[0].label);
-  const rows = pictures.map((each) => standard(each.thumb)), labels = pictures.map((each) => names.indexOf(each.label));
-  const crossing = new Map();
-  rows.forEach((row, i) => {
-    let best = -2, nearest = -1;
-    rows.forEach((other, j) => {
-      const value = i === j ? -2 : likeness(row, other);
-      if (nearest < 0 || value > best) [best, nearest] = [value, j];
-    });
+  const labels = pictures.map((each) => names.indexOf(each.label)), crossing = new Map();
+  alike.forEach((row, i) => {
+    let nearest = i === 0 && row.length > 1 ? 1 : 0;
+    for (let j = 0; j < row.length; j++) if (j !== i && row[j] > row[nearest]) nearest = j;
     const pair = [labels[i], labels[nearest]].sort((a, b) => a - b).join(" ");
     crossing.set(pair, (crossing.get(pair) ?? 0) + 1);
   });
@@ -173,8 +170,16 @@ function standard(thumb) {
   return row.map((value) => (length > 1e-3 ? value / length : 0));
 }
 
-function likeness(one, other) {
-  let sum = 0;
-  for (let i = 0; i < one.length; i++) sum += one[i] * other[i];
-  return sum;
+/** The correlation of each picture's thumbnail with each other's: rows of Float32Array. */
+function likenesses(pictures) {
+  const found = pictures.map(() => new Float32Array(pictures.length));
+  pictures.forEach(({ likened: one }, i) => {
+    for (let j = i; j < pictures.length; j++) {
+      const other = pictures[j].likened;
+      let sum = 0;
+      for (let k = 0; k < one.length; k++) sum += one[k] * other[k];
+      found[i][j] = found[j][i] = sum;
+    }
+  });
+  return found;
 }

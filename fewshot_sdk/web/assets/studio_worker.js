@@ -3,9 +3,9 @@
 importScripts("runtime.js", "random.js", "limits.js", "onnx.js", "doctor.js", "zips.js", "answers.js");
 
 const NOTES = ".studio.json", SEED = 0, NO_LIMIT = -3.4028234663852886e38, SMALL = 2 ** 19;
-const pictures = new Map(); // by id: {blob, name, width, height, digest, thumb, seen, row}; row: features, or pixels
+const pictures = new Map(); // by id: {blob, name, width, height, digest, thumb, likened, seen, row}; row: features, or pixels
 const runs = { network: 0, steps: 0 };
-let settings, ort, network, stepper, graph, made = null, number = 0;
+let settings, ort, network, stepper, graph, made = null, number = 0, told = {};
 
 answers({ open, keep, remove, fit, classify, findings, zip, unpack, model, runs: () => ({ ...runs }) });
 
@@ -20,7 +20,7 @@ async function open(given) {
 /** Keeps a picture that was read, and its features: {id, findings}. */
 async function keep({ blob, name, width, height, digest, thumb, seen, pixels }) {
   const row = settings.onFeatures ? await featuresOf(seen) : pixels, id = ++number;
-  const kept = { id, blob, name, width, height, digest, thumb, row, seen: seen.width * seen.height > SMALL ? null : seen };
+  const kept = { id, blob, name, width, height, digest, thumb, likened: standard(thumb), row, seen: seen.width * seen.height > SMALL ? null : seen };
   pictures.set(id, kept);
   return { id, findings: blanks([kept]) };
 }
@@ -176,9 +176,12 @@ function mapOf({ data, dims: [, height, width] }) {
   return { data: Float32Array.from(data), height, width };
 }
 
+/** The doctor's findings; those about the same project again are not found anew. */
 function findings({ classes }) {
-  const folders = layoutOf(classes);
-  return examined(folders.flatMap(({ folder, files }) => files.map(({ id, name }) => ({ ...pictures.get(id), name: `${folder}/${name}`, label: folder }))));
+  const list = layoutOf(classes).flatMap(({ folder, files }) => files.map(({ id, name }) => ({ id, name: `${folder}/${name}`, label: folder })));
+  const key = JSON.stringify(list);
+  if (told.key !== key) told = { key, found: examined(list.map((each) => ({ ...pictures.get(each.id), ...each }))) };
+  return told.found;
 }
 
 async function zip({ classes, steps }) {
