@@ -6,9 +6,13 @@ seconds to import and a `Predictor` does not need it. Those that need it raise M
 
 from __future__ import annotations
 
+import os as _os
 from typing import TYPE_CHECKING
 
 from fewshot_sdk.version import __version__
+
+# Otherwise onnxruntime 1.32 reports its use to Microsoft; it reads this when it is loaded. A user's own value counts.
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from fewshot_sdk.adaptation.adaptation import adapt as adapt

@@ -18,7 +18,6 @@ from fewshot_sdk.extras import missing
 
 # Without name resolution each worker would print a warning; torch reads this when it is loaded.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime 1.32 reports its use to Microsoft otherwise
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "--debug"

@@ -4,10 +4,13 @@ Needs onnxruntime, numpy and Pillow; the model itself resizes and normalizes.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # without it onnxruntime reports its use
 import onnxruntime
 from pictures import MAX_BYTES, ImageError, decode  # type: ignore[import-not-found] # the file beside this one
 
