@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -69,8 +70,20 @@ def emit_json_list() -> Iterator[Callable[[object], None]]:
 
 
 def _json(value: object, indent: int | None) -> str:
-    text = json.dumps(value, indent=indent, ensure_ascii=not _takes_utf8())
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=not _takes_utf8(), allow_nan=False)
+    except ValueError:  # JSON has no such numbers
+        text = json.dumps(_finite(value), indent=indent, ensure_ascii=not _takes_utf8(), allow_nan=False)
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(value: object) -> object:
+    """The same with None for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def on_one_line(text: str) -> str:

@@ -39,3 +39,9 @@ def test_toml_is_valid_in_utf8_whatever_the_streams_encoding(encoding: str, monk
     output.emit_toml('# a comment\nname = "été 猫 😀"\n')
     assert tomllib.loads(raw.getvalue().decode()) == {"name": "été 猫 😀"}
     assert raw.getvalue().endswith(b'"\n')
+
+
+@pytest.mark.parametrize("one_line", [False, True])
+def test_a_number_that_is_not_finite_is_null_in_json(one_line: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    output.emit_json({"a": float("nan"), "b": [1.5, (float("inf"), "x")]}, one_line=one_line)
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, [None, "x"]]}
