@@ -198,3 +198,21 @@ def test_opening_and_closing_a_zero_head_changes_nothing() -> None:
     for name, moment in stored.second_moments.items():
         torch.testing.assert_close(again.second_moments[name], moment)
     assert again.params.keys() == stored.params.keys()
+
+
+@pytest.mark.parametrize("backbone", [Conv4(filters=4), Mlp(widths=(8, 4))])
+def test_statistics_of_many_images_are_those_of_all_at_once(
+    backbone: Conv4 | Mlp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_network(backbone, GREY, 3).double()
+    params = {name: tensor.double() for name, tensor in random_params(network, 0).items()}
+    images = noise(50, GREY)
+    whole = norm_statistics(network, params, images)
+    monkeypatch.setattr("fewshot_sdk.nets.network.MANY", 20)
+    monkeypatch.setattr("fewshot_sdk.nets.network.PART", 7)
+    parts = norm_statistics(network, params, images)
+    assert whole
+    assert parts.keys() == whole.keys()
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-9, atol=1e-12)
+    assert network.training
