@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -102,6 +102,8 @@ def compare_and_adapt(
     if reject_rate is not None and not 0 <= reject_rate < 1:
         raise ConfigError(f"reject_rate: expected at least 0 and under 1, found {reject_rate}")
     method = method or ("auto" if steps is None else "reptile")
+    if method not in ("auto", *get_args(Method)):
+        raise ConfigError(f"method: expected auto, {', '.join(get_args(Method))}, found {method!r}")
     variants = [(name, each) for name, init in inits.items() for each in variants_of(init, method)]
     supports = _by_preprocessing(support, [init.recipe.preprocessing for _, init in variants], warn)
     candidates: list[Candidate] = []

@@ -24,7 +24,7 @@ Head: TypeAlias = Literal["auto", "prototypes", "probe"]
 
 
 def adapt_features(
-    features: str | Path | NDArray[np.float32] | NDArray[np.float64],
+    features: str | Path | NDArray[np.floating] | Sequence[Sequence[float]],
     labels: str | Path | Sequence[str] | None = None,
     *,
     method: Head = "auto",
@@ -34,12 +34,12 @@ def adapt_features(
 ) -> Classifier:
     """A classifier of feature vectors, as `fewshot adapt --support features.csv` makes it.
 
-    features: a .csv with a column `label`, a .npz with `features` and `labels`, a .npy, or an array (n, columns).
-    labels: a text file with a label in each line, or the label of each row of an array. method, reject_rate, seed,
+    features: a .csv with a column `label`, a .npz with `features` and `labels`, a .npy, or rows, (n, columns).
+    labels: a text file with a label in each line, or the label of each row. method, reject_rate, seed,
     warn: as for `adapt`.
     Raises SupportError for unusable rows, with all errors that the doctor finds.
     """
-    if isinstance(features, np.ndarray):
+    if not isinstance(features, str | Path):
         if labels is None or isinstance(labels, str | Path):
             raise SupportError(f"labels: expected a label for each of {len(features)} rows, found {labels!r}")
         table = from_arrays(features, labels)

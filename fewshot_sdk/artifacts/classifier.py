@@ -14,7 +14,7 @@ from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.config.records import ClassifierConfig, DeltaConfig, Origin, Precision
 from fewshot_sdk.errors import BundleError, ParamsMismatch
-from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
+from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess, several
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.nets.heat_maps import heat_maps
 from fewshot_sdk.nets.network import Network, build_network
@@ -69,7 +69,7 @@ class Classifier:
 
         threshold: as for `Predictor`. Raises ImageError, naming the file, if one is not a picture.
         """
-        pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures]
+        pixels = [preprocess(picture, self.config.preprocessing) for picture in several(pictures)]
         if not pixels:
             return []
         return to_predictions(*self.answers(np.stack(pixels), threshold=threshold), self.labels)
@@ -81,7 +81,9 @@ class Classifier:
         """
         found: list[NDArray[np.float32]] = []
         for first in range(0, len(pictures), FEW):
-            pixels = [preprocess(picture, self.config.preprocessing) for picture in pictures[first : first + FEW]]
+            pixels = [
+                preprocess(picture, self.config.preprocessing) for picture in several(pictures)[first : first + FEW]
+            ]
             found += list(self.heat_maps(np.stack(pixels)))
         return found
 

@@ -17,7 +17,7 @@ from fewshot_sdk.config.recipe import MAX_COLUMNS, Rows
 from fewshot_sdk.errors import SupportError, first_few, listed
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.images.support import SupportSet
-from fewshot_sdk.images.tables import Cells, header_of, number, read_cells
+from fewshot_sdk.images.tables import Cells, expected_number, header_of, number, read_cells
 from fewshot_sdk.storage.files import read_bounded
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -135,11 +135,8 @@ def _from_csv(path: Path, like: Rows | None) -> FeatureTable:
             try:
                 features[i, j] = number(row[place] if cells.delimiter == "," else row[place].replace(",", "."))
             except ValueError:
-                found = repr(row[place][:60]) if row[place] else "nothing"
                 hint = "; in a table of pictures their column is path" if Path(row[place]).suffix[1:].isalpha() else ""
-                wrong.append(
-                    f"{path}, row {line}, column {columns[j]}: expected a number such as -1.5, found {found}{hint}"
-                )
+                wrong.append(f"{path}, row {line}, column {columns[j]}: {expected_number(row[place])}{hint}")
                 break
         if label is not None and not row[label]:
             wrong.append(f"{path}, row {line}: expected a label in the column {cells.header[label]}, found nothing")
@@ -180,6 +177,8 @@ def _label_column(cells: Cells, path: Path, *, needed: bool) -> int | None:
         return text[0]
     if not needed:
         return None
+    if not any(cells.header):
+        raise SupportError(f"{path}: it is empty; expected a header, such as label,x1,x2, and rows of numbers")
     if not text:
         raise SupportError(
             f"{path}, row 1: no column is named label, and none holds text; name the one of the labels; for numbers "
@@ -217,8 +216,10 @@ def _from_numpy(path: Path, labels: str | Path | None) -> FeatureTable:
                 features = arrays["features"]
                 if "labels" in arrays:
                     texts = tuple(str(label) for label in np.atleast_1d(arrays["labels"]).ravel().tolist())
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, MemoryError) as error:  # a false header claims any size
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        if reason.startswith("Object arrays"):
+            reason = "it holds Python objects: save labels as labels.astype(str)"
         raise SupportError(f"{path}: it cannot be read as NumPy's file ({reason}); {_FORMS}") from None
     rows = _checked(features, str(path), 0)
     if labels is not None:
@@ -250,9 +251,9 @@ def _checked(features: NDArray[np.generic], source: str, first: int) -> Floats:
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])
         column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
-        raise SupportError(
-            f"{source}, row {row + first}, column {column}: expected a finite number, found {features[row, column]}"
-        )
+        found = features[row, column]
+        wanted = "a number within 3.4e38 of 0" if np.isfinite(found) else "a finite number"
+        raise SupportError(f"{source}, row {row + first}, column {column}: expected {wanted}, found {found}")
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import product
@@ -29,6 +30,18 @@ _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+
+
+def several(pictures: Sequence[Picture]) -> Sequence[Picture]:
+    """The same pictures. Raises ImageError for a single one, whose letters or rows would be taken for pictures."""
+    one = isinstance(pictures, np.ndarray) and (
+        (pictures.ndim == 1 and pictures.dtype.kind in "biuf") or (pictures.ndim == 3 and pictures.shape[2] == 3)
+    )
+    if one or isinstance(pictures, str | bytes | Path | Image.Image):
+        raise ImageError(
+            "pictures: expected a list of pictures, or of rows, found a single one; put it in a list: [it]"
+        )
+    return pictures
 
 
 def read_image(source: Picture) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,13 +146,22 @@ def read_numbers(table: Path, columns: Sequence[str], least: int = 1) -> NDArray
             try:
                 numbers[i, j] = number(row[place] if cells.delimiter == "," else row[place].replace(",", "."))
             except ValueError:
-                found = repr(row[place][:60]) if row[place] else "nothing"
-                wrong.append(f"{table}, row {line}, column {columns[j]}: expected a number such as -1.5, found {found}")
+                wrong.append(f"{table}, row {line}, column {columns[j]}: {expected_number(row[place])}")
     if wrong:
         raise SupportError(first_few(wrong, "rows"))
     if len(numbers) < least:
         raise SupportError(f"{table}: expected {least} or more rows of numbers under the header, found {len(numbers)}")
     return numbers
+
+
+def expected_number(text: str) -> str:
+    """What was expected in place of a cell that `number` refuses, and found."""
+    try:
+        far = _LARGEST < abs(float(text)) < math.inf
+    except ValueError:
+        far = False
+    wanted = "a number within 3.4e38 of 0" if far else "a number such as -1.5"
+    return f"expected {wanted}, found {repr(text[:60]) if text else 'nothing'}"
 
 
 def number(text: str) -> float:

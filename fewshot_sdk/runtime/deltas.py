@@ -15,7 +15,7 @@ from fewshot_sdk.config.records import DeltaConfig
 from fewshot_sdk.errors import ConfigError, ParamsMismatch
 from fewshot_sdk.graphs.classifier import network_graph
 from fewshot_sdk.graphs.weights import folded
-from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
+from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess, several
 from fewshot_sdk.nets.score import Cosine
 from fewshot_sdk.runtime.predictions import Prediction, check_threshold, to_predictions
 from fewshot_sdk.runtime.predictor import normalized
@@ -104,7 +104,7 @@ class DeltaPredictor:
         config = self._get(name).config
         if not pictures:
             return []
-        pixels = np.stack([preprocess(picture, config.preprocessing) for picture in pictures])
+        pixels = np.stack([preprocess(picture, config.preprocessing) for picture in several(pictures)])
         rows, known = self._run(self._get(name), pixels, name, threshold)
         return to_predictions(rows, known, config.labels)
 

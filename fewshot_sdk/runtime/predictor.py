@@ -26,7 +26,7 @@ from fewshot_sdk.config.recipe import Preprocessing, Rows
 from fewshot_sdk.config.regression import REGRESSOR_FILE
 from fewshot_sdk.errors import BundleError, ConfigError, ImageError
 from fewshot_sdk.images.decoding import check_size
-from fewshot_sdk.images.preprocessing import MANY_PIXELS, Picture, Pixels, picture, preprocess
+from fewshot_sdk.images.preprocessing import MANY_PIXELS, Picture, Pixels, picture, preprocess, several
 from fewshot_sdk.runtime.predictions import Prediction, check_threshold, to_predictions
 from fewshot_sdk.runtime.session import Model, opened
 
@@ -207,7 +207,7 @@ class Predictor:
         """The pictures as arrays, neighbours of one size stacked, up to 64 pictures or half a megapixel."""
         waiting: list[Pixels] = []
         read = preprocess if self.metadata.raw or isinstance(self.metadata.preprocessing, Rows) else picture
-        for source in pictures:
+        for source in several(pictures):
             array = read(source, self.metadata.preprocessing)
             full = len(waiting) == BATCH or (len(waiting) + 1) * array.shape[0] * array.shape[1] > MANY_PIXELS
             if waiting and (full or array.shape != waiting[0].shape):

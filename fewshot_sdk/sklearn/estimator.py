@@ -155,6 +155,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _pictures(given: Examples) -> Sequence[Picture] | None:
     """The examples as a sequence of pictures; None if they are something else, such as rows of numbers."""
+    if isinstance(given, str | bytes | Path | Image.Image):
+        raise ValueError("expected a list of pictures, found a single one; put it in a list: [it]")
     if isinstance(given, np.ndarray) and given.ndim in (3, 4):
         return list(given)
     if len(getattr(given, "shape", (0,))) != 1 or not hasattr(given, "__len__"):  # a data frame, a sparse matrix

@@ -130,5 +130,18 @@ def test_what_features_do_not_have_is_refused(classifier: Classifier, tmp_path: 
         classifier.predict(["photo.jpg"])
     with pytest.raises(ImageError, match=r"a row: expected 12 numbers, found float64 \[3\]"):
         classifier.predict([np.zeros(3)])
+    for one in ("photo.jpg", b"bytes", tmp_path, np.zeros(12), np.zeros((9, 9, 3), np.uint8)):
+        with pytest.raises(ImageError, match="found a single one; put it in a list"):
+            classifier.predict(one)  # type: ignore[arg-type]
     with pytest.raises(SupportError, match=r"labels: expected a label for each of 12 rows, found None"):
         adapt_features(rows)
+    with pytest.raises(ConfigError, match="method: expected auto, prototypes, probe, reptile, found 'knn'"):
+        adapt_features(rows, labels, method="knn")  # type: ignore[arg-type]
+
+
+def test_rows_may_be_lists() -> None:
+    rows, labels = clusters(4)
+    lists, arrays = (
+        adapt_features(given, labels, method="prototypes", reject_rate=None) for given in (rows.tolist(), rows)
+    )
+    assert lists.predict(list(rows)) == arrays.predict(list(rows))

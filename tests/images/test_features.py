@@ -52,6 +52,7 @@ def test_tables_are_read_as_people_write_them(tmp_path: Path, text: str) -> None
     [
         ("label,a\ncat,1\ncat,nan\ndog,2\n", r"row 3, column a: expected a number such as -1.5, found 'nan'"),
         ("label,a\ncat,1\ndog,inf\n", "row 3, column a: expected a number such as -1.5, found 'inf'"),
+        ("label,a\ncat,1\ndog,1e300\n", "row 3, column a: expected a number within 3.4e38 of 0, found '1e300'"),
         ("label,a\ncat,1\ndog,blue\n", "row 3, column a: expected a number such as -1.5, found 'blue'"),
         ("label,a\ncat,1\ndog,\n", "row 3, column a: expected a number such as -1.5, found nothing"),
         ("label,a,b\ncat,1,2\ndog,1\n", "row 3: expected 3 columns as in row 1, found 2"),
@@ -104,7 +105,7 @@ def test_wrong_arrays_are_told(tmp_path: Path) -> None:
     with pytest.raises(SupportError, match="expected an array `features`, found x"):
         read_features(tmp_path / "odd.npz")
     np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
-    with pytest.raises(SupportError, match="cannot be read as NumPy's file"):
+    with pytest.raises(SupportError, match="it holds Python objects: save labels as"):
         read_features(tmp_path / "objects.npy")
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(SupportError, match="cannot be read as NumPy's file"):

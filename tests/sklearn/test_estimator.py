@@ -161,5 +161,7 @@ def test_what_cannot_be_fitted_is_a_value_error(drawn: tuple[list[str], list[str
         cheap.fit(paths, labels[:1])
     with pytest.raises(ValueError, match="was fitted on pictures, found something else"):
         cheap.fit(paths, labels).predict(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="found a single one; put it in a list"):
+        cheap.predict(paths[0])
     with pytest.raises(ValueError, match="no network that steps could move"):
         FewShotClassifier(method="reptile").fit(*clusters(3))
