@@ -44,5 +44,5 @@ def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: in
     if metadata.least_score is None:
         say("nothing will be called unknown")
     else:
-        say(f"about {REJECT_RATE:.0%} of pictures of these classes, and most others, will be called unknown")
+        say(f"about {REJECT_RATE:.0%} of pictures of these classes will be called unknown, and many of other things")
     say(f"wrote {output}; next: fewshot predict {output} PICTURE")
