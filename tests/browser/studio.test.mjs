@@ -423,3 +423,23 @@ test("axe finds nothing serious, in light and dark, on a phone and a desktop, an
     }
   }
 });
+
+test("a zip that cannot be opened leaves no word of opening it", long, async () => {
+  const page = await opened(), damaged = path.join(scratch, "damaged.zip");
+  writeFileSync(damaged, "PK\u0003\u0004 and no more");
+  await page.locator("#add-zip").setInputFiles(damaged);
+  await page.waitForFunction(() => document.body.innerText.includes("is not a zip, or is damaged"));
+  await status(page, "Add pictures to two or more classes.");
+  await page.context().close();
+});
+
+test("it asks before it is closed while pictures are not kept yet", long, async () => {
+  const page = await opened();
+  await teach(page, 0, "fish");
+  await page.evaluate(() => { delete document.body.dataset.kept; });
+  const asks = () => page.evaluate(() => !dispatchEvent(new Event("beforeunload", { cancelable: true })));
+  assert.equal(await asks(), true);
+  await page.waitForFunction(() => document.body.dataset.kept);
+  assert.equal(await asks(), false);
+  await page.context().close();
+});

@@ -22,7 +22,7 @@ async function readPicture(file, side = SHOWN) {
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
-    throw new Error(`${name} is not a picture that this browser can read`);
+    throw new Error(`${name} is not a picture that this browser can read; save it as JPEG or PNG`);
   }
   try {
     const { width, height } = bitmap;

@@ -130,6 +130,7 @@ async function add(content, group = null) {
     const added = await Promise.all(jobs.map(([each, files]) => project.addFiles(each, files)));
     complain([...unreadable, ...added.flatMap(({ complaints }) => complaints)]);
   } catch (error) {
+    changed(); // the status no longer says that a zip is being opened
     notice(error.message, { bad: true });
   }
 }
@@ -197,7 +198,7 @@ function listen() {
     if ((event.ctrlKey || event.metaKey) && event.key === "z" && !event.shiftKey && !writing && undoLast()) event.preventDefault();
     if (event.key === "Escape" && !document.querySelector("dialog[open]") && !writing) dismiss();
   });
-  addEventListener("beforeunload", (event) => { if (!keeper && !project.empty) event.preventDefault(); });
+  addEventListener("beforeunload", (event) => { if (!document.body.dataset.kept && !project.empty) event.preventDefault(); });
 }
 
 /** Pastes pictures into the class that has the focus or is under the pointer, else into the trial. */
