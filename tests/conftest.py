@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
 
 from fewshot_cli.main import app
 from fewshot_sdk import save
@@ -200,3 +201,22 @@ def real_omniglot() -> Path:
     if not REAL_DATA or not (Path(REAL_DATA) / "omniglot").is_dir():
         pytest.skip("FEWSHOT_DATA does not name a folder with omniglot/ in it")
     return Path(REAL_DATA) / "omniglot"
+
+
+def photograph(seed: int, width: int = 120, height: int = 90) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    whole = np.zeros((height, width, 3), np.float32)
+    for cells in (3, 6, 12, 24):
+        patches = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
+        whole += np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC), np.float32) / cells**0.5
+    return Image.fromarray((whole * (255 / whole.max())).astype(np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three classes of five photographs, each different."""
+    for index, label in enumerate(("cup", "jar", "mug")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for shot in range(5):
+            photograph(10 * index + shot).save(tmp_path / "photos" / label / f"{shot}.jpg", quality=90)
+    return tmp_path / "photos"

@@ -51,6 +51,7 @@ WORKING = {
     "edit": ["edit", "model.onnx", "--rename", "ant=wasp", "--threshold", "0.6", "--output", "edited.onnx"],
     "demo": ["demo", "--init", "learner.onnx", "--output", "site"],
     "demo by name": ["demo", "--init", "omniglot", "--output", "other-site"],
+    "studio": ["studio", "--output", "studio-site"],
     "info": ["info", "own.onnx"],
     "info of an initialization": ["info", "photo"],
     "models": ["models"],

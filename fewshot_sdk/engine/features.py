@@ -14,7 +14,8 @@ from fewshot_sdk.config.backbone import View
 from fewshot_sdk.config.backbones import Backbone
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.engine.processors import side_by_side
-from fewshot_sdk.nets.network import HEAD, Network, norm_statistics
+from fewshot_sdk.nets.network import HEAD, Network
+from fewshot_sdk.nets.norm_statistics import norm_statistics
 from fewshot_sdk.nets.params import Params
 
 MANY_PICTURES = 100

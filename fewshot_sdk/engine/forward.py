@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fewshot_sdk.engine.compiled import compiled
-from fewshot_sdk.nets.network import Network, norm_statistics
+from fewshot_sdk.nets.network import Network
+from fewshot_sdk.nets.norm_statistics import norm_statistics
 from fewshot_sdk.nets.params import LearnerState, Params
 
 

@@ -24,7 +24,8 @@ from fewshot_sdk.errors import ExportError
 from fewshot_sdk.graphs.learner.graph import learner_graph
 from fewshot_sdk.graphs.versions import OPSET, at_versions, check_versions
 from fewshot_sdk.images.preprocessing import Pixels
-from fewshot_sdk.nets.network import HEAD, build_network, norm_statistics
+from fewshot_sdk.nets.network import HEAD, build_network
+from fewshot_sdk.nets.norm_statistics import norm_statistics
 from fewshot_sdk.nets.params import LearnerState, Params
 from fewshot_sdk.runtime.learner import Learner
 from fewshot_sdk.runtime.learners import with_metadata

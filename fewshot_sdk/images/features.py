@@ -17,7 +17,7 @@ from fewshot_sdk.config.recipe import MAX_COLUMNS, Rows
 from fewshot_sdk.errors import SupportError, first_few, listed
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.images.support import SupportSet
-from fewshot_sdk.images.tables import Cells, expected_number, header_of, number, read_cells
+from fewshot_sdk.images.tables import Cells, header_of, numbers_in, read_cells
 from fewshot_sdk.storage.files import read_bounded
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -125,27 +125,18 @@ def _from_csv(path: Path, like: Rows | None) -> FeatureTable:
         raise SupportError(f"{path}, row 1: expected 1 to {MAX_COLUMNS:,} columns of numbers, found {len(columns):,}")
     if len(cells.rows) > _MAX_ROWS:
         raise SupportError(f"{path}: expected at most {_MAX_ROWS:,} rows, found {len(cells.rows):,}")
-    places = [cells.header.index(name) for name in columns]
-    features, wrong, labels = np.empty((len(cells.rows), len(columns)), np.float32), [], []
-    for i, (line, row) in enumerate(cells.rows):
-        if len(row) != len(cells.header):
-            wrong.append(f"{path}, row {line}: expected {len(cells.header)} columns as in row 1, found {len(row)}")
-            continue
-        for j, place in enumerate(places):
-            try:
-                features[i, j] = number(row[place] if cells.delimiter == "," else row[place].replace(",", "."))
-            except ValueError:
-                hint = "; in a table of pictures their column is path" if Path(row[place]).suffix[1:].isalpha() else ""
-                wrong.append(f"{path}, row {line}, column {columns[j]}: {expected_number(row[place])}{hint}")
-                break
-        if label is not None and not row[label]:
-            wrong.append(f"{path}, row {line}: expected a label in the column {cells.header[label]}, found nothing")
-        labels.append("" if label is None else row[label])
+    features, wrong = numbers_in(cells, path, columns)
+    labels = [] if label is None else ["".join(row[label : label + 1]) for _, row in cells.rows]
+    wrong += [
+        f"{path}, row {line}: expected a label in the column {cells.header[label or 0]}, found nothing"
+        for (line, row), text in zip(cells.rows, labels, strict=False)
+        if not text and len(row) == len(cells.header)
+    ]
     if wrong:
         raise SupportError(first_few(wrong, "rows"))
     if not len(features):
         raise SupportError(f"{path}: expected rows of numbers under the header, found none")
-    texts = tuple(labels) if label is not None else ()
+    texts = tuple(labels)
     _check_labels(texts, len(texts), str(path))
     names = tuple(f"{path}, row {line}" for line, _ in cells.rows)
     return FeatureTable(source=str(path), features=features, labels=texts, names=names, columns=columns)

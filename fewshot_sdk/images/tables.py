@@ -136,17 +136,7 @@ def read_numbers(table: Path, columns: Sequence[str], least: int = 1) -> NDArray
     for column in columns:
         if cells.header.count(column) > 1:
             raise SupportError(f"{table}, row 1: expected one column {column}, found {cells.header.count(column)}")
-    places = [cells.header.index(column) for column in columns]
-    numbers, wrong = np.empty((len(cells.rows), len(columns)), np.float32), []
-    for i, (line, row) in enumerate(cells.rows):
-        if len(row) != len(cells.header):
-            wrong.append(f"{table}, row {line}: expected {len(cells.header)} columns as in row 1, found {len(row)}")
-            continue
-        for j, place in enumerate(places):
-            try:
-                numbers[i, j] = number(row[place] if cells.delimiter == "," else row[place].replace(",", "."))
-            except ValueError:
-                wrong.append(f"{table}, row {line}, column {columns[j]}: {expected_number(row[place])}")
+    numbers, wrong = numbers_in(cells, table, columns)
     if wrong:
         raise SupportError(first_few(wrong, "rows"))
     if len(numbers) < least:
@@ -162,6 +152,24 @@ def expected_number(text: str) -> str:
         far = False
     wanted = "a number within 3.4e38 of 0" if far else "a number such as -1.5"
     return f"expected {wanted}, found {repr(text[:60]) if text else 'nothing'}"
+
+
+def numbers_in(cells: Cells, table: Path, columns: Sequence[str]) -> tuple[NDArray[np.float32], list[str]]:
+    """The numbers in these columns, (rows, columns), and what is wrong with the rows that do not have them."""
+    places = [cells.header.index(column) for column in columns]
+    numbers, wrong = np.empty((len(cells.rows), len(columns)), np.float32), []
+    for i, (line, row) in enumerate(cells.rows):
+        if len(row) != len(cells.header):
+            wrong.append(f"{table}, row {line}: expected {len(cells.header)} columns as in row 1, found {len(row)}")
+            continue
+        for j, place in enumerate(places):
+            try:
+                numbers[i, j] = number(row[place] if cells.delimiter == "," else row[place].replace(",", "."))
+            except ValueError:
+                hint = "; in a table of pictures their column is path" if Path(row[place]).suffix[1:].isalpha() else ""
+                wrong.append(f"{table}, row {line}, column {columns[j]}: {expected_number(row[place])}{hint}")
+                break
+    return numbers, wrong
 
 
 def number(text: str) -> float:

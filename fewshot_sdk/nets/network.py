@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import partial
 from typing import Protocol, cast
 
 import torch
@@ -12,12 +11,9 @@ from torch import Tensor, nn
 from fewshot_sdk.config.backbone import HEAD as HEAD
 from fewshot_sdk.config.backbones import BACKBONES, Backbone
 from fewshot_sdk.config.recipe import Preprocessing, Rows
-from fewshot_sdk.nets.norms import BatchNorm
 from fewshot_sdk.nets.params import Params
 from fewshot_sdk.nets.summaries import Statistics, Summarized
 from fewshot_sdk.tables import referred
-
-MANY, PART = 1000, 256  # images
 
 
 class PixelInput(nn.Module):
@@ -127,98 +123,3 @@ def random_params(network: nn.Module, seed: int) -> Params:
         elif name.endswith("bias"):
             nn.init.zeros_(tensor)
     return params
-
-
-def norm_statistics(network: nn.Module, params: Params, images: Tensor) -> Params:
-    """Mean and (biased) variance of each batch norm's input over `images`: buffer name -> (channels,).
-
-    With these as buffers, the network in evaluation mode gives the same output on `images` as in
-    training mode, and judges every other image alone. Of more than `MANY` images the layers are computed in parts,
-    one norm after another, which bounds the memory.
-    """
-    if len(images) > MANY:
-        return _in_parts(network, params, images)
-    found: Params = {}
-    hooks = [
-        module.register_forward_pre_hook(partial(_record, found, f"{name}."))
-        for name, module in network.named_modules()
-        if isinstance(module, BatchNorm)
-    ]
-    if not hooks:
-        return {}
-    try:
-        with torch.no_grad():
-            torch.func.functional_call(network, params, (images,))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-class _Enough(Exception):
-    """The rest of the network is not needed."""
-
-
-def _in_parts(network: nn.Module, params: Params, images: Tensor) -> Params:
-    """The statistics of each norm, given those of the norms before it, summed over parts of the images."""
-    norms = {name: module for name, module in network.named_modules() if isinstance(module, BatchNorm)}
-    order = _in_order(network, norms, params, images[:2])
-    found: Params = {}
-    was_training = network.training
-    network.eval()
-    try:
-        for name in order:
-            found |= _summed(network, norms[name], f"{name}.", {**params, **found}, images)
-    finally:
-        network.train(was_training)
-    return found
-
-
-def _in_order(network: nn.Module, norms: dict[str, BatchNorm], params: Params, images: Tensor) -> list[str]:
-    """The names of the norms in the order in which the network runs them."""
-    order: list[str] = []
-
-    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-        order.append(name)
-
-    hooks = [module.register_forward_pre_hook(partial(note, name)) for name, module in norms.items()]
-    try:
-        with torch.no_grad():
-            torch.func.functional_call(network, params, (images,))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return order
-
-
-def _summed(network: nn.Module, norm: BatchNorm, prefix: str, params: Params, images: Tensor) -> Params:
-    """Mean and variance of one norm's input, from sums in float64."""
-    sums: list[tuple[int, Tensor, Tensor]] = []
-
-    def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-        rows = inputs[0].transpose(0, 1).flatten(1).double()
-        sums.append((rows.shape[1], rows.sum(1), rows.square().sum(1)))
-        raise _Enough
-
-    hook = norm.register_forward_pre_hook(add)
-    try:
-        with torch.no_grad():
-            for first in range(0, len(images), PART):
-                try:
-                    torch.func.functional_call(network, params, (images[first : first + PART],))
-                except _Enough:
-                    continue
-    finally:
-        hook.remove()
-    n = sum(count for count, _, _ in sums)
-    mean = torch.stack([total for _, total, _ in sums]).sum(0) / n
-    var = torch.stack([squares for _, _, squares in sums]).sum(0) / n - mean.square()
-    dtype = params[f"{prefix}weight"].dtype
-    return {f"{prefix}mean": mean.to(dtype), f"{prefix}var": var.clamp_min(0).to(dtype)}
-
-
-def _record(found: Params, prefix: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-    (input,) = inputs
-    others = [dimension for dimension in range(input.dim()) if dimension != 1]
-    found[f"{prefix}mean"] = input.mean(others)
-    found[f"{prefix}var"] = input.var(others, correction=0)

@@ -26,7 +26,8 @@ from fewshot_sdk.data.opening import data_source, held_out
 from fewshot_sdk.data.tasks import TaskSampler
 from fewshot_sdk.errors import ConfigError, DataError, ExportError
 from fewshot_sdk.graphs.classifier import network_graph
-from fewshot_sdk.nets.network import build_network, norm_statistics, random_params
+from fewshot_sdk.nets.network import build_network, random_params
+from fewshot_sdk.nets.norm_statistics import norm_statistics
 from fewshot_sdk.storage.files import read_folder
 from fewshot_sdk.tables import referred
 from tests.conftest import tiny_recipe

@@ -8,7 +8,8 @@ from fewshot_sdk.config.backbones import Backbone, Conv4, EfficientNet, Mlp, Res
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.nets.heat_maps import heat_maps, layer_shapes
-from fewshot_sdk.nets.network import Network, build_network, norm_statistics, random_params
+from fewshot_sdk.nets.network import Network, build_network, random_params
+from fewshot_sdk.nets.norm_statistics import norm_statistics
 
 N_WAY = 4
 NETWORKS: dict[str, tuple[Backbone, tuple[int, int], list[tuple[int, int]]]] = {

@@ -13,7 +13,8 @@ from fewshot_sdk.config.recipe import Conv4, Mlp, Preprocessing, Recipe, Residua
 from fewshot_sdk.engine.heads import close_head, open_head
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.nets.conv4 import SameConv
-from fewshot_sdk.nets.network import build_network, norm_statistics, random_params
+from fewshot_sdk.nets.network import build_network, random_params
+from fewshot_sdk.nets.norm_statistics import norm_statistics
 from fewshot_sdk.nets.params import LearnerState
 from tests.reference import numpy_reptile
 
@@ -208,8 +209,8 @@ def test_statistics_of_many_images_are_those_of_all_at_once(
     params = {name: tensor.double() for name, tensor in random_params(network, 0).items()}
     images = noise(50, GREY)
     whole = norm_statistics(network, params, images)
-    monkeypatch.setattr("fewshot_sdk.nets.network.MANY", 20)
-    monkeypatch.setattr("fewshot_sdk.nets.network.PART", 7)
+    monkeypatch.setattr("fewshot_sdk.nets.norm_statistics.MANY", 20)
+    monkeypatch.setattr("fewshot_sdk.nets.norm_statistics.PART", 7)
     parts = norm_statistics(network, params, images)
     assert whole
     assert parts.keys() == whole.keys()
