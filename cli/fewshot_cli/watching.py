@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,16 @@ def examined_aloud(
     """`read_examined` with progress, and with its warnings printed; in_report: whether report.html will list them."""
     from fewshot_sdk.images.examination import read_examined
 
+    with gathered(in_report) as warn:
+        return read_examined(source, wanted, label_from, kept=kept, skip_bad=skip_bad, warn=warn, watch=watched)
+
+
+@contextmanager
+def gathered(in_report: bool) -> Iterator[Callable[[Finding], object]]:
+    """A function that takes warnings, which are printed at the end by `lines`, whatever happens meanwhile."""
     findings: list[Finding] = []
     try:
-        return read_examined(
-            source, wanted, label_from, kept=kept, skip_bad=skip_bad, warn=findings.append, watch=watched
-        )
+        yield findings.append
     finally:
         for line in lines(
             findings, "report.html lists them" if in_report else "`fewshot doctor --json` lists them all"

@@ -34,7 +34,7 @@ def _copies(table: FeatureTable) -> Iterator[Finding]:
     for group in same.values():
         if len(group) < 2:
             continue
-        names = listed([table.names[i] for i in group])
+        names = _named([table.names[i] for i in group])
         if len({table.labels[i] for i in group}) > 1:
             yield Finding(
                 severity="error", code="contradiction",
@@ -66,6 +66,14 @@ def _columns(table: FeatureTable) -> Iterator[Finding]:
         yield _warning(
             "constant", f"{what} {', '.join(named)}{more}: the same number in every row, which tells nothing"
         )
+
+
+def _named(rows: list[str]) -> str:
+    """The names of rows, with the name of their file once."""
+    file, mark, _ = rows[0].rpartition(", row ")
+    if mark and all(row.startswith(f"{file}{mark}") for row in rows):
+        return f"{file}, rows {listed([row.removeprefix(file + mark) for row in rows])}"
+    return listed(rows)
 
 
 def _warning(code: str, message: str) -> Finding:

@@ -223,8 +223,7 @@ def _to_pictures(given: AdaptOptions, inits: Inits, began: float) -> None:
         files["report.html"] = page.encode()
     write_folder(given.output, files)
     verdict = verdict_of(config.calibration, len(config.labels), n, example=config.preprocessing.example)
-    say(str(verdict))
-    say(made.reason)
+    say(f"{verdict}\n{made.reason}")
     if given.verbose:
         say(details(made, right))
     result = record(made, verdict, right, warnings, given.output)
@@ -252,7 +251,8 @@ def _adapted(given: AdaptOptions, inits: Inits) -> tuple[Adaptation, tuple[Findi
     from fewshot_sdk.adaptation.adaptation import REJECT_RATE, compare_and_adapt, settings_of, suitable
 
     if not inits:
-        return adapt_features.adapted(given.support, given.labels, given.method, given.reject_rate, given.seed)
+        how = (given.method, given.reject_rate, given.seed, given.keep_pictures)
+        return adapt_features.adapted(given.support, given.labels, *how)
     if given.trainable:
         inits = {name: _with_trainable(init, given.trainable) for name, init in inits.items()}
     inits = suitable(inits) or inits
@@ -279,7 +279,7 @@ def _extended(given: AdaptOptions, model: Path, inits: Inits) -> tuple[Adaptatio
     classifier = load_classifier(model, None if given.start == "auto" else next(iter(inits.values()), None))
     preprocessing, old = classifier.config.preprocessing, classifier.support
     if not inits or isinstance(preprocessing, Rows):
-        return adapt_features.extended(classifier, given.support, given.labels)
+        return adapt_features.extended(classifier, given.support, given.labels, given.keep_pictures)
     where = (given.support, [preprocessing], given.label_from)
     examined = examined_aloud(*where, skip_bad=given.skip_bad, in_report=given.keep_pictures, kept=old)
     return extend(classifier, examined.supports[preprocessing], inits, watch=cross_validated), examined.warnings
