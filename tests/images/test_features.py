@@ -136,7 +136,7 @@ def test_the_doctor_names_rows() -> None:
         ("error", "contradiction"), ("warning", "duplicate"), ("warning", "blank"), ("warning", "scale"),
         ("warning", "few-shots"),
     ]  # fmt: skip
-    assert found[0].message.startswith("table, row 2, table, row 3 have the same numbers under different labels")
+    assert found[0].message.startswith("table, rows 2, 3 have the same numbers under different labels")
     assert "table, row 5: more than 100 times as long as most rows" in found[3].message
     assert found[4].message.startswith("too few rows to estimate the accuracy: c (2)")
 
