@@ -102,7 +102,7 @@ test("three classes come by a dropped folder, by pasting and by the camera; it l
   await page.mouse.up();
   const taken = await page.evaluate(() => parseInt(document.getElementById("sheet-count").textContent));
   await page.keyboard.press("Escape");
-  assert.equal(await page.evaluate(() => document.getElementById("sheet-video").srcObject), null, "the camera is off");
+  await page.waitForFunction(() => document.getElementById("sheet-video").srcObject === null); // the camera is off
   await learned(page, 6 + taken, 3);
   await page.locator("#try-file").setInputFiles(again("house"));
   await verdict(page, "house");
