@@ -117,8 +117,7 @@ class OnnxFile:
     @property
     def format(self) -> str | None:
         """The format named in its metadata."""
-        found = None if self.metadata is None else format_of(self.metadata)
-        return found if isinstance(found, str) else None
+        return None if self.metadata is None else format_of(self.metadata)
 
 
 Model = str | Path | bytes | OnnxFile
