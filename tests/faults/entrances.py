@@ -440,7 +440,7 @@ def _ask(path: str, body: bytes, headers: dict[str, str]) -> None:
     reason = json.loads(answer)["error"]
     if status not in (400, 413, 415):
         raise AssertionError(f"status {status}: {reason}")
-    raise BundleError(reason)
+    raise BundleError(" ".join(reason.split()))  # in JSON its line ends are escaped
 
 
 def ask_in_json(data: bytes, folder: Path) -> None:
