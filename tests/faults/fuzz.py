@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -29,10 +29,11 @@ from random import Random
 from fewshot_sdk.errors import FewshotError, SupportError
 from tests.faults.mutation import mutated
 
+TABLE = "tests.faults.entrances"
 SECONDS, MEGABYTES = 2.0, 300
 MOST_FAULTS = 40  # then a run ends: the rest would be the same
 LONGEST, MOST_LINES = 4000, 7  # of a message
-_ADDRESS_SPACE = 7 * 2**30  # keeps the machine alive; what is judged is resident memory
+_ADDRESS_SPACE = 7 * 2**30
 _WITHOUT_PROGRESS = 300.0  # seconds of wall time, for what waits without computing
 _STATE = struct.Struct("qqq")  # the number of the input at work, how many were read and how many refused
 
@@ -49,7 +50,7 @@ class Outcome:
     faults: dict[int, str] = field(default_factory=dict)
 
 
-def fuzz(kind: str, n: int, seed: int, first: int = 0, table: str = "tests.faults.entrances") -> Outcome:
+def fuzz(kind: str, n: int, seed: int, first: int = 0, table: str = TABLE) -> Outcome:
     """Try n inputs in worker processes, another one after each crash. table: the module whose KINDS has the kind."""
     outcome, last = Outcome(kind, seed), first + n
     with tempfile.TemporaryDirectory(prefix="fewshot-fuzz-") as home:
@@ -102,58 +103,61 @@ def _worked(table: str, kind: str, seed: int, first: int, last: int, home: Path)
     return status, log.read_text(errors="replace")
 
 
-def inputs(table: str, kind: str, seed: int, first: int, last: int, home: Path) -> Iterator[tuple[int, bytes, bool]]:
-    """The inputs by number, and whether they are good: first the good ones, then damaged copies."""
-    wanted = import_module(table).KINDS[kind]
+def seeds_of(kind: str, table: str, home: Path) -> Sequence[bytes]:
+    """The good inputs of a kind, made in a folder of `home`."""
     place = home / "seeds"
-    shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    seeds = wanted.seeds(place)
-    for number in range(first, last):
-        random = Random(f"{kind} {seed} {number}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            good = number < len(seeds)
-            yield number, seeds[number] if good else mutated(seeds, random, wanted.only), good
+    found: Sequence[bytes] = import_module(table).KINDS[kind].seeds(place)
+    shutil.rmtree(place)
+    return found
+
+
+def input_of(kind: str, seeds: Sequence[bytes], seed: int, number: int, only: str) -> bytes:
+    """The input of this number: first the good ones, then damaged copies."""
+    if number < len(seeds):
+        return seeds[number]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return mutated(seeds, Random(f"{kind} {seed} {number}"), only)
 
 
 def work(table: str, kind: str, seed: int, first: int, last: int, home: Path) -> None:
     """Try the inputs, noting each in the file `state` before it, and faults in lines of JSON."""
-    enter, state = import_module(table).KINDS[kind].enter, os.open(home / "state", os.O_WRONLY)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-    read = refused = 0
+    wanted, state = import_module(table).KINDS[kind], os.open(home / "state", os.O_WRONLY)
+    seeds = seeds_of(kind, table, home)
     place = home / "input"
-    for number, data, good in inputs(table, kind, seed, first, last, home):
-        if number == first:
-            enter_quietly(enter, data, place)  # imports and caches count for nobody
-            _bound_address_space()
+    judged(wanted.enter, seeds[0], _emptied(place))  # imports and what is kept count for no input
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    _bound_process()
+    read = refused = 0
+    for number in range(first, last):
+        data = input_of(kind, seeds, seed, number, wanted.only)
         os.pwrite(state, _STATE.pack(number, read, refused), 0)
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
+        _emptied(place)
         before = _reset_peak()
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        fault = judged(enter, data, place)
+        fault = judged(wanted.enter, data, place)
         signal.setitimer(signal.ITIMER_PROF, 0)
         grown = (_peak() - before) / 1000
-        if good and fault == "":
+        if number < len(seeds) and fault == "":
             fault = "a good one is refused"
         if grown > MEGABYTES:
             fault = f"{grown:.0f} MB, after which: {fault or 'read'}"
-        if fault is None:
-            read += 1
-        elif fault == "":
-            refused += 1
-        else:
+        read, refused = read + (fault is None), refused + (fault == "")
+        if fault:
             sys.stdout.write(json.dumps({number: fault}) + "\n")
             sys.stdout.flush()
         os.pwrite(state, _STATE.pack(number, read, refused), 0)
 
 
-def judged(enter: object, data: bytes, place: Path) -> str | None:
+def _emptied(place: Path) -> Path:
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return place
+
+
+def judged(enter: Callable[[bytes, Path], object], data: bytes, place: Path) -> str | None:
     """None for an input that is read, "" for one that is refused as it should be, else what is wrong."""
-    assert callable(enter)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -171,15 +175,11 @@ def judged(enter: object, data: bytes, place: Path) -> str | None:
     return None
 
 
-def enter_quietly(enter: object, data: bytes, place: Path) -> None:
-    place.mkdir(exist_ok=True)
-    judged(enter, data, place)
-
-
-def _bound_address_space() -> None:
+def _bound_process() -> None:
+    """No core files, and an end to the memory before the machine's; what is judged is the resident memory."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + _ADDRESS_SPACE, hard))
+    for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, used + _ADDRESS_SPACE)):
+        resource.setrlimit(limit, (most, resource.getrlimit(limit)[1]))
 
 
 def _reset_peak() -> int:
@@ -197,17 +197,20 @@ def main(kind: str, n: int, seed: int, first: int = 0) -> Outcome:
     """Try, print what came of it, and keep the faulty inputs in the folder that FAULTS names, else in ./faults."""
     outcome = fuzz(kind, n, seed, first)
     sys.stdout.write(json.dumps(vars(outcome), indent=1) + "\n")
-    folder = Path(os.environ.get("FAULTS", "faults"))
-    for number in outcome.faults:
+    if outcome.faults:
+        folder = Path(os.environ.get("FAULTS", "faults"))
+        folder.mkdir(exist_ok=True, parents=True)
         with tempfile.TemporaryDirectory() as home:
-            folder.mkdir(exist_ok=True, parents=True)
-            ((_, data, _),) = inputs("tests.faults.entrances", kind, seed, number, number + 1, Path(home))
+            seeds = seeds_of(kind, TABLE, Path(home))
+        for number in outcome.faults:
+            data = input_of(kind, seeds, seed, number, import_module(TABLE).KINDS[kind].only)
             (folder / f"{kind.replace(' ', '-')}-{seed}-{number}").write_bytes(data)
     return outcome
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--work":
-        work(sys.argv[2], sys.argv[3], *map(int, sys.argv[4:7]), Path(sys.argv[7]))
+        number, first, last = map(int, sys.argv[4:7])
+        work(sys.argv[2], sys.argv[3], number, first, last, Path(sys.argv[7]))
     else:
         main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -6,24 +6,23 @@ parts is changed, and the whole is put together again, so that a mutant gets pas
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
+from typing import Literal
 
-from fewshot_sdk.storage.files import MANIFEST, manifest_of
+from tests.faults.parts import Parts, apart
 
 MOST = 2**19  # bytes of a mutant
 NUMBERS = (0, 1, -1, 2, 127, 128, 255, 256, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1)
 _TEXTS = (
     b"0", b"-1", b"1", b"2147483648", b"9223372036854775808", b"1e999", b"-1e-999", b"NaN", b"Infinity", b"1" * 5000,
     b"null", b"true", b"[]", b"{}", b'""', b"\0", b"\n", b"\r", b'"', b"\\", b",", b";", b"\xef\xbb\xbf", b"\xff\xfe",
-    b"\xed\xa0\x80", b"\\ud800", "\u202e".encode(), "\uff11".encode(), b"[" * 3000, b'{"a":' * 3000, b"a" * 9000, b"../", b"/",
-    b"%s", b"'", b"=", b".a" * 200, b"\t",
+    b"\xed\xa0\x80", b"\\ud800", "\u202e".encode(), "\uff11".encode(), b"[" * 3000, b'{"a":' * 3000, b"a" * 9000,
+    b"../", b"/", b"%s", b"'", b"=", b".a" * 200, b"\t",
 )  # fmt: skip
 _VALUES: tuple[object, ...] = (
     None, True, False, 0, -1, 1, 2, 2**31, 2**63, 2**70, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "a",
@@ -34,11 +33,16 @@ _DEEP, _PLACE = "deep", re.compile(rb"-?\d[\d.eE+-]*")
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A file taken apart. named: the parts by name; join: puts such parts together again."""
+class Kind:
+    """A kind of input.
 
-    named: tuple[tuple[str, bytes], ...]
-    join: Callable[[Sequence[tuple[str, bytes]]], bytes]
+    seeds: good ones, made in an empty folder; enter: reads one in an empty folder as a command would, and raises a
+    FewshotError or none. only: see `mutated`.
+    """
+
+    seeds: Callable[[Path], Sequence[bytes]]
+    enter: Callable[[bytes, Path], object]
+    only: str = ""
 
 
 def mutated(seeds: Sequence[bytes], random: Random, only: str = "") -> bytes:
@@ -52,7 +56,7 @@ def mutated(seeds: Sequence[bytes], random: Random, only: str = "") -> bytes:
 def _changed(data: bytes, seeds: Sequence[bytes], random: Random, only: str, depth: int = 0) -> bytes:
     """The data with one change; the deeper inside, the likelier it is a change of plain bytes."""
     if only or random.random() < 0.7:
-        parts = _apart(data)
+        parts = apart(data)
         if parts is not None:
             return _with_a_changed_part(parts, seeds, random, only, depth)
         if data[:1] in (b"{", b"["):
@@ -83,6 +87,7 @@ def _with_a_changed_part(parts: Parts, seeds: Sequence[bytes], random: Random, o
 
 
 def _changed_bytes(data: bytes, other: bytes, random: Random) -> bytes:
+    """The bytes with one change that knows nothing of what they mean."""
     at, n = random.randrange(len(data) + 1), random.choice((1, 2, 4, 8, 64, 1000))
     match random.randrange(9):
         case 0:  # bits
@@ -101,9 +106,10 @@ def _changed_bytes(data: bytes, other: bytes, random: Random) -> bytes:
         case 5:
             return data[:at] + random.randbytes(n) + data[at + n * random.randrange(2) :]
         case 6:  # a length or a size
-            size, order = random.choice((1, 2, 4, 8)), random.choice(("little", "big"))
-            number = random.choice(NUMBERS) % 2 ** (8 * size)
-            return data[:at] + number.to_bytes(size, "little" if order == "little" else "big") + data[at + size :]
+            size = random.choice((1, 2, 4, 8))
+            order: Literal["little", "big"] = "little" if random.choice((True, False)) else "big"
+            number: int = random.choice(NUMBERS) % 2 ** (8 * size)
+            return data[:at] + number.to_bytes(size, order) + data[at + size :]
         case 7:  # a number written in digits
             places = list(_PLACE.finditer(data[:100_000]))
             if places:
@@ -161,128 +167,4 @@ def _delete(inside: object, key: object) -> None:
 
 def _assign(inside: object, key: object, value: object) -> None:
     if isinstance(inside, dict | list):
-        inside[key] = value  # type: ignore[index,call-overload]
-
-
-def _apart(data: bytes) -> Parts | None:
-    """The parts of a file of a known kind; None of any other, and of one too damaged to be taken apart."""
-    try:
-        if data[:4] == b"PK\3\4":
-            return _zip(data)
-        if data[:8] == b"\x89PNG\r\n\x1a\n":
-            return _png(data)
-        if data[:6] == b"\x93NUMPY":
-            return _headed(data, 10, lambda size: data[:8] + size.to_bytes(2, "little"), int.from_bytes(data[8:10], "little"))
-        if data[8:9] == b"{":
-            return _headed(data, 8, lambda size: size.to_bytes(8, "little"), int.from_bytes(data[:8], "little"))
-        return _message(data)
-    except Exception:  # parsers of damaged files raise anything
-        return None
-
-
-def _zip(data: bytes) -> Parts:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        kinds = {member.filename: member.compress_type for member in archive.infolist()}
-        named = tuple((member.filename, archive.read(member)) for member in archive.infolist())
-
-    def join(parts: Sequence[tuple[str, bytes]]) -> bytes:
-        made = io.BytesIO()
-        parts = list(parts)
-        names = [name for name, _ in named]
-        # a folder's hashes are right again, unless its manifest itself was what changed
-        if MANIFEST in names and dict(parts).get(MANIFEST) == dict(named)[MANIFEST]:
-            manifest = manifest_of({name: content for name, content in parts if name != MANIFEST})
-            parts = [(name, manifest if name == MANIFEST else content) for name, content in parts]
-        with zipfile.ZipFile(made, "w") as archive:
-            for name, content in parts:
-                member = zipfile.ZipInfo(name)
-                member.compress_type = kinds.get(name, zipfile.ZIP_STORED)
-                archive.writestr(member, content)
-        return made.getvalue()
-
-    return Parts(named, join)
-
-
-def _png(data: bytes) -> Parts:
-    at, named = 8, []
-    while at + 12 <= len(data):
-        size = int.from_bytes(data[at : at + 4])
-        named.append((data[at + 4 : at + 8].decode("latin-1"), data[at + 8 : at + 8 + size]))
-        at += 12 + size
-
-    def join(parts: Sequence[tuple[str, bytes]]) -> bytes:
-        chunks = [(name.encode("latin-1", "replace")[:4].ljust(4), content) for name, content in parts]
-        return data[:8] + b"".join(
-            len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4)
-            for name, content in chunks
-        )
-
-    return Parts(tuple(named), join)
-
-
-def _headed(data: bytes, start: int, head: Callable[[int], bytes], size: int) -> Parts:
-    """A header of a stated length, then the rest."""
-    if size > len(data):
-        raise ValueError
-    named = (("header", data[start : start + size]), ("rest", data[start + size :]))
-
-    def join(parts: Sequence[tuple[str, bytes]]) -> bytes:
-        contents = [content for _, content in parts]
-        return head(min(len(contents[0]), 65535)) + b"".join(contents) if contents else b""
-
-    return Parts(named, join)
-
-
-def _message(data: bytes) -> Parts:
-    """The fields of a protocol buffer: a whole number's as its bytes."""
-    at, named = 0, []
-    while at < len(data):
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            begin = at
-            _, at = _varint(data, at)
-        elif kind == 2:
-            size, begin = _varint(data, at)
-            at = begin + size
-        elif kind in (1, 5):
-            begin, at = at, at + (8 if kind == 1 else 4)
-        else:
-            raise ValueError
-        if at > len(data) or key < 8 or key >> 3 > 200:
-            raise ValueError
-        named.append((str(key), data[begin:at]))
-    if len(named) < 2:
-        raise ValueError
-
-    def join(parts: Sequence[tuple[str, bytes]]) -> bytes:
-        made = bytearray()
-        for name, content in parts:
-            key = int(name) if re.fullmatch("[0-9]{1,9}", name) else 10
-            made += _as_varint(key)
-            if key & 7 == 2:
-                made += _as_varint(len(content))
-            made += content
-        return bytes(made)
-
-    return Parts(tuple(named), join)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = data[at]
-        number |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return number, at
-        if shift > 63:
-            raise ValueError
-
-
-def _as_varint(number: int) -> bytes:
-    made = bytearray()
-    while number > 127:
-        made.append(number & 127 | 128)
-        number >>= 7
-    return bytes((*made, number))
+        inside[key] = value  # type: ignore[call-overload]
