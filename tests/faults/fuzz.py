@@ -29,6 +29,7 @@ from random import Random
 from fewshot_sdk.errors import FewshotError, SupportError
 from tests.faults.mutation import mutated
 
+REPOSITORY = Path(__file__).parents[2]
 TABLE = "tests.faults.entrances"
 SECONDS, MEGABYTES = 2.0, 300
 MOST_FAULTS = 40  # then a run ends: the rest would be the same
@@ -86,7 +87,9 @@ def _worked(table: str, kind: str, seed: int, first: int, last: int, home: Path)
     environment = {**os.environ, "HOME": str(home), "FEWSHOT_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"}
     log = home / "log"
     with log.open("w+b") as output:
-        worker = subprocess.Popen([*command, str(home)], env=environment, stdout=output, stderr=subprocess.STDOUT)
+        worker = subprocess.Popen(
+            [*command, str(home)], env=environment, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT
+        )
         seen, since = b"", time.monotonic()
         while True:
             try:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.faults.entrances import KINDS
-from tests.faults.fuzz import fuzz, input_of, judged
+from tests.faults.fuzz import MEGABYTES, SECONDS, fuzz, input_of, judged
 from tests.faults.mutation import mutated
 from tests.faults.planted import LETTERS
+from tests.render_reliability import FUZZED, PAGE, fuzzed
 
 SEED, FEW = 5, 60  # of each kind, here without measuring time and memory
 linux = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc and Linux's timers")
@@ -45,6 +47,13 @@ def test_damaged_inputs_are_read_or_refused_in_a_few_words(kind: str, tmp_path: 
         found[number] = judged(KINDS[kind].enter, data, place)
     assert {number: fault for number, fault in found.items() if fault} == {}
     assert [found[number] for number in range(len(seeds))] == [None] * len(seeds)
+
+
+def test_the_page_on_reliability_tells_what_was_tried_by_these_rules() -> None:
+    record = tomllib.loads(FUZZED.read_text())
+    assert (record["seconds"], record["megabytes"]) == (SECONDS, MEGABYTES)
+    assert [kind["name"] for kind in record["kinds"]] == [*KINDS]
+    assert fuzzed() in PAGE.read_text(), "run `python -m tests.render_reliability`"
 
 
 @linux
