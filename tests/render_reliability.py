@@ -252,9 +252,9 @@ it reaches the inside. Each of {tried:,} was read as a command or the server rea
 with finite numbers of the right shape, and one sentence. A fault is anything else: another exception, a warning, a
 crash, more than {record["seconds"]} s of processor time, more than {record["megabytes"]} MB of memory.
 
-`python -m tests.faults.fuzz KIND N {record["seed"]}` tries N of a kind, the same ones each time, and keeps the faulty. With no
-fault among n, the share of such files that make one is below 3/n, at 95 % confidence; of other damage that says nothing.
-The deliberate cases (bombs, endless loops, traversal) have tests of their own.
+`python -m tests.faults.fuzz KIND N {record["seed"]}` tries N of a kind, the same ones each time, and keeps the faulty.
+With no fault among n, the share of such files that make one is below 3/n, at 95 % confidence; of other damage that
+says nothing. The deliberate cases (bombs, endless loops, traversal) have tests of their own.
 
 | kind | tried | of them read | faults found before, and mended | left | bound |
 |---|---|---|---|---|---|

@@ -222,7 +222,7 @@ def _from_numpy(path: Path, labels: str | Path | None) -> FeatureTable:
     except Exception as error:  # NumPy's parsers raise anything from ValueError to tokenize.TokenError and zlib.error
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise SupportError(f"{path}: it cannot be read as NumPy's file ({reason}); {_FORMS}") from None
-    rows = _checked(features, str(path), 0)
+    rows = _checked(np.asarray(features), str(path), 0)  # a member of a .npz that is no array comes as bytes
     if labels is not None:
         text = read_bounded(Path(labels), _MAX_BYTES, SupportError, "expected a text file with a label in each line")
         try:
@@ -253,7 +253,7 @@ def _checked(features: NDArray[np.generic], source: str, first: int) -> Floats:
         raise SupportError(
             f"{source}: expected at most {_MAX_ROWS:,} rows of {MAX_COLUMNS:,} columns, found {list(features.shape)}"
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         rows = np.ascontiguousarray(features, np.float32)
     finite = np.isfinite(rows).all(1)
     if not finite.all():

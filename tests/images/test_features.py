@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,20 @@ def test_a_damaged_compressed_array_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(data)
     with pytest.raises(SupportError, match=r"cannot be read as NumPy's file"):
         read_features(tmp_path / "a.npz")
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("features.npy", b"no array")
+    with pytest.raises(SupportError, match=r"expected numbers \(rows, columns\), at least one of each, found \|S8"):
+        read_features(tmp_path / "a.npz")
+
+
+def test_a_signalling_nan_is_refused_without_a_warning(tmp_path: Path) -> None:
+    signalling = np.array([[0x7FF0000000000001, 0]], np.uint64).view(np.float64)
+    np.save(tmp_path / "a.npy", signalling)
+    with pytest.raises(SupportError, match="expected a finite number, found nan"):
+        read_features(tmp_path / "a.npy")
 
 
 def test_labels_that_take_no_room_are_counted_before_they_are_listed(tmp_path: Path) -> None:
