@@ -25,13 +25,23 @@ found, what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 SHOWN = 5  # items of a list in one message
+LONGEST, _END = 2000, 500  # characters of a line, and those kept of its end, which says what to do
 
 
 class FewshotError(Exception):
     """The root of the tree: catch it to catch every known failure."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages)
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """What is wrong, each thing on a line of at most 2,000 characters, whatever text of a file it repeats."""
+        return tuple(_on_one_line(str(each)) for each in self.args)
 
 
 class ConfigError(FewshotError):
@@ -49,8 +59,10 @@ class ImageError(FewshotError):
 class SupportError(FewshotError):
     """A support set that no classifier can be made from; each argument is one thing that is wrong with it."""
 
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.args))
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The same; a thing that is wrong with several files or rows has a line for each of the first few."""
+        return tuple("\n".join(map(_on_one_line, str(each).split("\n"))) for each in self.args)
 
 
 class ParamsMismatch(FewshotError):
@@ -107,6 +119,11 @@ class ExportError(FewshotError):
 
 class ParityError(ExportError):
     """An ONNX file that disagrees with PyTorch, or whose lower precision loses too much accuracy."""
+
+
+def _on_one_line(text: str) -> str:
+    line = re.sub(r"\s*[\r\n]\s*", " ", text)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - _END - 5]} ... {line[-_END:]}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ class Group(TyperGroup):
         except fewshot_sdk.FewshotError as error:
             if debug:
                 raise
-            say("\n".join(f"error: {message}" for message in error.args), failure=True)
+            say("\n".join(f"error: {message}" for message in error.messages), failure=True)
             sys.exit(3 if isinstance(error, ParityError) else 1)
         except OSError as error:  # of a path that no command expected to fail
             if debug or isinstance(error, BrokenPipeError):

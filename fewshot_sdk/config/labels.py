@@ -29,10 +29,12 @@ def wrong_label(label: str) -> str | None:
 
 
 def _check_labels(labels: Sequence[str]) -> Sequence[str]:
+    if not labels:
+        raise ValueError("expected the name of each class, found none")
     for label in labels:
         if wrong := wrong_label(label):
             raise ValueError(f"expected {wrong}: {label[:60]!r}")
-    name, times = next(iter(Counter(labels).most_common(1)), ("", 0))
+    name, times = Counter(labels).most_common(1)[0]
     if times > 1:
         raise ValueError(f"expected different names, but {name!r} occurs {times} times")
     return labels

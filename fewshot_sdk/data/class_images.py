@@ -22,7 +22,7 @@ from fewshot_sdk.storage.replacement import replace_folder
 
 IMAGES, CLASSES = "images.npy", "classes.json"
 _MAX_NAMES = 64 * 2**20
-DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, BundleError)  # of `read_cached`
+DAMAGED = (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError, BundleError)  # of `read_cached`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,7 +138,9 @@ def read_cached(folder: Path, source: str) -> tuple[ClassImages, dict[str, bytes
     found = {IMAGES: (pixels, status.st_size), **{name: (sha256(text), len(text)) for name, text in texts.items()}}
     if entries != found:
         raise ValueError("its files do not match its manifest")
-    images, counts = np.load(folder / IMAGES, mmap_mode="r"), json.loads(texts[CLASSES])
+    images, counts = _mapped(folder / IMAGES), json.loads(texts[CLASSES])
+    if not all(type(n) is int and n >= 0 for n in counts.values()):
+        raise ValueError(f"{CLASSES} does not count pictures")
     if images.dtype != np.uint8 or images.ndim != 4 or sum(counts.values()) != len(images):
         raise ValueError(f"expected {sum(counts.values())} uint8 images, found {images.dtype} {images.shape}")
     ends = np.cumsum(list(counts.values()))
@@ -149,6 +151,14 @@ def read_cached(folder: Path, source: str) -> tuple[ClassImages, dict[str, bytes
         source=source,
     )
     return classes, texts
+
+
+def _mapped(path: Path) -> Pixels:
+    try:
+        images: Pixels = np.load(path, mmap_mode="r")
+    except Exception as error:  # its parser raises anything from ValueError to tokenize.TokenError
+        raise ValueError(f"{path.name} is not an array ({type(error).__name__})") from None
+    return images
 
 
 @cache

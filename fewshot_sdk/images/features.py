@@ -206,13 +206,15 @@ def _from_numpy(path: Path, labels: str | Path | None) -> FeatureTable:
                     )
                 features = arrays["features"]
                 if "labels" in arrays:
-                    texts = tuple(str(label) for label in np.atleast_1d(arrays["labels"]).ravel().tolist())
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, MemoryError) as error:  # a false header claims any size
+                    texts = _texts(np.atleast_1d(arrays["labels"]), len(np.atleast_1d(features)), path)
+    except SupportError:
+        raise
+    except Exception as error:  # NumPy's parsers raise anything from ValueError to tokenize.TokenError and zlib.error
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         if reason.startswith("Object arrays"):
             reason = "it holds Python objects: save labels as labels.astype(str)"
         raise SupportError(f"{path}: it cannot be read as NumPy's file ({reason}); {_FORMS}") from None
-    rows = _checked(features, str(path), 0)
+    rows = _checked(np.asarray(features), str(path), 0)  # a member of a .npz that is no array comes as bytes
     if labels is not None:
         text = read_bounded(Path(labels), _MAX_BYTES, SupportError, "expected a text file with a label in each line")
         try:
@@ -223,6 +225,13 @@ def _from_numpy(path: Path, labels: str | Path | None) -> FeatureTable:
         _check_labels(texts, len(rows), str(labels or path))
     names = _numbered(str(path), len(rows), 0)
     return FeatureTable(source=str(path), features=rows, labels=texts, names=names)
+
+
+def _texts(labels: NDArray[np.generic], n: int, path: Path) -> tuple[str, ...]:
+    """An array's labels. Raises SupportError unless there are n: an array without bytes may have any size."""
+    if labels.size != n:
+        raise SupportError(f"{path}: expected a label for each of {n:,} rows, found {labels.size:,}")
+    return tuple(str(label) for label in labels.ravel().tolist())
 
 
 def _checked(features: NDArray[np.generic], source: str, first: int) -> Floats:
@@ -236,7 +245,7 @@ def _checked(features: NDArray[np.generic], source: str, first: int) -> Floats:
         raise SupportError(
             f"{source}: expected at most {_MAX_ROWS:,} rows of {MAX_COLUMNS:,} columns, found {list(features.shape)}"
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         rows = np.ascontiguousarray(features, np.float32)
     finite = np.isfinite(rows).all(1)
     if not finite.all():

@@ -159,7 +159,7 @@ def _row(source: Picture, settings: Rows) -> Pixels:
     if row.dtype.kind not in "fiu" or row.size != settings.width:
         found = f"{row.dtype} {list(row.shape)}" if row.ndim else repr(str(row))
         raise ImageError(f"a row: expected {settings.width} numbers, found {found}; this classifier takes no pictures")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         numbers = row.reshape(1, settings.width, 1).astype(np.float32)
     if not np.isfinite(numbers).all():
         raise ImageError("a row: expected finite numbers, found some that are not")

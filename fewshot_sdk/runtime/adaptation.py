@@ -13,7 +13,7 @@ from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.onnx_file import FORMAT, METADATA_KEY, OnnxMetadata, Parity
 from fewshot_sdk.errors import ParityError
 from fewshot_sdk.graphs.classifier import network_graph, with_preprocessing
-from fewshot_sdk.graphs.learner.parts import takes_features
+from fewshot_sdk.graphs.learner.parts import takes_features, taking_apart
 from fewshot_sdk.graphs.versions import OPSET
 from fewshot_sdk.graphs.weights import Tensors
 from fewshot_sdk.images.support import SupportSet, read_support
@@ -49,8 +49,8 @@ def adapt_to_onnx(
     picture's features are computed once, and a temperature and a limit for `unknown` are fitted to them, see `limits`;
     otherwise the temperature is 1 and nothing is called unknown.
     The file is kept only if it agrees with the learner on every support picture.
-    Raises what `Learner`, `learner_file` and `read_support` raise, ParityError if the file and the learner disagree,
-    OutputExists if `path` exists, SaveError if the disk refuses.
+    Raises what `Learner`, `learner_file` and `read_support` raise, ExportError for a learner of another make,
+    ParityError if the file and the learner disagree, OutputExists if `path` exists, SaveError if the disk refuses.
     """
     path = Path(path)
     check_free_file(path)
@@ -61,10 +61,11 @@ def adapt_to_onnx(
         support = read_support(support, settings.preprocessing)
     made = _adapted(learner, support, settings.adaptation.steps if steps is None else steps, seed)
     cosine = None if made.head is None or made.limits.least_score is None else made.head.cosine(made.limits.temperature)
-    network = network_graph(
-        made.tensors, settings.backbone, settings.preprocessing, temperature=made.limits.temperature,
-        least_score=made.limits.least_score, cosine=cosine,
-    )  # fmt: skip
+    with taking_apart():
+        network = network_graph(
+            made.tensors, settings.backbone, settings.preprocessing, temperature=made.limits.temperature,
+            least_score=made.limits.least_score, cosine=cosine,
+        )  # fmt: skip
 
     def serialized(worst: float, raw: bool) -> bytes:
         described = OnnxMetadata(

@@ -117,8 +117,7 @@ class OnnxFile:
     @property
     def format(self) -> str | None:
         """The format named in its metadata."""
-        found = None if self.metadata is None else format_of(self.metadata)
-        return found if isinstance(found, str) else None
+        return None if self.metadata is None else format_of(self.metadata)
 
 
 Model = str | Path | bytes | OnnxFile
@@ -151,7 +150,10 @@ def _open(data: bytes, name: str, threads: int) -> onnxruntime.InferenceSession:
             _bound_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
     try:  # without fallback, which prints what happened
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        for each in (*session.get_inputs(), *session.get_outputs(), *session.get_overridable_initializers()):
+            _ = each.name, each.type, each.shape  # a name that is not UTF-8 is an error here, not later
+        return session
     except Exception as error:  # onnxruntime's exceptions share no other base
         reason = str(error).splitlines()[0]
         if "INVALID_PROTOBUF" in reason:

@@ -12,7 +12,7 @@ from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.onnx_file import FEATURES, LEAST_SCORE, PIXELS
 from fewshot_sdk.data.minibatches import schedule
 from fewshot_sdk.graphs.classifier import network_graph
-from fewshot_sdk.graphs.learner.parts import body_of, steps_of
+from fewshot_sdk.graphs.learner.parts import body_of, steps_of, taking_apart
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.runtime.learner import Learner, results
 from fewshot_sdk.runtime.predictor import normalized
@@ -29,14 +29,16 @@ class Steps:
     """
 
     def __init__(self, learner: Learner) -> None:
-        model, self._metadata = onnx.load_from_string(learner.data), learner.metadata
-        self.body = body_of(model)
-        steps = steps_of(model, self._metadata)
-        network = network_graph(self.body, self._metadata.backbone, self._metadata.preprocessing, features_out=True)
-        self._network, self._steps = (
-            opened(graph.SerializeToString(), learner.threads, "the learner").session for graph in (network, steps)
-        )
-        (self._width,) = (entry.shape[1] for entry in self._steps.get_inputs() if entry.name == "support")
+        self._metadata = settings = learner.metadata
+        with taking_apart():
+            model = onnx.load_from_string(learner.data)
+            self.body = body_of(model)
+            steps = steps_of(model, settings)
+            network = network_graph(self.body, settings.backbone, settings.preprocessing, features_out=True)
+            self._network, self._steps = (
+                opened(graph.SerializeToString(), learner.threads, "the learner").session for graph in (network, steps)
+            )
+            (self._width,) = (entry.shape[1] for entry in self._steps.get_inputs() if entry.name == "support")
 
     def features(self, images: Pixels) -> Rows:
         """The features of preprocessed pictures, uint8 (n, height, width, channels): (n, n_features)."""

@@ -98,18 +98,19 @@ def settings_of_any(files: Mapping[str, bytes], where: Path) -> InitializationCo
     return settings_of(files, where, INITIALIZATION)
 
 
-def _check_format(found: object, form: Format[C], where: Path) -> None:
-    if isinstance(found, str) and found != form.name:
+def _check_format(found: str | None, form: Format[C], where: Path) -> None:
+    if found is not None and found != form.name:
         hint = FORMATS[found].hint if found in FORMATS else ""
         raise BundleError(f"{where}: expected the format {form.name!r}, found {found[:60]!r}{hint}")
 
 
-def format_of(config: bytes | str) -> object:
+def format_of(config: bytes | str) -> str | None:
     """The format that a config.json names, even if the rest of it is invalid; None if it names none."""
     try:
-        return json.loads(config)["format"]
+        found = json.loads(config)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return found if isinstance(found, str) else None
 
 
 def write_archive(path: Path, contents: Mapping[str, bytes]) -> Path:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,8 @@ NEXT = ".fewshot-next"  # inside a folder that is replaced file by file: the new
 SIGNATURE = "model.sig"  # of all files but the manifest, which lists it like the others
 MAX_FILE_BYTES = 4 * 2**30
 MAX_TEXT_BYTES = 2**20
+_DIGEST = re.compile("[0-9a-f]{64}")
+_LONGEST_NAME, _LONGEST_PATH = 255, 1000  # bytes of a file's name, characters of its path inside a folder
 
 
 class Bundle(Protocol):
@@ -224,11 +227,15 @@ def listed(manifest: bytes, where: Path) -> dict[str, tuple[str, int]]:
     try:
         files = json.loads(manifest)["files"]
         names = {str(name): (str(entry["sha256"]), int(entry["size"])) for name, entry in files.items()}
+        if not all(_DIGEST.fullmatch(digest) for digest, _ in names.values()):
+            raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise BundleError(f"{where / MANIFEST} is not a manifest; fetch or make the folder again") from None
     for name in names:
-        if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name or ":" in name:
-            raise BundleError(f"{where / MANIFEST}: {name!r} is not a plain file name; do not trust this folder")
+        parts = name.split("/")
+        plain = name.isprintable() and not {*"\\:"} & {*name} and not {"", ".", ".."} & {*parts}
+        if not plain or len(name) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+            raise BundleError(f"{where / MANIFEST}: {name[:80]!r} is not a plain file name; do not trust this folder")
     return names
 
 

@@ -29,6 +29,11 @@ def test_what_a_reader_could_not_see_or_would_see_wrong_does_not(label: str, wro
         TypeAdapter(Labels).validate_python(("dog", label))
 
 
+def test_there_is_a_class() -> None:
+    with pytest.raises(ValidationError, match="the name of each class, found none"):
+        TypeAdapter(Labels).validate_python(())
+
+
 def test_two_classes_of_one_name_are_refused() -> None:
     with pytest.raises(ValidationError, match="'dog' occurs 2 times"):
         TypeAdapter(Labels).validate_python(("dog", "cat", "dog"))

@@ -92,6 +92,11 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def rewritten(folder: Path, name: str, data: bytes) -> None:
+    """Another file in the cache, with its hash in the manifest."""
+    replace_folder(folder, {**read_folder(folder), name: data})
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -100,11 +105,26 @@ def flip(path: Path) -> None:
         lambda folder: flip(folder / "manifest.json"),
         lambda folder: (folder / "images.npy").write_bytes((folder / "images.npy").read_bytes()[:-9]),
         lambda folder: (folder / "images.npy").write_bytes(b""),
+        lambda folder: rewritten(folder, "images.npy", b"\x93NUMPY\x01\x00\x10\x00{'shape': (2, 2, "),
+        lambda folder: rewritten(folder, "classes.json", b'{"a": 1e12, "b": -1e12}'),
+        lambda folder: rewritten(folder, "classes.json", b"[" * 100_000),
         lambda folder: (folder / "images.npy").unlink(),
         lambda folder: (folder / "classes.json").unlink(),
         lambda folder: (folder / "manifest.json").unlink(),
     ],
-    ids=["pixels", "names", "hashes", "cut", "empty", "no pixels", "no names", "no hashes"],
+    ids=[
+        "pixels",
+        "names",
+        "hashes",
+        "cut",
+        "empty",
+        "a bad header",
+        "bad counts",
+        "deep counts",
+        "no pixels",
+        "no names",
+        "no hashes",
+    ],
 )
 def test_a_damaged_cache_is_made_anew(own_cache: Path, damage: Callable[[Path], object]) -> None:
     good = glyphs(2, 3, PIXELS)

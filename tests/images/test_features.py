@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from fewshot_sdk.config.recipe import Rows
 from fewshot_sdk.errors import SupportError
 from fewshot_sdk.images.feature_doctor import examine_features
-from fewshot_sdk.images.features import from_arrays, has_features, read_features
+from fewshot_sdk.images.features import _texts, from_arrays, has_features, read_features
 
 TABLE = "label,width,height\ncat,1,2\ncat,1.5,2.5\ndog,-3,4e1\ndog,3.5,4.5\n"
 
@@ -117,6 +118,49 @@ def test_wrong_arrays_are_told(tmp_path: Path) -> None:
         from_arrays(np.zeros((2, 2)), ["a"])
     with pytest.raises(SupportError, match=r"expected numbers \(rows, columns\), at least one of each, found <U1"):
         from_arrays(np.array([["a"]]), ["a"])
+
+
+HEADER = b"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2), }"
+
+
+BAD_HEADERS = [HEADER.replace(b"}", b""), HEADER.replace(b"2, 2", b"2**99"), b"(" * 9000, b"\0", b""]
+
+
+@pytest.mark.parametrize("header", BAD_HEADERS)
+def test_whatever_numpys_parser_says_of_a_damaged_header_it_is_one_sentence(tmp_path: Path, header: bytes) -> None:
+    damaged = tmp_path / "damaged.npy"
+    damaged.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(32))
+    with pytest.raises(SupportError, match=r"cannot be read as NumPy's file"):
+        read_features(damaged)
+
+
+def test_a_damaged_compressed_array_is_one_sentence(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", features=np.random.default_rng(0).normal(size=(40, 9)))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[90:120] = b"\xff" * 30
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(SupportError, match=r"cannot be read as NumPy's file"):
+        read_features(tmp_path / "a.npz")
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("features.npy", b"no array")
+    with pytest.raises(SupportError, match=r"expected numbers \(rows, columns\), at least one of each, found \|S8"):
+        read_features(tmp_path / "a.npz")
+
+
+def test_a_signalling_nan_is_refused_without_a_warning(tmp_path: Path) -> None:
+    signalling = np.array([[0x7FF0000000000001, 0]], np.uint64).view(np.float64)
+    np.save(tmp_path / "a.npy", signalling)
+    with pytest.raises(SupportError, match="expected a finite number, found nan"):
+        read_features(tmp_path / "a.npy")
+
+
+def test_labels_that_take_no_room_are_counted_before_they_are_listed(tmp_path: Path) -> None:
+    labels = np.ndarray((10**12,), "S1", buffer=b"a", strides=(0,))
+    with pytest.raises(SupportError, match=r"a label for each of 2 rows, found 1,000,000,000,000"):
+        _texts(labels, 2, tmp_path)
 
 
 def test_tables_of_pictures_and_of_points_are_not_features(tmp_path: Path) -> None:

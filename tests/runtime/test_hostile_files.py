@@ -100,6 +100,13 @@ def test_a_small_file_cannot_take_all_memory(good: onnx.ModelProto, tmp_path: Pa
     assert int(peak) < 5 * 2**20  # KiB
 
 
+def test_names_that_are_no_text_are_refused_when_the_file_is_opened(good: onnx.ModelProto) -> None:
+    data = good.SerializeToString()
+    assert data.count(b"threshold") > 1
+    with pytest.raises(BundleError, match="the model is not an ONNX file"):
+        Predictor(data.replace(b"threshold", b"thres\xffold"))
+
+
 def test_the_file_behind_these_is_right(good: onnx.ModelProto) -> None:
     assert Predictor(answering(good, *answers([1, 0, 0]))).predict([BLANK[0]])[0].probability == 1
     assert good.graph.output[0].type.tensor_type.elem_type == TensorProto.INT64

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from fewshot_sdk import Learner, Predictor, adapt, adapt_to_onnx, export_onnx, save
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
 from fewshot_sdk.config.recipe import Preprocessing, Residual
-from fewshot_sdk.errors import ParamsMismatch
+from fewshot_sdk.errors import ExportError, ParamsMismatch
 from fewshot_sdk.export.learner import learner_bytes, made_up_task
 from fewshot_sdk.runtime.learners import learner_file
 from fewshot_sdk.runtime.steps import Steps
@@ -30,6 +32,20 @@ def means(init: Initialization) -> Initialization:
 @pytest.fixture(scope="module")
 def learner(means: Initialization) -> Learner:
     return Learner(learner_bytes(means))
+
+
+@pytest.mark.parametrize("change", ["no opset", "no weights", "no end"])
+def test_a_learner_that_cannot_be_taken_apart_is_of_another_make(learner: Learner, change: str) -> None:
+    model = onnx.load_from_string(learner.data)
+    if change == "no opset":
+        del model.opset_import[:]
+        model.opset_import.add(domain="a", version=1)
+    elif change == "no weights":
+        del model.graph.initializer[:]
+    other = copy.copy(learner)
+    other.data = model.SerializeToString()[: -1 if change == "no end" else None]
+    with pytest.raises(ExportError, match="of another make"):
+        Steps(other)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7])

@@ -155,7 +155,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         files.read_folder(folder)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "a//b", "a/", "..", "", "C:evil", "a\\b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret", "/etc/passwd", "a/../../b", "a//b", "a/", "..", "", "C:evil", "a\\b", "a\0", "a\nb", "\ud800",
+        "a" * 300, "a/" * 600 + "b",
+    ],
+)  # fmt: skip
 def test_a_manifest_cannot_reach_outside_its_folder(tmp_path: Path, name: str) -> None:
     folder = files.write_folder(tmp_path / "out", CONTENTS)
     manifest = {"files": {name: {"sha256": "0" * 64, "size": 1}}}
@@ -164,7 +170,10 @@ def test_a_manifest_cannot_reach_outside_its_folder(tmp_path: Path, name: str) -
         files.read_folder(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"files": 1}', '{"files": {"a": 1}}', "[" * 100_000, "\xff"])
+NO_HASH = json.dumps({"files": {"config.json": {"sha256": "\n" * 64, "size": 1}}})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"files": 1}', '{"files": {"a": 1}}', "[" * 100_000, "\xff", NO_HASH])
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     folder = files.write_folder(tmp_path / "out", CONTENTS)
     (folder / "manifest.json").write_text(text, encoding="latin-1")

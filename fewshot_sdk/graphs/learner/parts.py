@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -10,12 +11,13 @@ from onnx import numpy_helper
 
 from fewshot_sdk.config.backbone import HEAD
 from fewshot_sdk.config.onnx_file import LearnerMetadata
-from fewshot_sdk.errors import ExportError
+from fewshot_sdk.errors import ExportError, FewshotError
 from fewshot_sdk.graphs.nodes import value
 from fewshot_sdk.graphs.weights import Tensors
 
 SUPPORT, LABELS, QUERIES, STEPS = "support", "labels", "queries", "steps"
 RATE, BATCHES, TRANSDUCTIVE, PROBABILITIES = "learning_rate", "batches", "transductive", "probabilities"
+_OTHER_MAKE = "this learner's file is of another make; export it again with `fewshot export-learner`"
 
 
 def takes_features(metadata: LearnerMetadata) -> bool:
@@ -23,14 +25,30 @@ def takes_features(metadata: LearnerMetadata) -> bool:
     return metadata.adaptation.trainable == "head" and metadata.backbone.judges_alone
 
 
+@contextmanager
+def taking_apart() -> Iterator[None]:
+    """Raises ExportError for any error inside: of onnx's checker, or of a look for what another make does not have."""
+    try:
+        yield
+    except FewshotError:
+        raise
+    except Exception:  # onnx's own errors share no base
+        raise ExportError(_OTHER_MAKE) from None
+
+
+@taking_apart()
 def body_of(learner: onnx.ModelProto) -> Tensors:
-    """The weights of such a learner's network, without the head: they are the same before and after the steps."""
+    """The weights of such a learner's network, without the head: they are the same before and after the steps.
+
+    Raises ExportError for a graph of another make.
+    """
     stored = {tensor.name: tensor for tensor in learner.graph.initializer}
     copies = {node.output[0]: node.input[0] for node in learner.graph.node if node.op_type == "Identity"}
     names = [o.name for o in learner.graph.output if o.name not in (PROBABILITIES, *HEAD)]
     return {name: numpy_helper.to_array(stored[copies[name]]) for name in names}
 
 
+@taking_apart()
 def steps_of(learner: onnx.ModelProto, metadata: LearnerMetadata) -> onnx.ModelProto:
     """The part of a learner that adapts, without metadata; its input `batches` must be given.
 
@@ -68,7 +86,7 @@ def _features(graph: onnx.GraphProto, start: str) -> str:
             if node.op_type == "Pad":
                 return str(node.input[0])
             reached |= set(node.output)
-    raise ExportError("this learner's file is of another make; export it again with `fewshot export-learner`")
+    raise ExportError(_OTHER_MAKE)
 
 
 def _replace(graph: onnx.GraphProto, made: onnx.ValueInfoProto) -> None:
