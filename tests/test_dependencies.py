@@ -25,7 +25,7 @@ CLASSIFIERS = {
     "The Unlicense (Unlicense)": "Unlicense",
 }
 OTHER_WORDS = {"3-Clause BSD License": "BSD-3-Clause", "Apache 2.0": "Apache-2.0"}
-UNSAID = {"sigstore-models": "Apache-2.0"}  # in its repository's LICENSE; its metadata has none
+UNSAID = {"sigstore-models": "MIT"}  # its LICENSE file says so, its metadata do not
 
 
 def needed(name: str = "fewshot-sdk", seen: set[str] | None = None) -> Iterator[Distribution]:
