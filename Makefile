@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FEWSHOT := $(BIN)/fewshot
 
-.PHONY: demo test test-all test-browser test-samples check format models clean
+.PHONY: audit demo test test-all test-browser test-samples check format models clean
 
 # 4,000 outer steps, because drawings by 60 other hands, three of each thing to learn from, are then recognized in 95 %
 # of cases (after 500 steps in 91 %), and drawings of five other things in 97 % (96 %); means of three trainings.
@@ -53,6 +53,11 @@ format: .venv/ready
 
 models: .venv/ready  ## the pages in models/, from the initializations' config.json
 	$(BIN)/python -m tests.render_models
+
+audit: .venv/ready  ## known weaknesses of the pinned packages; needs a network
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	.venv/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
 
 clean:
 	rm -rf .venv demo build dist

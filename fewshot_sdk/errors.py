@@ -135,4 +135,5 @@ def listed(names: Sequence[str]) -> str:
 def first_few(complaints: Sequence[str], of: str) -> str:
     """The first few complaints, one per line, and how many more there are. of: what they concern, such as `rows`."""
     more = f" (and {len(complaints) - SHOWN} more such {of})" if len(complaints) > SHOWN else ""
-    return "\n".join(complaints[:SHOWN]) + more
+    shown = (complaint.replace("\n", "\\n") for complaint in complaints[:SHOWN])  # names of files may have line ends
+    return "\n".join(shown) + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,4 +45,4 @@ def adapt(
     )
     if "fit.png" in files:
         say(f"for a plot see {output / 'fit.png'}")
-    say(f"wrote {output}; next: fewshot export {output} --output {output}.onnx")
+    say(f"wrote {output}; next: fewshot export {shlex.quote(str(output))} --output {shlex.quote(f'{output}.onnx')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from fewshot_cli.output import emit_json, say
@@ -45,4 +46,4 @@ def adapt(support: Path, output: Path, learner: str, steps: int | None, seed: in
         say("nothing will be called unknown")
     else:
         say(f"about {REJECT_RATE:.0%} of pictures of these classes will be called unknown, and many of other things")
-    say(f"wrote {output}; next: fewshot predict {output} PICTURE")
+    say(f"wrote {output}; next: fewshot predict {shlex.quote(str(output))} PICTURE")

@@ -66,12 +66,12 @@ class Group(TyperGroup):
         except fewshot_sdk.FewshotError as error:
             if debug:
                 raise
-            say("\n".join(f"error: {message}" for message in error.messages), failure=True)
+            say("\n".join(f"error: {_indented(message)}" for message in error.messages), failure=True)
             sys.exit(3 if isinstance(error, ParityError) else 1)
         except OSError as error:  # of a path that no command expected to fail
             if debug or isinstance(error, BrokenPipeError):
                 raise
-            say(f"error: {_described(error)}", failure=True)
+            say(f"error: {_indented(_described(error))}", failure=True)
             sys.exit(1)
         except (MemoryError, RuntimeError) as error:
             if debug or not _lacks_memory(error):
@@ -103,6 +103,11 @@ class Group(TyperGroup):
 def _lacks_memory(error: Exception) -> bool:
     """Whether Python, numpy, PyTorch or onnxruntime could not get memory; the last two say so in a RuntimeError."""
     return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
+def _indented(message: str) -> str:
+    """The message, whose further lines cannot be taken for messages of their own: a name in it may have line ends."""
+    return message.replace("\n", "\n  ")
 
 
 def _described(error: OSError) -> str:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 T = TypeVar("T")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and line ends
+# All but tabs and line ends: control characters, lone surrogates, and what ends or reorders a line without being seen.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
 _OTHER = re.compile(r"[^\x00-\x7f]")
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 STEADY = 600.0  # seconds over which the time left is estimated: the accuracy is measured now and then
@@ -122,10 +123,13 @@ def say(text: str, *, failure: bool = False) -> None:
 
 def _write(stream: TextIO | Messages, text: str) -> None:
     """Write the text as any terminal can show it, other characters (a file name may hold any) escaped."""
-    shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     encoding = stream.encoding or "utf-8"
-    stream.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.write(_shown(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()
+
+
+def _shown(text: str) -> str:
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def progress(
@@ -166,7 +170,7 @@ def _lines(title: str, pause: float) -> Count:
         elif due or now - shown >= pause:
             shown = now
             left = (now - started) / max(done - first, 1) * (total - done)
-            say(f"{title}: {done} of {total}, {note}, {clock(left)} left")
+            say(f"{title}: {done} of {total}, {on_one_line(note)}, {clock(left)} left")
 
     return count
 
@@ -187,7 +191,7 @@ def _bar(title: str, below: bool) -> Iterator[Count]:
     with messages() as stream:
         console = Console(file=cast(TextIO, stream))
         bar = () if below and console.width < NARROW else (BarColumn(None if below else 40),)
-        note = TextColumn("left" if below else "{task.fields[note]}")
+        note = TextColumn("left" if below else "{task.fields[note]}", markup=False)
         left = TimeRemainingColumn()
         columns = (TextColumn(title), *bar, MofNCompleteColumn(), *((left, note) if below else (note, left)))
         # data printed meanwhile stays on stdout
@@ -195,6 +199,7 @@ def _bar(title: str, below: bool) -> Iterator[Count]:
 
             def count(done: int, total: int, note: str, *, due: bool = False) -> None:  # noqa: ARG001
                 nonlocal task
+                note = _shown(on_one_line(note))  # it may be the name of a file
                 if task is None:
                     task = shown.add_task(title, total=total, completed=done, note=note)
                 else:

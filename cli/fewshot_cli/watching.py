@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot_cli.output import progress, say
+from fewshot_cli.output import on_one_line, progress, say
 from fewshot_sdk.errors import SHOWN
 
 if TYPE_CHECKING:
@@ -65,6 +65,6 @@ def lines(findings: Sequence[Finding], more: str) -> Iterator[str]:
         kinds[finding.severity, finding.code].append(finding)
     for (severity, code), found in kinds.items():
         for finding in found[:SHOWN]:
-            yield f"{severity}: {finding.message}"
+            yield on_one_line(f"{severity}: {finding.message}")
         if len(found) > SHOWN:
             yield f"{severity}: and {len(found) - SHOWN:,} more like these ({code}); {more}"

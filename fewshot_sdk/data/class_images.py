@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from fewshot_sdk.config.recipe import DataSource
 from fewshot_sdk.errors import BundleError, DataError, FewshotError, OutputExists, SaveError
 from fewshot_sdk.images.preprocessing import Pixels
-from fewshot_sdk.storage.files import MANIFEST, MAX_TEXT_BYTES, cache_folder, listed, read_bounded, sha256, write_folder
+from fewshot_sdk.storage.caches import cache_folder, is_private
+from fewshot_sdk.storage.files import (
+    MANIFEST,
+    MAX_TEXT_BYTES,
+    listed,
+    read_bounded,
+    sha256,
+    write_folder,
+)
 from fewshot_sdk.storage.replacement import replace_folder
 
 IMAGES, CLASSES = "images.npy", "classes.json"
@@ -124,6 +132,7 @@ def _write(folder: Path, classes: dict[str, Pixels]) -> FewshotError | None:
     write = replace_folder if folder.is_dir() else write_folder
     try:
         write(folder, {IMAGES: array.getvalue(), CLASSES: json.dumps(counts).encode()})
+        folder.chmod(0o700)
     except (OutputExists, SaveError) as error:
         return error
     return None
@@ -131,6 +140,8 @@ def _write(folder: Path, classes: dict[str, Pixels]) -> FewshotError | None:
 
 def read_cached(folder: Path, source: str) -> tuple[ClassImages, dict[str, bytes]]:
     """The classes in a cache folder, and its other files. Raises one of `DAMAGED` if it is not what was written."""
+    if not is_private(folder):
+        raise ValueError("it belongs to another user, or another user could have written it")
     entries = listed(read_bounded(folder / MANIFEST, MAX_TEXT_BYTES), folder)
     texts = {name: read_bounded(folder / name, _MAX_NAMES) for name in {CLASSES, *entries} - {IMAGES}}
     status = (folder / IMAGES).stat()

@@ -22,8 +22,9 @@ from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.class_images import ClassImages, cached
 from fewshot_sdk.errors import DataError, FewshotError
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
+from fewshot_sdk.storage.caches import cache_folder, is_private
 from fewshot_sdk.storage.drafts import draft_beside
-from fewshot_sdk.storage.files import cache_folder, read_bounded, sha256
+from fewshot_sdk.storage.files import read_bounded, sha256
 
 URL = "https://github.com/brendenlake/omniglot/raw/master/python"
 MD5 = {
@@ -60,7 +61,7 @@ def _default_root() -> Path:
         return Path(data) / "omniglot"
     folder = cache_folder() / "omniglot"
     for name, md5 in MD5.items():
-        if not (folder / name).exists():
+        if not ((folder / name).exists() and is_private(folder / name)):
             _download(f"{URL}/{name}", md5, folder / name)
     return folder
 

@@ -26,8 +26,9 @@ from fewshot_sdk.images.preprocessing import Pixels, resize
 from fewshot_sdk.images.sources import SourceFile, open_source
 from fewshot_sdk.images.support import Watch
 from fewshot_sdk.images.thumbnails import is_blank, thumbnail
+from fewshot_sdk.storage.caches import cache_folder
 from fewshot_sdk.storage.drafts import sync_folder, write_durably
-from fewshot_sdk.storage.files import MANIFEST, beside, cache_folder, sha256
+from fewshot_sdk.storage.files import MANIFEST, beside, sha256
 
 Guard: TypeAlias = AbstractContextManager[object]  # a lock for a zip, whose members are read by one thread at a time
 
@@ -145,7 +146,7 @@ def _write(folder: Path, files: Sequence[SourceFile], settings: Preprocessing, w
     examiner = Examiner()
     with beside(folder) as draft:
         made = draft / "made"
-        made.mkdir()
+        made.mkdir(mode=0o700)
         with (made / IMAGES).open("xb") as array:
             array.write(_header(len(files), settings))
             for file, read in _decoded(watch(iter(files), len(files)), settings, reading):

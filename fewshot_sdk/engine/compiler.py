@@ -13,8 +13,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from fewshot_sdk.storage.caches import cache_folder
 from fewshot_sdk.storage.drafts import draft_beside, write_durably
-from fewshot_sdk.storage.files import cache_folder, sha256
+from fewshot_sdk.storage.files import sha256
 from fewshot_sdk.version import versions
 
 SOURCES = [

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-import platformdirs
-
 from fewshot_sdk.errors import BundleError, FewshotError, OutputExists, SaveError
 from fewshot_sdk.storage.drafts import draft_beside, is_draft, sync_folder, write_durably
 
@@ -41,11 +39,6 @@ def save(bundle: Bundle, folder: str | Path) -> Path:
     Raises OutputExists if `folder` exists and is not empty, SaveError if the disk refuses.
     """
     return write_folder(Path(folder), bundle.files())
-
-
-def cache_folder() -> Path:
-    """The folder for decoded data: `FEWSHOT_CACHE`, or the system's cache folder."""
-    return Path(os.environ.get("FEWSHOT_CACHE") or platformdirs.user_cache_dir("fewshot-sdk"))
 
 
 def sha256(data: bytes) -> str:

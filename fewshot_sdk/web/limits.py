@@ -1,27 +1,18 @@
-"""The server's limits: hosts and origins, the token, sizes, times, and the number of connections."""
+"""What a request must keep to: hosts and origins, the token, sizes and times; and how it waits for its turn."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import socket
+import json
+import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
-import h11
-import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fewshot_sdk.errors import ConfigError
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from fewshot_sdk.web.access import CLIENT, ID, App, Message, Receive, Scope, Send, Visit, headers_of, request_id
 
 MAX_BODY, SECONDS, LOOPBACK = 20 * 2**20, 20.0, ("127.0.0.1", "localhost", "[::1]")  # serve --max-mib says 20, too
 HEALTH = ("/v2/health/live", "/v2/health/ready")
@@ -30,7 +21,13 @@ LINGER = 2.0  # seconds to read what a refused client still sends: cut off at on
 LONGEST = 600  # characters of a reason, which may repeat what the client sent
 NEEDS_TOKEN = "a token is needed: Authorization: Bearer TOKEN"
 FOREIGN = "requests from pages of other sites are refused; use this server's own page, or send no Origin header"
-AT_ONCE = 64  # connections
+HELD = 32  # times the largest body: what all requests together may hold in memory
+PATIENCE = 10.0  # seconds that a request waits for those before it
+SMALL = 2**16  # bytes of a body that is read to its end before a refusal, so that the connection can be used again
+AGAIN = "1"  # seconds after which a client that found the server busy may ask again
+LOG = "uvicorn.error"  # the one log there is
+BEYOND = "beyond"  # in the state of a request on a connection beyond the bound: only probes are answered
+BUSY = "the server is busy; ask again in a second"
 
 
 class Refused(Exception):
@@ -51,11 +48,12 @@ class Gatekeeper:
 
     def __init__(
         self, app: App, registry: CollectorRegistry, *, hosts: Sequence[str], token: str, max_bytes: int,
-        seconds: float, probes: Sequence[str] = HEALTH,
+        seconds: float, probes: Sequence[str] = HEALTH, note: Callable[[Visit], None] | None = None,
     ) -> None:  # fmt: skip
         self._app, self._hosts, self._token = app, tuple(hosts), token.encode()
         self._probes, self._open = frozenset(probes), frozenset((*PAGE, *probes))
-        self._max_bytes, self._seconds = max_bytes, seconds
+        self._max_bytes, self._seconds, self._note = max_bytes, seconds, note
+        self._held = 0  # bytes of bodies in memory
         self._requests = Counter(
             "fewshot_requests", "Requests by path and status.", ("path", "status"), registry=registry
         )
@@ -66,40 +64,61 @@ class Gatekeeper:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status, more = time.perf_counter(), 500, _has_body(scope)
+        began, status, more, held, sent = time.perf_counter(), 500, _has_body(scope), 0, 0
+        name = request_id(headers_of(scope).get(ID, b""))
+        scope.setdefault("state", {})["request_id"] = name
 
         async def noting() -> Message:
-            nonlocal more
+            nonlocal more, held
             message = await receive()
             more = bool(message.get("more_body"))
+            held += len(message.get("body", b""))
+            self._held += len(message.get("body", b""))
             return message
 
         async def counting(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                if more:  # its body was not read to the end, so this connection cannot be used again
-                    named = [pair for pair in message.get("headers", []) if pair[0].lower() != b"connection"]
-                    message = {**message, "headers": [*named, (b"connection", b"close")]}
-            elif status >= 400 and more and not message.get("more_body"):
-                await send({**message, "more_body": True})
-                await drain(noting)
-                message = {"type": "http.response.body"}
+                if more and 0 < _length(scope) <= SMALL:
+                    await drain(noting)
+                named = [*message.get("headers", []), (ID, name.encode())]
+                if more or scope["state"].get(
+                    BEYOND
+                ):  # its body was not read to the end, so this connection cannot be used again
+                    named = [*(pair for pair in named if pair[0].lower() != b"connection"), (b"connection", b"close")]
+                message = {**message, "headers": named}
+            else:
+                sent += len(message.get("body", b""))
+                if status >= 400 and more and not message.get("more_body"):
+                    await send({**message, "more_body": True})
+                    await drain(noting)
+                    message = {"type": "http.response.body"}
             await send(message)
 
         try:
             self._check(scope)
             await self._app(scope, self._limited(noting), counting)
         except Refused as refusal:
-            await answer(counting, refusal.status, refusal.reason)
+            await answer(counting, refusal.status, refusal.reason, name)
         finally:
+            self._held -= held
             route = scope.get("route")
             path = getattr(route, "path", "other")  # never a path that a client made up
+            seconds = time.perf_counter() - began
             self._requests.labels(path, status).inc()
-            self._duration.observe(time.perf_counter() - began)
+            self._duration.observe(seconds)
+            if status == 503:
+                logging.getLogger(LOG).warning("too much at once: requests are refused with 503")
+            if self._note is not None:
+                self._note(
+                    Visit(name, scope["method"], path, status, sent, seconds, (scope.get("client") or CLIENT)[0])
+                )
 
     def _check(self, scope: Scope) -> None:
-        headers = {name.lower(): value for name, value in scope["headers"]}
+        headers = headers_of(scope)
+        if scope["state"].get(BEYOND) and scope["path"] not in self._probes:
+            raise Refused(503, BUSY)
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
         if self._hosts and host not in self._hosts and scope["path"] not in self._probes:
             raise Refused(403, "this Host is not allowed")
@@ -130,6 +149,8 @@ class Gatekeeper:
             left -= len(message.get("body", b""))
             if left < 0:
                 raise Refused(413, self._too_large)
+            if self._held > HELD * self._max_bytes:
+                raise Refused(503, BUSY)
             return message
 
         return limited
@@ -143,8 +164,34 @@ def _foreign(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def _has_body(scope: Scope) -> bool:
-    headers = {name.lower(): value for name, value in scope["headers"]}
+    headers = headers_of(scope)
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+
+def _length(scope: Scope) -> int:
+    """The announced length of a body; 0 if there is none."""
+    length = headers_of(scope).get(b"content-length", b"")
+    return int(length) if length.isdigit() and len(length) < 20 else 0
+
+
+class Queue:
+    """Lets requests through one at a time, in their order; one that waits longer than `patience` seconds is refused."""
+
+    def __init__(self, patience: float | None = None) -> None:
+        self._turn, self._patience = asyncio.Semaphore(1), PATIENCE if patience is None else patience
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A request's turn. Raises Refused with 503 if it does not come in time."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Refused(503, BUSY) from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
 
 async def drain(receive: Receive) -> None:
@@ -158,76 +205,20 @@ async def drain(receive: Receive) -> None:
         await asyncio.wait_for(read(), LINGER)
 
 
-async def answer(send: Send, status: int, reason: str) -> None:
-    """Send a refusal as JSON and close the connection, as the request's body may not have been read."""
-    import json
-
-    body = json.dumps({"error": reason}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
+def refusal(status: int, reason: str, name: str) -> tuple[bytes, dict[str, str]]:
+    """The body, JSON with the reason and the request's id, and the headers of an answer that refuses a request."""
+    headers = {"content-type": "application/json"}
     if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+        headers["www-authenticate"] = "Bearer"
+    if status == 503:
+        headers["retry-after"] = AGAIN
+    return json.dumps({"error": reason, "request_id": name}).encode(), headers
+
+
+async def answer(send: Send, status: int, reason: str, name: str) -> None:
+    """Send a refusal of the request with this id."""
+    body, headers = refusal(status, reason, name)
+    pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
+    pairs.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens on host and port; port 0 takes a free one. Raises ConfigError if it cannot."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
-    except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (")[0].lower()  # asyncio and socket add the address
-        raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; name another --port or --host") from None
-
-
-def run(app: App, listener: socket.socket, seconds: float) -> None:
-    """Answer requests on the socket until SIGINT or SIGTERM, and then those under way.
-
-    seconds: how long a request's headers may take to arrive, and the last requests to end.
-    """
-
-    class Patience(Impatient):
-        patience = seconds
-
-    config = uvicorn.Config(
-        app, http=Patience, ws="none", lifespan="off", log_level="warning", access_log=False,
-        server_header=False, proxy_headers=False, limit_concurrency=AT_ONCE, timeout_graceful_shutdown=int(seconds),
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listener])
-
-
-class Impatient(H11Protocol):
-    """uvicorn's HTTP, but a client that takes too long to send a request's line and headers is cut off.
-
-    The time counts from the start of the connection, and from the first byte of each later request on it.
-    """
-
-    patience = 20.0
-    _clock: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the clock."""
-        super().connection_made(transport)
-        self._clock = self.loop.call_later(self.patience, transport.close)
-
-    def data_received(self, data: bytes) -> None:
-        """Starts the clock with a request and stops it when its headers have arrived."""
-        if self._clock is None and self.conn.their_state is h11.IDLE:
-            self._clock = self.loop.call_later(self.patience, self.transport.close)
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clock, which would otherwise keep the connection in memory."""
-        self._stop()
-        super().connection_lost(exc)
-
-    def _stop(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None

@@ -5,7 +5,6 @@ Source: the Open Inference Protocol, github.com/kserve/open-inference-protocol, 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -23,8 +23,22 @@ from fewshot_sdk.config.recipe import Rows
 from fewshot_sdk.errors import ConfigError, FewshotError
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.version import __version__
+from fewshot_sdk.web.access import App, Visit, access_log
+from fewshot_sdk.web.connections import listening, run
 from fewshot_sdk.web.inference import inference_request, pixels
-from fewshot_sdk.web.limits import HEALTH, LOOPBACK, MAX_BODY, PAGE, SECONDS, App, Gatekeeper, Refused, listening, run
+from fewshot_sdk.web.limits import (
+    HEALTH,
+    LONGEST,
+    LOOPBACK,
+    MAX_BODY,
+    PAGE,
+    SECONDS,
+    Gatekeeper,
+    Queue,
+    Refused,
+    refusal,
+)
+from fewshot_sdk.web.openapi import described
 from fewshot_sdk.web.pages import asset
 from fewshot_sdk.web.results import DATATYPES, JSON_SIZE, LABELS, Result, inference_answer
 
@@ -45,15 +59,21 @@ def application(
     token: str = "",
     max_bytes: int = MAX_BODY,
     seconds: float = SECONDS,
+    patience: float | None = None,
+    note: Callable[[Visit], None] | None = None,
 ) -> App:
-    """The ASGI application that serves one classifier under `/v2/models/NAME`; see Gatekeeper for the limits."""
+    """The ASGI application that serves one classifier under `/v2/models/NAME`; see Gatekeeper for the limits.
+
+    patience: seconds that a request waits for its turn, by default PATIENCE; note: is told of each answered request.
+    """
     registry = CollectorRegistry()
-    endpoints = Endpoints(predictor, name, registry)
+    endpoints = Endpoints(predictor, name, registry, Queue(patience), max_bytes)
     routes = [
         *(Route(path, endpoints.page) for path in PAGE),
         Route("/labels", endpoints.labels),
         Route("/predict", endpoints.predict, methods=["POST"]),
         Route("/metrics", endpoints.metrics),
+        Route("/openapi.json", endpoints.openapi),
         Route("/v2", endpoints.server),
         *(Route(path, endpoints.health) for path in HEALTH),
     ]
@@ -65,17 +85,23 @@ def application(
             Route(f"{model}/ready", endpoints.health),
             Route(f"{model}/infer", endpoints.infer, methods=["POST"]),
         ]
-    handlers = {Refused: _refuse, FewshotError: _explain, MemoryError: _exhausted, 404: _lost}
+    handlers = {
+        Refused: _refuse, FewshotError: _explain, MemoryError: _exhausted, 404: _lost, 405: _misused, 500: _failed,
+    }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=handlers)
-    return Gatekeeper(app, registry, hosts=hosts, token=token, max_bytes=max_bytes, seconds=seconds, probes=probes)
+    return Gatekeeper(
+        app, registry, hosts=hosts, token=token, max_bytes=max_bytes, seconds=seconds, probes=probes, note=note
+    )
 
 
 class Endpoints:
     """The server's endpoints."""
 
-    def __init__(self, predictor: Predictor, name: str, registry: CollectorRegistry) -> None:
-        self._predictor, self._name, self._registry = predictor, name, registry
-        self._one_at_a_time = asyncio.Semaphore(1)  # the session has the processor to itself
+    def __init__(
+        self, predictor: Predictor, name: str, registry: CollectorRegistry, queue: Queue, max_bytes: int
+    ) -> None:
+        self._predictor, self._name, self._registry, self._max_bytes = predictor, name, registry, max_bytes
+        self._queue = queue  # the session has the processor to itself
 
     async def page(self, request: Request) -> Response:
         """The page for people, and its scripts and styles."""
@@ -90,6 +116,11 @@ class Endpoints:
     async def health(self, _: Request) -> Response:
         """Health: a server that answers has loaded its model. It tells nothing else, for it answers anybody."""
         return JSONResponse({"live": True, "ready": True})
+
+    async def openapi(self, _: Request) -> Response:
+        """What this server does, as OpenAPI describes it."""
+        labels = self._predictor.labels
+        return JSONResponse(described(self._name, labels, max_bytes=self._max_bytes, version=VERSION))
 
     async def server(self, _: Request) -> Response:
         """Server metadata."""
@@ -123,7 +154,7 @@ class Endpoints:
         data = await request.body()
         if not data:
             raise Refused(400, "the body is empty; send the bytes of a picture file")
-        return await self._alone(partial(self._predict, data, threshold))
+        return await self._alone(request, partial(self._predict, data, threshold))
 
     async def infer(self, request: Request) -> Response:
         """The protocol's inference: from pictures of one size to probabilities, nearest labels and `known`."""
@@ -134,11 +165,13 @@ class Endpoints:
             announced.isdecimal() and len(announced) < 20 and int(announced) <= len(body)
         ):
             raise Refused(400, f"{JSON_SIZE}: expected at most the body's {len(body)} bytes, found {announced}")
-        return await self._alone(partial(self._infer, body, None if announced is None else int(announced)))
+        return await self._alone(request, partial(self._infer, body, None if announced is None else int(announced)))
 
-    async def _alone(self, work: Callable[[], Response]) -> Response:
+    async def _alone(self, request: Request, work: Callable[[], Response]) -> Response:
         """The result of `work`, off the event loop and one at a time: parsing JSON takes many times its size."""
-        async with self._one_at_a_time:
+        async with self._queue.turn():
+            if await request.is_disconnected():
+                raise Refused(503, "the client has gone")
             return await run_in_threadpool(work)
 
     def _predict(self, data: bytes, threshold: float | None) -> Response:
@@ -166,38 +199,58 @@ class Endpoints:
 def serve(
     model: Path, *, host: str, port: int, token: str, allowed: Sequence[str], max_bytes: int,
     ready: Callable[[int], None] = lambda port: None,  # noqa: ARG005
+    log: Path | None = None,
 ) -> None:  # fmt: skip
     """Serve an exported file until SIGINT or SIGTERM; requests under way are still answered.
 
-    ready: called with the port once the server listens. Raises BundleError if the file is not an exported classifier,
-    ConfigError if other machines could reach it without a token, or if the port is not available.
+    ready: called with the port once the server listens; log: the file of the access log, `-` for stderr.
+    Raises BundleError if the file is not an exported classifier, ConfigError if other machines could reach it without
+    a token, or if the port is not available.
     """
     if host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise ConfigError(f"--host {host} lets other machines in; set a --token, or leave out --host")
     predictor = Predictor(model)
     if isinstance(predictor.preprocessing, Rows):
         raise ConfigError(f"{model} takes features, and fewshot serve is for pictures; run it with fewshot predict")
-    app = application(predictor, model.stem, hosts=allowed, token=token, max_bytes=max_bytes, seconds=SECONDS)
-    with listening(host, port) as listener:
+    with access_log(log) as note, listening(host, port) as listener:
+        app = application(
+            predictor, model.stem, hosts=allowed, token=token, max_bytes=max_bytes, seconds=SECONDS, note=note
+        )
         ready(listener.getsockname()[1])
         run(app, listener, SECONDS)
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
+def _refusal(request: Request, status: int, reason: str) -> Response:
+    body, headers = refusal(status, reason, request.scope["state"]["request_id"])
+    return Response(body, status, headers)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return JSONResponse({"error": error.reason}, error.status)
+    return _refusal(request, error.status, error.reason)
 
 
-async def _exhausted(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": "there is not enough memory for this request; send a smaller one"}, 503)
+async def _exhausted(request: Request, _: Exception) -> Response:
+    return _refusal(request, 503, "there is not enough memory for this request; send a smaller one")
 
 
-async def _explain(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+async def _explain(request: Request, error: Exception) -> Response:
+    return _refusal(request, 400, str(error))
 
 
 async def _lost(request: Request, _: Exception) -> Response:
-    return JSONResponse({"error": f"no {request.url.path} here; see /v2"}, 404)
+    return _refusal(request, 404, f"no {request.url.path[:LONGEST]} here; see /v2")
+
+
+async def _misused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = _refusal(request, 405, f"expected another method than {request.method[:LONGEST]}; see Allow")
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _failed(request: Request, _: Exception) -> Response:
+    return _refusal(request, 500, "an error of this server, described in its log")
 
 
 def _takes(request: Request, *kinds: str) -> None:

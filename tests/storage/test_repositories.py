@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from fewshot_sdk.runtime.lineage import lineage
 from fewshot_sdk.storage.files import MANIFEST, manifest_of, write_folder
 from fewshot_sdk.storage.recipes import read_recipe
 from fewshot_sdk.storage.repositories import address, bundled, fetch
+from fewshot_sdk.testing.http import Answer, Request, Server
 from fewshot_sdk.testing.hub import LocalHub
 from tests.conftest import REPOSITORY, Run, draw_folder
 from tests.render_reliability import FAULTS, PAGE, row
@@ -231,6 +233,41 @@ def test_no_token_is_ever_shown_not_even_if_the_server_repeats_it(
     assert error.value.__suppress_context__
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("where", ["", "/resolve/"])
+def test_the_token_does_not_follow_a_redirect_to_another_host(
+    hub: LocalHub, run: Run, init: Initialization, where: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Request] = []
+    asked: list[Request] = []
+
+    def listen(request: Request) -> Answer:
+        heard.append(request)
+        return Answer(404)
+
+    def redirect(request: Request) -> Answer | None:
+        asked.append(request)
+        if where not in request.path:
+            return hub._respond(request)
+        elsewhere = {"Location": f"http://localhost:{other.server_port}{request.path}"}
+        found = (where and hub._respond(request)) or Answer()
+        linked = {"X-Linked-Etag": found.headers.get("ETag", '"0"'), "X-Linked-Size": str(len(found.body))}
+        return Answer(status, headers={**found.headers, **(linked if where else {}), **elsewhere})
+
+    push(init, "user/repo")
+    other, front = Server(listen), Server(redirect)  # localhost is another host than 127.0.0.1
+    try:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{front.server_port}")
+        monkeypatch.setenv("FEWSHOT_HUB_SECONDS", "3")
+        run("pull", "user/repo")
+    finally:
+        front.close()
+        other.close()
+    assert SECRET in repr(asked)
+    assert heard, "nothing was redirected"
+    assert SECRET not in repr(heard)
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -284,6 +321,20 @@ def test_what_cannot_be_pushed_is_told(
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(HubError, match="has no user/repo that you can see"):
         push(init, "user/repo")
+
+
+@pytest.mark.parametrize("name", [".env", "id_rsa", "photos/me.jpg", "config.json.bak", ".git/config", "notes.txt"])
+def test_what_lies_beside_an_initialization_is_not_pushed(
+    hub: LocalHub, init: Initialization, tmp_path: Path, name: str
+) -> None:
+    push(init, "user/clean")
+    folder = save(init, tmp_path / "init")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(SECRET)
+    with suppress(BundleError):
+        push(folder, "user/repo")
+        assert hub.files("user/repo").keys() == hub.files("user/clean").keys()
+    assert SECRET.encode() not in b"".join(hub._store.contents.values())
 
 
 def test_a_server_that_names_no_commit_cannot_name_a_folder(hub: LocalHub, init: Initialization) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fewshot_sdk.runtime.predictions import Prediction
 from fewshot_sdk.runtime.predictor import Predictor
 from fewshot_sdk.web import server as serving
+from fewshot_sdk.web.access import App
 from fewshot_sdk.web.inference import InferenceRequest, inference_request
-from fewshot_sdk.web.limits import App
 
 INFER, OURS = "/v2/models/m/infer", {"host": "localhost:8000"}
 BODY = b'{"inputs": [{"name": "images", "shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [0, 0, 0]}]}'

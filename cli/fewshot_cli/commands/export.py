@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,10 +125,11 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
         f"{parity.max_difference:.1e} on {parity.images} support {example}s and {parity.random_images:,} random ones"
         + (", in fp32" if reduction else "")
     )
+    quoted = shlex.quote(str(output))
     if given.bundle is None:
-        say(f"next: fewshot predict {output} {'PICTURE' if example == 'picture' else 'more.csv'}")
+        say(f"next: fewshot predict {quoted} {'PICTURE' if example == 'picture' else 'more.csv'}")
     else:
-        say(f"next: python {output}/predict.py PICTURE, or python3 -m http.server --directory {output} for its page")
+        say(f"next: python {quoted}/predict.py PICTURE, or python3 -m http.server --directory {quoted} for its page")
 
 
 def _regressor(regressor: Regressor, given: ExportOptions) -> None:
@@ -154,4 +156,4 @@ def _regressor(regressor: Regressor, given: ExportOptions) -> None:
         f"wrote {output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
         f"{parity.max_difference:.1e} on its {parity.points} points and {parity.random:,} random ones"
     )
-    say(f"next: fewshot predict {output} points.csv")
+    say(f"next: fewshot predict {shlex.quote(str(output))} points.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -37,4 +38,4 @@ def export_learner(
         f"it differs from PyTorch in float64 by at most {metadata.parity.max_difference:.1e} "
         f"(PyTorch in float32: {metadata.noise_floor:.1e})"
     )
-    say(f"next: fewshot adapt --engine onnx --init {output} --support DIR --output model.onnx")
+    say(f"next: fewshot adapt --engine onnx --init {shlex.quote(str(output))} --support DIR --output model.onnx")

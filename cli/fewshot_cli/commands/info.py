@@ -8,7 +8,7 @@ import typer
 
 from fewshot_cli.group import app
 from fewshot_cli.options import Json
-from fewshot_cli.output import emit, emit_json
+from fewshot_cli.output import emit, emit_json, on_one_line
 
 
 @app.command()
@@ -44,4 +44,4 @@ def info(
         )
         return
     for number, step in enumerate(found.steps()):
-        emit(f"{'   ' * number}{'<- ' if number else ''}{step}")
+        emit(f"{'   ' * number}{'<- ' if number else ''}{on_one_line(step)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -266,4 +267,5 @@ def _tell_end(given: MetaTrainOptions, recipe: AnyRecipe, best: Metric | None) -
         kept = f"kept in {folder}" if folder.exists() else "not kept: it came before --keep-best"
         say(f"best {held_out_part(recipe)} accuracy: {at_step(best)}, {kept}")
     support = "points.csv" if isinstance(recipe, Regression) else "DIR"
-    say(f"wrote {given.output}; next: fewshot adapt --init {given.output} --support {support} --output MODEL")
+    quoted = shlex.quote(str(given.output))
+    say(f"wrote {given.output}; next: fewshot adapt --init {quoted} --support {support} --output MODEL")

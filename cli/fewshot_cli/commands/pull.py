@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -32,4 +33,4 @@ def pull(
     if json:
         emit_json({"folder": str(made.folder), "source": made.source})
     say(f"pulled {made.source} to {made.folder}; every file matches the manifest")
-    say(f"next: fewshot adapt --init {output or made.source} --support DIR --output DIR")
+    say(f"next: fewshot adapt --init {shlex.quote(str(output or made.source))} --support DIR --output DIR")

@@ -23,6 +23,10 @@ def serve(
         list[str] | None, typer.Option(help="Host header to accept; repeatable.", show_default=False)
     ] = None,
     max_mib: Annotated[float, typer.Option(min=0.001, help="Largest request body to accept, in MiB.")] = 20,
+    access_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a line of JSON for each request to this file; -: to stderr."),
+    ] = None,
 ) -> None:
     """Serve an exported classifier over HTTP.
 
@@ -38,4 +42,5 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         say(f"serving {model} at http://{name}:{port}/ and /v2/models/{model.stem}; Ctrl-C stops")
 
-    serve(model, host=host, port=port, token=token, allowed=hosts, max_bytes=int(max_mib * 2**20), ready=ready)
+    size = int(max_mib * 2**20)
+    serve(model, host=host, port=port, token=token, allowed=hosts, max_bytes=size, ready=ready, log=access_log)
