@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -42,6 +43,18 @@ def draft_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def open_as_usual(draft: Path) -> None:
+    """Give a draft, which is closed to others, the permissions of any new folder there: what the umask leaves.
+
+    Raises OSError if the disk refuses.
+    """
+    usual = draft / ".usual"
+    usual.mkdir()  # the umask itself can only be read by changing it, for all threads
+    permissions = stat.S_IMODE(usual.stat().st_mode)
+    usual.rmdir()
+    draft.chmod(permissions)
 
 
 def exchange(one: Path, other: Path) -> bool:
