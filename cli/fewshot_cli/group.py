@@ -74,6 +74,11 @@ class Group(TyperGroup):
                 raise
             say(f"error: {_described(error)}", failure=True)
             sys.exit(1)
+        except UnicodeEncodeError:  # a name that the locale cannot give to the system
+            if debug or (encoding := sys.getfilesystemencoding()) == "utf-8":
+                raise
+            say(f"error: this locale has no letters for a name ({encoding}); set PYTHONUTF8=1", failure=True)
+            sys.exit(1)
         except (MemoryError, RuntimeError) as error:
             if debug or not _lacks_memory(error):
                 raise
@@ -109,6 +114,8 @@ def _lacks_memory(error: Exception) -> bool:
 def _described(error: OSError) -> str:
     """What the system refused, and for which path, in one sentence."""
     path, reason = error.filename, (error.strerror or str(error) or type(error).__name__).lower()
+    if path is None and "usable temporary" in reason:  # Python's tempfile found none
+        return "no temporary folder can be written to; set TMPDIR to one that can"
     if path is None:
         return f"the system refused something: {reason}; --debug shows where"
     return (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar, cast
 
 from fewshot_cli.streams import Messages, data, forget_stdout, messages
 from fewshot_sdk.errors import SaveError
+from fewshot_sdk.storage.rendering import decoded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,7 +70,9 @@ def emit_json_list() -> Iterator[Callable[[object], None]]:
 
 
 def _json(value: object, indent: int | None) -> str:
-    text = json.dumps(value, indent=indent, ensure_ascii=not _takes_utf8())
+    text = decoded(json.dumps(value, indent=indent, ensure_ascii=False))
+    if not _takes_utf8():
+        text = _OTHER.sub(lambda found: json.dumps(found[0])[1:-1], text)
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -109,7 +112,7 @@ def say(text: str, *, failure: bool = False) -> None:
 
 def _write(stream: TextIO | Messages, text: str) -> None:
     """Write the text as any terminal can show it, other characters (a file name may hold any) escaped."""
-    shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), decoded(text))
     encoding = stream.encoding or "utf-8"
     stream.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()

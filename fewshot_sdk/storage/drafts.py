@@ -33,12 +33,19 @@ def draft_beside(target: Path) -> Iterator[Path]:
     Drafts left there by dead processes of this machine are removed first. Raises OSError if the disk refuses.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f"{_PREFIX}{_machine()}-*"):
-        _remove_if_free(left)
-    draft, lock = _locked_folder(target.parent)
-    try:
+    with draft_in(target.parent) as draft:
         yield draft
         sync_folder(target.parent)
+
+
+@contextmanager
+def draft_in(folder: Path) -> Iterator[Path]:
+    """The same inside a folder, for what need not outlast a power cut."""
+    for left in folder.glob(f"{_PREFIX}{_machine()}-*"):
+        _remove_if_free(left)
+    draft, lock = _locked_folder(folder)
+    try:
+        yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         if lock is not None:
