@@ -141,15 +141,15 @@ def run(output: Path, workers: int, *, resume: bool, kill: Kill | None = None) -
 def all_end(session: int) -> None:
     """Waits until no process of a session is left."""
     until = time.monotonic() + PATIENCE
-    while left := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if session_of(pid) == session]:
+    while left := [path.name for path in Path("/proc").glob("[0-9]*") if session_of(path) == session]:
         assert time.monotonic() < until, f"still running: {left}"
         time.sleep(0.01)
 
 
-def session_of(pid: int) -> int:
+def session_of(process: Path) -> int:
     """The session of a process that runs, or 0."""
     try:
-        state, _, _, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+        state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
     except OSError:
         return 0
     return 0 if state == "Z" else int(session)
