@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -116,6 +117,8 @@ def _described(error: OSError) -> str:
     path, reason = error.filename, (error.strerror or str(error) or type(error).__name__).lower()
     if path is None and "usable temporary" in reason:  # Python's tempfile found none
         return "no temporary folder can be written to; set TMPDIR to one that can"
+    if path is None and error.errno in (errno.ENOSPC, errno.EDQUOT):  # Python names no path when it writes
+        return f"{reason}; free some there, or set TMPDIR to a folder on another disk if it is the temporary one"
     if path is None:
         return f"the system refused something: {reason}; --debug shows where"
     return (

@@ -232,7 +232,7 @@ def _save_or_rescue(run: Run, init: AnyInitialization, notify: Listener) -> byte
 
 
 def _rescued(run: Run, files: dict[str, bytes]) -> str:
-    """Where the result is after all, in words: in a new temporary folder, or nowhere, and how to get it then."""
+    """Where the result is after all, in words: in a new temporary folder, or nowhere, and what to do then."""
     made: Path | None = None
     try:
         made = Path(tempfile.mkdtemp(prefix="fewshot-"))
@@ -240,4 +240,5 @@ def _rescued(run: Run, files: dict[str, bytes]) -> str:
     except (OSError, SaveError):
         if made is not None:
             made.rmdir()
-        return f"the temporary folder cannot take it either; --resume continues from {run.checkpoint}"
+        kept = f"; --resume continues from {run.checkpoint}" if run.checkpoint.exists() else ""
+        return f"the temporary folder cannot take it either{kept}"

@@ -53,11 +53,11 @@ class Ended:
         return bits(self.result) != bits(other.result) or self.best != other.best
 
 
-def trained(recipe: Recipe, output: Path, *, resume: bool = False, stop: type[Event] | None = None) -> Ended:
+def trained(recipe: Recipe, output: Path, *, resume: bool = False, stop: bool = False) -> Ended:
     """To the end; stop: interrupted after the fourth outer step, or the second epoch."""
 
     def listen(event: Event) -> None:
-        if stop is not None and isinstance(event, stop) and event.done == (4 if stop is MetaStep else 2):
+        if isinstance(event, MetaStep | Epoch) and stop and event.done == (2 if recipe.pretraining else 4):
             raise KeyboardInterrupt
 
     result = train_to_folder(
@@ -70,10 +70,9 @@ def trained(recipe: Recipe, output: Path, *, resume: bool = False, stop: type[Ev
 def resumed(recipe: Recipe, folder: Path, drop: Drop) -> tuple[Ended, Ended]:
     """The training without an interruption, and interrupted, with a piece dropped, and resumed."""
     whole = trained(recipe, folder / "whole")
-    stop, suffix = (Epoch, "pretraining") if recipe.pretraining else (MetaStep, "checkpoint")
     with pytest.raises(KeyboardInterrupt):
-        trained(recipe, folder / "init", stop=stop)
-    checkpoint = folder / f"init.{suffix}"
+        trained(recipe, folder / "init", stop=True)
+    checkpoint = folder / f"init.{'pretraining' if recipe.pretraining else 'checkpoint'}"
     files = read_archive(checkpoint)
     drop(files)
     write_archive(checkpoint, files)
