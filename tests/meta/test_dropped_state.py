@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,12 @@ Files = dict[str, bytes]
 Drop = Callable[[Files], object]
 
 
-@pytest.fixture(autouse=True)
-def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(glyphs, "GLYPH_CLASSES", 12)
-    monkeypatch.setattr(curve, "TASKS", 3)
+@pytest.fixture(autouse=True, scope="module")
+def _few() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glyphs, "GLYPH_CLASSES", 12)
+        patch.setattr(curve, "TASKS", 3)
+        yield
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,29 @@ def trained(recipe: Recipe, output: Path, *, resume: bool = False, stop: bool = 
     return Ended(result, {path.name: path.read_bytes() for path in best.glob("*.safetensors")})
 
 
-def resumed(recipe: Recipe, folder: Path, drop: Drop) -> tuple[Ended, Ended]:
-    """The training without an interruption, and interrupted, with a piece dropped, and resumed."""
-    whole = trained(recipe, folder / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        trained(recipe, folder / "init", stop=True)
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], tuple[Ended, Path]]:
+    """A training without an interruption, and the folder of one that was interrupted."""
+
+    @cache
+    def train(recipe: Recipe) -> tuple[Ended, Path]:
+        folder = tmp_path_factory.mktemp("begun")
+        whole = trained(recipe, folder / "whole" / "init")
+        with pytest.raises(KeyboardInterrupt):
+            trained(recipe, folder / "half" / "init", stop=True)
+        return whole, folder / "half"
+
+    return train
+
+
+def resumed(recipe: Recipe, half: Path, folder: Path, drop: Drop) -> Ended:
+    """The interrupted training, with a piece dropped, and resumed."""
+    shutil.copytree(half, folder, dirs_exist_ok=True)
     checkpoint = folder / f"init.{'pretraining' if recipe.pretraining else 'checkpoint'}"
     files = read_archive(checkpoint)
     drop(files)
     write_archive(checkpoint, files)
-    return whole, trained(recipe, folder / "init", resume=True)
+    return trained(recipe, folder / "init", resume=True)
 
 
 def tensors(file: str, *beginnings: str) -> Drop:
@@ -150,16 +167,21 @@ PIECES: dict[str, tuple[Recipe, Drop]] = {
 
 
 @pytest.mark.parametrize("recipe", [REPTILE, META_SGD, PRETRAINED], ids=["reptile", "meta-sgd", "pre-training"])
-def test_with_all_pieces_it_ends_in_the_same_bits(recipe: Recipe, tmp_path: Path) -> None:
-    whole, again = resumed(recipe, tmp_path, dict)
-    assert not again.differs(whole)
+def test_with_all_pieces_it_ends_in_the_same_bits(
+    recipe: Recipe, tmp_path: Path, begun: Callable[[Recipe], tuple[Ended, Path]]
+) -> None:
+    whole, half = begun(recipe)
+    assert not resumed(recipe, half, tmp_path, dict).differs(whole)
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_without_a_piece_it_is_refused_or_ends_otherwise(piece: str, tmp_path: Path) -> None:
+def test_without_a_piece_it_is_refused_or_ends_otherwise(
+    piece: str, tmp_path: Path, begun: Callable[[Recipe], tuple[Ended, Path]]
+) -> None:
     recipe, drop = PIECES[piece]
+    whole, half = begun(recipe)
     try:
-        whole, again = resumed(recipe, tmp_path, drop)
+        again = resumed(recipe, half, tmp_path, drop)
     except FewshotError:
         return
     assert again.differs(whole)
