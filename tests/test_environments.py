@@ -81,7 +81,9 @@ ENVIRONMENTS = {
     "python -OO": Environment(python=("-OO",)),
     "python -W error": Environment(python=("-W", "error")),
 }
-ALIKE = {"LC_ALL=POSIX", "OMP_NUM_THREADS=0", "OMP_NUM_THREADS=1", "python -O"}  # asked by `make test-all` alone
+ALIKE = {  # asked by `make test-all` alone: others are like them, or have tests of their own
+    "LC_ALL=POSIX", "OMP_NUM_THREADS=0", "OMP_NUM_THREADS=1", "TERM=dumb", "python -O", "umask 000", "umask 077",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
