@@ -15,6 +15,7 @@ from fewshot_cli.output import emit, emit_json, emit_json_list, on_one_line
 from fewshot_sdk.errors import SaveError
 from fewshot_sdk.storage.drafts import draft_beside, rename_new
 from fewshot_sdk.storage.files import check_free_file
+from fewshot_sdk.storage.rendering import decoded
 from fewshot_sdk.storage.sorting import UNKNOWN
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def _refused(path: Path, error: OSError) -> SaveError:
 def csv_line(cells: list[str]) -> str:
     """The cells as a line of CSV, without its end."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\r\n").writerow(cells)  # so that cells with either character are quoted
+    rows = csv.writer(out, lineterminator="\r\n")  # so that cells with either character are quoted
+    rows.writerow(map(decoded, cells))
     return out.getvalue().removesuffix("\r\n")
 
 

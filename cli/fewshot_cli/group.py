@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -73,6 +74,11 @@ class Group(TyperGroup):
                 raise
             say(f"error: {_indented(_described(error))}", failure=True)
             sys.exit(1)
+        except UnicodeEncodeError:  # a name that the locale cannot give to the system
+            if debug or (encoding := sys.getfilesystemencoding()) == "utf-8":
+                raise
+            say(f"error: this locale has no letters for a name ({encoding}); set PYTHONUTF8=1", failure=True)
+            sys.exit(1)
         except (MemoryError, RuntimeError) as error:
             if debug or not _lacks_memory(error):
                 raise
@@ -113,6 +119,10 @@ def _indented(message: str) -> str:
 def _described(error: OSError) -> str:
     """What the system refused, and for which path, in one sentence."""
     path, reason = error.filename, (error.strerror or str(error) or type(error).__name__).lower()
+    if path is None and "usable temporary" in reason:  # Python's tempfile found none
+        return "no temporary folder can be written to; set TMPDIR to one that can"
+    if path is None and error.errno in (errno.ENOSPC, errno.EDQUOT):  # Python names no path when it writes
+        return f"{reason}; free some there, or set TMPDIR to a folder on another disk if it is the temporary one"
     if path is None:
         return f"the system refused something: {reason}; --debug shows where"
     return (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar, cast
 
 from fewshot_cli.streams import Messages, data, forget_stdout, messages
 from fewshot_sdk.errors import SaveError
+from fewshot_sdk.storage.rendering import decoded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -72,9 +73,11 @@ def emit_json_list() -> Iterator[Callable[[object], None]]:
 
 def _json(value: object, indent: int | None) -> str:
     try:
-        text = json.dumps(value, indent=indent, ensure_ascii=not _takes_utf8(), allow_nan=False)
+        text = decoded(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
     except ValueError:  # JSON has no such numbers
-        text = json.dumps(_finite(value), indent=indent, ensure_ascii=not _takes_utf8(), allow_nan=False)
+        text = decoded(json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False))
+    if not _takes_utf8():
+        text = _OTHER.sub(lambda found: json.dumps(found[0])[1:-1], text)
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -129,7 +132,7 @@ def _write(stream: TextIO | Messages, text: str) -> None:
 
 
 def _shown(text: str) -> str:
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), decoded(text))
 
 
 def progress(

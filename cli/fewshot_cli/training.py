@@ -15,6 +15,7 @@ from fewshot_cli.own_data import last_part, on_data
 from fewshot_sdk.algorithms import ALGORITHMS, Outer
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.storage.files import RECIPE
+from fewshot_sdk.storage.rendering import encodable
 
 if TYPE_CHECKING:
     from fewshot_sdk.artifacts.initialization import Initialization
@@ -175,7 +176,7 @@ class TrainingOptions:
             if field.name == "data" and value is not None:
                 value = last_part(value)
             if value is not None and value is not False:
-                option, text = f"--{field.name.replace('_', '-')}", shlex.quote(str(value))
+                option, text = f"--{field.name.replace('_', '-')}", shlex.quote(encodable(str(value)))
                 words += f" {option}" + ("" if value is True else f"={text}" if text[0] == "-" else f" {text}")
         return words
 

@@ -13,6 +13,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from fewshot_sdk.errors import SaveError
 from fewshot_sdk.storage.caches import cache_folder
 from fewshot_sdk.storage.drafts import draft_beside, write_durably
 from fewshot_sdk.storage.files import sha256
@@ -38,16 +39,16 @@ def library() -> ctypes.CDLL | None:
     source = b"".join(path.read_bytes() for path in SOURCES)
     inputs = b"\n".join([source, shlex.join([*compiler, *FLAGS]).encode(), _processor()])
     key = f"conv4-{sha256(inputs)[:16]}"
-    folder = cache_folder() / f"native-{_user()}"
     try:
+        folder = cache_folder() / f"native-{_user()}"
         if not _is_own(folder):
             _make_own(folder)
         intact = (path for path in sorted(folder.glob(f"{key}-*.so")) if _is_intact(path))
         code = ctypes.CDLL(str(next(intact, None) or _compile(compiler, folder, key)))
         code.conv4_parameters.restype = code.conv4_bytes.restype = code.conv4_gradient_bytes.restype = ctypes.c_long
         code.conv4_instructions.restype = ctypes.c_char_p
-    except (OSError, subprocess.SubprocessError, AttributeError):  # AttributeError: `$CC` made some other library
-        return None
+    except (SaveError, OSError, subprocess.SubprocessError, AttributeError):
+        return None  # AttributeError: `$CC` made some other library
     return code
 
 

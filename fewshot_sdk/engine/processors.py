@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -15,9 +17,39 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+_CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
 def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """Number of cores that this process may use, at least 1: those it may run on, or as many as its quota is worth."""
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    return max(1, math.ceil(min(len(os.sched_getaffinity(0)), _quota(_CGROUPS, _OWN_CGROUP))))
+
+
+@cache
+def _quota(groups: Path, own: Path) -> float:
+    """The processor time a second that Linux's control groups (version 2) grant, in cores; infinite without a limit.
+
+    That is the least of the group's own limit and of those around it, as containers set it: `docker run --cpus 2`.
+    groups: the root of all groups. own: the file that names the group of this process.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return math.inf
+    inside = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    group = groups / inside
+    return min(_limit(folder / "cpu.max") for folder in (group, *group.parents) if folder.is_relative_to(groups))
+
+
+def _limit(file: Path) -> float:
+    """The cores that a file `cpu.max` grants, such as 1.5 for `150000 100000`; infinite for `max` or no such file."""
+    try:
+        time, period = file.read_text(encoding="utf-8").split()
+        return math.inf if time == "max" else int(time) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def usable_gpu(trial: Callable[[torch.device], object] | None = None) -> tuple[torch.device | None, str]:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -27,6 +28,7 @@ from fewshot_sdk.engine.compiler import library
 from fewshot_sdk.engine.orphans import end_with_parent, interrupts_waiting, take_interrupts
 from fewshot_sdk.engine.processors import cores_of
 from fewshot_sdk.errors import FewshotError, WorkersError, WorkersStopped
+from fewshot_sdk.storage.drafts import draft_in
 
 R = TypeVar("R")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
@@ -123,7 +125,7 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
     library()  # compiled here once, not by each worker: on a busy machine one may give up, and go on in PyTorch
     ignored = signal.getsignal(getattr(signal, "SIGHUP", signal.SIGTERM)) == signal.SIG_IGN  # as under nohup
     try:
-        with interrupts_waiting(), tempfile.TemporaryDirectory(prefix="fewshot-", ignore_cleanup_errors=True) as folder:
+        with interrupts_waiting(), draft_in(Path(tempfile.gettempdir())) as folder:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -135,7 +137,7 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
                 max_restarts=0,
                 monitor_interval=0.1,
                 start_method="spawn",
-                logs_specs=DefaultLogsSpecs(folder),  # a worker that fails leaves its reason there
+                logs_specs=DefaultLogsSpecs(str(folder)),  # a worker that fails leaves its reason there
                 signals_to_handle="SIGTERM,SIGINT,SIGQUIT" + ("" if ignored else ",SIGHUP"),
             )
             outcomes: dict[int, tuple[R | None, FewshotError | None]] = elastic_launch(config, _run_worker)(
@@ -175,6 +177,10 @@ def workers_lack() -> str | None:
         multiprocessing.get_context("spawn").Lock()
     except OSError as error:
         return f"shared memory (/dev/shm), which cannot be used: {(error.strerror or str(error)).lower()}"
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        return "a temporary folder, and none can be written to: TMPDIR names one"
     return None
 
 

@@ -53,6 +53,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._track(lambda it: it.end(self._done, finished=self._finished, curve=self._curve))
+        if isinstance(error, SaveError) and not self._run.checkpoint.exists():  # there is nothing to continue
+            metrics_of(self._run.output).unlink(missing_ok=True)
 
     def add(self, step: MetaStep | NumberStep) -> None:
         """Write down a step's line, if it has one, and keep its initialization if that is the best so far."""

@@ -227,7 +227,18 @@ def _save_or_rescue(run: Run, init: AnyInitialization, notify: Listener) -> byte
     try:
         write_folder(run.output, files)
     except (OutputExists, SaveError) as error:
-        elsewhere = Path(tempfile.mkdtemp(prefix="fewshot-")) / run.output.name
-        write_folder(elsewhere, files)
-        raise SaveError(f"{error}; the result is kept in {elsewhere}") from None
+        raise SaveError(f"{error}; {_rescued(run, files)}") from None
     return files.get("curve.png")
+
+
+def _rescued(run: Run, files: dict[str, bytes]) -> str:
+    """Where the result is after all, in words: in a new temporary folder, or nowhere, and what to do then."""
+    made: Path | None = None
+    try:
+        made = Path(tempfile.mkdtemp(prefix="fewshot-"))
+        return f"the result is kept in {write_folder(made / run.output.name, files)}"
+    except (OSError, SaveError):
+        if made is not None:
+            made.rmdir()
+        kept = f"; --resume continues from {run.checkpoint}" if run.checkpoint.exists() else ""
+        return f"the temporary folder cannot take it either{kept}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.errors import ImageError
 from fewshot_sdk.images.preprocessing import Picture, Pixels, preprocess
 from fewshot_sdk.runtime.predictions import Prediction, to_predictions
@@ -63,7 +63,7 @@ def stream(
     batches gain nothing there. read: turns a source into a picture, or raises ImageError.
     threads: by default one for each core, at most 8.
     """
-    workers = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+    workers = threads or min(MOST_THREADS, cores())
     if isinstance(model, Predictor):
         return _mapped(lambda source: _predicted(model, source, read), sources, workers)
     seen = _mapped(lambda source: _seen(model, source, read), sources, workers)

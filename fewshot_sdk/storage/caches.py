@@ -8,10 +8,15 @@ from pathlib import Path
 
 import platformdirs
 
+from fewshot_sdk.errors import SaveError
+
 
 def cache_folder() -> Path:
-    """The folder for decoded data: `FEWSHOT_CACHE`, or the system's cache folder."""
-    return Path(os.environ.get("FEWSHOT_CACHE") or platformdirs.user_cache_dir("fewshot-sdk"))
+    """The folder for decoded data: `FEWSHOT_CACHE`, or the system's cache folder. Raises SaveError if there is none."""
+    try:
+        return Path(os.environ.get("FEWSHOT_CACHE") or platformdirs.user_cache_dir("fewshot-sdk"))
+    except RuntimeError:  # without HOME, for a user whom the system does not know
+        raise SaveError("this user has no home folder for a cache; set FEWSHOT_CACHE to a folder for it") from None
 
 
 def is_private(path: Path) -> bool:

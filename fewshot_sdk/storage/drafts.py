@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,16 +33,35 @@ def draft_beside(target: Path) -> Iterator[Path]:
     Drafts left there by dead processes of this machine are removed first. Raises OSError if the disk refuses.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f"{_PREFIX}{_machine()}-*"):
-        _remove_if_free(left)
-    draft, lock = _locked_folder(target.parent)
-    try:
+    with draft_in(target.parent) as draft:
         yield draft
         sync_folder(target.parent)
+
+
+@contextmanager
+def draft_in(folder: Path) -> Iterator[Path]:
+    """The same inside a folder, for what need not outlast a power cut."""
+    for left in folder.glob(f"{_PREFIX}{_machine()}-*"):
+        _remove_if_free(left)
+    draft, lock = _locked_folder(folder)
+    try:
+        yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def open_as_usual(draft: Path) -> None:
+    """Give a draft, which is closed to others, the permissions of any new folder there: what the umask leaves.
+
+    Raises OSError if the disk refuses.
+    """
+    usual = draft / ".usual"
+    usual.mkdir()  # the umask itself can only be read by changing it, for all threads
+    permissions = stat.S_IMODE(usual.stat().st_mode)
+    usual.rmdir()
+    draft.chmod(permissions)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from fewshot_sdk.errors import BundleError, FewshotError, OutputExists, SaveError
-from fewshot_sdk.storage.drafts import draft_beside, is_draft, sync_folder, write_durably
+from fewshot_sdk.storage.drafts import draft_beside, is_draft, open_as_usual, sync_folder, write_durably
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"  # what a training run was made by, in its folder and its checkpoint
@@ -107,7 +107,7 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> Path:
         for name, data in files:
             write_durably(draft / name, data)
         sync_folder(draft)
-        draft.chmod(0o755)
+        open_as_usual(draft)
     return folder
 
 
@@ -269,7 +269,7 @@ def fill(draft: Path, contents: Mapping[str, bytes]) -> None:
     for folder in folders_of(contents):
         sync_folder(draft / folder)
     sync_folder(draft)
-    draft.chmod(0o755)
+    open_as_usual(draft)
 
 
 def folders_of(names: Iterable[str]) -> list[str]:

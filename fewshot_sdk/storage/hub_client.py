@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fewshot_sdk.errors import BundleError, ConfigError, HubError
+from fewshot_sdk.errors import BundleError, ConfigError, HubError, SaveError
 from fewshot_sdk.storage.hub_errors import PUSHED, explain, is_passing
 from fewshot_sdk.version import __version__
 
@@ -34,9 +34,15 @@ def endpoint() -> str:
 
 
 def cache() -> Path:
-    """The client's cache folder; read from the environment at each call, not once at import as in the client."""
+    """The client's cache folder; read from the environment at each call, not once at import as in the client.
+
+    Raises SaveError if there is none.
+    """
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser().resolve()
+    try:
+        return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser().resolve()
+    except RuntimeError:  # without HOME, for a user whom the system does not know
+        raise SaveError("this user has no home folder for a cache; set HF_HOME to a folder for it") from None
 
 
 class Session:

@@ -17,7 +17,25 @@ def render(template: str, **values: object) -> str:
     template: its path inside the package; values in a name.html.j2 are escaped, in other templates only by the
     filters `markdown`, `code` and `line`. A name in the template that is missing from `values` is an error.
     """
-    return _environment().get_template(template).render(values)
+    text = _environment().get_template(template).render(values)
+    return encodable(text)
+
+
+def decoded(text: str) -> str:
+    """The text, in which bytes of file names that the locale could not decode are read as UTF-8 where they are that."""
+
+    def as_utf8(found: re.Match[str]) -> str:
+        try:
+            return found[0].encode("ascii", "surrogateescape").decode("utf-8")
+        except UnicodeDecodeError:
+            return found[0]
+
+    return re.sub("[\udc80-\udcff]+", as_utf8, text)
+
+
+def encodable(text: str) -> str:
+    """The text, `decoded`, and what is no text in it escaped, so that it can be written to any file."""
+    return decoded(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def line(text: str) -> str:

@@ -10,7 +10,7 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fewshot_sdk.errors import SaveError
@@ -163,9 +163,10 @@ class Sorter:
 def sorter(folder: Path, labels: Sequence[str], *, move: bool) -> Iterator[Sorter]:
     """A sorter into `folder`, which is made. move: the undo file, in the folder, is there before the first move.
 
-    Raises SaveError if the folder cannot be written to.
+    Folders that were made and got no file are removed. Raises SaveError if the folder cannot be written to.
     """
     with ExitStack() as stack:
+        stack.callback(_remove_empty, [above for above in (folder, *folder.parents) if not above.exists()])
         try:
             draft = stack.enter_context(draft_beside(folder / UNKNOWN))
             journal = stack.enter_context(Journal(folder)) if move else None
@@ -173,6 +174,16 @@ def sorter(folder: Path, labels: Sequence[str], *, move: bool) -> Iterator[Sorte
             reason = (error.strerror or type(error).__name__).lower()
             raise SaveError(f"cannot write into {folder}: {reason}; name another folder") from None
         yield Sorter(folder, labels, draft, journal)
+
+
+def _remove_empty(made: list[Path]) -> None:
+    """Remove these folders, the first of which is inside the others, as far as nothing is in them but empty folders."""
+    with suppress(OSError):
+        for inside in made[0].iterdir() if made else ():
+            with suppress(OSError):
+                inside.rmdir()
+        for folder in made:
+            folder.rmdir()
 
 
 def _fitting(stem: str, n_bytes: int) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,26 @@ def test_too_little_memory_is_one_line_and_exit_1(
     assert code == 1
     assert "not enough memory" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "sentence"),
+    [
+        (errno.ENOENT, "No usable temporary directory found in ['/tmp']", "no temporary folder can be written to; set"),
+        (errno.ENOSPC, "No space left on device", "no space left on device; free some there, or set TMPDIR"),
+        (errno.EIO, "Input/output error", "the system refused something: input/output error; --debug shows where"),
+    ],
+)
+def test_what_the_system_refuses_without_a_path_is_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str, sentence: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, text)
+
+    monkeypatch.setattr("fewshot_sdk.runtime.learners.learner_file", refused)
+    code, _, err = run("demo", "--init", "omniglot", "--output", str(tmp_path / "o"))
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith(f"error: {sentence}")
 
 
 @pytest.mark.parametrize(

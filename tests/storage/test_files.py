@@ -195,3 +195,17 @@ def test_a_pipe_in_a_folder_is_refused_by_name_and_not_waited_for(tmp_path: Path
     os.mkfifo(folder / "b")
     with pytest.raises(BundleError, match="b is a pipe or a device, not a file"):
         files.read_folder(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_a_folder_has_the_permissions_that_the_umask_leaves(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        files.write_folder(tmp_path / "one", {"a": b"", "b/c": b""})
+        files.write_files(tmp_path / "two", {"a": b""}.items())
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "one", tmp_path / "one" / "b", tmp_path / "two"):
+        assert folder.stat().st_mode & 0o777 == 0o777 & ~mask
+        assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []

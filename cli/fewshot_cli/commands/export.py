@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -95,7 +96,7 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
 
     if given.bundle and isinstance(classifier.preprocessing, Rows):
         raise ConfigError(f"{given.model} takes features, and a --bundle is for pictures; give --output FILE.onnx")
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext("") if given.output else tempfile.TemporaryDirectory() as folder:
         path = given.output or Path(folder) / "model.onnx"
         limit = MAX_DROP if given.max_drop is None else given.max_drop
         settings = ExportSettings(
