@@ -25,7 +25,6 @@ found, what to do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 SHOWN = 5  # items of a list in one message
@@ -122,7 +121,7 @@ class ParityError(ExportError):
 
 
 def _on_one_line(text: str) -> str:
-    line = re.sub(r"\s*[\r\n]\s*", " ", text)
+    line = text.replace("\r", "\\r").replace("\n", "\\n")  # as it is, a name that holds them names its file
     return line if len(line) <= LONGEST else f"{line[: LONGEST - _END - 5]} ... {line[-_END:]}"
 
 

@@ -7,7 +7,7 @@ from fewshot_sdk.errors import LONGEST, BundleError, FewshotError, SupportError,
 
 @pytest.mark.parametrize("kind", FewshotError.__subclasses__()[:3])
 def test_a_message_is_one_line_whatever_text_of_a_file_it_repeats(kind: type[FewshotError]) -> None:
-    assert str(kind("a.json: found 'b\n  c\r\nd'; make it again")) == "a.json: found 'b c d'; make it again"
+    assert str(kind("b\n c\r\nd.json: make it again")) == r"b\n c\r\nd.json: make it again"
 
 
 def test_a_long_text_is_cut_in_its_middle_and_the_end_says_what_to_do() -> None:
