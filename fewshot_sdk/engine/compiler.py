@@ -96,7 +96,9 @@ def _shipped(part: str) -> Path | None:
     brought = sorted(SHIPPED.glob(f"{part}-*"))
     intact = next(filter(_has_its_hash, brought), None)
     if brought and not intact:
-        logging.getLogger(__name__).warning("%s has changed since it was built and is not used; install again", brought[0])
+        logging.getLogger(__name__).warning(
+            "%s has changed since it was built and is not used; install fewshot-sdk again", brought[0]
+        )
     return intact
 
 
