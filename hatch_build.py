@@ -63,7 +63,9 @@ def compile_all(root: Path, folder: Path, target: str, machine: str, system: str
     made = []
     for part in table["parts"](machine):
         library = folder / f"{part}{table['suffix'](system)}"
-        words = table["command"]([sys.executable, "-m", "ziglang", "cc", "-target", target], part, library, machine, system)
+        words = table["command"](
+            [sys.executable, "-m", "ziglang", "cc", "-target", target], part, library, machine, system
+        )
         if system == "darwin":  # otherwise the folder's path would be in it
             words.append(f"-Wl,-install_name,@rpath/{library.name}")
         subprocess.run([*words, "-s"], check=True)

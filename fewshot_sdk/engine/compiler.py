@@ -1,4 +1,4 @@
-"""The C code for this processor: what the wheel brought, or compiled here once and cached; else PyTorch does the work."""
+"""The C code for this processor, brought by the wheel or compiled here once; without it PyTorch does the work."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def library() -> ctypes.CDLL | None:
     if wanted == "0":
         return None
     if wanted not in ("", "1", *known):
-        raise ConfigError(f"{SWITCH}: expected 0 or one of {', '.join(known)}, found {wanted}; unset, the best is taken")
+        raise ConfigError(
+            f"{SWITCH}: expected 0 or one of {', '.join(known)}, found {wanted}; unset, the best is taken"
+        )
     runnable = _runnable(known)
     if wanted in known and runnable and wanted not in runnable:
         raise ConfigError(f"{SWITCH}={wanted}: this processor runs {', '.join(runnable)}; unset, the best is taken")

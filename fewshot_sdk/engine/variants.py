@@ -17,7 +17,9 @@ _AVX2 = (*_SSE4, "-mavx2", "-mfma")  # every x86-64-v3
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")  # every x86-64-v4
 _X86_64 = {"sse4": _SSE4, "avx2": _AVX2, "avx512": _AVX512, "avx512_bf16": (*_AVX512, "-mavx512bf16")}
 _FOLDER = Path(__file__).parent
-SOURCES = [_FOLDER / name for name in ("processor.c", "conv4_second_order.c", "conv4.c")]  # the second includes the last
+SOURCES = [
+    _FOLDER / name for name in ("processor.c", "conv4_second_order.c", "conv4.c")
+]  # the second includes the last
 
 
 def variants(machine: str) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from itertools import pairwise
 from typing import cast
 
 import pytest
@@ -23,7 +24,7 @@ MACHINE = platform.machine()
 def test_a_faster_variant_has_the_instructions_of_the_slower_ones(machine: str) -> None:
     known = list(variants(machine).values())
     assert len(known) == 4
-    assert all(fast[: len(slow)] == slow != fast for slow, fast in zip(known, known[1:], strict=False))
+    assert all(fast[: len(slow)] == slow != fast for slow, fast in pairwise(known))
 
 
 @pytest.mark.parametrize("machine", ["aarch64", "arm64", "riscv64"])
@@ -35,7 +36,9 @@ def test_where_there_is_one_variant_nothing_chooses(machine: str) -> None:
 def test_nothing_is_tuned_to_the_processor_that_compiles() -> None:
     for system in ("linux", "darwin", "win32"):
         for part in parts("x86_64"):
-            assert not [flag for flag in flags(part, "x86_64", system) if flag.startswith(("-march", "-mtune", "-Ofast"))]
+            assert not [
+                flag for flag in flags(part, "x86_64", system) if flag.startswith(("-march", "-mtune", "-Ofast"))
+            ]
 
 
 @pytest.mark.slow  # it compiles each for four seconds
