@@ -2,7 +2,7 @@
 
     FEWSHOT_WHEEL=manylinux_2_17_x86_64 python -m build --wheel
 
-zig's Clang compiles for every platform on any other.
+Zig's Clang compiles for every platform on any other. `make wheels` builds all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLATFORMS = {  # the wheel's tag: zig's name, and what `platform.machine()` and 
     "macosx_11_0_arm64": ("aarch64-macos.11.0", "arm64", "darwin"),
     "win_amd64": ("x86_64-windows-gnu", "AMD64", "win32"),
 }
-COMPILER = "ziglang==0.17.1"  # the libraries' bytes depend on it
+COMPILER = "ziglang==0.17.1"  # as in constraints.txt; the libraries' bytes depend on it
 
 
 class CompiledCode(BuildHookInterface[Any]):

@@ -62,23 +62,31 @@ INLINE vec multiply_add(vec sum, const float *a, vec b, int pairs) {
     return sum + all(*a) * b;
 }
 
+/* Unrolled, sums stay in registers: Clang leaves those of its largest tiles in memory otherwise. */
 INLINE void tile(const Term *terms, int n_terms, Layout at, int rows, int vectors, int pairs,
                  long a_at, long b_at, float *out, long out_row, int more) {
     vec sum[MOST];
+#pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
         for (int v = 0; v < vectors; v++)
             sum[r * vectors + v] = more ? load(out + r * out_row + v * LANES) : (vec){0};
     for (int s = 0; s < n_terms; s++) {
         const float *a = terms[s].a + a_at, *b = terms[s].b + b_at;
         for (int k = 0; k < at.depth; k++, a += at.col, b += at.wide) {
             vec right[4];
+#pragma GCC unroll 16
             for (int v = 0; v < vectors; v++) right[v] = load(b + v * LANES);
+#pragma GCC unroll 16
             for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
                 for (int v = 0; v < vectors; v++)
                     sum[r * vectors + v] = multiply_add(sum[r * vectors + v], a + r * at.row, right[v], pairs);
         }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
         for (int v = 0; v < vectors; v++) store(out + r * out_row + v * LANES, sum[r * vectors + v]);
 }
 
