@@ -25,7 +25,7 @@ class Reading:
 class Began:
     """Training begins, with `done` of `total` epochs or outer steps already done.
 
-    by: what runs the inner loop, such as "C, avx512, gcc 12.2.0"; empty: the work has none.
+    by: what runs the inner loop, such as "C, avx512, gcc 12.2.0"; empty: that goes without saying.
     """
 
     work: Literal["pre-training", "meta-training"]

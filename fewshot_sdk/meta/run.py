@@ -211,10 +211,10 @@ def _done(init: AnyInitialization | None) -> int:
 
 
 def _by(run: Run) -> str:
-    """What runs the inner loop."""
-    if run.device:
-        return f"torch, {run.device}"
-    return instructions() if isinstance(run.recipe, Recipe) and runs_in_c(run.recipe.backbone) else "torch"
+    """What runs the inner loop; empty for regression, which is short."""
+    if run.device or not isinstance(run.recipe, Recipe):
+        return f"torch, {run.device}" if run.device else ""
+    return instructions() if runs_in_c(run.recipe.backbone) else "torch"
 
 
 def _keep(run: Run, init: AnyInitialization, notify: Listener) -> None:
