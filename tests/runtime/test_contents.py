@@ -8,12 +8,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from fewshot_sdk.errors import BundleError
-from fewshot_sdk.runtime.contents import check_contents
+from fewshot_sdk.runtime.contents import STEPS, check_contents
 
 
-def model(*nodes: onnx.NodeProto, initializers: tuple[onnx.TensorProto, ...] = (), **settings: object) -> bytes:
-    floats = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
-    graph = helper.make_graph(list(nodes), "g", floats[:1], floats[1:], list(initializers))
+def model(
+    *nodes: onnx.NodeProto, initializers: tuple[onnx.TensorProto, ...] = (), asked: bool = True, **settings: object
+) -> bytes:
+    """A file from x to y. asked: whether `steps` is an input."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy")
+    steps = helper.make_tensor_value_info(STEPS, TensorProto.INT64, [])
+    graph = helper.make_graph(list(nodes), "g", [x, steps][: 1 + asked], [y], list(initializers))
     data: bytes = helper.make_model(graph, **settings).SerializeToString()
     return data
 
@@ -46,6 +50,25 @@ def test_a_learners_loop_over_its_steps_is_run() -> None:
 def test_what_may_never_end_is_refused(node: onnx.NodeProto) -> None:
     with pytest.raises(BundleError, match=r"m has a '(Loop|If|Scan)' that may never end"):
         check_contents(model(node), "m")
+
+
+ENDLESS = onnx.numpy_helper.from_array(np.array(2**62), STEPS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        model(loop(STEPS, "", "x"), asked=False),
+        model(loop(STEPS, "", "x"), initializers=(ENDLESS,), asked=False),
+        model(loop(STEPS, "", "x"), initializers=(ENDLESS,)),  # an input that has a value
+        model(helper.make_node("Constant", [], [STEPS], value=ENDLESS), loop(STEPS, "", "x")),
+        model(loop(STEPS, "", "x")) + model(initializers=(ENDLESS,), asked=False),  # a graph in two parts
+    ],
+    ids=["nowhere", "a weight", "an input's value", "computed", "in parts"],
+)
+def test_a_file_does_not_say_itself_how_many_steps_a_learner_takes(data: bytes) -> None:
+    with pytest.raises(BundleError, match="m has a 'Loop' that may never end"):
+        check_contents(data, "m")
 
 
 def test_functions_are_refused() -> None:
