@@ -73,6 +73,7 @@ def examine_more(more: Reading, kept: SupportSet) -> list[Finding]:
     under another label is corrected: a warning tells that it moves.
     """
     found = [*unreadable(more), *_blank(more.pictures), *_copies(more.pictures), *_known(more.pictures, kept)]
+    found += new_odd_names(kept.labels, [*kept.labels, *(picture.label for picture in more.pictures)])
     return sorted(found, key=lambda finding: finding.severity)
 
 
@@ -190,6 +191,12 @@ def odd_names(labels: Sequence[str]) -> Iterator[Finding]:
                 f"spreadsheets and pandas read the class name {alike[0]!r} as a number or as nothing; rename it, such "
                 f"as to 'class {alike[0]}'",
             )
+
+
+def new_odd_names(before: Sequence[str], after: Sequence[str]) -> list[Finding]:
+    """What `odd_names` finds in a classifier's labels after a change and did not before."""
+    known = [*odd_names(before)]
+    return [finding for finding in odd_names(after) if finding not in known]
 
 
 def counts(labels: Sequence[str], example: str = "picture") -> Iterator[Finding]:
