@@ -83,9 +83,8 @@ class Gatekeeper:
                 if more and 0 < _length(scope) <= SMALL:
                     await drain(noting)
                 named = [*message.get("headers", []), (ID, name.encode())]
-                if more or scope["state"].get(
-                    BEYOND
-                ):  # its body was not read to the end, so this connection cannot be used again
+                unread = more  # then this connection cannot be used again
+                if unread or scope["state"].get(BEYOND):
                     named = [*(pair for pair in named if pair[0].lower() != b"connection"), (b"connection", b"close")]
                 message = {**message, "headers": named}
             else:
