@@ -33,6 +33,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Files(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # which holds a file back until the client has acknowledged its headers
     timeout = 20  # seconds a client may neither send nor read
     extensions_map = {  # noqa: RUF012 - the name that http.server reads
         **SimpleHTTPRequestHandler.extensions_map,
