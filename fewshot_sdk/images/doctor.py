@@ -57,6 +57,7 @@ def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
     found = [*unreadable(support), *_blank(support.pictures), *_copies(support.pictures)]
     found += [
         *odd_names(labels),
+        *_guessed_names(support.pictures),
         *counts(labels),
         *_odd_colours(support.pictures),
         *_alike_classes(support.pictures),
@@ -191,6 +192,17 @@ def odd_names(labels: Sequence[str]) -> Iterator[Finding]:
                 f"spreadsheets and pandas read the class name {alike[0]!r} as a number or as nothing; rename it, such "
                 f"as to 'class {alike[0]}'",
             )
+
+
+def _guessed_names(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
+    """Names of classes whose letters a zip does not tell."""
+    guessed = [picture.label for picture in pictures if picture.guessed and not picture.label.isascii()]
+    for label in dict.fromkeys(guessed):
+        yield _warning(
+            "odd-name",
+            f"the zip does not say how the class name {label!r} is written; if that is not its name, unpack the zip "
+            "with the program that made it, and name the folder",
+        )
 
 
 def new_odd_names(before: Sequence[str], after: Sequence[str]) -> list[Finding]:

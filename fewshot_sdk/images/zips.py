@@ -79,13 +79,24 @@ class _Bounded(io.BufferedReader):
 
 
 def name_of(member: zipfile.ZipInfo) -> str:
-    """A member's name as its maker meant it.
+    """A member's name as its maker meant it, as far as the zip tells."""
+    return _name(member)[0]
+
+
+def is_guessed(member: zipfile.ZipInfo) -> bool:
+    """Whether the zip does not tell how a member's name is written, so that other letters may have been meant."""
+    return _name(member)[1]
+
+
+def _name(member: zipfile.ZipInfo) -> tuple[str, bool]:
+    """A member's name, and whether it is a guess.
 
     Names in UTF-8 often lack the flag that says so (Linux's zip, macOS), or stand in Info-ZIP's extra field; the rest
-    are in code page 437, as the format has it. Source: APPNOTE.TXT 6.3.10, sections 4.4.4, 4.6.9 and appendix D.
+    are in code page 437, as the format has it, or in whatever the maker's Windows uses, such as Shift-JIS or GBK.
+    Source: APPNOTE.TXT 6.3.10, sections 4.4.4, 4.6.9 and appendix D.
     """
     if member.flag_bits & _UTF8:
-        return member.filename
+        return member.filename, False
     raw = member.orig_filename.encode("cp437", "replace")
     extra = member.extra
     while len(extra) >= 4:
@@ -94,9 +105,9 @@ def name_of(member: zipfile.ZipInfo) -> str:
         if kind == _UNICODE_PATH and field[:1] == b"\1" and field[1:5] == struct.pack("<I", zlib.crc32(raw)):
             raw = field[5:]
     try:
-        return raw.decode("utf-8").partition("\0")[0]  # as zipfile cuts it
+        return raw.decode("utf-8").partition("\0")[0], False  # as zipfile cuts it
     except UnicodeDecodeError:
-        return member.filename
+        return member.filename, True
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:

@@ -15,8 +15,9 @@ import pytest
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.errors import SupportError
 from fewshot_sdk.images import features
-from fewshot_sdk.images.support import read_support
-from fewshot_sdk.images.zips import name_of, open_zip
+from fewshot_sdk.images.doctor import LOOK, examine
+from fewshot_sdk.images.support import read_pictures, read_support
+from fewshot_sdk.images.zips import is_guessed, name_of, open_zip
 from tests.images.test_sources import listed, zipped
 
 NAME = "Ünï/猫.png"
@@ -59,7 +60,29 @@ def test_a_flag_is_believed(tmp_path: Path) -> None:
 
 
 def test_other_names_are_in_the_code_page_of_the_format(tmp_path: Path) -> None:
-    assert name_of(member(tmp_path / "z.zip", b"caf\x82.png")) == "café.png"
+    found = member(tmp_path / "z.zip", b"caf\x82.png")
+    assert name_of(found) == "café.png"
+    assert is_guessed(found)
+
+
+@pytest.mark.parametrize("raw", [b"cafe.png", NAME.encode()])
+def test_a_name_in_ascii_or_utf8_is_no_guess(tmp_path: Path, raw: bytes) -> None:
+    assert not is_guessed(member(tmp_path / "z.zip", raw))
+
+
+def test_a_class_name_whose_code_a_zip_does_not_tell_is_told_once(photos: Path, tmp_path: Path) -> None:
+    chinese = tmp_path / "gbk.zip"
+    with zipfile.ZipFile(chinese, "w") as archive:
+        for file in sorted(photos.rglob("*.jpg")):
+            info = WithoutFlag(str(file))
+            info.raw = str(file.relative_to(photos)).replace("cup", "杯").encode("gbk")
+            archive.writestr(info, file.read_bytes())
+    (finding,) = examine(read_pictures(chinese, LOOK))
+    assert (finding.severity, finding.code) == ("warning", "odd-name")
+    assert finding.message == (
+        "the zip does not say how the class name '▒¡' is written; if that is not its name, unpack the zip with the "
+        "program that made it, and name the folder"
+    )
 
 
 def test_info_zips_extra_field_holds_the_name(tmp_path: Path) -> None:
