@@ -8,7 +8,6 @@ import os
 import platform
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 from functools import cache
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from fewshot_sdk.engine.variants import PROCESSOR, SOURCES, command, flags, suffix, variants
 from fewshot_sdk.errors import ConfigError, SaveError
-from fewshot_sdk.storage.caches import cache_folder
+from fewshot_sdk.storage.caches import is_private, private_folder
 from fewshot_sdk.storage.drafts import draft_beside, write_durably
 from fewshot_sdk.storage.files import sha256
 from fewshot_sdk.version import versions
@@ -112,10 +111,8 @@ def _compiled(part: str) -> Path | None:
     source = b"".join(path.read_bytes() for path in SOURCES)
     words = shlex.join([*compiler, *flags(part, platform.machine(), sys.platform)])
     key = f"{part}-{sha256(source + words.encode())[:16]}"
-    folder = cache_folder() / f"native-{_user()}"
-    if not _is_own(folder):
-        _make_own(folder)
-    intact = (path for path in sorted(folder.glob(f"{key}-*")) if _is_own(path) and _has_its_hash(path))
+    folder = private_folder(f"native-{0 if sys.platform == 'win32' else os.geteuid()}")
+    intact = (path for path in sorted(folder.glob(f"{key}-*")) if _has_its_hash(path) and is_private(path))
     return next(intact, None) or _compile(compiler, part, folder, key)
 
 
@@ -143,28 +140,3 @@ def _compile(compiler: list[str], part: str, folder: Path, key: str) -> Path:
 def _has_its_hash(library: Path) -> bool:
     """Whether it is a file with the hash in its name."""
     return library.is_file() and library.stem.endswith(f"-{sha256(library.read_bytes())}")
-
-
-def _is_own(path: Path) -> bool:
-    """Whether the path exists, is no link, belongs to this user and is writable by nobody else."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return False
-    if stat.S_ISLNK(status.st_mode):
-        return False
-    return os.name == "nt" or (status.st_uid == _user() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-
-
-def _make_own(folder: Path) -> None:
-    """Create a folder that only this user may enter. Raises OSError if it belongs to another, or the disk is full."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if not folder.is_symlink():
-        folder.chmod(0o700)
-    if not _is_own(folder):
-        raise PermissionError(f"{folder} belongs to another user")
-
-
-def _user() -> int:
-    return 0 if sys.platform == "win32" else os.geteuid()
