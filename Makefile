@@ -59,10 +59,11 @@ docs: .venv/ready  ## the site, in build/site; first its tests, which run what t
 	$(BIN)/python -m tests.render_site build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/zensical build --strict --clean --config-file build/zensical.toml
 
-audit: .venv/ready  ## known weaknesses of the pinned packages; needs a network
+AUDIT :=
+audit: .venv/ready  ## known weaknesses of the pinned packages; needs a network, or AUDIT=--if-reachable
 	$(PYTHON) -m venv .venv/audit
-	.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
-	.venv/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+	-.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m tests.audit .venv/audit/bin/pip-audit $(AUDIT)
 
 clean:
 	rm -rf .venv demo build dist

@@ -7,14 +7,13 @@ import os
 import platform
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 from fewshot_sdk.errors import SaveError
-from fewshot_sdk.storage.caches import cache_folder
+from fewshot_sdk.storage.caches import is_private, private_folder
 from fewshot_sdk.storage.drafts import draft_beside, write_durably
 from fewshot_sdk.storage.files import sha256
 from fewshot_sdk.version import versions
@@ -40,9 +39,7 @@ def library() -> ctypes.CDLL | None:
     inputs = b"\n".join([source, shlex.join([*compiler, *FLAGS]).encode(), _processor()])
     key = f"conv4-{sha256(inputs)[:16]}"
     try:
-        folder = cache_folder() / f"native-{_user()}"
-        if not _is_own(folder):
-            _make_own(folder)
+        folder = private_folder(f"native-{0 if sys.platform == 'win32' else os.geteuid()}")
         intact = (path for path in sorted(folder.glob(f"{key}-*.so")) if _is_intact(path))
         code = ctypes.CDLL(str(next(intact, None) or _compile(compiler, folder, key)))
         code.conv4_parameters.restype = code.conv4_bytes.restype = code.conv4_gradient_bytes.restype = ctypes.c_long
@@ -88,32 +85,7 @@ def _compile(compiler: list[str], folder: Path, key: str) -> Path:
 
 def _is_intact(library: Path) -> bool:
     """Whether a library has the hash in its name, and only this user could have written it."""
-    return library.is_file() and _is_own(library) and library.stem.endswith(f"-{sha256(library.read_bytes())}")
-
-
-def _is_own(path: Path) -> bool:
-    """Whether the path exists, is no link, belongs to this user and is writable by nobody else."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return False
-    if stat.S_ISLNK(status.st_mode):
-        return False
-    return os.name == "nt" or (status.st_uid == _user() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-
-
-def _make_own(folder: Path) -> None:
-    """Create a folder that only this user may enter. Raises OSError if it belongs to another, or the disk is full."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if not folder.is_symlink():
-        folder.chmod(0o700)
-    if not _is_own(folder):
-        raise PermissionError(f"{folder} belongs to another user")
-
-
-def _user() -> int:
-    return 0 if sys.platform == "win32" else os.geteuid()
+    return library.is_file() and is_private(library) and library.stem.endswith(f"-{sha256(library.read_bytes())}")
 
 
 def _processor() -> bytes:
