@@ -25,8 +25,8 @@ def picture(fruit: str, seed: int) -> Image.Image:
     if fruit in ("cherry", "pear"):
         draw.line((200, low - high - (50 if fruit == "pear" else -12), 212, low - high - 85), (90, 60, 35), 9)
     layer = layer.rotate(rng.uniform(-25, 25)).resize([int(rng.uniform(230, 330))] * 2)
-    far, near = rng.uniform(90, 200, (2, 3))
-    table = np.linspace(far, near, 300)[:, None] + rng.normal(0, 6, (300, 400, 3))
+    above, below = rng.uniform(90, 200, (2, 3))
+    table = np.linspace(above, below, 300)[:, None] + rng.normal(0, 6, (300, 400, 3))
     photo = Image.fromarray(np.clip(table, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(1))
     left, top = (int(side / 2 + rng.uniform(-30, 30) - layer.width / 2) for side in photo.size)
     photo.paste(layer, (left, top), layer)
