@@ -54,8 +54,8 @@ format: .venv/ready
 models: .venv/ready  ## the pages in models/, from the initializations' config.json
 	$(BIN)/python -m tests.render_models
 
-docs: .venv/ready  ## the site, in build/site; first its tests, which run what the tutorial shows
-	$(BIN)/python -m pytest -m "" tests/test_site.py
+docs: .venv/ready  ## the site, in build/site; first what the tutorial shows is tried
+	$(BIN)/python -m pytest -m slow tests/test_site.py
 	$(BIN)/python -m tests.render_site build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/zensical build --strict --clean --config-file build/zensical.toml
 
