@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,9 +25,10 @@ from benchmarks.meta_training import start_of, stream
 from benchmarks.peers import OuterStep, eager, one_by_one, together, together_compiled
 from benchmarks.processes import Child, ProcessFailed, finish
 from benchmarks.scaling import Network, efficiency, most_machines
+from benchmarks.serving_clients import check
 from fewshot_sdk.config.presets import preset
 from fewshot_sdk.config.recipe import Conv4
-from fewshot_sdk.errors import SupportError
+from fewshot_sdk.errors import MissingExtra, SupportError
 from tests.conftest import REPOSITORY
 
 Found = dict[str, Any]
@@ -44,6 +46,7 @@ TOYS = {
     "own_data": "--pictures 8 --per-class 4",
     "photos": "--shots 2 --splits 2 --queries 2",
     "scaling": "--seconds 0.01 --workers 1 --bandwidth 10 --latency 50",
+    "serving": "--client plain --requests 1 --connections 3 --seconds 0.5 --side 30",
 }
 SLOW = (  # over 3 CPU seconds each, or similar to a quick one
     "adapt_command",
@@ -149,6 +152,14 @@ def scales_every_table(found: list[dict[str, Any]]) -> None:
     assert all(0 < row[way] <= 100 for row in found for way in ("as they are", "scaled alike", "each column", "adapt"))
 
 
+def answers_all_to_the_last(found: Found) -> None:
+    assert found["overhead_ms"].keys() == {"binary tensor", "JSON", "PNG file"}
+    load = found["load"]
+    assert load["answered"] > 0
+    assert load["under_way_at_sigterm"] == load["answered_after_sigterm"] == 3
+    assert (load["errors"], load["broken_after_sigterm"], load["log_lines"]) == ({}, {}, 0)
+
+
 LAWS: dict[str, Callable[[Any], None]] = {
     "adapt_command": measures_both_commands,
     "adaptation": agree,
@@ -162,6 +173,7 @@ LAWS: dict[str, Callable[[Any], None]] = {
     "own_data": opens_twice,
     "photos": compares_on_the_same_splits,
     "scaling": measures_and_models,
+    "serving": answers_all_to_the_last,
 }
 
 
@@ -269,6 +281,12 @@ def test_a_child_that_fails_before_the_first_question_gives_its_reason() -> None
 def test_a_child_that_is_killed_is_noticed() -> None:
     with pytest.raises(ProcessFailed, match="training was killed by SIGKILL"):
         Child("training", partial, signal.raise_signal).ask(signal.SIGKILL)
+
+
+def test_a_client_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kserve", None)
+    with pytest.raises(MissingExtra, match="--client kserve needs that library: pip install 'kserve'"):
+        check("kserve")
 
 
 def test_a_command_that_fails_says_why() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_sdk.engine.compiler import SOURCES
+from fewshot_sdk.engine.variants import SOURCES
 from fewshot_sdk.storage.repositories import bundled
 from tests.conftest import REPOSITORY
 

@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -30,7 +29,7 @@ from fewshot_sdk.engine.compiler import library
 from fewshot_sdk.engine.orphans import end_with_parent, interrupts_waiting, take_interrupts
 from fewshot_sdk.engine.processors import cores_of
 from fewshot_sdk.errors import FewshotError, WorkersError, WorkersStopped
-from fewshot_sdk.storage.drafts import draft_in
+from fewshot_sdk.storage.drafts import scratch
 
 R = TypeVar("R")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
@@ -138,7 +137,7 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
     library()  # compiled here once, not by each worker: on a busy machine one may give up, and go on in PyTorch
     ignored = signal.getsignal(getattr(signal, "SIGHUP", signal.SIGTERM)) == signal.SIG_IGN  # as under nohup
     try:
-        with interrupts_waiting(), draft_in(Path(tempfile.gettempdir())) as folder:
+        with interrupts_waiting(), scratch() as folder:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,6 +16,7 @@ from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.onnx_file import PIXELS, THRESHOLD
 from fewshot_sdk.runtime.predictor import normalized
+from fewshot_sdk.storage.drafts import scratch
 
 _PIXELS_AT_ONCE = 64 * 84 * 84  # bounds the memory
 _LEVELS = 64  # of a weight, on each side of 0
@@ -47,9 +46,9 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
         logging.ERROR
     )  # it recommends a preprocessing of the model that these graphs do not need
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        with scratch() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            target = Path(folder) / "int8.onnx"
+            target = folder / "int8.onnx"
             quantize_static(
                 network, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=True,
