@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FEWSHOT := $(BIN)/fewshot
 
-.PHONY: audit demo test test-all test-browser test-samples check format models wheels clean
+.PHONY: audit demo docs test test-all test-browser test-samples check format models wheels clean
 
 # 4,000 outer steps, because drawings by 60 other hands, three of each thing to learn from, are then recognized in 95 %
 # of cases (after 500 steps in 91 %), and drawings of five other things in 97 % (96 %); means of three trainings.
@@ -53,6 +53,11 @@ format: .venv/ready
 
 models: .venv/ready  ## the pages in models/, from the initializations' config.json
 	$(BIN)/python -m tests.render_models
+
+docs: .venv/ready  ## the site, in build/site; first what the tutorial shows is tried
+	$(BIN)/python -m pytest -m slow tests/test_site.py
+	$(BIN)/python -m tests.render_site build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/zensical build --strict --clean --config-file build/zensical.toml
 
 AUDIT :=
 audit: .venv/ready  ## known weaknesses of the pinned packages; needs a network, or AUDIT=--if-reachable
