@@ -45,7 +45,8 @@ def difference(adapted: Mapping[str, NDArray[np.float32]], base: Base, precision
 def restored(delta: Arrays, base: Base, precision: Precision, what: str) -> dict[str, NDArray[np.float32]]:
     """The adapted weights: `base` plus the differences.
 
-    what: names the delta in messages. Raises ParamsMismatch for a tensor whose dtype or shape does not fit.
+    what: names the delta in messages. Raises ParamsMismatch for a tensor whose dtype or shape does not fit, or
+    with which weights are not finite.
     """
     adapted: dict[str, NDArray[np.float32]] = {name: tensor for name, tensor in base.items() if name not in delta}
     for name, step in delta.items():
@@ -63,9 +64,12 @@ def restored(delta: Arrays, base: Base, precision: Precision, what: str) -> dict
             scale = delta.get(name + SCALE, np.empty(0))
             if scale.dtype != np.float32 or scale.shape != (len(step),):
                 raise ParamsMismatch(f"{what}: tensor {name + SCALE!r}: expected float32 ({len(step)},); adapt again")
-            adapted[name] = before + step.astype(np.float32) * _across(scale, step.ndim)
+            with np.errstate(over="ignore", invalid="ignore"):
+                adapted[name] = before + step.astype(np.float32) * _across(scale, step.ndim)
         else:
             adapted[name] = before + step.astype(np.float32)
+        if not np.isfinite(adapted[name]).all():
+            raise ParamsMismatch(f"{what}: with {name!r}, weights are no longer finite; adapt again")
     return adapted
 
 

@@ -18,7 +18,7 @@ from fewshot_sdk.config.recipe import Backbone, Conv4, Mlp, Residual
 from fewshot_sdk.config.records import Method, Precision
 from fewshot_sdk.errors import BundleError, ConfigError, ParamsMismatch
 from fewshot_sdk.runtime.lineage import lineage
-from fewshot_sdk.storage.deltas import STEP, Arrays, difference, restored
+from fewshot_sdk.storage.deltas import SCALE, STEP, Arrays, difference, restored
 from fewshot_sdk.storage.files import read_folder, write_folder
 from fewshot_sdk.storage.tensors import from_bytes, to_bytes
 from tests.conftest import Run, draw_folder, tiny_recipe
@@ -48,6 +48,12 @@ def test_fast_and_slow_weights_recombine_bit_for_bit() -> None:
     again = restored(fast, slow, "float32", "it")
     assert {name: array.tobytes() for name, array in again.items()} == {n: a.tobytes() for n, a in adapted.items()}
     assert difference(slow, slow, "float32") == {}
+
+
+def test_finite_numbers_that_make_weights_infinite_are_refused() -> None:
+    steps: Arrays = {"a": np.full((1, 2), 127, np.int8), f"a{SCALE}": np.full(1, 3e38, np.float32)}
+    with pytest.raises(ParamsMismatch, match="it: with 'a', weights are no longer finite; adapt again"):
+        restored(steps, {"a": np.zeros((1, 2), np.float32)}, "int8", "it")
 
 
 @pytest.mark.parametrize("method", ["reptile", "prototypes", "probe"])
