@@ -68,8 +68,8 @@ class AdaptOptions:
         float | None,
         typer.Option(
             min=0, max=0.99, rich_help_panel=LEARNING,
-            help="Share of pictures of known classes that may be called unknown, or of good ones that may be called not "
-            "good; 0: never. Default: 0.05.",
+            help="Share of pictures of known classes that may be called unknown, or of good ones that may be called "
+            "not good; 0: never. Default: 0.05.",
         ),
     ] = None  # fmt: skip
     trainable: Trainable = None

@@ -96,7 +96,8 @@ def extend_inspector(
 
 def _new(old: Pixels, new: Pixels) -> Pixels:
     known = {image.tobytes() for image in old}
-    return new[np.array([image.tobytes() not in known for image in new], bool)]
+    found: Pixels = new[np.array([image.tobytes() not in known for image in new], bool)]
+    return found
 
 
 def _parted(support: SupportSet) -> tuple[Pixels, Pixels]:
@@ -115,7 +116,7 @@ def _made(
     if not len(good):
         raise SupportError(f"expected at least one picture of the class {GOOD!r}, found none")
     with one_thread(), torch.no_grad():
-        seen = _Seen(network, settings, network.preprocessing)
+        seen = Seen(network, settings, network.preprocessing)
         trials = compared(seen, good, seed, watch) if every else [trial(seen, good, settings.views, seed)]
         chosen = better(trials)
         memory = chosen.kept.flatten(0, 1)
@@ -177,7 +178,7 @@ def counted(found: Inspection, limit: float) -> Inspection:
     return found.replace(lost=lost, missed=missed)
 
 
-class _Seen:
+class Seen:
     """From preprocessed pictures to patches of length 1, (n, positions, channels); shared among the cores."""
 
     def __init__(self, network: Network, settings: PatchSettings, preprocessing: Preprocessing) -> None:
@@ -186,6 +187,7 @@ class _Seen:
         self.parts = how_patches_vary(self._patches(made_up(preprocessing)))
 
     def __call__(self, images: Pixels) -> Tensor:
+        """The patches of images, uint8 (n, height, width, channels)."""
         return directions(self._patches(images), self.parts)
 
     def _patches(self, images: Pixels) -> Tensor:
@@ -239,7 +241,7 @@ class Trial:
         return found
 
 
-def trial(seen: _Seen, good: Pixels, views: Views, seed: int) -> Trial:
+def trial(seen: Seen, good: Pixels, views: Views, seed: int) -> Trial:
     """What comes of keeping the good pictures, uint8 (n, height, width, channels), in these views."""
     each = [seen(view) for view in views_of(good, views)]
     rows = quota(seen.settings.memory, len(good))
@@ -253,7 +255,7 @@ def trial(seen: _Seen, good: Pixels, views: Views, seed: int) -> Trial:
     return Trial(views=views, kept=kept, scores=found[0], pasted=found[1])
 
 
-def compared(seen: _Seen, good: Pixels, seed: int, watch: Watch) -> list[Trial]:
+def compared(seen: Seen, good: Pixels, seed: int, watch: Watch) -> list[Trial]:
     """A trial of each way to keep them, `as taken` first and alone where there are too few pictures, or many."""
     square = good.shape[1] == good.shape[2]
     every: Sequence[Views] = [views for views in get_args(Views) if square or views != "turned"]

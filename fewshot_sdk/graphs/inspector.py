@@ -63,7 +63,8 @@ def inspector_graph(
     pixels = value(PIXELS, np.float32, "batch", preprocessing.channels, preprocessing.height, preprocessing.width)
     given = {THRESHOLD: np.array(FARTHEST if limit is None else limit, np.float32)}
     outs = [
-        value(GOOD, np.bool_, "batch"), value(SCORE, np.float32, "batch"), value(HEAT_MAP, np.float32, "batch", *finest),
+        value(GOOD, np.bool_, "batch"), value(SCORE, np.float32, "batch"),
+        value(HEAT_MAP, np.float32, "batch", *finest),
     ]  # fmt: skip
     return g.model([pixels, value(THRESHOLD, np.float32)], outs, given, opset=opset)
 

@@ -64,4 +64,5 @@ def excess(heat: NDArray[np.float32], limit: float | None) -> NDArray[np.float32
     """A heat map for people: 0 up to 0.8 of the limit, 1 from 1.2 of it on; without a limit, shares of the largest."""
     if limit is None or limit == 0:
         return (heat / max(float(heat.max()), 1e-9)).astype(np.float32)
-    return np.clip((heat / np.float32(limit) - 0.8) / 0.4, 0, 1).astype(np.float32)
+    shown: NDArray[np.float32] = np.clip((heat / np.float32(limit) - 0.8) / 0.4, 0, 1).astype(np.float32)
+    return shown

@@ -15,7 +15,7 @@ from fewshot_sdk.runtime.session import OnnxFile, opened
 
 
 def open_file(path: str | Path, *, threads: int = 1) -> Predictor | NumberPredictor | InspectionPredictor | Learner:
-    """The exported file as a predictor for pictures, a predictor for numbers, an inspector, or a learner; it is read once.
+    """The exported file as a predictor for pictures or for numbers, an inspector or a learner; it is read once.
 
     threads: how many onnxruntime may use. Raises BundleError if the file is none of these.
     """
