@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FEWSHOT := $(BIN)/fewshot
 
-.PHONY: audit demo test test-all test-browser test-samples check format models clean
+.PHONY: audit demo docs test test-all test-browser test-samples check format models wheels clean
 
 # 4,000 outer steps, because drawings by 60 other hands, three of each thing to learn from, are then recognized in 95 %
 # of cases (after 500 steps in 91 %), and drawings of five other things in 97 % (96 %); means of three trainings.
@@ -22,7 +22,7 @@ demo: .venv/ready  ## the whole line in three minutes, without downloading data
 test: .venv/ready  ## the default suite, some three minutes of processor time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
-test-all: .venv/ready  ## with the slow tests
+test-all: .venv/ready zig  ## with the slow tests
 	$(BIN)/python -m pytest -m ""
 
 CHROMIUM ?= $(shell command -v chromium)
@@ -54,10 +54,26 @@ format: .venv/ready
 models: .venv/ready  ## the pages in models/, from the initializations' config.json
 	$(BIN)/python -m tests.render_models
 
-audit: .venv/ready  ## known weaknesses of the pinned packages; needs a network
+docs: .venv/ready  ## the site, in build/site; first what the tutorial shows is tried
+	$(BIN)/python -m pytest -m slow tests/test_site.py
+	$(BIN)/python -m tests.render_site build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/zensical build --strict --clean --config-file build/zensical.toml
+
+AUDIT :=
+audit: .venv/ready  ## known weaknesses of the pinned packages; needs a network, or AUDIT=--if-reachable
 	$(PYTHON) -m venv .venv/audit
-	.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
-	.venv/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+	-.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m tests.audit .venv/audit/bin/pip-audit $(AUDIT)
+
+PLATFORMS := manylinux_2_17_x86_64 manylinux_2_17_aarch64 musllinux_1_2_x86_64 musllinux_1_2_aarch64 \
+  macosx_11_0_x86_64 macosx_11_0_arm64 win_amd64
+wheels: .venv/ready zig  ## in dist/: the sdist, the pure wheel, and one with compiled code for each platform
+	$(BIN)/python -m build --no-isolation
+	set -e; for platform in $(PLATFORMS); do FEWSHOT_WHEEL=$$platform $(BIN)/python -m build --no-isolation --wheel; done
+
+.PHONY: zig
+zig: .venv/ready  # the compiler of the wheels
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ziglang
 
 clean:
 	rm -rf .venv demo build dist

@@ -1,6 +1,6 @@
 """Meta-training speed: the usual PyTorch loop and ours, interleaved in one run on the same tasks.
 
-    python -m benchmarks.meta_training [--rounds N] [--steps N] [--workers N] [--threads N] [--json]
+    python -m benchmarks.meta_training [--rounds N] [--steps N] [--workers N] [--threads N] [--peers] [--json]
 
 The preset is omniglot-5way, with glyphs as pictures (nothing to download; the arithmetic is the same).
 The usual loop: deep-copy the network, create an Adam, take eager steps with `--threads` (default: all cores), average.
@@ -10,6 +10,9 @@ threads, and of OpenBLAS, on all cores; and ours with products in float32 and in
 precision. Both loops take a step before they are timed, while the threads of what ran before go to sleep. Ratios are
 of the times in a round; the share of the peak is relative to the fastest product in this run. `--json` prints the
 preset's figures, then those of both precisions.
+With `--peers` each program has one thread and a process of its own, and a round asks one after the other: ours in both
+precisions and without a compiler, and the programs of `benchmarks.peers`. Before that, each must reach the weights of
+the usual loop in float64. Ratios are of processor time, to ours in float32. JAX takes part where it is installed.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.peers import CHECKED, LARGEST, OURS, PEERS, costs, exact_ends, largest_difference, present
 from benchmarks.processes import Child
 from benchmarks.usual_loop import usual_seconds, usual_step
 from fewshot_sdk.artifacts.initialization import Initialization, fresh
@@ -44,7 +48,7 @@ from fewshot_sdk.engine.processors import cores
 from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.meta.training import MetaStep, meta_train
 from fewshot_sdk.nets.network import build_network, random_params
-from fewshot_sdk.nets.params import LearnerState, Params
+from fewshot_sdk.nets.params import LearnerState
 
 CORES = cores()
 
@@ -84,12 +88,6 @@ def peak(threads: int) -> float:
         lambda: np.matmul(x, y),
     ]
     return max(2 * n**3 / seconds(product) for product in products for _ in range(4))
-
-
-def largest_difference(ours: Params, theirs: Params) -> float:
-    """The largest difference of a weight, without biases before a batch norm, whose gradients are rounding errors."""
-    names = [name for name in ours if not (name.startswith("conv") and name.endswith("bias"))]
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in names)
 
 
 def start_of(recipe: Recipe, tasks: TaskSampler) -> Initialization:
@@ -171,6 +169,46 @@ def figures(times: list[tuple[float, float]], steps: int, n_tasks: int, at_peak:
     }
 
 
+def against_peers(rounds: int, steps: int) -> dict[str, dict[str, float]]:
+    """The costs of an outer step by ours and by each peer, all in one run, and their ratios to ours, round by round."""
+    recipe = preset("omniglot-5way")
+    recipe = recipe.replace(
+        inner=recipe.inner.replace(precision="float32"),
+        meta=recipe.meta.replace(meta_steps=(rounds + 1) * steps + CHECKED),
+    )
+    tasks = stream(recipe)
+    start = start_of(recipe, tasks)
+    expected = exact_ends(start, tasks)
+    children = {name: Child[int, tuple[float, float]](name, costs, name, stream, start, expected) for name in present()}
+    for child in children.values():
+        child.ask(steps)  # one after the other, as in a round; the first steps compile
+    times = [{name: child.ask(steps) for name, child in children.items()} for _ in range(rounds)]
+    for child in children.values():
+        child.end()
+    return {name: _against_ours(name, times, steps) for name in children}
+
+
+def _against_ours(name: str, times: list[dict[str, tuple[float, float]]], steps: int) -> dict[str, float]:
+    ratios = [each[name][1] / each[next(iter(OURS))][1] for each in times]
+    wall, processor = (1000 / steps * statistics.median(each[name][k] for each in times) for k in (0, 1))
+    spread = {"ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+    return {"wall_ms": wall, "processor_ms": processor, **spread}
+
+
+def show_peers(found: dict[str, dict[str, float]], as_json: bool) -> None:
+    """Print the costs of all."""
+    if as_json:
+        print(json.dumps({name: {key: round(value, 4) for key, value in each.items()} for name, each in found.items()}))
+        return
+    if len(found) < len(OURS) + len(PEERS):
+        print('JAX is not installed, so it is left out: pip install "jax[cpu]"')
+    for name, each in found.items():
+        print(
+            f"{name}: {each['processor_ms']:.0f} ms of the processor an outer step, {each['wall_ms']:.0f} ms by the "
+            f"clock; {each['ratio']:.2f} times ours ({each['ratio_min']:.2f} to {each['ratio_max']:.2f})"
+        )
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description="Meta-training speed against the usual PyTorch loop.")
@@ -178,12 +216,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="outer steps in a round")
     parser.add_argument("--workers", type=int, default=min(CORES, 5))
     parser.add_argument("--threads", type=int, default=CORES, help="for the usual loop")
+    parser.add_argument("--peers", action="store_true", help="one thread each, beside vmap, torch.compile and JAX")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.peers:
+        show_peers(against_peers(options.rounds, options.steps), options.json)
+        return
     stream(preset("omniglot-5way"))  # draws the tasks before the workers start
     work = (options.rounds, options.steps, options.threads)
     found = measure(Workers(), *work) if options.workers == 1 else run_workers(options.workers, measure, *work)
-    if not (difference := found["float32"]["first_step_difference"]) < 1e-5:
+    if not (difference := found["float32"]["first_step_difference"]) < LARGEST:
         sys.exit(f"the two loops disagree: a weight differs by {difference:.2g} after one outer step")
     if options.json:
         keys = ("ratio", "ratio_min", "ratio_max", "tasks_per_second", "share_of_peak")

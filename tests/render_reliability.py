@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +22,9 @@ from fewshot_sdk.storage.files import MANIFEST, manifest_of, sha256
 from fewshot_sdk.storage.repositories import address, fetch
 from fewshot_sdk.testing.hub import LocalHub
 from tests.conftest import REPOSITORY, tiny_recipe
+from tests.faults.record import fuzzed, on_purpose
 
 PAGE = REPOSITORY / "docs" / "reliability.md"
-FUZZED = REPOSITORY / "tests" / "faults" / "fuzzed.toml"
 REPO = "user/repo"
 PATIENCE = 1.0  # seconds, for faults that last
 
@@ -234,38 +233,6 @@ def row(fault: str) -> str:
         return f"| {fault} | {message} | {w.on_disk()} |"
 
 
-def fuzzed() -> str:
-    """The section on damaged files, from the record of the runs."""
-    record = tomllib.loads(FUZZED.read_text())
-    rows, mended = [], []
-    for kind in record["kinds"]:
-        faults = kind.get("mended", ())
-        bound = "" if kind["left"] else f"{300 / kind['tried']:.2g} %"
-        cells = (kind["name"], f"{kind['tried']:,}", f"{kind['read']:,}", len(faults), kind["left"], bound)
-        rows.append(f"| {' | '.join(map(str, cells))} |")
-        mended += [f"* {kind['name']}: {fault}" for fault in faults]
-    tried = sum(kind["tried"] for kind in record["kinds"])
-    return f"""## Damaged files
-Good files, small and made by code, then damaged: bits flipped, parts cut, doubled and exchanged, lengths and numbers
-replaced by 0, -1, 2^31, 2^63 or text; and the lengths, checksums and hashes around the damage made right again, so that
-it reaches the inside. Each of {tried:,} was read as a command or the server reads it. Allowed are success, from a model
-with finite numbers of the right shape, and one sentence. A fault is anything else: another exception, a warning, a
-crash, more than {record["seconds"]} s of processor time, more than {record["megabytes"]} MB of memory.
-
-`python -m tests.faults.fuzz KIND N {record["seed"]}` tries N of a kind, the same ones each time, and keeps the faulty.
-With no fault among n, the share of such files that make one is below 3/n, at 95 % confidence; of other damage that
-says nothing. The deliberate cases (bombs, endless loops, traversal) have tests of their own.
-
-| kind | tried | of them read | faults found before, and mended | left | bound |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
-
-What was found, each mended for its whole kind:
-
-{chr(10).join(mended)}
-"""
-
-
 def rendered() -> str:
     """The text that docs/reliability.md must be."""
     rows = map(row, FAULTS)
@@ -283,6 +250,7 @@ Two rows that a single pull does not show, in `tests/storage/test_repositories.p
 pull the same repository into one empty cache at once all get it right; and of 200 random bit flips in each file of an
 initialization, `load` refuses 200, naming the file.
 
+{on_purpose()}
 {fuzzed()}"""
 
 

@@ -7,8 +7,10 @@ import json
 import re
 import shlex
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,14 @@ import torch
 from benchmarks import photos
 from benchmarks.adapt_command import photographs
 from benchmarks.algorithms import NAMES, recipe_of
+from benchmarks.meta_training import start_of, stream
+from benchmarks.peers import OuterStep, eager, one_by_one, together, together_compiled
 from benchmarks.processes import Child, ProcessFailed, finish
 from benchmarks.scaling import Network, efficiency, most_machines
-from fewshot_sdk.errors import SupportError
+from benchmarks.serving_clients import check
+from fewshot_sdk.config.presets import preset
+from fewshot_sdk.config.recipe import Conv4
+from fewshot_sdk.errors import MissingExtra, SupportError
 from tests.conftest import REPOSITORY
 
 Found = dict[str, Any]
@@ -39,6 +46,7 @@ TOYS = {
     "own_data": "--pictures 8 --per-class 4",
     "photos": "--shots 2 --splits 2 --queries 2",
     "scaling": "--seconds 0.01 --workers 1 --bandwidth 10 --latency 50",
+    "serving": "--client plain --requests 1 --connections 3 --seconds 0.5 --side 30",
 }
 SLOW = (  # over 3 CPU seconds each, or similar to a quick one
     "adapt_command",
@@ -79,7 +87,11 @@ def agree(found: Found) -> None:
 
 
 def has_ratios(found: Found) -> None:
-    """The benchmark itself checks that the two loops end in the same weights."""
+    """The benchmark itself checks that all loops end in the same weights."""
+    if "ours" in found:
+        assert all(0 < each["ratio_min"] <= each["ratio"] <= each["ratio_max"] for each in found.values())
+        assert found["ours"]["ratio"] == 1
+        return
     assert found["ratio_min"] <= found["ratio"] <= found["ratio_max"]
     assert {"tasks_per_second", "share_of_peak", "precision", "float32", "bfloat16"} < found.keys()
 
@@ -140,6 +152,14 @@ def scales_every_table(found: list[dict[str, Any]]) -> None:
     assert all(0 < row[way] <= 100 for row in found for way in ("as they are", "scaled alike", "each column", "adapt"))
 
 
+def answers_all_to_the_last(found: Found) -> None:
+    assert found["overhead_ms"].keys() == {"binary tensor", "JSON", "PNG file"}
+    load = found["load"]
+    assert load["answered"] > 0
+    assert load["under_way_at_sigterm"] == load["answered_after_sigterm"] == 3
+    assert (load["errors"], load["broken_after_sigterm"], load["log_lines"]) == ({}, {}, 0)
+
+
 LAWS: dict[str, Callable[[Any], None]] = {
     "adapt_command": measures_both_commands,
     "adaptation": agree,
@@ -153,6 +173,7 @@ LAWS: dict[str, Callable[[Any], None]] = {
     "own_data": opens_twice,
     "photos": compares_on_the_same_splits,
     "scaling": measures_and_models,
+    "serving": answers_all_to_the_last,
 }
 
 
@@ -182,7 +203,7 @@ def test_a_command_of_the_pages_gives_its_figures(
 ) -> None:
     folders = [str(photographs(tmp_path / "photos", 3, 12, 60))] if module == "photos" else []
     benchmark = importlib.import_module(f"benchmarks.{module}")
-    for name in {"measure", "cold"} & vars(benchmark).keys():
+    for name in {"measure", "against_peers", "cold"} & vars(benchmark).keys():
         monkeypatch.setattr(benchmark, name, once(getattr(benchmark, name)))
     monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # a benchmark sets it where it is not
     threads = torch.get_num_threads()
@@ -201,6 +222,36 @@ def test_a_command_of_the_pages_gives_its_figures(
 def test_the_pages_name_every_benchmark() -> None:
     scripts = {path.stem for path in (REPOSITORY / "benchmarks").glob("*.py") if "def main(" in path.read_text()}
     assert scripts == {module for module, _ in commands()} == TOYS.keys() == LAWS.keys()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize(
+    "peer",
+    [
+        together,
+        pytest.param(one_by_one, marks=pytest.mark.slow),
+        pytest.param(together_compiled, marks=pytest.mark.slow),
+    ],
+)
+def test_a_peer_takes_the_outer_steps_of_the_usual_loop(peer: Callable[..., OuterStep]) -> None:
+    recipe = preset("omniglot-5way")
+    recipe = recipe.replace(
+        inner=recipe.inner.replace(precision="float32", steps=2, batch_size=5),
+        meta=recipe.meta.replace(tasks_per_step=2, meta_steps=10),
+        backbone=Conv4(filters=8),
+    )
+    tasks, dtype = stream(recipe), torch.float64
+    start = start_of(recipe, tasks).state
+    exact = replace(
+        start,
+        params={name: tensor.to(dtype) for name, tensor in start.params.items()},
+        second_moments={name: tensor.to(dtype) for name, tensor in start.second_moments.items()},
+    )
+    found, expected = (made(recipe, dtype)(recipe, tasks, exact, 3) for made in (peer, eager))
+    assert found.updates == expected.updates
+    for part in ("params", "second_moments"):
+        for name, tensor in getattr(expected, part).items():
+            torch.testing.assert_close(getattr(found, part)[name], tensor, rtol=1e-6, atol=1e-8)
 
 
 def test_the_model_of_scaling() -> None:
@@ -230,6 +281,12 @@ def test_a_child_that_fails_before_the_first_question_gives_its_reason() -> None
 def test_a_child_that_is_killed_is_noticed() -> None:
     with pytest.raises(ProcessFailed, match="training was killed by SIGKILL"):
         Child("training", partial, signal.raise_signal).ask(signal.SIGKILL)
+
+
+def test_a_client_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kserve", None)
+    with pytest.raises(MissingExtra, match="--client kserve needs that library: pip install 'kserve'"):
+        check("kserve")
 
 
 def test_a_command_that_fails_says_why() -> None:

@@ -39,11 +39,13 @@ def test_every_example_is_short_and_tested_here() -> None:
     assert scripts.keys() == {
         "adapt_and_predict.py",
         "classify_text.py",
+        "draw_fruit.py",
         "learner_alone.py",
         "make_drawings.py",
         "meta_train_photo.py",
         "numbers_alone.py",
         "own_network.py",
+        "photographs.py",
         "ray_train.py",
         "train_to_folder.py",
         "whole_line.py",

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import re
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_sdk.engine.compiler import SOURCES
+from fewshot_sdk.engine.variants import SOURCES
 from fewshot_sdk.storage.repositories import bundled
 from tests.conftest import REPOSITORY
 
@@ -80,3 +83,19 @@ def test_the_constraints_pin_every_requirement() -> None:
     wanted.discard("fewshot-sdk")
     assert wanted - {"trackio"} <= pinned  # it needs Pillow 12, while everything is tested with 13
     assert "torch==2.13.0" in lines
+
+
+def test_make_builds_a_wheel_for_each_platform_with_the_pinned_compiler() -> None:
+    hook = runpy.run_path(str(REPOSITORY / "hatch_build.py"))
+    (listed,) = re.findall(r"^PLATFORMS := ((?:.*\\\n)*.*)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert listed.replace("\\\n", "").split() == list(hook["PLATFORMS"])
+    assert hook["COMPILER"] in (REPOSITORY / "constraints.txt").read_text().splitlines()
+
+
+def test_a_wheel_for_a_platform_that_nothing_is_known_of_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    environment = {**os.environ, "FEWSHOT_WHEEL": "amiga"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "expected one of manylinux_2_17_x86_64, " in done.stderr
+    assert not list(tmp_path.iterdir())

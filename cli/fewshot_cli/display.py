@@ -70,6 +70,8 @@ class Display:
             case Began():
                 if event.work == "pre-training":
                     say(f"pre-training for {event.total - event.done} epochs; the time left is known after the first")
+                if event.by:
+                    say(f"the inner loop runs in {event.by}")
                 self._count(event.done, event.total, "")
             case Epoch():
                 self._count(event.done, event.epochs, f"loss {event.loss:.3f}")
@@ -117,7 +119,7 @@ class Stream:
                 send("reading", data=event.data)
             case Began():
                 self._began = time.monotonic(), event.done
-                send("began", work=event.work, done=event.done, total=event.total)
+                send("began", work=event.work, done=event.done, total=event.total, by=event.by)
             case Epoch():
                 send("epoch", done=event.done, total=event.epochs, loss=event.loss, seconds=event.seconds)
             case MetaStep():

@@ -80,9 +80,11 @@ class Group(TyperGroup):
             say(f"error: this locale has no letters for a name ({encoding}); set PYTHONUTF8=1", failure=True)
             sys.exit(1)
         except (MemoryError, RuntimeError) as error:
-            if debug or not _lacks_memory(error):
+            if debug or not (_lacks_memory(error) or _is_loop(error)):
                 raise
-            say("error: there is not enough memory; close other programs, or give fewer or smaller files", failure=True)
+            reason = str(error).lower() if _is_loop(error) else "there is not enough memory"
+            advice = "name another path" if _is_loop(error) else "close other programs, or give fewer or smaller files"
+            say(f"error: {_indented(reason)}; {advice}", failure=True)
             sys.exit(1)
         except KeyboardInterrupt:
             say("interrupted")
@@ -109,6 +111,11 @@ class Group(TyperGroup):
 def _lacks_memory(error: Exception) -> bool:
     """Whether Python, numpy, PyTorch or onnxruntime could not get memory; the last two say so in a RuntimeError."""
     return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
+def _is_loop(error: Exception) -> bool:
+    """Whether a link leads to itself, which `Path.resolve` says in a RuntimeError until Python 3.12."""
+    return isinstance(error, RuntimeError) and str(error).startswith("Symlink loop")
 
 
 def _indented(message: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from fewshot_cli.output import say
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.storage.drafts import scratch
 from fewshot_sdk.storage.files import write_folder
 
 Output = Annotated[
@@ -33,11 +33,11 @@ def publish(site: Mapping[str, bytes], output: Path | None, port: int, browser: 
 def _serve(site: Mapping[str, bytes], port: int, browser: bool) -> None:
     from fewshot_sdk.web.static import static_server
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for name, data in site.items():
-            (Path(folder) / name).write_bytes(data)
+            (folder / name).write_bytes(data)
         try:
-            server = static_server(Path(folder), port)
+            server = static_server(folder, port)
         except OSError as error:
             raise ConfigError(f"port {port}: {(error.strerror or str(error)).lower()}; name another --port") from None
         address = f"http://127.0.0.1:{server.server_port}/"

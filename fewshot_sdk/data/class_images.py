@@ -135,6 +135,8 @@ def _write(folder: Path, classes: dict[str, Pixels]) -> FewshotError | None:
         folder.chmod(0o700)
     except (OutputExists, SaveError) as error:
         return error
+    except OSError as error:
+        return SaveError(f"{folder} could not be closed to other users: {(error.strerror or str(error)).lower()}")
     return None
 
 

@@ -22,7 +22,7 @@ from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.data.class_images import ClassImages, cached
 from fewshot_sdk.errors import DataError, FewshotError
 from fewshot_sdk.images.preprocessing import Pixels, preprocess
-from fewshot_sdk.storage.caches import cache_folder, is_private
+from fewshot_sdk.storage.caches import is_private, private_folder
 from fewshot_sdk.storage.drafts import draft_beside
 from fewshot_sdk.storage.files import read_bounded, sha256
 
@@ -59,7 +59,7 @@ def omniglot(root: Path | None, settings: Preprocessing, split: str, part: str) 
 def _default_root() -> Path:
     if data := os.environ.get("FEWSHOT_DATA"):
         return Path(data) / "omniglot"
-    folder = cache_folder() / "omniglot"
+    folder = private_folder("omniglot")
     for name, md5 in MD5.items():
         if not ((folder / name).exists() and is_private(folder / name)):
             _download(f"{URL}/{name}", md5, folder / name)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_sdk.config.backbone import BackboneSettings
 from fewshot_sdk.config.backbones import BACKBONES, Conv4
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.engine.compiler import library
@@ -24,7 +25,7 @@ _compiled: WeakKeyDictionary[Network, CompiledConv4 | None] = WeakKeyDictionary(
 
 
 def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
-    """The compiled version of a network; None without a working C compiler, for a backbone that has no C code,
+    """The compiled version of a network; None where there is no C code, for a backbone that has none,
     or for weights other than float32."""
     if not isinstance(network, Network) or not (reference := BACKBONES[network.backbone.kind].compiled):
         return None
@@ -36,11 +37,16 @@ def compiled(network: nn.Module, params: Params) -> CompiledConv4 | None:
 
 
 def compile_conv4(network: Network) -> CompiledConv4 | None:
-    """The compiled version of Conv4 with batch norm; None for another norm or without a working C compiler."""
+    """The compiled version of Conv4 with batch norm; None for another norm or where there is no C code."""
     backbone = network.backbone
-    if backbone.judges_alone or not (code := library()):
+    if not runs_in_c(backbone) or not (code := library()):
         return None
     return CompiledConv4(network, cast("Conv4", backbone), code)
+
+
+def runs_in_c(backbone: BackboneSettings) -> bool:
+    """Whether there is C code for this backbone."""
+    return bool(BACKBONES[backbone.kind].compiled) and not backbone.judges_alone
 
 
 class _Network(ctypes.Structure):

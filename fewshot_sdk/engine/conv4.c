@@ -19,11 +19,16 @@
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
+#if defined(_WIN32)
+#define long long long /* it has 32 bits there */
+#endif
 
 #if defined(__AVX512F__)
 enum { LANES = 16, REGISTERS = 24, WIDEST = 4 }; /* floats in a vector; vectors in a tile, and across a tile */
 #elif defined(__AVX__)
 enum { LANES = 8, REGISTERS = 12, WIDEST = 2 };
+#elif defined(__x86_64__) /* 16 registers; others have 32 */
+enum { LANES = 4, REGISTERS = 12, WIDEST = 2 };
 #else
 enum { LANES = 4, REGISTERS = 24, WIDEST = 4 };
 #endif
@@ -57,23 +62,31 @@ INLINE vec multiply_add(vec sum, const float *a, vec b, int pairs) {
     return sum + all(*a) * b;
 }
 
+/* Unrolled, sums stay in registers: Clang leaves those of its largest tiles in memory otherwise. */
 INLINE void tile(const Term *terms, int n_terms, Layout at, int rows, int vectors, int pairs,
                  long a_at, long b_at, float *out, long out_row, int more) {
     vec sum[MOST];
+#pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
         for (int v = 0; v < vectors; v++)
             sum[r * vectors + v] = more ? load(out + r * out_row + v * LANES) : (vec){0};
     for (int s = 0; s < n_terms; s++) {
         const float *a = terms[s].a + a_at, *b = terms[s].b + b_at;
         for (int k = 0; k < at.depth; k++, a += at.col, b += at.wide) {
             vec right[4];
+#pragma GCC unroll 16
             for (int v = 0; v < vectors; v++) right[v] = load(b + v * LANES);
+#pragma GCC unroll 16
             for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
                 for (int v = 0; v < vectors; v++)
                     sum[r * vectors + v] = multiply_add(sum[r * vectors + v], a + r * at.row, right[v], pairs);
         }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
         for (int v = 0; v < vectors; v++) store(out + r * out_row + v * LANES, sum[r * vectors + v]);
 }
 
@@ -191,13 +204,28 @@ int conv4_lanes(void) { return LANES; }
 
 const char *conv4_instructions(void) {
 #if defined(__AVX512BF16__)
-    return "avx512 bf16";
+    return "avx512_bf16";
 #elif defined(__AVX512F__)
     return "avx512";
-#elif defined(__AVX__)
-    return "avx";
+#elif defined(__AVX2__)
+    return "avx2";
+#elif defined(__SSE4_2__)
+    return "sse4";
+#elif defined(__ARM_NEON)
+    return "neon";
 #else
     return "portable";
+#endif
+}
+
+#define WRITTEN(macro) #macro
+#define VERSION(major, minor, patch) WRITTEN(major) "." WRITTEN(minor) "." WRITTEN(patch)
+
+const char *conv4_compiler(void) {
+#if defined(__clang__)
+    return "clang " VERSION(__clang_major__, __clang_minor__, __clang_patchlevel__);
+#else
+    return "gcc " VERSION(__GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
 #endif
 }
 
@@ -763,7 +791,7 @@ static void *take_steps(void *told) {
 
 /* Keeps new threads off this core: a thread often starts on its creator's core and waits there for the next tick. */
 static void elsewhere(pthread_attr_t *attributes) {
-#if defined(__linux__)
+#if defined(__GLIBC__)
     cpu_set_t cores;
     if (sched_getaffinity(0, sizeof cores, &cores)) return;
     CPU_CLR(sched_getcpu(), &cores);

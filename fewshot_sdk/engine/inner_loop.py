@@ -13,6 +13,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from fewshot_sdk.algorithms import Part
 from fewshot_sdk.config.recipe import InnerLoop
+from fewshot_sdk.engine.by_hand import by_hand
 from fewshot_sdk.engine.compiled import compiled
 from fewshot_sdk.errors import ConfigError
 from fewshot_sdk.nets.network import Network
@@ -42,7 +43,8 @@ class FineTuner:
     """`fine_tune` on task after task from the same start; end states are vectors that can be averaged.
 
     device: an accelerator that holds the network, where the tasks of a call run side by side; None for the CPU.
-    The compiled version serves steps on the cross-entropy that move the whole network at one rate.
+    The compiled version, or the one whose derivatives are written by hand, serves steps on the cross-entropy that move
+    the whole network at one rate.
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class FineTuner:
             start = replace(start, second_moments={})
         self._network, self._start, self._inner, self._device, self._loss = network, start, inner, device, loss
         plain = device is None and inner.trainable == "all" and not start.rates and loss is cross_entropy
-        self._compiled = compiled(network, start.params) if plain else None
-        self._packed = self._compiled.pack(start) if self._compiled else torch.empty(0)
+        self._fast = (compiled(network, start.params) or by_hand(network, start.params)) if plain else None
+        self._packed = self._fast.pack(start) if self._fast else torch.empty(0)
 
     def tune(
         self, images: Tensor, labels: Tensor, batches: Tensor, middle: Tensor | None = None, done: int = 0,
@@ -69,10 +71,10 @@ class FineTuner:
         middle: such a vector after `done` steps, to continue from instead of the start.
         cores: threads of the compiled version.
         """
-        if self._compiled:
+        if self._fast:
             packed = self._packed if middle is None else middle
             updates = self._start.updates + done
-            return self._compiled.fine_tune(packed, updates, images, labels, batches, self._inner, cores)
+            return self._fast.fine_tune(packed, updates, images, labels, batches, self._inner, cores)
         self._network.train()
         begin = self._start if middle is None else self.state(middle, self._start.updates + done)
         state = _in_layout(begin, torch.channels_last)
@@ -87,7 +89,7 @@ class FineTuner:
 
     def shifted(self, middle: Tensor, end: Tensor) -> Tensor:
         """The start with `end - middle` added to its weights; the second moments are those of `end`."""
-        start = self._packed if self._compiled else flatten(self._start)
+        start = self._packed if self._fast else flatten(self._start)
         n = len(start) // 2 if self._start.second_moments else len(start)
         return torch.cat([start[:n] + (end[:n] - middle[:n]), end[n:]])
 
@@ -103,7 +105,7 @@ class FineTuner:
 
     def state(self, vector: Tensor, updates: int) -> LearnerState:
         """The state of an end vector, or of a mean of several."""
-        return (self._compiled.unpack if self._compiled else unflatten)(vector, self._start, updates)
+        return (self._fast.unpack if self._fast else unflatten)(vector, self._start, updates)
 
 
 def fine_tune_together(

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 from typing import TypeVar, cast
 
 import torch
@@ -24,11 +24,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_sdk.engine.board import Board
 from fewshot_sdk.engine.compiler import library
 from fewshot_sdk.engine.orphans import end_with_parent, interrupts_waiting, take_interrupts
 from fewshot_sdk.engine.processors import cores_of
 from fewshot_sdk.errors import FewshotError, WorkersError, WorkersStopped
-from fewshot_sdk.storage.drafts import draft_in
+from fewshot_sdk.storage.drafts import scratch
 
 R = TypeVar("R")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, <malloc.h>
@@ -40,6 +41,7 @@ class Workers:
 
     leads: whether it is the first on its machine. threads: how many each of its tasks may take at least.
     device: a GPU through which `total` exchanges, by NCCL; None: the CPU, by gloo.
+    board: memory through which `total` exchanges instead, if all workers are on this machine.
     """
 
     rank: int = 0
@@ -47,6 +49,7 @@ class Workers:
     leads: bool = True
     threads: int = 1
     device: torch.device | None = None
+    board: Board | None = None
 
     def share(self, n: int) -> range:
         """The numbers of those of n tasks that this process does."""
@@ -69,12 +72,21 @@ class Workers:
     def total(self, mine: Iterable[Tensor], n: int) -> Tensor:
         """The sum of all workers' n results, added in task order; `mine`: as in `gather`.
 
-        While `mine` computes the next result, each process receives its slice of the last ones; it adds its slices
-        up and sends their sum to all.
+        Without a board, each process receives its slice of the last results while `mine` computes the next; it adds its
+        slices up and sends their sum to all.
         """
         if self.size == 1:
             return _added(mine)
-        results, sent, received, pending = iter(mine), [], [], []
+        results: Iterator[Tensor] = iter(mine)
+        if self.board and n >= self.size:
+            one = next(results)
+            results = chain([one], results)
+            if (rows := self.board.rows(n, one)) is not None:
+                for i, vector in zip(self.share(n), results, strict=True):
+                    rows[i] = vector
+                self.board.meet()
+                return _added(rows)
+        sent, received, pending = [], [], []
         length = part = 0
         for first in range(0, n, self.size):
             counts = [int(first + rank < n) for rank in range(self.size)]
@@ -125,7 +137,7 @@ def run_workers(size: int, work: Callable[..., R], *arguments: object) -> R:
     library()  # compiled here once, not by each worker: on a busy machine one may give up, and go on in PyTorch
     ignored = signal.getsignal(getattr(signal, "SIGHUP", signal.SIGTERM)) == signal.SIG_IGN  # as under nohup
     try:
-        with interrupts_waiting(), draft_in(Path(tempfile.gettempdir())) as folder:
+        with interrupts_waiting(), scratch() as folder:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -227,7 +239,9 @@ def _run_worker(work: Callable[..., R], arguments: tuple[object, ...]) -> tuple[
     try:
         dist.barrier()  # a worker that left at once would close connections that others are still making
         rank = dist.get_rank()
-        return work(Workers(rank=rank, size=dist.get_world_size(), leads=rank == 0), *arguments), None
+        size = dist.get_world_size()
+        workers = Workers(rank=rank, size=size, leads=rank == 0, board=Board(rank, size))
+        return work(workers, *arguments), None
     except FewshotError as error:
         return None, error
     finally:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,6 +18,7 @@ from fewshot_sdk.config.onnx_file import PIXELS, THRESHOLD
 from fewshot_sdk.config.recipe import Preprocessing
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.runtime.predictor import normalized
+from fewshot_sdk.storage.drafts import scratch
 
 _PIXELS_AT_ONCE = 64 * 84 * 84  # bounds the memory
 _LEVELS = 64  # of a weight, on each side of 0
@@ -58,9 +57,9 @@ def in_int8(network: onnx.ModelProto, shown: Shown) -> onnx.ModelProto:
         logging.ERROR
     )  # it recommends a preprocessing of the model that these graphs do not need
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        with scratch() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            target = Path(folder) / "int8.onnx"
+            target = folder / "int8.onnx"
             quantize_static(
                 network, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=True,

@@ -5,12 +5,15 @@ A bundle holds a copy of this file for its predict.py, so it imports nothing els
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import re
 import shlex
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -110,6 +113,20 @@ def _opened(data: bytes, name: str) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
+@cache
+def _quiet_libtiff() -> None:
+    """Take away the handler by which libtiff, in all of this process, prints what is wrong with a file on stderr.
+
+    Pillow raises an error of its own for what cannot be decoded. A library, or Pillow's for Windows, that has libtiff
+    inside it keeps its handler.
+    """
+    with suppress(AttributeError, OSError):
+        libraries = ctypes.CDLL(vars(Image)["core"].__file__)  # finds the functions of what it is linked with, too
+        for change in (libraries.TIFFSetErrorHandler, libraries.TIFFSetWarningHandler):
+            change.argtypes, change.restype = (ctypes.c_void_p,), ctypes.c_void_p
+            change(None)
+
+
 def _unread(name: str, kind: str, remedy: str) -> ImageError:
     command = f"magick {shlex.quote(_file_of(name))} photo.jpg"
     return ImageError(f"{name} is {kind} picture; {remedy}, or convert it, for example with `{command}`")
@@ -126,6 +143,8 @@ def _file_of(name: str) -> str:
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
+    if image.format == "TIFF":
+        _quiet_libtiff()
     tagged = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC)
     depth = max(getattr(image, "tag_v2", {}).get(_BITS, (8,)))
     image = _upright(image)

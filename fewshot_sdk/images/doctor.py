@@ -57,6 +57,7 @@ def examine(support: Reading, query: Reading | None = None) -> list[Finding]:
     found = [*unreadable(support), *_blank(support.pictures), *_copies(support.pictures)]
     found += [
         *odd_names(labels),
+        *_guessed_names(support.pictures),
         *counts(labels),
         *_odd_colours(support.pictures),
         *_alike_classes(support.pictures),
@@ -73,6 +74,7 @@ def examine_more(more: Reading, kept: SupportSet) -> list[Finding]:
     under another label is corrected: a warning tells that it moves.
     """
     found = [*unreadable(more), *_blank(more.pictures), *_copies(more.pictures), *_known(more.pictures, kept)]
+    found += new_odd_names(kept.labels, [*kept.labels, *(picture.label for picture in more.pictures)])
     return sorted(found, key=lambda finding: finding.severity)
 
 
@@ -190,6 +192,23 @@ def odd_names(labels: Sequence[str]) -> Iterator[Finding]:
                 f"spreadsheets and pandas read the class name {alike[0]!r} as a number or as nothing; rename it, such "
                 f"as to 'class {alike[0]}'",
             )
+
+
+def _guessed_names(pictures: Sequence[ReadPicture]) -> Iterator[Finding]:
+    """Names of classes whose letters a zip does not tell."""
+    guessed = [picture.label for picture in pictures if picture.guessed and not picture.label.isascii()]
+    for label in dict.fromkeys(guessed):
+        yield _warning(
+            "odd-name",
+            f"the zip does not say how the class name {label!r} is written; if that is not its name, unpack the zip "
+            "with the program that made it, and name the folder",
+        )
+
+
+def new_odd_names(before: Sequence[str], after: Sequence[str]) -> list[Finding]:
+    """What `odd_names` finds in a classifier's labels after a change and did not before."""
+    known = [*odd_names(before)]
+    return [finding for finding in odd_names(after) if finding not in known]
 
 
 def counts(labels: Sequence[str], example: str = "picture") -> Iterator[Finding]:

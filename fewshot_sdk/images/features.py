@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import unicodedata
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,14 @@ from fewshot_sdk.errors import SupportError, first_few, listed
 from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.images.tables import Cells, header_of, numbers_in, read_cells
+from fewshot_sdk.images.zips import zip_of
 from fewshot_sdk.storage.files import read_bounded
 
 Floats: TypeAlias = NDArray[np.float32]
 LABEL, PATH = "label", "path"
 SUFFIXES = (".csv", ".npy", ".npz")
 _MAX_BYTES, _MAX_CSV_BYTES, _MAX_ROWS, _MAX_LABEL = 2**30, 2**28, 1_000_000, 200
+_MAX_ARRAYS = 1000
 _FORMS = "expected a .csv with a column label, a .npz with features and labels, or a .npy with --labels"
 
 
@@ -196,7 +197,7 @@ def _from_numpy(path: Path, labels: str | Path | None) -> FeatureTable:
         if path.suffix.lower() == ".npy":
             features = np.load(io.BytesIO(data), allow_pickle=False)
         else:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            with zip_of(io.BytesIO(data), path, _MAX_ARRAYS) as archive:
                 if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
                     raise SupportError(f"{path}: expected at most 1 GiB of numbers; keep fewer rows")
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:

@@ -19,7 +19,7 @@ from fewshot_sdk.images.decoding import MAX_BYTES
 from fewshot_sdk.images.folders import walk
 from fewshot_sdk.images.preprocessing import read_picture_file
 from fewshot_sdk.images.tables import PART_NAMES, Row, read_table
-from fewshot_sdk.images.zips import name_of, open_zip, read_member
+from fewshot_sdk.images.zips import is_guessed, name_of, open_zip, read_member
 
 LabelFrom: TypeAlias = Literal["folder", "name", "nothing"]
 
@@ -41,7 +41,8 @@ class SourceFile:
 
     label: its class; name: its name in messages; read: returns its bytes, or raises ImageError.
     part: `train`, `val` or `test` where the source has parts and is asked for them. mark: returns what changes when the
-    file does, such as its size and time, without reading it.
+    file does, such as its size and time, without reading it. guessed: whether a zip does not tell how its name, which
+    may hold the label, is written.
     """
 
     label: str
@@ -49,6 +50,7 @@ class SourceFile:
     read: Callable[[], bytes]
     part: str = ""
     mark: Callable[[], str] = str
+    guessed: bool = False
 
 
 @contextmanager
@@ -131,7 +133,8 @@ def _in_zip(archive: ZipFile, source: Path) -> _Found:
         if is_file and not any(is_litter(part) for part in parts):
             read = partial(read_member, archive, member, MAX_BYTES)
             mark = partial("{} {:08x}".format, member.file_size, member.CRC)
-            found.append((parts, SourceFile(label="", name="/".join((str(source), *parts)), read=read, mark=mark)))
+            full, guessed = "/".join((str(source), *parts)), is_guessed(member)
+            found.append((parts, SourceFile(label="", name=full, read=read, mark=mark, guessed=guessed)))
     return sorted(found, key=lambda pair: pair[0])
 
 

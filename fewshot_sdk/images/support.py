@@ -38,7 +38,7 @@ class ReadPicture:
     """A picture that was read: the network's pixels, and what the doctor needs.
 
     size: width and height, upright; sha256: of the file; pixels: the result of `preprocess`;
-    thumb: uint8 (32, 32, 3).
+    thumb: uint8 (32, 32, 3); guessed: see `SourceFile`.
     """
 
     name: str
@@ -47,6 +47,7 @@ class ReadPicture:
     sha256: str
     pixels: Pixels
     thumb: Pixels
+    guessed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,6 +107,7 @@ def read_for_all(
                         sha256=sha256,
                         pixels=resize(image, settings),
                         thumb=thumb,
+                        guessed=file.guessed,
                     )
                 )
     return {settings: Reading(pictures=tuple(read), unreadable=unreadable) for settings, read in pictures.items()}

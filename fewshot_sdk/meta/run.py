@@ -21,6 +21,8 @@ from fewshot_sdk.artifacts.initialization import (
 from fewshot_sdk.artifacts.opening import load_any
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.regression import Regression
+from fewshot_sdk.engine.compiled import runs_in_c
+from fewshot_sdk.engine.compiler import instructions
 from fewshot_sdk.engine.exchange import agreed
 from fewshot_sdk.engine.workers import Workers, run_workers
 from fewshot_sdk.errors import MissingExtra, OutputExists, SaveError
@@ -162,7 +164,7 @@ def train(
     # before the first outer step counts there is nothing to keep, so its accuracy is measured to the end
     start, steps = steps_left(run, workers, lambda: last is not None and stop())
     last = start
-    notify(Began(work="meta-training", done=_done(start), total=total))
+    notify(Began(work="meta-training", done=_done(start), total=total, by=_by(run)))
     with Journal(run, start, notify) if first else nullcontext() as journal:
         try:
             with suppress(Interrupted):  # then the last step is the one before
@@ -206,6 +208,13 @@ def _in_worker(workers: Workers, run: Run, on_event: Listener) -> None:
 
 def _done(init: AnyInitialization | None) -> int:
     return init.provenance.meta_steps_done if init else 0
+
+
+def _by(run: Run) -> str:
+    """What runs the inner loop; empty for regression, which is short."""
+    if run.device or not isinstance(run.recipe, Recipe):
+        return f"torch, {run.device}" if run.device else ""
+    return instructions() if runs_in_c(run.recipe.backbone) else "torch"
 
 
 def _keep(run: Run, init: AnyInitialization, notify: Listener) -> None:

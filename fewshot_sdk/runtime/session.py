@@ -145,6 +145,7 @@ def _open(data: bytes, name: str, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # its own errors reach us as exceptions
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # its own format was not checked
     if _process is _first:  # in a forked process another thread's lock may never be free
         with _bounding:
             _bound_memory()

@@ -52,6 +52,13 @@ def draft_in(folder: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """The same inside the system's temporary folder, for files that other programs are to read meanwhile."""
+    with draft_in(Path(tempfile.gettempdir())) as folder:
+        yield folder
+
+
 def open_as_usual(draft: Path) -> None:
     """Give a draft, which is closed to others, the permissions of any new folder there: what the umask leaves.
 

@@ -31,8 +31,10 @@ def _lock_of(checkpoint: Path) -> Path:
 
 
 @contextmanager
-def alone_at(output: Path, checkpoint: Path) -> Iterator[None]:
+def alone_at(output: Path, checkpoint: Path, *, patience: float = 0) -> Iterator[None]:
     """While this process is the only one that makes `output`. Raises OutputExists if another one does.
+
+    patience: the seconds to wait for that one to end.
 
     The system holds the lock, on CHECKPOINT.lock, for as long as the process lives. That file is removed under the
     lock: who has opened it by then, and locks it after, is told by filelock that it has no name any more.
@@ -44,7 +46,7 @@ def alone_at(output: Path, checkpoint: Path) -> Iterator[None]:
     try:
         made = [folder for folder in path.absolute().parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise OutputExists(
             f"another process is making {output} at this moment; wait until it ends, or name another --output"

@@ -10,13 +10,13 @@ import base64
 import contextlib
 import io
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot_sdk.errors import MissingExtra, SignatureError
+from fewshot_sdk.storage.drafts import scratch
 from fewshot_sdk.storage.files import MANIFEST, MAX_TEXT_BYTES, SIGNATURE, read_bounded, sha256
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def _hashing() -> hashing.Config:
 
 @contextmanager
 def _laid_out(files: Mapping[str, bytes]) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fewshot-") as home:
-        folder = Path(home) / "bundle"
+    with scratch() as home:
+        folder = home / "bundle"
         folder.mkdir()
         for name, data in files.items():
             if name not in (SIGNATURE, MANIFEST):

@@ -100,6 +100,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Makes room and starts the clock."""
         super().connection_made(transport)
+        if socket_ := transport.get_extra_info("socket"):  # asyncio does not, as `create_server` names no protocol
+            socket_.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.since = self.loop.time()
         alive = [it for it in self.connections if isinstance(it, Connection) and not it.dropped]
         if len(alive) > self.at_once:

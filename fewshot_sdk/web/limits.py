@@ -83,9 +83,8 @@ class Gatekeeper:
                 if more and 0 < _length(scope) <= SMALL:
                     await drain(noting)
                 named = [*message.get("headers", []), (ID, name.encode())]
-                if more or scope["state"].get(
-                    BEYOND
-                ):  # its body was not read to the end, so this connection cannot be used again
+                unread = more  # then this connection cannot be used again
+                if unread or scope["state"].get(BEYOND):
                     named = [*(pair for pair in named if pair[0].lower() != b"connection"), (b"connection", b"close")]
                 message = {**message, "headers": named}
             else:
@@ -143,7 +142,8 @@ class Gatekeeper:
         async def limited() -> Message:
             nonlocal left
             try:
-                message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0.001))
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
+                    message = await receive()
             except TimeoutError:
                 raise Refused(408, f"the request took longer than {self._seconds:g} seconds to arrive") from None
             left -= len(message.get("body", b""))
@@ -181,15 +181,16 @@ class Queue:
         self._turn, self._patience = asyncio.Semaphore(1), PATIENCE if patience is None else patience
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """A request's turn. Raises Refused with 503 if it does not come in time."""
+    async def turn(self) -> AsyncIterator[bool]:
+        """A request's turn, and whether it had to wait. Raises Refused with 503 if it does not come in time."""
+        waits = self._turn.locked()
         try:
             async with asyncio.timeout(self._patience):
                 await self._turn.acquire()
         except TimeoutError:
             raise Refused(503, BUSY) from None
         try:
-            yield
+            yield waits
         finally:
             self._turn.release()
 

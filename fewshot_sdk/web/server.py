@@ -169,8 +169,8 @@ class Endpoints:
 
     async def _alone(self, request: Request, work: Callable[[], Response]) -> Response:
         """The result of `work`, off the event loop and one at a time: parsing JSON takes many times its size."""
-        async with self._queue.turn():
-            if await request.is_disconnected():
+        async with self._queue.turn() as waited:
+            if waited and await request.is_disconnected():
                 raise Refused(503, "the client has gone")
             return await run_in_threadpool(work)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import unquote
 
 HOSTS = ("127.0.0.1", "localhost")
 
@@ -17,13 +19,21 @@ def static_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     for any other Host, which another site's page might send.
     Raises OSError if another program has the port.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Files, directory=str(folder)))
-    server.block_on_close = False  # a page that keeps its connection open does not delay shutdown
-    return server
+    return _Server(("127.0.0.1", port), partial(_Files, directory=str(folder)))
+
+
+class _Server(ThreadingHTTPServer):
+    block_on_close = False  # a page that keeps its connection open does not delay shutdown
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing of a page that was closed before it had its answer."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Files(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # which holds a file back until the client has acknowledged its headers
     timeout = 20  # seconds a client may neither send nor read
     extensions_map = {  # noqa: RUF012 - the name that http.server reads
         **SimpleHTTPRequestHandler.extensions_map,
@@ -41,6 +51,8 @@ class _Files(SimpleHTTPRequestHandler):
             refusal = 413, "Requests with a body are refused"
         elif self.headers.get("Host", "").partition(":")[0].lower() not in HOSTS:
             refusal = 403, "This Host is not allowed"
+        elif "\0" in unquote(self.path):  # which the system would not even look up
+            refusal = 404, "File not found"
         if refusal:
             self.close_connection = True
             self.send_error(*refusal)

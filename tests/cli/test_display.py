@@ -45,7 +45,7 @@ def events(init: Initialization) -> list[Event]:
     reason = SaveError("no space left on device")
     return [
         Reading(data="glyphs"),
-        Began(work="meta-training", done=0, total=4),
+        Began(work="meta-training", done=0, total=4, by="C, avx2, gcc 12.2.0"),
         Tracked(tracker="wandb", where="wandb sync x"),
         *steps(init, 4, 2.0),
         Best(path=Path("init-best"), metric=POINT),
@@ -71,6 +71,7 @@ def test_elsewhere_than_on_a_terminal_a_point_of_the_curve_is_always_a_line(
     assert out == ""
     assert [re.sub(r", \d+:\d\d left$", "", line) for line in err.splitlines()] == [
         "reading glyphs",
+        "the inner loop runs in C, avx2, gcc 12.2.0",
         "wandb: wandb sync x",
         "meta-training: 2 of 4, loss 1.250, 1 tasks/s, test accuracy 81.2 ± 1.2 % (5-way) at step 2",
         "warning: no init.checkpoint: no space left on device; training continues",

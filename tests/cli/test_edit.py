@@ -34,6 +34,15 @@ def test_a_folder_is_edited_in_place(run: Run, model: Path) -> None:
     assert f"{model}: edited after it was adapted: renamed ant to emu, renamed bee to fly, dropped cat" in out
 
 
+@pytest.mark.parametrize("name", ["Bee", "unknown", "nan", "01"])
+def test_a_name_that_invites_confusion_is_told_once(name: str, run: Run, model: Path, file: Path) -> None:
+    for it in (model, file):
+        code, _, err = run("edit", it, "--rename", f"ant={name}")
+        assert (code, err.count("warning: ")) == (0, 1)
+        assert f"{name!r}" in err
+        assert "warning" not in run("edit", it, "--rename", "cat=emu")[2]
+
+
 def test_with_an_output_the_model_stays_as_it_is(run: Run, model: Path, file: Path, tmp_path: Path) -> None:
     for before, after in ((model, tmp_path / "new"), (file, tmp_path / "new.onnx")):
         held = read_folder(before) if before.is_dir() else before.read_bytes()

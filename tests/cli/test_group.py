@@ -132,6 +132,29 @@ def test_wrong_usage_is_exit_2(run: Run, words: list[str]) -> None:
     assert "Error:" in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("edit", "loop", "--rename", "a=b"),
+        ("doctor", "loop"),
+        ("info", "loop"),
+        ("predict", "loop", "p.png"),
+        ("export", "loop", "--output", "o.onnx"),
+        ("meta-train", "--init", "loop", "--output", "o"),
+        ("meta-train", "--init", "", "--output", "o"),
+    ],
+)
+def test_a_link_to_itself_and_an_empty_name_are_one_sentence(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+
+
 def test_debug_shows_where_it_failed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Exception, match="there is no such folder"):
         app(["adapt", "--support", "nowhere", "--output", "o", "--debug"])

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from fewshot_sdk.engine import compiler as native
+from fewshot_sdk.engine import variants
+from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.storage.files import sha256
 from tests.conftest import REPOSITORY
 
 COMPILER = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
@@ -24,9 +27,11 @@ PRINT_INSTRUCTIONS = "from fewshot_sdk.engine.compiler import instructions; prin
 COPIES = """#!/usr/bin/env python3
 import pathlib, shutil, sys
 here = pathlib.Path(sys.argv[0]).parent
-shutil.copyfile(here / "made.so", sys.argv[sys.argv.index("-o") + 1])
-with (here / "calls").open("a") as calls:
-    print("compiled", file=calls)
+chooses = any(word.endswith("processor.c") for word in sys.argv)
+shutil.copyfile(here / ("processor.so" if chooses else "made.so"), sys.argv[sys.argv.index("-o") + 1])
+if not chooses:
+  with (here / "calls").open("a") as calls:
+      print("compiled", file=calls)
 """
 
 
@@ -55,7 +60,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 
 
 class Compiler:
-    """Stands in for a C compiler: copies `made.so`, compiled earlier, and records each call."""
+    """Stands in for a C compiler: copies what was compiled earlier, and records each call for a variant."""
 
     def __init__(self, folder: Path, library: CDLL) -> None:
         self.made = folder / "made.so"
@@ -63,13 +68,15 @@ class Compiler:
         self.command = folder / "cc"
         self._calls = folder / "calls"
         shutil.copyfile(library._name, self.made)
+        if chooses := native._load(variants.PROCESSOR):
+            shutil.copyfile(chooses._name, folder / "processor.so")
         self.command.write_text(COPIES)
         self.command.chmod(0o755)
 
     @property
     def kept(self) -> Path:
-        """The library in the cache."""
-        (library,) = self.cache.glob("native-*/*")
+        """The library of a variant in the cache."""
+        (library,) = (path for path in self.cache.glob("native-*/*") if not path.name.startswith(variants.PROCESSOR))
         return library
 
     def load(self) -> tuple[bool, int]:
@@ -186,4 +193,59 @@ def test_a_compiler_that_makes_something_else_is_done_without(
     compiler: Compiler, made: Callable[[Path], bytes], tmp_path: Path
 ) -> None:
     compiler.made.write_bytes(made(tmp_path))
-    assert compiler.load() == (False, 1)
+    assert not compiler.load()[0]
+
+
+@pytest.fixture
+def shipped(compiler: Compiler, c_code: CDLL, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library of the best variant as a wheel brings it."""
+    folder = compiler.made.with_name("native")
+    folder.mkdir()
+    monkeypatch.setattr(native, "SHIPPED", folder)
+    for part, made in ((variants.PROCESSOR, "processor.so"), (c_code.conv4_instructions().decode(), "made.so")):
+        if (path := compiler.made.with_name(made)).exists():
+            shutil.copyfile(path, library := folder / f"{part}-{sha256(path.read_bytes())}.so")
+    return library
+
+
+def test_what_the_wheel_brought_is_used_without_a_compiler(
+    compiler: Compiler, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    code = native.library.__wrapped__()
+    assert code is not None
+    assert code._name == str(shipped)
+    assert compiler.calls == 0
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, lambda path: rewrite(path, path.read_bytes()[:5000]), lambda path: rewrite(path, b"")],
+    ids=["a bit", "cut", "empty"],
+)  # fmt: skip
+def test_what_was_changed_in_an_installed_wheel_is_not_loaded_and_said(
+    compiler: Compiler, shipped: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(shipped)
+    assert compiler.load() == (True, 1)
+    assert [record.message for record in caplog.records] == [
+        f"{shipped} has changed since it was built and is not used; install fewshot-sdk again"
+    ]
+
+
+def test_a_variant_may_be_named(compiler: Compiler, c_code: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEWSHOT_NATIVE", c_code.conv4_instructions().decode())
+    assert compiler.load() == (True, 1)
+    monkeypatch.setenv("FEWSHOT_NATIVE", "mmx")
+    with pytest.raises(ConfigError, match=r"FEWSHOT_NATIVE: expected 0 or one of .*, found mmx"):
+        compiler.load()
+
+
+def test_a_variant_that_the_processor_cannot_run_is_refused(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(native, "_runnable", lambda _: ["sse4", "avx2"])
+    monkeypatch.setenv("FEWSHOT_NATIVE", "avx512")
+    with pytest.raises(ConfigError, match="FEWSHOT_NATIVE=avx512: this processor runs sse4, avx2"):
+        compiler.load()
+    assert compiler.calls == 0

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,9 @@ class Done:
     """The first worker's results."""
 
     sums: list[list[float]]
+    sums_through_sockets: list[list[float]]
+    turns: list[float]
+    shares_memory: bool
     trained: dict[str, list[str]]
     own_network: list[list[float]]
     tail: list[str]
@@ -51,6 +54,9 @@ def everything(workers: Workers, job: EvaluateOptions) -> Done:
     """Everything that is tested, by one start of the workers."""
     return Done(
         sums=[summed(workers, n, length) for n, length in SUMS],
+        sums_through_sockets=[summed(replace(workers, board=None), n, length) for n, length in SUMS],
+        turns=[summed(workers, 5, 10_000 + turn % 3)[turn] for turn in range(50)],
+        shares_memory=workers.board is not None and workers.board.rows(1, torch.zeros(3)) is not None,
         trained={
             "reptile": trained(workers, "reptile"),
             "meta-sgd": trained(workers, "meta-sgd"),
@@ -136,7 +142,13 @@ def test_a_sum_is_taken_in_task_order(alone: Done, together: Done) -> None:
         for i in range(1, n):
             in_order = in_order + vector(i, length)
         assert found == in_order.tolist()
-    assert together.sums == alone.sums
+    assert together.sums == together.sums_through_sockets == alone.sums
+    assert together.turns == alone.turns
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere vectors go through sockets")
+def test_workers_of_one_machine_share_memory(together: Done) -> None:
+    assert together.shares_memory
 
 
 @pytest.mark.parametrize("algorithm", ["reptile", "meta-sgd"])

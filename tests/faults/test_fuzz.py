@@ -1,4 +1,4 @@
-"""Damaged files: that the harness sees faults, short runs of it, and that it repeats; fuzzed.toml records long ones."""
+"""Damaged files: that the harness sees faults, short runs of it, and that it repeats; tried.toml records long ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tests.faults.entrances import KINDS
 from tests.faults.fuzz import MEGABYTES, SECONDS, fuzz, input_of, judged
 from tests.faults.mutation import mutated
 from tests.faults.planted import LETTERS
-from tests.render_reliability import FUZZED, PAGE, fuzzed
+from tests.faults.record import RECORD, fuzzed, on_purpose
+from tests.render_reliability import PAGE
 
 SEED, FEW = 5, 60  # of each kind, here without measuring time and memory
 linux = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc and Linux's timers")
@@ -50,10 +51,12 @@ def test_damaged_inputs_are_read_or_refused_in_a_few_words(kind: str, tmp_path: 
 
 
 def test_the_page_on_reliability_tells_what_was_tried_by_these_rules() -> None:
-    record = tomllib.loads(FUZZED.read_text())
+    record = tomllib.loads(RECORD.read_text())
     assert (record["seconds"], record["megabytes"]) == (SECONDS, MEGABYTES)
     assert [kind["name"] for kind in record["kinds"]] == [*KINDS]
-    assert fuzzed() in PAGE.read_text(), "run `python -m tests.render_reliability`"
+    text = PAGE.read_text(encoding="utf-8")
+    assert on_purpose() in text, "run `python -m tests.render_reliability`"
+    assert fuzzed() in text, "run `python -m tests.render_reliability`"
 
 
 @linux

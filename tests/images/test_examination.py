@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fewshot_sdk import adapt
 from fewshot_sdk.artifacts.initialization import Initialization
@@ -54,6 +55,20 @@ def test_pictures_are_added_to_a_single_class_and_known_again(drawings: Path, re
         read_examined(tmp_path / "more", [recipe.preprocessing])
     (found,) = read_examined(tmp_path / "more", [recipe.preprocessing], kept=kept).warnings
     assert "is already among the pictures of ant" in found.message
+
+
+def test_a_name_to_be_added_is_compared_with_those_that_are_there(
+    drawings: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    kept = read_support(drawings, recipe.preprocessing)
+    for name, blot in (("Ant", 1), ("cow", 2)):
+        (tmp_path / "more" / name).mkdir(parents=True)
+        picture = np.full((60, 60), 255, np.uint8)
+        picture[10 : 20 * blot, 10:30] = 0
+        Image.fromarray(picture).save(tmp_path / "more" / name / "9.png")
+    (found,) = read_examined(tmp_path / "more", [recipe.preprocessing], kept=kept).warnings
+    assert found.code == "odd-name"
+    assert "'ant' and 'Ant'" in found.message
 
 
 def test_adapting_in_python_has_the_doctor_look(init: Initialization, drawings: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ import pytest
 
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.errors import SupportError
-from fewshot_sdk.images.support import read_support
-from fewshot_sdk.images.zips import name_of, open_zip
+from fewshot_sdk.images import features
+from fewshot_sdk.images.doctor import LOOK, examine
+from fewshot_sdk.images.support import read_pictures, read_support
+from fewshot_sdk.images.zips import is_guessed, name_of, open_zip
 from tests.images.test_sources import listed, zipped
 
 NAME = "Ünï/猫.png"
@@ -56,7 +60,29 @@ def test_a_flag_is_believed(tmp_path: Path) -> None:
 
 
 def test_other_names_are_in_the_code_page_of_the_format(tmp_path: Path) -> None:
-    assert name_of(member(tmp_path / "z.zip", b"caf\x82.png")) == "café.png"
+    found = member(tmp_path / "z.zip", b"caf\x82.png")
+    assert name_of(found) == "café.png"
+    assert is_guessed(found)
+
+
+@pytest.mark.parametrize("raw", [b"cafe.png", NAME.encode()])
+def test_a_name_in_ascii_or_utf8_is_no_guess(tmp_path: Path, raw: bytes) -> None:
+    assert not is_guessed(member(tmp_path / "z.zip", raw))
+
+
+def test_a_class_name_whose_code_a_zip_does_not_tell_is_told_once(photos: Path, tmp_path: Path) -> None:
+    chinese = tmp_path / "gbk.zip"
+    with zipfile.ZipFile(chinese, "w") as archive:
+        for file in sorted(photos.rglob("*.jpg")):
+            info = WithoutFlag(str(file))
+            info.raw = str(file.relative_to(photos)).replace("cup", "杯").encode("gbk")
+            archive.writestr(info, file.read_bytes())
+    (finding,) = examine(read_pictures(chinese, LOOK))
+    assert (finding.severity, finding.code) == ("warning", "odd-name")
+    assert finding.message == (
+        "the zip does not say how the class name '▒¡' is written; if that is not its name, unpack the zip with the "
+        "program that made it, and name the folder"
+    )
 
 
 def test_info_zips_extra_field_holds_the_name(tmp_path: Path) -> None:
@@ -145,14 +171,33 @@ def test_reading_a_zip_writes_nothing(recipe: Recipe, drawings: Path) -> None:
     assert sorted(drawings.parent.rglob("*")) == before
 
 
-def test_a_zip_of_far_too_many_members_is_refused_by_its_end_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "many.zip"
+def many(path: Path, members: int) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        for i in range(400):
+        for i in range(members):
             archive.writestr(f"cat/{i:060}.png", b"")
         archive.comment = b"c" * 60_000
-    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("its members were listed"))
-    with pytest.raises(SupportError, match="expected at most 50 members, found far more"), open_zip(path, "", 50):
-        pass
+
+
+def many_behind_a_small_number(path: Path, members: int) -> None:
+    """The end record says that the directory is small, and one in 64 bits, which zipfile prefers, what it is."""
+    many(path, members)
+    data = path.read_bytes()
+    end = data.rindex(b"PK\5\6")
+    size, offset = struct.unpack("<LL", data[end + 12 : end + 20])
+    wide = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, members, members, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+    path.write_bytes(data[:end] + wide + locator + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, 100, offset, 0))
+
+
+@pytest.mark.parametrize("make", [many, many_behind_a_small_number])
+@pytest.mark.parametrize("ending", [".zip", ".npz"])
+def test_a_zip_of_far_too_many_members_is_refused_before_they_are_listed(
+    make: Callable[[Path, int], None], ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"many{ending}"
+    make(path, 2400)
+    monkeypatch.setattr(features, "_MAX_ARRAYS", 50)
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: pytest.fail("a member was listed"))
+    reading = open_zip(path, "", 50).__enter__ if ending == ".zip" else partial(features.read_features, path)
+    with pytest.raises(SupportError, match="expected at most 50 members, found far more"):
+        reading()

@@ -15,6 +15,7 @@ from fewshot_sdk.config.recipe import Conv4, Pretraining, Recipe
 from fewshot_sdk.config.records import Progress
 from fewshot_sdk.config.regression import NUMBER_PRESETS, Regression
 from fewshot_sdk.data import glyphs
+from fewshot_sdk.engine.compiler import instructions
 from fewshot_sdk.errors import BundleError, ConfigError, OutputExists, SaveError
 from fewshot_sdk.meta import curve, run
 from fewshot_sdk.meta.events import Began, Event, Kept, Reading, Unsaved
@@ -113,16 +114,24 @@ def test_whatever_ends_it_the_last_step_is_kept(
     assert events[-1] == Kept(checkpoint=tmp_path / "init.checkpoint", done=3, meta_steps=5)
     events.clear()
     trained(recipe, tmp_path / "init", resume=True, on_event=events.append)
-    assert Began(work="meta-training", done=3, total=5) in events
+    assert ("meta-training", 3, 5) in begun(events)
+
+
+def begun(events: list[Event]) -> list[tuple[str, int, int]]:
+    return [(event.work, event.done, event.total) for event in events if isinstance(event, Began)]
+
+
+def test_what_runs_the_inner_loop_is_told_at_the_start(tmp_path: Path) -> None:
+    (began,) = (event for event in events_of(PICTURES, tmp_path / "conv4") if isinstance(event, Began))
+    assert began.by == instructions()
+    (began,) = (event for event in events_of(NUMBERS, tmp_path / "numbers") if isinstance(event, Began))
+    assert began.by == ""
 
 
 def test_each_epoch_and_step_is_told(tmp_path: Path) -> None:
     events = events_of(PRETRAINED, tmp_path / "init")
     assert events[0] == Reading(data="glyphs")
-    assert [event for event in events if isinstance(event, Began)] == [
-        Began(work="pre-training", done=0, total=3),
-        Began(work="meta-training", done=0, total=5),
-    ]
+    assert begun(events) == [("pre-training", 0, 3), ("meta-training", 0, 5)]
     assert [event.done for event in events if isinstance(event, Epoch)] == [1, 2, 3]
     assert [event.done for event in events if isinstance(event, MetaStep)] == [1, 2, 3, 4, 5]
 

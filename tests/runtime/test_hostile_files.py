@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from fewshot_sdk import Predictor, adapt, export_onnx
 from fewshot_sdk.artifacts.initialization import Initialization
 from fewshot_sdk.errors import BundleError
+from fewshot_sdk.runtime import session
 from tests.conftest import draw_folder
 
 
@@ -52,6 +54,20 @@ def answers(row: list[float], known: bool = True) -> tuple[list[onnx.NodeProto],
         "yes": np.array([known]),
     }
     return nodes, weights
+
+
+def test_onnxruntimes_own_format_whose_contents_are_not_checked_is_refused(
+    good: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, path = onnxruntime.SessionOptions(), tmp_path / "model.ort"
+    options.log_severity_level, options.optimized_model_filepath = 4, str(path)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(good.SerializeToString(), options)
+    with pytest.raises(BundleError, match="is not an ONNX file"):
+        Predictor(path)
+    monkeypatch.setattr(session, "check_contents", lambda *_: None)  # as for a file that is both at once
+    with pytest.raises(BundleError, match="is not an ONNX file"):
+        Predictor(path)
 
 
 BLANK = np.zeros((1, 8, 8, 3), np.uint8)

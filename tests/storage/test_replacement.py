@@ -12,7 +12,7 @@ import pytest
 
 from fewshot_sdk.errors import SaveError
 from fewshot_sdk.storage import files, replacement
-from fewshot_sdk.storage.drafts import draft_beside
+from fewshot_sdk.storage.drafts import draft_beside, scratch
 from tests.conftest import REPOSITORY
 
 OLD = {"config.json": b"old", "model.safetensors": b"\x00" * 100, "model.sig": b"signed", "in/old": b"1"}
@@ -144,7 +144,7 @@ def test_killed_before_any_call_the_old_or_the_new_folder_is_there_and_the_next_
 HOLDS = """
 import sys
 from pathlib import Path
-from fewshot_sdk.storage.drafts import draft_beside
+from fewshot_sdk.storage.drafts import draft_beside, scratch
 with draft_beside(Path(sys.argv[1])) as draft:
     (draft / "half").write_bytes(b"1")
     print(draft, flush=True)
@@ -173,6 +173,27 @@ def test_drafts_of_the_dead_are_removed_by_the_next_one_and_those_of_the_living_
         files.write_file(tmp_path / "c", b"1")
         assert not left.exists()
         assert listing(alive) == ["half"]
+
+
+def test_whatever_is_made_in_the_temporary_folder_is_a_draft() -> None:
+    names = ("TemporaryDirectory", "NamedTemporaryFile", "mkdtemp", "mkstemp")
+    sources = [path for room in ("fewshot_sdk", "cli") for path in (REPOSITORY / room).rglob("*.py")]
+    makers = {path.name for path in sources if any(f"{name}(" in path.read_text(encoding="utf-8") for name in names)}
+    assert makers == {"drafts.py", "run.py"}  # which keeps what the disk refuses to take elsewhere
+
+
+@posix
+def test_what_a_dead_process_left_in_the_temporary_folder_is_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with drafting(tmp_path / "a") as (dead, left):
+        dead.kill()
+        dead.wait()
+        with scratch() as folder:
+            assert folder.parent == tmp_path
+            assert not left.exists()
+    assert not list(tmp_path.iterdir())
 
 
 @posix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import logging
@@ -13,11 +14,17 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import cast
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
-from fewshot_sdk.web.connections import Grouping, listening
+from fewshot_sdk.runtime.predictor import Predictor
+from fewshot_sdk.web.connections import Connection, Grouping, listening
+from fewshot_sdk.web.server import application
 from tests.conftest import REPOSITORY
+from tests.web.test_limits import Judge
 
 # a server whose /predict answers only once this process says so; 4 connections and one spare
 SERVER = """
@@ -197,6 +204,27 @@ def test_equal_warnings_are_counted_and_errors_are_not_held_back(monkeypatch: py
     assert passed("busy", logging.ERROR) == "busy"
     now = 61.0
     assert passed("busy") == "busy (3 more since the last such line)"
+
+
+def test_an_answer_is_sent_at_once_and_does_not_wait_for_an_acknowledgement() -> None:
+    async def delays() -> list[int]:
+        state = ServerState()
+        config = uvicorn.Config(application(cast(Predictor, Judge()), "m"), lifespan="off")
+        config.load()
+        with listening("127.0.0.1", 0) as listener:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: Connection(config=config, server_state=state, app_state={}), sock=listener
+            )
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readline()).split()[1] == b"200"
+            sockets = [it.transport.get_extra_info("socket") for it in state.connections]
+            found = [it.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for it in sockets]
+            writer.close()
+            server.close()
+            return found
+
+    assert [bool(off) for off in asyncio.run(asyncio.wait_for(delays(), BOUND))] == [True]
 
 
 def test_port_0_is_a_free_one() -> None:

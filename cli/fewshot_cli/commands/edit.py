@@ -143,9 +143,14 @@ def _edited_file(given: EditOptions, data: bytes) -> tuple[bytes, OnnxMetadata]:
 
 def _wanted(given: EditOptions, labels: tuple[str, ...]) -> Edit:
     from fewshot_sdk.config.edits import Edit, renamings
+    from fewshot_sdk.images.doctor import new_odd_names
 
     renamed = renamings(given.rename or (), labels)
-    return Edit(renamed=renamed, dropped=tuple(dict.fromkeys(given.drop or ())), threshold=given.threshold)
+    wanted = Edit(renamed=renamed, dropped=tuple(dict.fromkeys(given.drop or ())), threshold=given.threshold)
+    left = [renamed.get(label, label) for label in labels if label not in wanted.dropped]
+    for finding in new_odd_names(labels, left):
+        say(f"warning: {finding.message}")
+    return wanted
 
 
 def _report(given: EditOptions, made: ClassifierConfig | OnnxMetadata) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,13 +21,14 @@ from fewshot_sdk.storage.files import SIGNATURE, read_folder
 from fewshot_sdk.storage.replacement import replace_folder
 
 if TYPE_CHECKING:
-    from fewshot_sdk.artifacts.initialization import Initialization, NumberInitialization
+    from fewshot_sdk.artifacts.initialization import AnyInitialization, Initialization, NumberInitialization
     from fewshot_sdk.config.records import Baseline, Evaluation, Mode
     from fewshot_sdk.data.class_images import ClassImages
     from fewshot_sdk.data.tasks import TaskSampler
     from fewshot_sdk.engine.workers import Workers
 
 WAYS, SHOTS = 5, 1
+PATIENCE = 60.0  # seconds for another evaluation to write its card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +123,7 @@ def _on_pictures(given: EvaluateOptions, init: Initialization) -> None:
                 + (f" by {BASELINES[r.baseline]}" if r.baseline else "")
             )
     if given.record:
-        for r in results:
-            init = init.with_evaluation(r)
-        _replace_card(given.init, init.files())
+        _record(given.init, init, results)
 
 
 def _on_numbers(given: EvaluateOptions, init: NumberInitialization) -> None:
@@ -155,14 +155,30 @@ def _on_numbers(given: EvaluateOptions, init: NumberInitialization) -> None:
             f"steps on {found.points} points, {found.waves} waves, seed {found.seed})"
         )
     if given.record:
-        _replace_card(given.init, init.with_evaluation(found).files())
+        _record(given.init, init, [found])
 
 
-def _replace_card(name: str, contents: Mapping[str, bytes]) -> None:
-    """Replace files of an initialization's folder, and remove its signature, which no longer fits."""
+def _record(name: str, measured: AnyInitialization, results: Sequence[object]) -> None:
+    """Add results to the card of an initialization as it is by now: another evaluation may have added its own.
+
+    Raises ConfigError if it has other weights than those measured.
+    """
+    from fewshot_sdk.artifacts.opening import load_any
+    from fewshot_sdk.storage.locks import alone_at
     from fewshot_sdk.storage.repositories import locate
 
     folder = locate(name)
+    with alone_at(folder, folder.resolve(), patience=PATIENCE):
+        init: Any = load_any(name)  # for pictures or numbers, as the results are
+        if init.sha256 != measured.sha256:
+            raise ConfigError(f"{folder} has other weights than when it was measured; evaluate it again")
+        for result in results:
+            init = init.with_evaluation(result)
+        _replace_card(folder, init.files())
+
+
+def _replace_card(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Replace files of an initialization's folder, and remove its signature, which no longer fits."""
     before = read_folder(folder)
     signed = before.pop(SIGNATURE, None)
     replace_folder(folder, {**before, **contents})

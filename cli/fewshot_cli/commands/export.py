@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from fewshot_cli.group import app
 from fewshot_cli.options import WRITING, Base, IrVersion, Json, Opset, Vendor, options
 from fewshot_cli.output import emit_json, say
 from fewshot_sdk.errors import ConfigError
+from fewshot_sdk.storage.drafts import scratch
 from fewshot_sdk.storage.files import check_free, check_free_file, write_folder
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
 
     if given.bundle and isinstance(classifier.preprocessing, Rows):
         raise ConfigError(f"{given.model} takes features, and a --bundle is for pictures; give --output FILE.onnx")
-    with nullcontext("") if given.output else tempfile.TemporaryDirectory() as folder:
-        path = given.output or Path(folder) / "model.onnx"
+    with nullcontext(Path()) if given.output else scratch() as folder:
+        path = given.output or folder / "model.onnx"
         limit = MAX_DROP if given.max_drop is None else given.max_drop
         settings = ExportSettings(
             opset=given.opset, ir_version=given.ir_version, precision=given.precision, raw=given.raw, max_drop=limit,

@@ -193,7 +193,7 @@ class MetaTrainOptions(TrainingOptions):
     @cached_property
     def _network(self) -> Initialization | None:
         """What --init or --backbone names."""
-        name = self.init or self.backbone
+        name = self.backbone if self.init is None else self.init
         if name is None:
             return None
         import fewshot_sdk
