@@ -18,6 +18,7 @@ from fewshot_sdk.artifacts.initialization import (
     read_initialization,
     read_numbers,
 )
+from fewshot_sdk.artifacts.inspector import Inspector, read_inspector
 from fewshot_sdk.artifacts.regressor import Regressor, read_regressor
 from fewshot_sdk.artifacts.timm import TIMM, pretrained
 from fewshot_sdk.config.records import Origin, Provenance
@@ -29,6 +30,7 @@ from fewshot_sdk.storage.bundles import (
     DELTA,
     FORMATS,
     INITIALIZATION,
+    INSPECTOR,
     REGRESSION,
     REGRESSOR,
     WEIGHTS,
@@ -40,7 +42,7 @@ from fewshot_sdk.storage.files import read_folder, sha256
 from fewshot_sdk.storage.repositories import Opened, bundled, open_named
 from fewshot_sdk.version import versions
 
-Artifact: TypeAlias = AnyInitialization | Classifier | Regressor
+Artifact: TypeAlias = AnyInitialization | Classifier | Regressor | Inspector
 Base: TypeAlias = Initialization | str | Path | None
 Files: TypeAlias = Mapping[str, bytes]
 
@@ -50,6 +52,7 @@ READERS: dict[str, Callable[[Files, Path, Base], Artifact]] = {
     CLASSIFIER.name: lambda files, where, _: read_classifier(files, where),
     DELTA.name: lambda files, where, base: read_delta(files, where, lambda origin: base_of(origin, where, base)),
     REGRESSOR.name: lambda files, where, _: read_regressor(files, where),
+    INSPECTOR.name: lambda files, where, _: read_inspector(files, where),
 }
 
 
@@ -65,15 +68,15 @@ def open_artifact(name: str | Path) -> Artifact:
     return read_artifact(open_named(name))
 
 
-def open_model(folder: str | Path, base: Base = None) -> Classifier | Regressor:
-    """The classifier or regressor in a folder made by `adapt`. base: as for `load_classifier`.
+def open_model(folder: str | Path, base: Base = None) -> Classifier | Regressor | Inspector:
+    """The classifier, regressor or inspector in a folder made by `adapt`. base: as for `load_classifier`.
 
     Raises as `open_artifact` does.
     """
     opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
-    _check_format(opened, CLASSIFIER, DELTA, REGRESSOR)
+    _check_format(opened, CLASSIFIER, DELTA, REGRESSOR, INSPECTOR)
     found = read_artifact(opened, base)
-    assert isinstance(found, Classifier | Regressor)
+    assert isinstance(found, Classifier | Regressor | Inspector)
     return found
 
 
@@ -151,6 +154,17 @@ def classifier_in(opened: Opened, base: Base = None) -> Classifier:
     found = read_artifact(opened, base)
     assert isinstance(found, Classifier)
     return found
+
+
+def load_inspector(folder: str | Path) -> Inspector:
+    """The inspector in a folder, every file checked against its hash, every tensor by name.
+
+    Raises BundleError for a folder that holds no inspector or was changed, ParamsMismatch for a tensor that does not
+    fit.
+    """
+    opened = Opened(files=read_folder(Path(folder)), folder=Path(folder))
+    _check_format(opened, INSPECTOR)
+    return read_inspector(opened.files, opened.folder)
 
 
 def load_regressor(folder: str | Path) -> Regressor:

@@ -17,7 +17,7 @@ from fewshot_sdk.config.recipe import Rows
 from fewshot_sdk.config.settings import Config
 from fewshot_sdk.errors import ConfigError, ParityError
 from fewshot_sdk.export.checks import Precision, Speed, check_heat_maps, check_parity, compare
-from fewshot_sdk.export.int8 import in_int8
+from fewshot_sdk.export.int8 import Shown, in_int8
 from fewshot_sdk.graphs.classifier import network_graph, with_head, with_preprocessing
 from fewshot_sdk.graphs.versions import OLDEST_WRITTEN, OPSET, at_versions, check_versions
 from fewshot_sdk.nets.heat_maps import layer_shapes
@@ -153,7 +153,8 @@ def write_onnx(classifier: Classifier, path: Path, settings: ExportSettings) -> 
     data = serialized(network(), parity=parity)
     speed = None
     if precision != "fp32":
-        reduced = network(half=True) if precision == "fp16" else in_int8(network(), classifier)
+        shown = Shown(images=classifier.support.images, preprocessing=preprocessing, kind=config.backbone.kind)
+        reduced = network(half=True) if precision == "fp16" else in_int8(network(), shown)
         draft = serialized(reduced, parity=parity, precision=precision)
         reduction, speed = compare(classifier, data, draft)
         if reduction.lost > settings.max_drop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from fewshot_sdk.artifacts.classifier import Classifier
 from fewshot_sdk.config.backbones import BACKBONES
 from fewshot_sdk.config.onnx_file import PIXELS, THRESHOLD
+from fewshot_sdk.config.recipe import Preprocessing
+from fewshot_sdk.images.preprocessing import Pixels
 from fewshot_sdk.runtime.predictor import normalized
 from fewshot_sdk.storage.drafts import scratch
 
@@ -22,7 +24,16 @@ _PIXELS_AT_ONCE = 64 * 84 * 84  # bounds the memory
 _LEVELS = 64  # of a weight, on each side of 0
 
 
-def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """The pictures that tell which values a network computes: preprocessed, for a network of this kind."""
+
+    images: Pixels
+    preprocessing: Preprocessing
+    kind: str
+
+
+def in_int8(network: onnx.ModelProto, shown: Shown) -> onnx.ModelProto:
     """The network with 8-bit weights and 8-bit activations in the operators that its row in `BACKBONES` names.
 
     The weights use 7 of the bits: x86 processors without VNNI add pairs of products in 16 bits, which overflow silently
@@ -32,7 +43,7 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = _batches(classifier)
+            self._batches = _batches(shown)
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             return next(self._batches, None)
@@ -40,7 +51,7 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
     (threshold,) = [given for given in network.graph.input if given.name == THRESHOLD]
     network.graph.input.remove(threshold)  # meanwhile a constant: onnxruntime would warn of an optional input
     _own_biases(network)
-    keep_means(network, classifier)
+    keep_means(network, shown)
     level = logging.getLogger().level
     logging.getLogger().setLevel(
         logging.ERROR
@@ -52,7 +63,7 @@ def in_int8(network: onnx.ModelProto, classifier: Classifier) -> onnx.ModelProto
             quantize_static(
                 network, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=True,
-                op_types_to_quantize=list(BACKBONES[classifier.config.backbone.kind].quantized),
+                op_types_to_quantize=list(BACKBONES[shown.kind].quantized),
             )  # fmt: skip
             reduced = onnx.load(str(target))
             reduced.graph.input.append(threshold)
@@ -78,14 +89,14 @@ def _own_biases(network: onnx.ModelProto) -> None:
             used.add(node.input[2])
 
 
-def keep_means(network: onnx.ModelProto, classifier: Classifier) -> None:
+def keep_means(network: onnx.ModelProto, shown: Shown) -> None:
     """Add to each convolution's bias what rounding its weights takes from its mean output on the support set.
 
     Rounding errors of a filter add up to a shift of the whole image, most of all where few weights are added or the
     image is all one colour. Source: Nagel et al. 2019, section 4.2, with means that are measured.
     """
     tensors = {tensor.name: tensor for tensor in network.graph.initializer}
-    means = _means(network, classifier)
+    means = _means(network, shown)
     for node in network.graph.node:
         if node.op_type != "Conv":
             continue
@@ -100,7 +111,7 @@ def keep_means(network: onnx.ModelProto, classifier: Classifier) -> None:
         )
 
 
-def _means(network: onnx.ModelProto, classifier: Classifier) -> dict[str, NDArray[np.float64]]:
+def _means(network: onnx.ModelProto, shown: Shown) -> dict[str, NDArray[np.float64]]:
     """The mean of each channel that enters a convolution, over the support set and over positions."""
     names = sorted({node.input[0] for node in network.graph.node if node.op_type == "Conv"})
     if not names:
@@ -114,14 +125,14 @@ def _means(network: onnx.ModelProto, classifier: Classifier) -> dict[str, NDArra
         measured.graph.output.append(helper.make_tensor_value_info(f"{name}_mean", onnx.TensorProto.FLOAT, None))
     session = InferenceSession(measured.SerializeToString(), providers=["CPUExecutionProvider"])
     totals = {name: np.zeros(1) for name in names}
-    for batch in _batches(classifier):
+    for batch in _batches(shown):
         for name, found in zip(names, session.run([f"{name}_mean" for name in names], batch), strict=True):
             totals[name] = totals[name] + len(batch[PIXELS]) * np.asarray(found, np.float64)
-    return {name: total / len(classifier.support.images) for name, total in totals.items()}
+    return {name: total / len(shown.images) for name, total in totals.items()}
 
 
-def _batches(classifier: Classifier) -> Iterator[dict[str, NDArray[np.float32]]]:
-    images, preprocessing = classifier.support.images, classifier.config.preprocessing
+def _batches(shown: Shown) -> Iterator[dict[str, NDArray[np.float32]]]:
+    images, preprocessing = shown.images, shown.preprocessing
     at_once = min(64, max(1, _PIXELS_AT_ONCE // (preprocessing.height * preprocessing.width)))
     for i in range(0, len(images), at_once):
         yield {PIXELS: normalized(images[i : i + at_once], preprocessing)}

@@ -34,3 +34,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a loop of links
         return False
+
+
+def is_flat(folder: Path) -> bool:
+    """Whether a folder holds files and no folders, but for hidden ones."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return bool(entries) and not any(entry.is_dir() for entry in entries)

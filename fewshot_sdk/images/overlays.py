@@ -15,13 +15,17 @@ LEGEND = "red speaks for this label, blue against it"
 _STRENGTH, _MARGIN, _LINE = 0.75, 12, 24
 
 
-def overlay(image: Image.Image, heat: NDArray[np.float32], box: tuple[int, int, int, int] | None = None) -> Image.Image:
+def overlay(
+    image: Image.Image, heat: NDArray[np.float32], box: tuple[int, int, int, int] | None = None,
+    most: float | None = None,
+) -> Image.Image:  # fmt: skip
     """The picture in grey under its heat map, (h, w), in mode RGB; the strongest cell has the strongest colour.
 
+    most: what has the strongest colour instead.
     box: the part that the network sees, see `seen_box`; the rest stays grey. None: all of it.
     """
     left, top, right, bottom = box or (0, 0, *image.size)
-    most = float(np.abs(heat).max())
+    most = float(np.abs(heat).max()) if most is None else most
     even = Image.fromarray((heat / most if most > 0 else np.zeros_like(heat)).astype(np.float32))
     whole = Image.new("F", image.size)
     whole.paste(even.resize((right - left, bottom - top), Image.Resampling.BICUBIC), (left, top))
@@ -32,18 +36,24 @@ def overlay(image: Image.Image, heat: NDArray[np.float32], box: tuple[int, int, 
     return Image.fromarray(np.rint((1 - share) * grey + share * colours).astype(np.uint8))
 
 
-def explanation(image: Image.Image, heat: NDArray[np.float32], settings: Preprocessing, caption: str) -> Image.Image:
-    """The picture and, on its right, the picture under its heat map; below them the caption and a legend."""
+def explanation(
+    image: Image.Image, heat: NDArray[np.float32], settings: Preprocessing, caption: str, *,
+    most: float | None = None, legend: str = LEGEND,
+) -> Image.Image:  # fmt: skip
+    """The picture and, on its right, the picture under its heat map; below them the caption and a legend.
+
+    most: see `overlay`.
+    """
     factor = SIDE / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     shown = image.convert("RGB").resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
     font = ImageFont.load_default(16)
     caption = caption.encode("latin-1", "replace").decode("latin-1")  # the font's characters
-    lines = [*_wrapped(caption, font, max(2 * size[0], SIDE)), LEGEND]
+    lines = [*_wrapped(caption, font, max(2 * size[0], SIDE)), legend]
     width = 3 * _MARGIN + max(2 * size[0], SIDE)
     page = Image.new("RGB", (width, 2 * _MARGIN + size[1] + _LINE * len(lines)), "white")
     page.paste(shown, (_MARGIN, _MARGIN))
-    page.paste(overlay(shown, heat, seen_box(size, settings)), (2 * _MARGIN + size[0], _MARGIN))
+    page.paste(overlay(shown, heat, seen_box(size, settings), most), (2 * _MARGIN + size[0], _MARGIN))
     pen = ImageDraw.Draw(page)
     for i, line in enumerate(lines):
         ink = "black" if i < len(lines) - 1 else (90, 90, 90)

@@ -46,7 +46,7 @@ def fit_temperature(logits: Floats, targets: Ints, n_pictures: int) -> float:
     return math.exp((low + high) / 2)
 
 
-def reject_limit(scores: Floats, rate: float) -> float | None:
+def reject_limit(scores: Floats, rate: float, fewest: int = FEWEST) -> float | None:
     """The limit that the score of a further known picture is below in at most a share `rate` of cases; None: no limit.
 
     scores: of n held-out pictures of known classes. The limit is the r-th lowest, r = rate (n + 1): a further score is
@@ -54,7 +54,7 @@ def reject_limit(scores: Floats, rate: float) -> float | None:
     Between two ranks the limit is interpolated, which is on the safe side where lower scores are rarer. With too few
     pictures for that, r < 1, the limit is below the lowest score by s ln(1 / r) as for an exponential tail, where s is
     the distance from the lowest to the median, to be on the safe side. There is no limit for a rate of 0, nor for fewer
-    than 8 pictures and r < 1.
+    than `fewest` pictures and r < 1.
     Source: Vovk et al. 2005, section 2.2 (conformal prediction), for r >= 1.
     """
     if rate == 0 or not len(scores):
@@ -62,7 +62,7 @@ def reject_limit(scores: Floats, rate: float) -> float | None:
     ordered, ranks = np.sort(scores), rate * (len(scores) + 1)
     if ranks >= 1:
         return float(np.interp(ranks, np.arange(1, len(ordered) + 1), ordered))
-    if len(ordered) < FEWEST:
+    if len(ordered) < fewest:
         return None
     return float(ordered[0] + (np.median(ordered) - ordered[0]) * math.log(ranks))
 

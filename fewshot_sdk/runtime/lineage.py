@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewshot_sdk.config.edits import Edit
+from fewshot_sdk.config.inspection import InspectionMetadata, InspectorConfig
 from fewshot_sdk.config.recipe import InnerLoop
 from fewshot_sdk.config.records import (
     ClassifierConfig,
@@ -62,6 +63,8 @@ class Lineage:
             steps = f"{self.adaptation.steps} steps of {self.adaptation.optimizer}{seed}"
             classes = f" of {len(self.labels)} classes ({', '.join(self.labels)})" if self.labels else ""
             chain.insert(0, f"{self.kind}{classes}, {steps}")
+        elif self.kind != "initialization":
+            chain.insert(0, self.kind if self.seed is None else f"{self.kind}, seed {self.seed}")
         for edit in self.edits:
             chain.insert(0, f"{edit} (before: sha256 {edit.sha256[:16]}...)")
         return chain
@@ -83,6 +86,8 @@ def lineage(name: str | Path) -> Lineage:
         return _adapted(
             "classifier", config.initialization, config.labels, config.adaptation, config.seed, config.edits
         )
+    if isinstance(config, InspectorConfig):
+        return _adapted(_inspects(config), config.initialization, (), None, config.seed)
     if isinstance(config, RegressorConfig):
         return _adapted(_kind(config), config.initialization, (), config.adaptation, config.seed)
     return _of_initialization(opened, config)
@@ -102,6 +107,7 @@ def _of_initialization(opened: Opened, config: InitializationConfig | Regression
 
 
 def _of_file(path: Path) -> Lineage:
+    from fewshot_sdk.runtime.inspector import InspectionPredictor
     from fewshot_sdk.runtime.learner import Learner
     from fewshot_sdk.runtime.opening import open_file
     from fewshot_sdk.runtime.regressor import NumberPredictor
@@ -110,6 +116,8 @@ def _of_file(path: Path) -> Lineage:
     if isinstance(found, NumberPredictor):
         regressor = found.metadata
         return _adapted(f"exported {_kind(regressor)}", regressor.initialization, (), regressor.adaptation, None)
+    if isinstance(found, InspectionPredictor):
+        return _adapted(f"exported {_inspects(found.metadata)}", found.metadata.initialization, (), None, None)
     if isinstance(found, Learner):
         return _adapted("exported learner", found.metadata.initialization, (), found.metadata.adaptation, None)
     classifier = found.metadata
@@ -119,12 +127,17 @@ def _of_file(path: Path) -> Lineage:
     )  # fmt: skip
 
 
+def _inspects(found: InspectorConfig | InspectionMetadata) -> str:
+    limit = "no limit" if found.limit is None else f"limit {found.limit:.3f}"
+    return f"inspector from {found.good} good picture{'' if found.good == 1 else 's'}, {limit}"
+
+
 def _kind(regressor: RegressorConfig | NumberMetadata) -> str:
     return f"regressor of {regressor.output} from {', '.join(regressor.inputs)}"
 
 
 def _adapted(
-    kind: str, origin: Origin, labels: tuple[str, ...], adaptation: InnerLoop, seed: int | None,
+    kind: str, origin: Origin, labels: tuple[str, ...], adaptation: InnerLoop | None, seed: int | None,
     edits: tuple[Edit, ...] = (),
 ) -> Lineage:  # fmt: skip
     return Lineage(

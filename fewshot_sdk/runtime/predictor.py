@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_sdk.config.inspection import INSPECTOR_FILE
 from fewshot_sdk.config.onnx_file import (
     FEATURES,
     FORMAT,
@@ -57,6 +58,11 @@ class Predictor:
             )
         if file.format == REGRESSOR_FILE:
             raise BundleError(f"{name} predicts numbers from numbers, not labels of pictures; give it a CSV file")
+        if file.format == INSPECTOR_FILE:
+            raise BundleError(
+                f"{name} is an inspector, which tells good pictures from others and knows no classes; use `fewshot "
+                "predict` or `fewshot test`"
+            )
         try:
             self.metadata = OnnxMetadata.from_json(stored)
         except ConfigError as error:

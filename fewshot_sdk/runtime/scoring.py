@@ -66,9 +66,9 @@ def score(found: Sequence[Trial], labels: Sequence[str]) -> Score:
     foreign = [one for one in found if one.truth not in known]
     wrong = [one for one in found if not is_right(one, known)]
     return Score(
-        accuracy=_share(sum(one.answer == one.truth for one in own), len(own)),
+        accuracy=share(sum(one.answer == one.truth for one in own), len(own)),
         unknown=sum(one.answer is None for one in own),
-        rejected=_share(sum(one.answer is None for one in foreign), len(foreign)),
+        rejected=share(sum(one.answer is None for one in foreign), len(foreign)),
         classes=_by_class(own),
         foreign=_by_class(foreign),
         wrong=tuple(sorted(wrong, key=lambda one: (one.answer is None, -one.probability))),
@@ -80,7 +80,8 @@ def is_right(one: Trial, known: set[str]) -> bool:
     return one.answer == (one.truth if one.truth in known else None)
 
 
-def _share(count: int, n: int) -> Share | None:
+def share(count: int, n: int) -> Share | None:
+    """`count` of `n` with its interval; None of nothing."""
     if n == 0:
         return None
     low, high = interval_of_share(count / n, n)

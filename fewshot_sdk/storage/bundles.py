@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from fewshot_sdk.config.inspection import InspectorConfig
 from fewshot_sdk.config.records import BundleConfig, ClassifierConfig, DeltaConfig, InitializationConfig
 from fewshot_sdk.config.regression import RegressionConfig, RegressorConfig
 from fewshot_sdk.errors import BundleError, ConfigError
@@ -69,8 +70,15 @@ REGRESSOR = Format(
     expected="a folder made by `fewshot adapt` from a CSV of numbers",
     hint=", which predicts numbers, and takes a CSV of them",
 )
+INSPECTOR = Format(
+    name="fewshot-sdk inspector 1",
+    config=InspectorConfig,
+    needed=("model.safetensors", "memory.safetensors", "pictures.safetensors"),
+    expected="a folder made by `fewshot adapt` from good pictures",
+    hint=", which knows good pictures alone, and no classes",
+)
 FORMATS: dict[str, Format[Any]] = {
-    form.name: form for form in (INITIALIZATION, REGRESSION, CLASSIFIER, DELTA, REGRESSOR)
+    form.name: form for form in (INITIALIZATION, REGRESSION, CLASSIFIER, DELTA, REGRESSOR, INSPECTOR)
 }
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 
 from fewshot_sdk.algorithms import ALGORITHMS, OUTER_NAMES
+from fewshot_sdk.config.inspection import InspectorConfig
+from fewshot_sdk.config.promises import promise_of
 from fewshot_sdk.config.recipe import Recipe
 from fewshot_sdk.config.records import (
     Baseline,
@@ -90,6 +92,11 @@ def regression_card(config: RegressionConfig) -> str:
 def regressor_card(config: RegressorConfig) -> str:
     """The README.md of an adapted initialization for numbers; a pure function of its config.json."""
     return _card("regressor", config=config)
+
+
+def inspector_card(config: InspectorConfig) -> str:
+    """The README.md of an inspector; a pure function of its config.json."""
+    return _card("inspector", config=config, promise=promise_of(config))
 
 
 def layers(recipe: Regression) -> str:

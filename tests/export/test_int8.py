@@ -16,7 +16,7 @@ from fewshot_sdk import Classifier, load
 from fewshot_sdk.config.onnx_file import OUTPUT, PIXELS
 from fewshot_sdk.config.recipe import EfficientNet, Preprocessing
 from fewshot_sdk.config.records import ClassifierConfig, Origin, Provenance
-from fewshot_sdk.export.int8 import in_int8, keep_means
+from fewshot_sdk.export.int8 import Shown, in_int8, keep_means
 from fewshot_sdk.graphs.classifier import network_graph
 from fewshot_sdk.graphs.nodes import Nodes, value
 from fewshot_sdk.images.support import SupportSet
@@ -27,6 +27,11 @@ from tests.conftest import tiny_recipe
 
 COLOUR = Preprocessing(height=64, width=64, channels=3, resize="bicubic", fit="stretch", mean=(0.5,), std=(0.5,))
 NOWHERE = Provenance(command="none", seed=0, meta_steps_done=0, data_sha256="", seconds=0, versions={})
+
+
+def shown(classifier: Classifier) -> Shown:
+    config = classifier.config
+    return Shown(images=classifier.support.images, preprocessing=config.preprocessing, kind=config.backbone.kind)
 
 
 def classifier_of(summary: Literal["mean", "roots", "statistics"]) -> Classifier:
@@ -66,7 +71,7 @@ def test_rounding_the_weights_leaves_each_filters_mean_output_as_it_was() -> Non
     g.output(x, OUTPUT)
     model = g.model([value(PIXELS, np.float32, "n", 3, 64, 64)], [value(OUTPUT, np.float32, "n", 6, 64, 64)])
     expected = means(model, classifier)
-    keep_means(model, classifier)
+    keep_means(model, shown(classifier))
     for tensor in model.graph.initializer:
         if len(tensor.dims) == 4:
             kernel = onnx.numpy_helper.to_array(tensor)
@@ -88,7 +93,7 @@ def test_convolutions_are_computed_in_8_bits_and_the_summary_and_the_head_in_32(
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3  # it warns that the file is for this machine alone
-    InferenceSession(in_int8(in_32_bits(classifier), classifier).SerializeToString(), options)
+    InferenceSession(in_int8(in_32_bits(classifier), shown(classifier)).SerializeToString(), options)
     operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
     assert operators.count("QLinearConv") == 1 + 1 + 2 + 15 * 3
     assert not {"Conv", "Clip", "QGemm", "QLinearGlobalAveragePool"} & set(operators)

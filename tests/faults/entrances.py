@@ -174,7 +174,7 @@ def run_file(data: bytes, folder: Path) -> None:
         images = [np.full((16, 16, 3), 40 * i, np.uint8) for i in range(6)]
         rows = [list(each.probabilities.values()) for each in found.predict(images)]
         _check_rows(np.asarray(rows), len(found.labels))
-    else:
+    elif isinstance(found, Learner):
         _adapt(found, folder)
 
 

@@ -19,6 +19,7 @@ from fewshot_sdk.storage.files import check_free, check_free_file, write_folder
 
 if TYPE_CHECKING:
     from fewshot_sdk.artifacts.classifier import Classifier
+    from fewshot_sdk.artifacts.inspector import Inspector
     from fewshot_sdk.artifacts.regressor import Regressor
 
 
@@ -78,12 +79,15 @@ def export(given: ExportOptions) -> None:
         check_free(given.bundle)
     elif given.output is not None:
         check_free_file(given.output)
+    from fewshot_sdk.artifacts.inspector import Inspector
     from fewshot_sdk.artifacts.opening import open_model
     from fewshot_sdk.artifacts.regressor import Regressor
 
     opened = open_model(given.model, given.base)
     if isinstance(opened, Regressor):
         _regressor(opened, given)
+    elif isinstance(opened, Inspector):
+        _inspector(opened, given)
     else:
         _classifier(opened, given)
 
@@ -131,6 +135,37 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
         say(f"next: fewshot predict {quoted} {'PICTURE' if example == 'picture' else 'more.csv'}")
     else:
         say(f"next: python {quoted}/predict.py PICTURE, or python3 -m http.server --directory {quoted} for its page")
+
+
+def _inspector(inspector: Inspector, given: ExportOptions) -> None:
+    """Write the ONNX file of an inspector and report how it compares with PyTorch."""
+    from fewshot_sdk.export.classifier import MAX_DROP
+    from fewshot_sdk.export.inspector import export_inspector
+
+    if given.output is None or given.raw:
+        raise ConfigError(
+            f"{given.model} is an inspector, which is exported whole and to a file alone; give --output FILE.onnx, and "
+            "leave out --bundle and --raw"
+        )
+    limit = MAX_DROP if given.max_drop is None else given.max_drop
+    made = export_inspector(
+        inspector, given.output, opset=given.opset, ir_version=given.ir_version, precision=given.precision,
+        max_drop=limit,
+    )  # fmt: skip
+    parity, reduction = made.metadata.parity, made.metadata.reduction
+    if given.json:
+        emit_json({"output": str(given.output), "bytes": made.size, **made.metadata.model_dump(mode="json")})
+    if reduction:
+        say(
+            f"{given.precision} judges {reduction.agreed:.1%} of {reduction.images} pictures as fp32 does, with scores "
+            f"within {reduction.max_difference:.2g}"
+        )
+    say(
+        f"wrote {given.output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
+        f"{parity.max_difference:.1e} on {parity.images} pictures and {parity.random} random ones"
+        + (", in fp32" if reduction else "")
+    )
+    say(f"next: fewshot predict {shlex.quote(str(given.output))} PICTURE")
 
 
 def _regressor(regressor: Regressor, given: ExportOptions) -> None:

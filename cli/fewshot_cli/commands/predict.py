@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewshot_cli import features
+from fewshot_cli import features, inspecting
 from fewshot_cli.answers import Answered, Show, json_lines, json_list, lines, table
 from fewshot_cli.batch import Batch, pictures, reasons
 from fewshot_cli.explanations import explain as explain_pictures
@@ -143,12 +143,14 @@ def predict(wanted: PredictOptions) -> None:
     if wanted.model.is_dir():
         from fewshot_sdk.artifacts.opening import open_model
 
-        opened: Classifier | Predictor | Curve = open_model(wanted.model, wanted.base)
+        opened: Classifier | Predictor | Curve | inspecting.Inspecting = open_model(wanted.model, wanted.base)
     else:
         from fewshot_sdk.runtime.opening import open_predictor
 
         opened = open_predictor(wanted.model)
-    if not isinstance(opened, Curve) and (rows := features.rows_of(opened)):
+    if isinstance(opened, inspecting.Inspecting):
+        _inspect(opened, wanted, wanted.model, wanted.images)
+    elif not isinstance(opened, Curve) and (rows := features.rows_of(opened)):
         _of_features(opened, wanted.model, rows, wanted.images, wanted)
     elif not isinstance(opened, Curve):
         _of_pictures(opened, wanted.images, wanted)
@@ -156,6 +158,17 @@ def predict(wanted: PredictOptions) -> None:
         raise ConfigError(f"{wanted.model} predicts numbers, and {unfit[0]} is for pictures; leave it out")
     else:
         predict_numbers(opened, wanted.model, wanted.images, wanted.json)
+
+
+def _inspect(model: inspecting.Inspecting, wanted: PredictOptions, name: Path, images: list[Path]) -> None:
+    inspecting.refuse(name, [option for option in wanted.of_pictures() if option in ("--top", "--csv")], "predict")
+    well = inspecting.inspect(
+        model, images, _names, recursive=wanted.recursive, threshold=wanted.threshold, json=wanted.json,
+        json_lines=wanted.json_lines, explain=wanted.explain, into=wanted.copy_to or wanted.move_to,
+        move=wanted.move_to is not None, strict=wanted.strict,
+    )  # fmt: skip
+    if not well:
+        raise typer.Exit(1)
 
 
 def _check(wanted: PredictOptions) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewshot_cli import features
+from fewshot_cli import features, inspecting
 from fewshot_cli.batch import pictures, reasons
 from fewshot_cli.group import app
 from fewshot_cli.numbers import Curve
@@ -68,6 +68,12 @@ def measure(
     if html is not None:
         check_free_file(html, "--html")
     opened = _open(model, base)
+    if isinstance(opened, inspecting.Inspecting):
+        given = {"--html": html, "--labels": labels, "--label-from": label_from != "folder"}
+        inspecting.refuse(model, [name for name, value in given.items() if value not in (None, False)], "test")
+        if not inspecting.measure(opened, source, json=json, strict=strict):
+            raise typer.Exit(1)
+        return
     if rows := features.rows_of(opened):
         features.refuse_pictures(["--html"] if html else ["--label-from"] if label_from != "folder" else [], model)
         found, seen = features.trials(opened, source, labels, rows)
@@ -103,11 +109,11 @@ def measure(
         raise typer.Exit(1)
 
 
-def _open(model: Path, base: str | None) -> Classifier | Predictor:
+def _open(model: Path, base: str | None) -> Classifier | Predictor | inspecting.Inspecting:
     if model.is_dir():
         from fewshot_sdk.artifacts.opening import open_model
 
-        opened: Classifier | Predictor | Curve = open_model(model, base)
+        opened: Classifier | Predictor | Curve | inspecting.Inspecting = open_model(model, base)
     else:
         from fewshot_sdk.runtime.opening import open_predictor
 
