@@ -69,7 +69,9 @@ def main() -> None:
         ways: dict[str, tuple[Tensor, Judge]] = {
             "inspector": (Seen(network, settings, init.recipe.preprocessing)(support.images), ours(settings)),
             "PatchCore": (
-                torch.cat([patches(network.outputs(b), plain) for b in torch.from_numpy(support.images).split(8)]),
+                torch.cat(
+                    [patches(network.outputs(b), plain) for b in torch.split(torch.from_numpy(support.images), 8)]
+                ),
                 patchcore,
             ),
         }
@@ -95,8 +97,8 @@ def _split(
             continue
         rng = np.random.default_rng((given.seed, number, target))
         good = rng.permutation(np.flatnonzero(targets == target))
-        bad = [rng.permutation(np.flatnonzero(targets == other))[: given.bad] for other in range(len(labels))]
-        bad = np.concatenate([each for other, each in enumerate(bad) if other != target])
+        each = [rng.permutation(np.flatnonzero(targets == other))[: given.bad] for other in range(len(labels))]
+        bad = np.concatenate([rows_of for other, rows_of in enumerate(each) if other != target])
         found_scores = judge(rows[good[:shots]], rows[np.concatenate([good[shots:], bad])]).double().numpy()
         cut = len(good) - shots
         found.append(auroc(found_scores[cut:], found_scores[:cut]))
