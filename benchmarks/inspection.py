@@ -1,6 +1,7 @@
 """How well an inspector tells good pictures from others, on a folder of class folders.
 
     python -m benchmarks.inspection FOLDER [--good CLASS] [--shots 1,4,16] [--splits N] [--bad N] [--seed N]
+        [--json]
 
 Each class in turn is the good one (or that of `--good` alone) and pictures of all others, at most `--bad` of each, are
 bad. In each split so many good pictures are drawn to learn from, and the other good ones and the bad ones are scored.
@@ -13,6 +14,7 @@ Euclidean distances, and the largest of them. The splits share pictures.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--bad", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     init, settings = load("photo"), PatchSettings()
     support = read_support(given.folder, init.recipe.preprocessing)
@@ -69,11 +72,14 @@ def main() -> None:
         ways: dict[str, tuple[Tensor, Judge]] = {
             "inspector": (Seen(network, settings, init.recipe.preprocessing)(support.images), ours(settings)),
             "PatchCore": (
-                torch.cat([patches(network.outputs(b), plain) for b in torch.from_numpy(support.images).split(8)]),
+                torch.cat(
+                    [patches(network.outputs(b), plain) for b in torch.split(torch.from_numpy(support.images), 8)]
+                ),
                 patchcore,
             ),
         }
         print("| good pictures | " + " | ".join(ways) + " |\n|---|" + "---|" * len(ways))
+        figures: dict[str, list[float]] = {}
         for shots in map(int, given.shots.split(",")):
             cells = []
             for rows, judge in ways.values():
@@ -81,8 +87,12 @@ def main() -> None:
                     _split(rows, judge, support.labels, support.targets, given, shots, i) for i in range(given.splits)
                 ]
                 mean, half = interval_of_few(splits)
+                figures.setdefault(str(shots), []).append(mean)
                 cells.append(f"{mean:.3f} ± {half:.3f}")
             print(f"| {shots} | " + " | ".join(cells) + " |", flush=True)
+
+        if given.json:
+            print(json.dumps(figures))
 
 
 def _split(
@@ -95,8 +105,8 @@ def _split(
             continue
         rng = np.random.default_rng((given.seed, number, target))
         good = rng.permutation(np.flatnonzero(targets == target))
-        bad = [rng.permutation(np.flatnonzero(targets == other))[: given.bad] for other in range(len(labels))]
-        bad = np.concatenate([each for other, each in enumerate(bad) if other != target])
+        each = [rng.permutation(np.flatnonzero(targets == other))[: given.bad] for other in range(len(labels))]
+        bad = np.concatenate([rows_of for other, rows_of in enumerate(each) if other != target])
         found_scores = judge(rows[good[:shots]], rows[np.concatenate([good[shots:], bad])]).double().numpy()
         cut = len(good) - shots
         found.append(auroc(found_scores[cut:], found_scores[:cut]))

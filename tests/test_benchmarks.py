@@ -41,6 +41,7 @@ TOYS = {
     "feature_scaling": "--shots 2 --splits 1",
     "honest_choice": "--tasks 1 --ways 3 --shots 2 --data glyphs",
     "inference": "--rounds 1 --threads 1 --side 40 --no-compile",
+    "inspection": "--shots 2 --splits 1 --bad 1",
     "learner": "--rounds 1 --steps 2",
     "meta_training": "--rounds 1 --steps 1 --workers 1 --threads 1",
     "own_data": "--pictures 8 --per-class 4",
@@ -84,6 +85,10 @@ def commands() -> list[tuple[str, str]]:
 
 def agree(found: Found) -> None:
     assert found["queries_agreed"] >= 0.8
+
+
+def tells_good_from_bad(found: Found) -> None:
+    assert all(0 <= area <= 1 for areas in found.values() for area in areas)
 
 
 def has_ratios(found: Found) -> None:
@@ -168,6 +173,7 @@ LAWS: dict[str, Callable[[Any], None]] = {
     "feature_scaling": scales_every_table,
     "honest_choice": compares_promises,
     "inference": compares_exports,
+    "inspection": tells_good_from_bad,
     "learner": agree,
     "meta_training": has_ratios,
     "own_data": opens_twice,
@@ -201,7 +207,7 @@ def once(function: Callable[..., object]) -> Callable[..., object]:
 def test_a_command_of_the_pages_gives_its_figures(
     module: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = [str(photographs(tmp_path / "photos", 3, 12, 60))] if module == "photos" else []
+    folders = [str(photographs(tmp_path / "photos", 3, 12, 60))] if module in ("inspection", "photos") else []
     benchmark = importlib.import_module(f"benchmarks.{module}")
     for name in {"measure", "against_peers", "cold"} & vars(benchmark).keys():
         monkeypatch.setattr(benchmark, name, once(getattr(benchmark, name)))

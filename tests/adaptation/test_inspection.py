@@ -67,7 +67,7 @@ def test_scores_do_not_depend_on_the_order_of_good_pictures(inspector: Inspector
         for images in (inspector.pictures, inspector.pictures[::-1])
     ]
     query = pasted(goods(5)[4], np.random.default_rng(1))[None]
-    np.testing.assert_allclose(*(each.scores(query) for each in made), atol=1e-5)
+    np.testing.assert_allclose(made[0].scores(query), made[1].scores(query), atol=1e-5)
     assert len(made[0].parts["memory"]) == 400
 
 
