@@ -21,7 +21,8 @@ from fewshot_sdk.errors import WorkersError
 
 LARGEST = 2**28  # bytes; what computes longer vectors takes so long that sockets do not matter
 PAUSE, LONGEST = 5e-5, 1800.0  # seconds; a waiting worker leaves its core to threads of the others
-_APART = 8  # numbers of 8 bytes in a cache line
+LOOK = 0.1  # seconds between two looks whether the others live
+_APART, _PROCESS = 8, 1  # numbers of 8 bytes in a cache line, and which of a worker's is its process
 
 
 class Board:
@@ -42,6 +43,8 @@ class Board:
         if key not in self._rows:
             if self._meetings is None:
                 self._meetings = _shared(self._rank, _APART * self._size, torch.int64)
+                if self._meetings is not None:
+                    self._meetings[_APART * self._rank + _PROCESS] = os.getpid()
             self._rows[key] = _shared(self._rank, 2 * n * len(like), like.dtype)
         self._turns += 1
         found = self._rows[key]
@@ -50,15 +53,22 @@ class Board:
     def meet(self) -> None:
         """Return once all workers have called this: what each wrote to its rows before, all can read.
 
-        Raises WorkersError if one does not come for half an hour; if one dies, the launcher ends them all.
+        Raises WorkersError if one does not come for half an hour, RuntimeError, as PyTorch's exchanges do, if one has
+        died.
         """
         assert self._meetings is not None
-        meetings = self._meetings.numpy()[::_APART]
+        numbers = self._meetings.numpy()
+        meetings, processes = numbers[::_APART], numbers[_PROCESS::_APART]
         meetings[self._rank] += 1
-        began = time.monotonic()
+        began = looked = time.monotonic()
         while meetings.min() < meetings[self._rank]:
             time.sleep(PAUSE)
-            if time.monotonic() - began > LONGEST:
+            now = time.monotonic()
+            if now - looked > LOOK:
+                looked = now
+                if not all(_lives(process) for process in processes.tolist()):
+                    raise RuntimeError("another worker has died")
+            if now - began > LONGEST:
                 raise WorkersError(
                     f"a worker has not finished its tasks for {LONGEST / 60:.0f} minutes; see why it hangs"
                 )
@@ -93,6 +103,15 @@ def _reserved(size: int) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process; 0 for one that has not said its number yet."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _mapped(process: int, descriptor: int, size: int) -> mmap.mmap | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -49,6 +50,20 @@ def test_vectors_too_long_or_memory_that_is_refused_are_left_to_sockets(monkeypa
 
     monkeypatch.setattr("os.memfd_create", refuse, raising=False)
     assert Board(0, 1).rows(1, torch.zeros(3)) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere vectors go through sockets")
+@pytest.mark.usefixtures("alone")
+def test_a_worker_that_has_died_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "LOOK", 0.0)
+    mine = Board(0, 2)
+    assert mine.rows(2, torch.zeros(3)) is not None
+    assert mine._meetings is not None
+    other = subprocess.Popen([sys.executable, "-c", ""])
+    other.wait()
+    mine._meetings[board._APART + board._PROCESS] = other.pid
+    with pytest.raises(RuntimeError, match="another worker has died"):
+        mine.meet()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere vectors go through sockets")
