@@ -21,23 +21,31 @@ if TYPE_CHECKING:
 
 
 def wanted(given: AdaptOptions) -> bool:
-    """Whether an inspector is to be made: it is asked for, or extended, or the support set has a single class."""
+    """Whether an inspector is to be made: it is asked for, or extended, or the support set has a single class.
+
+    Raises ConfigError if one is asked for that would extend something else.
+    """
     from fewshot_sdk.images.goods import of_one_class
 
     if given.extend is not None:
-        return _is_inspector(given.extend)
+        inspector = _is_inspector(given.extend)
+        if given.one_class and given.extend.is_dir() and not inspector:
+            raise ConfigError(f"{given.extend} is no inspector, and --one-class is for those; leave it out")
+        return inspector
     return given.one_class or of_one_class(given.support)
 
 
 def adapt(given: AdaptOptions, began: float) -> None:
     """Make or extend an inspector, and write and report it. Raises ConfigError for options that are for classes."""
     unfit = {
-        "--method": given.method, "--steps": given.steps, "--trainable": given.trainable, "--delta": given.delta,
-        "--backbone": given.backbone, "--labels": given.labels, "--verbose": given.verbose,
+        "--method": given.method, "--steps": given.steps is not None, "--trainable": given.trainable,
+        "--delta": given.delta, "--backbone": given.backbone, "--labels": given.labels, "--verbose": given.verbose,
         "--label-from": given.label_from != "folder",
     }  # fmt: skip
     if odd := [name for name, value in unfit.items() if value not in (None, False)]:
         raise ConfigError(f"{odd[0]} is for classes, and good pictures are one; leave it out")
+    if given.extend is not None and given.init != "auto":
+        raise ConfigError(f"leave out --init: --extend uses the network of {given.extend}")
     from fewshot_sdk.adaptation.inspection import REJECT_RATE, adapt_inspector, extend_inspector
     from fewshot_sdk.artifacts.opening import load, load_inspector
     from fewshot_sdk.config.promises import promise_of
@@ -61,7 +69,8 @@ def adapt(given: AdaptOptions, began: float) -> None:
     config = made.config
     pictures = f"{config.good} good picture{'' if config.good == 1 else 's'}"
     bad = f" and {config.bad} bad one{'' if config.bad == 1 else 's'}" if config.bad else ""
-    say(f"learned what {pictures} look like, kept {config.patches.views}{bad}. {promise_of(config)}")
+    look = "looks" if config.good == 1 else "look"
+    say(f"learned what {pictures} {look} like, kept {config.patches.views}{bad}. {promise_of(config)}")
     folder, file = shlex.quote(str(given.output)), shlex.quote(f"{given.output}.onnx")
     seconds = time.perf_counter() - began
     say(f"wrote {given.output} in {seconds:.1f} s; next: fewshot export {folder} --output {file}")

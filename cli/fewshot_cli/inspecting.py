@@ -60,14 +60,16 @@ def inspect(
     if explain is not None:
         check_free(explain, "--explain")
     listing = list_pictures(images, names, recursive=recursive, leave_out=into)
-    paths = list(dict.fromkeys(listing.paths))
+    paths = list({str(Path(path).absolute()): path for path in listing.paths}.values())
     files = file_names([Path(path) for path in paths]) if explain is not None else [""] * len(paths)
     drawn: list[tuple[str, bytes]] = []
     rows: list[dict[str, object]] = []
     errors: list[str] = []
-    misplaced = 0
+    placed = misplaced = 0
     width = min(60, max(map(len, paths)))
     with ExitStack() as stack:
+        if into is not None:  # after Ctrl-C or on a full disk, too
+            stack.callback(lambda: say(f"{'moved' if move else 'copied'} {pictures(placed)} into {into}"))
         sort = stack.enter_context(sorter(into, (GOOD, NOT_GOOD), move=move)) if into is not None else None
         for path, file in zip(paths, files, strict=True):
             try:
@@ -85,6 +87,7 @@ def inspect(
                 if sort is not None:
                     try:
                         sort.place(Path(path), {True: GOOD, False: NOT_GOOD, None: UNKNOWN}[found.good])
+                        placed += 1
                     except Misplaced as left:
                         misplaced += 1
                         rows[-1]["error"] = str(left)
@@ -98,8 +101,6 @@ def inspect(
     if explain is not None:
         write_files(explain, drawn)
         say(f"wrote {explain}: {pictures(len(drawn))} beside a heat map")
-    if into is not None:
-        say(f"{'moved' if move else 'copied'} {pictures(len(paths) - len(errors) - misplaced)} into {into}")
     if errors:
         say(reasons(f"{pictures(len(errors))} of {len(paths):,} could not be read", errors, len(errors)))
     return not (misplaced or len(errors) == len(paths) or (strict and errors))
@@ -130,17 +131,23 @@ def measure(model: Inspecting, source: Path, *, json: bool, strict: bool) -> boo
     from fewshot_sdk.config.inspection import GOOD
     from fewshot_sdk.images.decoding import decode
     from fewshot_sdk.images.goods import good_or_not, label_from
+    from fewshot_sdk.images.preprocessing import preprocess
     from fewshot_sdk.images.sources import SourceFile, open_source
     from fewshot_sdk.runtime.inspections import inspection_score
 
     errors: dict[str, str] = {}
     answers: dict[bool, list[Inspected]] = {True: [], False: []}
+    known = {image.tobytes() for image in getattr(model, "pictures", ())}
+    seen = 0
 
     def answered(files: list[SourceFile]) -> Iterator[str]:
+        nonlocal seen
         meant = good_or_not([file.label or GOOD for file in files], source)
         for file in files:
             try:
-                (found,) = model.predict([decode(file.read(), file.name)])
+                image = decode(file.read(), file.name)
+                (found,) = model.predict([image])
+                seen += bool(known) and preprocess(image, model.preprocessing).tobytes() in known
                 answers[meant[file.label or GOOD] == GOOD].append(found)
             except ImageError as error:
                 errors[file.name] = str(error)
@@ -156,6 +163,11 @@ def measure(model: Inspecting, source: Path, *, json: bool, strict: bool) -> boo
         emit_json({**asdict(result), "limit": model.limit, "unreadable": unread})
     elif len(errors) < total:
         emit("\n".join(_lines(result)))
+    if seen:
+        say(
+            f"warning: {pictures(seen)} of {total:,} {'is' if seen == 1 else 'are'} among those that the inspector "
+            "learned from, so that it looks better than it is; test it on others"
+        )
     if errors:
         say(reasons(f"{pictures(len(errors))} of {total:,} could not be read", list(errors.values()), len(errors)))
     return not (len(errors) == total or (strict and errors))

@@ -122,7 +122,7 @@ def read_inspector(files: Mapping[str, bytes], where: Path) -> Inspector:
         outputs = network.outputs(torch.zeros(shape, dtype=torch.uint8))
     check_alike(params, dict(network.state_dict()), str(where / _MODEL))
     channels = sum(outputs[stage - 1].shape[1] for stage in config.patches.stages)
-    rows = len(parts["memory"]) if "memory" in parts else 0
+    rows = _length(parts, "memory")
     expected = {
         "memory": torch.empty(rows, channels), "centre": torch.empty(channels),
         "whitening": torch.empty(channels, channels),
@@ -130,9 +130,14 @@ def read_inspector(files: Mapping[str, bytes], where: Path) -> Inspector:
     check_alike(parts, expected, str(where / _MEMORY))
     if not rows:
         raise BundleError(f"{where / _MEMORY}: expected at least one patch; adapt again")
-    n = len(kept["pictures"]) if "pictures" in kept else 0
+    n = _length(kept, "pictures")
     images = {"pictures": torch.empty((n, *shape[1:]), dtype=torch.uint8)}
     check_alike(kept, images, str(where / _PICTURES))
     if n not in (0, config.good + config.bad):
         raise BundleError(f"{where / _PICTURES}: expected {config.good + config.bad} pictures, found {n}; adapt again")
     return Inspector(config=config, params=params, parts=parts, pictures=kept["pictures"].numpy())
+
+
+def _length(tensors: Params, name: str) -> int:
+    """The rows of a tensor; 0 for one that is missing or has none, which `check_alike` then refuses."""
+    return len(tensors[name]) if name in tensors and tensors[name].ndim else 0

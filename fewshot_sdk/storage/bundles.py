@@ -89,6 +89,7 @@ def settings_of(files: Mapping[str, bytes], where: Path, form: Format[C]) -> C:
     """
     for name in ("config.json", *form.needed):
         if name not in files:
+            _check_format(format_of(files.get("config.json", b"")), form, where)
             raise BundleError(f"{where}: {name} is missing; expected {form.expected}")
     try:
         config = form.config.from_json(files["config.json"])

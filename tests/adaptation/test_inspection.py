@@ -7,20 +7,21 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fewshot_sdk import load
+from fewshot_sdk import load, load_classifier
 from fewshot_sdk.adaptation.inspection import adapt_inspector, counted, extend_inspector, limit_of
 from fewshot_sdk.adaptation.memory import left_out_scores, most_different
-from fewshot_sdk.artifacts.inspector import Inspector
+from fewshot_sdk.artifacts.inspector import Inspector, read_inspector
 from fewshot_sdk.artifacts.opening import load_inspector, open_artifact
 from fewshot_sdk.config.inspection import Inspection, PatchSettings
 from fewshot_sdk.config.promises import promise_of
 from fewshot_sdk.data.collages import pasted
 from fewshot_sdk.data.textures import drawn_texture, textured
-from fewshot_sdk.errors import ConfigError, OutputExists, SupportError
+from fewshot_sdk.errors import BundleError, ConfigError, OutputExists, ParamsMismatch, SupportError
 from fewshot_sdk.export.inspector import export_inspector
 from fewshot_sdk.images.support import SupportSet
 from fewshot_sdk.runtime.inspector import InspectionPredictor
 from fewshot_sdk.storage.files import save
+from fewshot_sdk.storage.tensors import from_safetensors, to_safetensors
 
 SIDE = 224
 
@@ -161,3 +162,19 @@ def test_a_network_without_stages_is_refused() -> None:
 def test_pictures_of_which_none_is_good_are_refused() -> None:
     with pytest.raises(SupportError, match="expected at least one picture"):
         adapt_inspector(load("photo"), support(goods(2)[:0], goods(2)))
+
+
+@pytest.mark.parametrize("name", ["memory", "pictures"])
+def test_a_tensor_without_rows_is_refused(inspector: Inspector, name: str, tmp_path: Path) -> None:
+    files = inspector.files()
+    tensors = from_safetensors(files[f"{name}.safetensors"], name)
+    files[f"{name}.safetensors"] = to_safetensors({**tensors, name: tensors[name].flatten()[0]})
+    with pytest.raises(ParamsMismatch, match=name):
+        read_inspector(files, tmp_path)
+
+
+def test_an_inspector_is_no_initialization_and_no_classifier(inspector: Inspector, tmp_path: Path) -> None:
+    save(inspector, tmp_path / "m")
+    for opening in (load, load_classifier):
+        with pytest.raises(BundleError, match="knows good pictures alone"):
+            opening(tmp_path / "m")

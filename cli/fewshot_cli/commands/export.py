@@ -139,6 +139,8 @@ def _classifier(classifier: Classifier, given: ExportOptions) -> None:
 
 def _inspector(inspector: Inspector, given: ExportOptions) -> None:
     """Write the ONNX file of an inspector and report how it compares with PyTorch."""
+    if given.base is not None:
+        raise ConfigError(f"{given.model} is an inspector, and --base is for a delta; leave it out")
     from fewshot_sdk.export.classifier import MAX_DROP
     from fewshot_sdk.export.inspector import export_inspector
 

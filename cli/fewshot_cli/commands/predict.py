@@ -68,8 +68,8 @@ class PredictOptions:
     threshold: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, metavar="T",
-            help="Call a picture unknown, too, whose highest probability is under T.",
+            min=0, max=2, metavar="T",
+            help="Call a picture unknown, too, whose highest probability is under T, or not good with a score over T.",
         ),
     ] = None  # fmt: skip
     base: Base = None
@@ -150,6 +150,8 @@ def predict(wanted: PredictOptions) -> None:
         opened = open_predictor(wanted.model)
     if isinstance(opened, inspecting.Inspecting):
         _inspect(opened, wanted, wanted.model, wanted.images)
+    elif wanted.threshold is not None and wanted.threshold > 1 and not isinstance(opened, Curve):
+        raise ConfigError(f"--threshold: expected a probability from 0 to 1, found {wanted.threshold}")
     elif not isinstance(opened, Curve) and (rows := features.rows_of(opened)):
         _of_features(opened, wanted.model, rows, wanted.images, wanted)
     elif not isinstance(opened, Curve):
@@ -161,7 +163,8 @@ def predict(wanted: PredictOptions) -> None:
 
 
 def _inspect(model: inspecting.Inspecting, wanted: PredictOptions, name: Path, images: list[Path]) -> None:
-    inspecting.refuse(name, [option for option in wanted.of_pictures() if option in ("--top", "--csv")], "predict")
+    given = {"--top": wanted.top, "--csv": wanted.csv, "--base": wanted.base}
+    inspecting.refuse(name, [option for option, value in given.items() if value is not None], "predict")
     well = inspecting.inspect(
         model, images, _names, recursive=wanted.recursive, threshold=wanted.threshold, json=wanted.json,
         json_lines=wanted.json_lines, explain=wanted.explain, into=wanted.copy_to or wanted.move_to,

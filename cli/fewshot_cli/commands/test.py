@@ -69,7 +69,7 @@ def measure(
         check_free_file(html, "--html")
     opened = _open(model, base)
     if isinstance(opened, inspecting.Inspecting):
-        given = {"--html": html, "--labels": labels, "--label-from": label_from != "folder"}
+        given = {"--html": html, "--labels": labels, "--label-from": label_from != "folder", "--base": base}
         inspecting.refuse(model, [name for name, value in given.items() if value not in (None, False)], "test")
         if not inspecting.measure(opened, source, json=json, strict=strict):
             raise typer.Exit(1)
