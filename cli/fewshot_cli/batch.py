@@ -76,7 +76,7 @@ class Batch:
             more = f" and {rest} more labels" if rest > 0 else ""
             say(f"{pictures(self.done)} in {took} ({self._speed()}): {on_one_line(found) or 'none read'}{more}")
         if self.sort is not None:
-            self._tell_of_sorting(self.sort)
+            tell_of_sorting(self.sort)
         for count, first, what in (
             (self.bad, self.unread, "could not be read"),
             (self.misplaced, self.unmoved, "stayed where they are"),
@@ -84,12 +84,14 @@ class Batch:
             if count:
                 say(reasons(f"{pictures(count)} of {self.done:,} {what}", first, count))
 
-    def _tell_of_sorting(self, sort: Sorter) -> None:
-        if sort.journal is None:
-            say(f"copied {pictures(sort.done)} into {sort.folder}")
-        elif sort.done:
-            undo = f"fewshot predict --undo {shlex.quote(str(sort.journal.path))}"
-            say(f"moved {pictures(sort.done)} into {sort.folder}; to put them back: {undo}")
+
+def tell_of_sorting(sort: Sorter) -> None:
+    """Say how many pictures were copied, or moved and how to put them back."""
+    if sort.journal is None:
+        say(f"copied {pictures(sort.done)} into {sort.folder}")
+    elif sort.done:
+        undo = f"fewshot predict --undo {shlex.quote(str(sort.journal.path))}"
+        say(f"moved {pictures(sort.done)} into {sort.folder}; to put them back: {undo}")
 
 
 def pictures(n: int, example: str = "picture") -> str:

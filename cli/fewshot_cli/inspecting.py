@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from fewshot_cli.batch import pictures, reasons
+from fewshot_cli.batch import pictures, reasons, tell_of_sorting
 from fewshot_cli.explanations import file_names
 from fewshot_cli.output import emit, emit_json, on_one_line, progress, say
 from fewshot_sdk.errors import ConfigError, ImageError
@@ -65,12 +65,12 @@ def inspect(
     drawn: list[tuple[str, bytes]] = []
     rows: list[dict[str, object]] = []
     errors: list[str] = []
-    placed = misplaced = 0
+    misplaced = 0
     width = min(60, max(map(len, paths)))
     with ExitStack() as stack:
-        if into is not None:  # after Ctrl-C or on a full disk, too
-            stack.callback(lambda: say(f"{'moved' if move else 'copied'} {pictures(placed)} into {into}"))
         sort = stack.enter_context(sorter(into, (GOOD, NOT_GOOD), move=move)) if into is not None else None
+        if sort is not None:
+            stack.callback(tell_of_sorting, sort)  # after Ctrl-C or on a full disk, too
         for path, file in zip(paths, files, strict=True):
             try:
                 (found,) = model.predict([Path(path)], threshold=threshold)
@@ -87,7 +87,6 @@ def inspect(
                 if sort is not None:
                     try:
                         sort.place(Path(path), {True: GOOD, False: NOT_GOOD, None: UNKNOWN}[found.good])
-                        placed += 1
                     except Misplaced as left:
                         misplaced += 1
                         rows[-1]["error"] = str(left)

@@ -120,3 +120,4 @@ def test_an_interrupted_move_says_how_many_were_moved(folder: Path, monkeypatch:
     arguments = ["predict", folder / "m", folder / "a.png", folder / "b.png", "--move-to", folder / "stopped"]
     said = CliRunner().invoke(app, [str(argument) for argument in arguments]).output
     assert "moved 1 picture into" in said
+    assert "fewshot predict --undo" in said

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fewshot_cli.batch import pictures
 from fewshot_cli.group import app
 from fewshot_cli.options import WRITING, Base, IrVersion, Json, Opset, Vendor, options
 from fewshot_cli.output import emit_json, say
@@ -164,7 +165,7 @@ def _inspector(inspector: Inspector, given: ExportOptions) -> None:
         )
     say(
         f"wrote {given.output}, {made.size / 1000:,.0f} kB; onnxruntime and PyTorch differ by at most "
-        f"{parity.max_difference:.1e} on {parity.images} pictures and {parity.random} random ones"
+        f"{parity.max_difference:.1e} on {pictures(parity.images)} and {parity.random} random ones"
         + (", in fp32" if reduction else "")
     )
     say(f"next: fewshot predict {shlex.quote(str(given.output))} PICTURE")
