@@ -89,7 +89,9 @@ def settings_of(files: Mapping[str, bytes], where: Path, form: Format[C]) -> C:
     """
     for name in ("config.json", *form.needed):
         if name not in files:
-            _check_format(format_of(files.get("config.json", b"")), form, where)
+            other = FORMATS.get(format_of(files.get("config.json", b"")) or "")
+            if other is not None and other.hint:  # it tells more than what is missing
+                _check_format(other.name, form, where)
             raise BundleError(f"{where}: {name} is missing; expected {form.expected}")
     try:
         config = form.config.from_json(files["config.json"])
