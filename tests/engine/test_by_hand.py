@@ -10,7 +10,14 @@ from fewshot_sdk.engine import inner_loop
 from fewshot_sdk.engine.by_hand import Conv4ByHand, by_hand
 from fewshot_sdk.engine.inner_loop import FineTuner, fine_tune
 from fewshot_sdk.nets.network import build_network, random_params
-from tests.engine.test_compiled import COLOUR, NETWORKS, case, double, furthest, in_float64, moving
+from tests.engine.test_compiled import (
+    COLOUR,
+    NETWORKS,
+    case,
+    check_adam,
+    check_gradients,
+    double,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -20,30 +27,12 @@ def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "size"), [(name, size) for name in NETWORKS for size in (2, 10, 23)])
 def test_gradients_are_those_of_float64(name: str, size: int) -> None:
-    network, start, images, labels = case(name)
-    sgd = InnerLoop(optimizer="sgd", learning_rate=1.0, batch_size=size, steps=1)
-    batch = torch.randperm(23, generator=torch.Generator().manual_seed(size))[:size].unsqueeze(0)
-    end, (loss,) = fine_tune(network, start, images, labels, batch, sgd)
-    exact_end, (exact_loss,) = fine_tune(*in_float64(network, start), images, labels, batch, sgd)
-    assert loss.item() == pytest.approx(exact_loss.item(), rel=1e-5)
-    for key, begin in moving(start.params).items():
-        gradient, exact = begin.double() - end.params[key].double(), begin.double() - exact_end.params[key]
-        assert float((gradient - exact).norm() / (exact.norm() + 1e-3)) < 1e-4, key
-    assert end.updates == 41
-    assert end.second_moments == {}
+    check_gradients(name, size)
 
 
 @pytest.mark.parametrize(("name", "divisor"), [*((name, None) for name in NETWORKS), ("narrow", 10)])
 def test_adam_continues_from_its_moments_as_in_float64(name: str, divisor: int | None) -> None:
-    network, start, images, labels = case(name)
-    adam = InnerLoop(learning_rate=1e-3, batch_size=7, steps=4, loss_divisor=divisor)
-    batches = torch.stack([torch.randperm(23, generator=torch.Generator().manual_seed(i))[:7] for i in range(4)])
-    end, losses = fine_tune(network, start, images, labels, batches, adam)
-    exact, exact_losses = fine_tune(*in_float64(network, start), images, labels, batches, adam)
-    torch.testing.assert_close(losses.double(), exact_losses, rtol=1e-4, atol=1e-4)
-    assert furthest(moving(end.params), moving(exact.params)) < 1e-4
-    assert furthest(moving(end.second_moments), moving(exact.second_moments)) < 1e-4
-    assert end.updates == exact.updates == 44
+    check_adam(name, divisor)
 
 
 def test_the_same_bits_each_time_and_the_start_is_left_alone() -> None:
